@@ -1,0 +1,34 @@
+"""Spiking neural networks whose spikes carry more than one bit: train, fold, count, run."""
+
+from bitspike import convert, cost, data, functional, layers, models, neurons, ops, quantizers, training
+from bitspike.convert import expand_unary, fold
+from bitspike.formats import SpikeFormat, WeightFormat, pack, unpack
+from bitspike.graph import trace
+from bitspike.neurons import detach
+from bitspike.observe import observe
+from bitspike.stream import stream
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "SpikeFormat",
+    "WeightFormat",
+    "convert",
+    "cost",
+    "data",
+    "detach",
+    "expand_unary",
+    "fold",
+    "functional",
+    "layers",
+    "models",
+    "neurons",
+    "observe",
+    "ops",
+    "pack",
+    "quantizers",
+    "stream",
+    "trace",
+    "training",
+    "unpack",
+]

@@ -1,0 +1,106 @@
+"""The one form of error message: ``Where: what must hold, got what; what to do.``
+
+Bad input raises `ValueError` (a wrong value) or `TypeError` (a wrong kind of object), never an
+assertion. Values of tensors (NaN, inf, ranges) are checked at the borders only: data, calibration,
+fold, the loss at the logging interval. Inside a module's forward only shapes and dtypes are checked.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Collection, Iterable
+from typing import TypeVar
+
+import torch
+
+T = TypeVar("T")
+
+
+def message(where: str, must: str, got: object, todo: str) -> str:
+    """Write one error message in the house form.
+
+    >>> message("LIF", "threshold must be > 0", -1.0, "pass a positive threshold")
+    'LIF: threshold must be > 0, got -1.0; pass a positive threshold.'
+    """
+    return f"{where}: {must}, got {got}; {todo}" + ("" if todo.endswith("?") else ".")
+
+
+def bad_value(where: str, must: str, got: object, todo: str) -> ValueError:
+    """A `ValueError` in the house form, for ``raise bad_value(...)``."""
+    return ValueError(message(where, must, got, todo))
+
+
+def bad_type(where: str, must: str, got: object, todo: str) -> TypeError:
+    """A `TypeError` in the house form, for ``raise bad_type(...)``."""
+    return TypeError(message(where, must, got, todo))
+
+
+def one_of(where: str, name: str, value: T, allowed: Collection[T]) -> T:
+    """Return ``value`` if it is allowed, else raise and suggest the nearest spelling.
+
+    >>> one_of("LIF", "reset", "hard", ("hard", "soft"))
+    'hard'
+    >>> one_of("LIF", "reset", "sofft", ("hard", "soft"))
+    Traceback (most recent call last):
+        ...
+    ValueError: LIF: reset must be one of 'hard', 'soft', got 'sofft'; did you mean 'soft'?
+    """
+    if value in allowed:
+        return value
+    listed = ", ".join(repr(item) for item in allowed)
+    raise bad_value(where, f"{name} must be one of {listed}", repr(value), suggestion(value, allowed))
+
+
+def suggestion(value: object, allowed: Iterable[object]) -> str:
+    """The nearest allowed spelling as advice, or a request to choose one of the listed."""
+    near = difflib.get_close_matches(str(value), [str(item) for item in allowed], n=1)
+    return f"did you mean {near[0]!r}?" if near else "choose one of these"
+
+
+def at_least(where: str, name: str, value: float, low: float) -> None:
+    """Raise unless ``value >= low`` (NaN fails)."""
+    if not value >= low:
+        raise bad_value(where, f"{name} must be >= {low}", value, f"pass {name} >= {low}")
+
+
+def in_range(where: str, name: str, value: float, low: float, high: float) -> None:
+    """Raise unless ``low <= value <= high`` (NaN fails)."""
+    if not low <= value <= high:
+        raise bad_value(where, f"{name} must lie in [{low}, {high}]", value, "pass a value inside")
+
+
+def positive(where: str, name: str, value: float) -> None:
+    """Raise unless ``0 < value < inf`` (NaN fails)."""
+    if not 0 < value < float("inf"):
+        raise bad_value(where, f"{name} must be positive and finite", value, f"pass {name} > 0")
+
+
+def integer(where: str, name: str, value: object, low: int, high: int) -> int:
+    """Return ``value`` if it is an int (not a bool) in [low, high], else raise."""
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise bad_type(where, f"{name} must be an int", type(value).__name__, f"pass an int from {low} to {high}")
+    in_range(where, name, value, low, high)
+    return value
+
+
+def floating(where: str, x: torch.Tensor) -> None:
+    """Raise unless ``x`` is a floating-point tensor."""
+    if not isinstance(x, torch.Tensor) or not x.is_floating_point():
+        kind = x.dtype if isinstance(x, torch.Tensor) else type(x).__name__
+        raise bad_type(where, "the input must be a floating-point tensor", kind, "convert it with .float()")
+
+
+def time_first(where: str, x: torch.Tensor, least: int = 2) -> None:
+    """Raise unless ``x`` is a floating tensor ``[T, B, ...]`` with T >= 1 and at least ``least`` axes."""
+    floating(where, x)
+    if x.dim() < least:
+        raise bad_value(where, f"the input must be [T, B, ...] with at least {least} axes", list(x.shape), "add them")
+    if x.shape[0] < 1:
+        raise bad_value(where, "T (axis 0) must be >= 1", x.shape[0], "pass at least one time step")
+
+
+def finite(where: str, name: str, x: torch.Tensor) -> None:
+    """Raise if ``x`` holds NaN or inf. For the borders only: it waits for the device."""
+    if not torch.isfinite(x).all():
+        bad = int((~torch.isfinite(x)).sum())
+        raise bad_value(where, f"{name} must be finite", f"{bad} NaN or inf of {x.numel()} values", "clean the values")

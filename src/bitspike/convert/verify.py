@@ -1,0 +1,159 @@
+"""Comparing a folded network with the one it came from: logits, and flipped spikes per layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from bitspike.graph import Graph, Node
+from bitspike.neurons import Neuron
+from bitspike.observe import levels_of, potentials
+
+
+@dataclass
+class LayerFlips:
+    """Spikes of one neuron layer that differ.
+
+    Attributes:
+        spikes: neuron-steps compared. forced: flips when both networks are fed the unfolded network's spikes.
+        end_to_end: flips when each network runs by itself.
+        worst_margin: greatest |u − threshold| among the forced flips (0 where there are none).
+        rate: firing rate of the unfolded layer, so that a silent layer cannot pass for an equal one.
+    """
+
+    spikes: int = 0
+    forced: int = 0
+    end_to_end: int = 0
+    worst_margin: float = 0.0
+    rate: float = 0.0
+
+
+@dataclass
+class FoldReport:
+    """What folding did and how the result compares on data.
+
+    Attributes:
+        samples: compared. max_logit_difference: over samples without a flipped spike.
+        max_logit_difference_all: over all samples. agreement: share with the same class.
+        samples_with_flips: samples in which any spike differs end to end.
+        layers: neuron → `LayerFlips`.
+        gains: explicit gain edge → number of factors. affines: per-channel affine maps that stay.
+        absorbed: real-spike neurons whose threshold took a per-channel factor.
+    """
+
+    samples: int = 0
+    max_logit_difference: float = 0.0
+    max_logit_difference_all: float = 0.0
+    agreement: float = 1.0
+    samples_with_flips: int = 0
+    layers: dict[str, LayerFlips] = field(default_factory=dict)
+    gains: dict[str, int] = field(default_factory=dict)
+    affines: list[str] = field(default_factory=list)
+    absorbed: list[str] = field(default_factory=list)
+
+    @property
+    def forced_flips(self) -> int:
+        """Teacher-forced flips of all layers."""
+        return sum(layer.forced for layer in self.layers.values())
+
+    @property
+    def end_to_end_flips(self) -> int:
+        """End-to-end flips of all layers."""
+        return sum(layer.end_to_end for layer in self.layers.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
+        return {**asdict(self), "forced_flips": self.forced_flips, "end_to_end_flips": self.end_to_end_flips}
+
+    def __str__(self) -> str:
+        spikes = sum(layer.spikes for layer in self.layers.values())
+        return (
+            f"fold: {self.samples} samples, max logit difference {self.max_logit_difference:.3g}, agreement "
+            f"{self.agreement:.2%}, flips {self.forced_flips} teacher-forced and {self.end_to_end_flips} end to end of "
+            f"{spikes} spikes, {len(self.gains)} explicit gains, {len(self.affines)} affine maps"
+        )
+
+
+@torch.no_grad()
+def compare(reference: Graph, folded: Graph, x: Tensor, report: FoldReport) -> FoldReport:
+    """Fill a report from one batch x; both graphs name their neurons alike."""
+    levels: dict[str, Tensor] = {}
+    currents: dict[str, Tensor] = {}
+
+    def record(node: Node, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
+        value = call()
+        if isinstance(node.module, Neuron):
+            levels[node.name] = levels_of(node.module, value)
+            currents[node.name] = args[0]
+        return value
+
+    expected = reference.run(x, handler=record)
+    own: dict[str, Tensor] = {}
+
+    def free(node: Node, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
+        value = call()
+        if isinstance(node.module, Neuron):
+            own[node.name] = value
+        return value
+
+    got = folded.run(x, handler=free)
+
+    def forced(node: Node, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
+        value = call()
+        if not isinstance(node.module, Neuron):
+            return value
+        wanted = levels[node.name]
+        flips = _differ(node.module, value, wanted)
+        layer = report.layers.setdefault(node.name, LayerFlips())
+        layer.forced += int(flips.sum())
+        if flips.any():
+            original = reference[node.name].module
+            if isinstance(original, Neuron):
+                margin = original.stairs.margin(potentials(original, currents[node.name]))
+                layer.worst_margin = max(layer.worst_margin, float(margin[flips].max()))
+        return _in_units_of(node.module, wanted, value)
+
+    folded.run(x, handler=forced)
+    flipped = torch.zeros(x.shape[0], dtype=torch.bool)
+    for name, layer in report.layers.items():
+        module = folded[name].module
+        flips = _differ(module, own[name], levels[name])  # type: ignore[arg-type]
+        total = layer.spikes + flips.numel()
+        layer.rate = (layer.rate * layer.spikes + float((levels[name] != 0).sum())) / total
+        layer.spikes = total
+        layer.end_to_end += int(flips.sum())
+        flipped |= flips.flatten(2).any(2).any(0)
+    _compare_logits(report, expected, got, flipped)
+    return report
+
+
+def _compare_logits(report: FoldReport, expected: Tensor, got: Tensor, flipped: Tensor) -> None:
+    steps = (1,) if expected.dim() == 2 else (0, 2)
+    difference = (expected - got).abs().amax(steps).double()
+    kept = difference[~flipped]
+    batch = len(flipped)
+    mean = (lambda y: y) if expected.dim() == 2 else (lambda y: y.mean(0))
+    same = float((mean(expected).argmax(1) == mean(got).argmax(1)).double().sum())
+    report.agreement = (report.agreement * report.samples + same) / (report.samples + batch)
+    report.samples += batch
+    report.samples_with_flips += int(flipped.sum())
+    report.max_logit_difference_all = max(report.max_logit_difference_all, float(difference.max()))
+    if len(kept):
+        report.max_logit_difference = max(report.max_logit_difference, float(kept.max()))
+
+
+def _differ(folded: Neuron, value: Tensor, wanted: Tensor) -> Tensor:
+    """Where spikes differ: the level, or for real spikes whether there is one."""
+    return (value != 0) != (wanted != 0) if folded.format.real else value != wanted
+
+
+def _in_units_of(folded: Neuron, wanted: Tensor, value: Tensor) -> Tensor:
+    """The unfolded network's levels as the folded neuron would send them."""
+    factor = getattr(folded, "threshold_factor", None)
+    if factor is not None:
+        wanted = wanted * factor.reshape(-1, *[1] * (wanted.dim() - 3))
+    return wanted.to(value.dtype)

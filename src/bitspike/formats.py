@@ -1,0 +1,222 @@
+"""What a spike may be and what a weight may be: two plain records, and their packing into bytes.
+
+Everything that folds, counts, compiles or exports a network reads these records and nothing else.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import torch
+
+from bitspike.checks import bad_type, bad_value, in_range, integer, one_of
+
+
+@dataclass(frozen=True)
+class SpikeFormat:
+    """Alphabet of a spike: ``s = amplitude * 2**-fraction_bits * k`` with integer ``low <= k <= high``, or real.
+
+    Source: ternary {-1, 0, 1}·a: Ternary Spike (AAAI 2024), eq. 8 and 14; fixed point: multi-bit mechanism
+    (arXiv 2407.05739), alphabet 2^-n·{0..2^(m+n)-1}; real values >= threshold: ReverB (ICML 2025).
+
+    Args:
+        low: least integer level.
+        high: greatest integer level.
+        fraction_bits: n >= 0; one level is worth 2^-n.
+        amplitude: who scales the levels: "none" (1), "layer" (one factor) or "channel" (one per channel).
+        real: the spike is a real number >= threshold or 0; low and high are then not used.
+        unary: binary sub-steps that one step may be expanded into (0: the format is sent as it is).
+
+    >>> SpikeFormat(0, 3, fraction_bits=1).bits
+    2
+    >>> SpikeFormat(-1, 1).bits, round(SpikeFormat(-1, 1).information_bits, 3)
+    (2, 1.585)
+    """
+
+    low: int = 0
+    high: int = 1
+    fraction_bits: int = 0
+    amplitude: str = "none"
+    real: bool = False
+    unary: int = 0
+
+    def __post_init__(self) -> None:
+        where = "SpikeFormat"
+        integer(where, "low", self.low, -(2**15), 0)
+        integer(where, "high", self.high, 1, 2**16 - 1)
+        integer(where, "fraction_bits", self.fraction_bits, 0, 16)
+        integer(where, "unary", self.unary, 0, 2**16 - 1)
+        one_of(where, "amplitude", self.amplitude, ("none", "layer", "channel"))
+
+    @property
+    def levels(self) -> int:
+        """Number of values one spike can take (0 for a real spike)."""
+        return 0 if self.real else self.high - self.low + 1
+
+    @property
+    def bits(self) -> int:
+        """Bits stored per neuron and step: ceil(log2 levels); 32 for a real spike."""
+        return 32 if self.real else (self.levels - 1).bit_length()
+
+    @property
+    def information_bits(self) -> float:
+        """Upper bound on the information of one spike, log2(levels), in bits; 32 for a real spike."""
+        return 32.0 if self.real else math.log2(self.levels)
+
+    @property
+    def signed(self) -> bool:
+        """Whether a spike may be negative."""
+        return not self.real and self.low < 0
+
+    @property
+    def adds(self) -> bool:
+        """Whether a synapse only adds or subtracts its weight (binary and ternary spikes)."""
+        return not self.real and max(-self.low, self.high) == 1
+
+    def unit(self) -> SpikeFormat:
+        """The same alphabet as plain integers: no amplitude, no fractional bits."""
+        return replace(self, amplitude="none", fraction_bits=0)
+
+    def label(self) -> str:
+        """A short name for tables.
+
+        >>> SpikeFormat().label(), SpikeFormat(-1, 1, amplitude="layer").label(), SpikeFormat(real=True).label()
+        ('{0,1}', '{-1,0,1}·a', 'real')
+        """
+        if self.real:
+            return "real"
+        body = (
+            ",".join(str(k) for k in range(self.low, self.high + 1)) if self.levels <= 3 else f"{self.low}..{self.high}"
+        )
+        fraction = f"·2^-{self.fraction_bits}" if self.fraction_bits else ""
+        return "{" + body + "}" + fraction + ("·a" if self.amplitude != "none" else "")
+
+
+@dataclass(frozen=True)
+class WeightFormat:
+    """Alphabet of a weight: ``w = scale * k`` with k in ``{low, low + stride, ..., high}``, or real.
+
+    Args:
+        low: least integer.
+        high: greatest integer.
+        stride: distance of neighbouring integers; 2 for ±1.
+        scale: sharing of the scale: "none" (1), "layer", "output" channel or "input" channel.
+        real: 32-bit floating point; the other fields are then not used.
+
+    >>> WeightFormat(-1, 1, stride=2).bits, WeightFormat(-7, 7).bits, WeightFormat(real=True).bits
+    (1, 4, 32)
+    """
+
+    low: int = -1
+    high: int = 1
+    stride: int = 1
+    scale: str = "none"
+    real: bool = False
+
+    def __post_init__(self) -> None:
+        where = "WeightFormat"
+        integer(where, "low", self.low, -(2**15), 0)
+        integer(where, "high", self.high, 1, 2**15)
+        integer(where, "stride", self.stride, 1, 2)
+        if (self.high - self.low) % self.stride:
+            raise bad_value(where, "stride must divide high - low", self, "choose stride 1")
+        one_of(where, "scale", self.scale, ("none", "layer", "output", "input"))
+
+    @property
+    def levels(self) -> int:
+        """Number of values one weight can take (0 for a real weight)."""
+        return 0 if self.real else (self.high - self.low) // self.stride + 1
+
+    @property
+    def bits(self) -> int:
+        """Bits stored per weight: ceil(log2 levels); 32 for a real weight."""
+        return 32 if self.real else (self.levels - 1).bit_length()
+
+    @property
+    def information_bits(self) -> float:
+        """log2(levels) in bits; 32 for a real weight."""
+        return 32.0 if self.real else math.log2(self.levels)
+
+    @property
+    def adds(self) -> bool:
+        """Whether a synapse only adds or subtracts the incoming spike (±1 and ternary weights)."""
+        return not self.real and max(-self.low, self.high) == 1
+
+    def label(self) -> str:
+        """A short name for tables.
+
+        >>> WeightFormat(-1, 1, stride=2, scale="layer").label(), WeightFormat(-7, 7, scale="output").label()
+        ('±1·α', '4 bit·α')
+        """
+        if self.real:
+            return "float"
+        body = "±1" if self.levels == 2 else "{-1,0,1}" if self.levels == 3 else f"{self.bits} bit"
+        return body + ("·α" if self.scale != "none" else "")
+
+
+def pack(levels: torch.Tensor, record: SpikeFormat | WeightFormat) -> torch.Tensor:
+    """Pack integer levels into bytes, ``record.bits`` bits each, least significant bit first.
+
+    Args:
+        levels: integer tensor of any shape with values of the record's alphabet.
+        record: an integer (not real) format.
+
+    Returns:
+        uint8 tensor [ceil(numel * bits / 8)]; the shape is the caller's to keep.
+
+    Raises:
+        TypeError: the levels are not integers. ValueError: real format, or a level outside the alphabet.
+
+    >>> pack(torch.tensor([1, -1, 1, 1]), WeightFormat(-1, 1, stride=2))
+    tensor([13], dtype=torch.uint8)
+    """
+    low, stride, count = _grid(record)
+    if levels.is_floating_point() or levels.is_complex() or levels.dtype == torch.bool:
+        raise bad_type("pack", "levels must be integers", levels.dtype, "convert them with .to(torch.int64)")
+    offset = levels.reshape(-1).to(torch.int64) - low
+    codes = torch.div(offset, stride, rounding_mode="floor")
+    if offset.numel() and (offset.min() < 0 or codes.max() >= count or (offset % stride).any()):
+        got = f"{int(levels.min())}..{int(levels.max())}"
+        raise bad_value("pack", f"every level must be on the grid of {record.label()}", got, "quantise first")
+    bits = (codes[:, None] >> torch.arange(record.bits)) & 1
+    flat = torch.nn.functional.pad(bits.reshape(-1), (0, -bits.numel() % 8)).reshape(-1, 8)
+    return (flat << torch.arange(8)).sum(1).to(torch.uint8)
+
+
+def unpack(packed: torch.Tensor, record: SpikeFormat | WeightFormat, shape: tuple[int, ...]) -> torch.Tensor:
+    """The inverse of `pack`.
+
+    Args:
+        packed: uint8 tensor [ceil(numel * bits / 8)].
+        record: the format it was packed with.
+        shape: shape of the levels.
+
+    Returns:
+        int64 tensor of that shape.
+
+    Raises:
+        ValueError: the number of bytes does not fit the shape, or a code is outside the alphabet.
+
+    >>> unpack(torch.tensor([13], dtype=torch.uint8), WeightFormat(-1, 1, stride=2), (4,))
+    tensor([ 1, -1,  1,  1])
+    """
+    low, stride, count = _grid(record)
+    size = math.prod(shape)
+    wanted = -(-size * record.bits // 8)
+    if packed.dtype != torch.uint8 or packed.numel() != wanted:
+        got = f"{packed.numel()} bytes of {packed.dtype}"
+        raise bad_value(
+            "unpack", f"{list(shape)} at {record.bits} bits takes {wanted} bytes of uint8", got, "check both"
+        )
+    bits = (packed.to(torch.int64)[:, None] >> torch.arange(8)) & 1
+    codes = (bits.reshape(-1)[: size * record.bits].reshape(size, record.bits) << torch.arange(record.bits)).sum(1)
+    if size:
+        in_range("unpack", "the greatest code", int(codes.max()), 0, count - 1)
+    return (codes * stride + low).reshape(shape)
+
+
+def _grid(record: SpikeFormat | WeightFormat) -> tuple[int, int, int]:
+    if record.real:
+        raise bad_value("pack / unpack", "the format must be an integer grid", "a real format", "keep it as floats")
+    return record.low, getattr(record, "stride", 1), record.levels

@@ -1,0 +1,36 @@
+"""Pure tensor functions: surrogates, dynamics, rounding."""
+
+from bitspike.functional.dynamics import charge, reset_hard, reset_soft
+from bitspike.functional.quantize import bit_planes, popcount, round_half, round_ste, sign_pm1, unary_expand
+from bitspike.functional.surrogate import (
+    SURROGATES,
+    ATan,
+    FastSigmoid,
+    Rectangle,
+    Sigmoid,
+    Stairs,
+    Surrogate,
+    Triangle,
+    fire,
+)
+
+__all__ = [
+    "SURROGATES",
+    "ATan",
+    "FastSigmoid",
+    "Rectangle",
+    "Sigmoid",
+    "Stairs",
+    "Surrogate",
+    "Triangle",
+    "bit_planes",
+    "charge",
+    "fire",
+    "popcount",
+    "reset_hard",
+    "reset_soft",
+    "round_half",
+    "round_ste",
+    "sign_pm1",
+    "unary_expand",
+]

@@ -1,0 +1,39 @@
+"""Charge and reset of a leaky integrate-and-fire membrane; firing is in `surrogate`."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def charge(v: Tensor, x: Tensor, decay: Tensor | float) -> Tensor:
+    """Membrane before firing: ``u = decay·v + x``, multiply then add.
+
+    Source: Ternary Spike (AAAI 2024), eq. 7: decay is a factor per step, not a time constant.
+
+    Args:
+        v: membrane after the last reset, the shape of x.
+        x: input current, any shape.
+        decay: factor per step in [0, 1]; 1 is an integrate-and-fire neuron.
+
+    >>> import torch; float(charge(torch.tensor(0.8), torch.tensor(0.1), 0.25))
+    0.30000001192092896
+    """
+    if isinstance(decay, float) and decay == 1.0:
+        return v + x
+    return v * decay + x
+
+
+def reset_hard(u: Tensor, fired: Tensor) -> Tensor:
+    """Hard reset to zero: ``v = u·(1 − fired)``, fired in {0, 1}.
+
+    Source: Ternary Spike (AAAI 2024), eq. 7, with fired = |b|; not detached unless the caller detaches ``fired``.
+    """
+    return u * (1 - fired)
+
+
+def reset_soft(u: Tensor, sent: Tensor) -> Tensor:
+    """Soft reset: ``v = u − sent``, the emitted charge (levels times the membrane value of one level).
+
+    Source: multi-bit mechanism digest 2.2 (reconstruction [?]); with one level, the usual reset by subtraction.
+    """
+    return u - sent

@@ -1,0 +1,30 @@
+"""Layers over [T, B, ...]: quantised maps, norms, pools, encoders and read-outs."""
+
+from bitspike.layers.affine import Affine, Gain
+from bitspike.layers.base import Synapse, TimeLayer, merge_time, split_time
+from bitspike.layers.codec import Encoder, Latency, MeanReadout, Poisson, Repeat, StepReadout
+from bitspike.layers.norm import BatchNorm
+from bitspike.layers.pool import AvgPool2d, Flatten, GlobalAvgPool, MaxPool2d
+from bitspike.layers.quantized import Conv2d, Linear
+
+__all__ = [
+    "Affine",
+    "AvgPool2d",
+    "BatchNorm",
+    "Conv2d",
+    "Encoder",
+    "Flatten",
+    "Gain",
+    "GlobalAvgPool",
+    "Latency",
+    "Linear",
+    "MaxPool2d",
+    "MeanReadout",
+    "Poisson",
+    "Repeat",
+    "StepReadout",
+    "Synapse",
+    "TimeLayer",
+    "merge_time",
+    "split_time",
+]

@@ -1,0 +1,53 @@
+"""What folding leaves behind: a per-channel affine map and an explicit gain, both counted as multiplications."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bitspike.checks import time_first
+from bitspike.layers.base import TimeLayer
+
+
+def _per_channel(value: Tensor, x: Tensor) -> Tensor:
+    """[] or [C] shaped to broadcast over x [T, B, C, ...]."""
+    return value.reshape(-1, *[1] * (x.dim() - 3)) if value.dim() else value
+
+
+class Affine(TimeLayer):
+    """``y = scale·x + shift`` per channel: a folded batch norm behind integer weights.
+
+    Args:
+        scale, shift: [C] (or [] for all channels).
+    """
+
+    def __init__(self, scale: Tensor, shift: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("scale", scale.clone())
+        self.register_buffer("shift", shift.clone())
+        self.scale: Tensor
+        self.shift: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [T, B, C, ...] → the same shape."""
+        time_first("Affine", x, 3)
+        return x * _per_channel(self.scale, x) + _per_channel(self.shift, x)
+
+
+class Gain(TimeLayer):
+    """``y = factor·x``: a factor that could not be folded into weights.
+
+    Args:
+        factor: [] or [C].
+    """
+
+    scaling = "linear"
+
+    def __init__(self, factor: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("factor", factor.clone())
+        self.factor: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [T, B, C, ...] → the same shape."""
+        time_first("Gain", x, 3)
+        return x * _per_channel(self.factor, x)

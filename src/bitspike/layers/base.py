@@ -1,0 +1,85 @@
+"""Contracts of a layer over time and of a synapse (a linear map with quantised weights)."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from typing import Any
+
+from torch import Tensor, nn
+
+from bitspike.checks import bad_value, time_first
+from bitspike.quantizers import Float, Quantizer
+
+
+class TimeLayer(nn.Module, ABC):
+    """A leaf of the traced graph that works on [T, B, ...].
+
+    Attributes:
+        scaling: what happens to a factor on its input: "linear" (it comes out, per channel, any sign), "positive"
+            (it comes out if positive), "none" (it does not come out; folding puts an explicit gain before it).
+        keeps_format: True where the output is made of unchanged spikes of the input (max pooling, flattening).
+        stateful: True where a result depends on earlier time steps; then `stream_step` is used in streams.
+        causal: False where a result depends on later time steps; a stream refuses it.
+    """
+
+    scaling: str = "none"
+    keeps_format: bool = False
+    stateful: bool = False
+    causal: bool = True
+
+    def stream_step(self, x: Tensor, state: Any | None) -> tuple[Tensor, Any]:
+        """One chunk [t, B, ...] and the state after the last chunk (None at first) → (output, state)."""
+        raise NotImplementedError(f"{type(self).__name__}: a stateful layer must define stream_step")
+
+    def carry(self, factor: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """A factor [] or [C] on the input [T, B, C, ...] of this shape, as a factor on the output."""
+        return factor
+
+
+class Synapse(TimeLayer):
+    """A linear map whose weight passes through a quantiser.
+
+    Attributes:
+        weight: latent weight [O, I, ...]; bias: [O] or None; quantizer: this layer's own.
+        role: "first", "last", "downsample" or "hidden"; set by builders, read by policies and by cost.
+    """
+
+    weight: nn.Parameter
+    bias: nn.Parameter | None
+    quantizer: Quantizer
+    role: str = "hidden"
+
+    @abstractmethod
+    def connect(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Apply a given weight to x [T, B, I, ...]."""
+
+    @abstractmethod
+    def macs(self, out_shape: tuple[int, ...]) -> int:
+        """Multiply-accumulates of one sample and step that produce an output [T, B, ...] of this shape."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [T, B, I, ...] through the quantised weight."""
+        return self.connect(x, self.quantizer(self.weight), self.bias)
+
+    def quantise_with(self, prototype: Quantizer) -> None:
+        """Give the layer its own copy of a quantiser, initialised from the present weight."""
+        self.quantizer = prototype.replicate(self.weight)
+
+
+def new_quantizer(prototype: Quantizer | None, weight: Tensor) -> Quantizer:
+    """A layer's own quantiser; full precision where none is named."""
+    return (Float() if prototype is None else prototype).replicate(weight)
+
+
+def merge_time(where: str, x: Tensor, axes: int) -> Tensor:
+    """[T, B, ...] with that many axes → [T·B, ...]; raises `ValueError` on another number of axes."""
+    time_first(where, x)
+    if x.dim() != axes:
+        names = {3: "[T, B, C]", 5: "[T, B, C, H, W]"}.get(axes, f"{axes} axes")
+        raise bad_value(where, f"the input must be {names}", list(x.shape), "check the layer before")
+    return x.flatten(0, 1)
+
+
+def split_time(y: Tensor, like: Tensor) -> Tensor:
+    """[T·B, ...] → [T, B, ...] with T and B of ``like``."""
+    return y.unflatten(0, like.shape[:2])

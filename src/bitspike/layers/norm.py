@@ -1,0 +1,78 @@
+"""Batch normalisation over [T, B, C, ...]: joint over time, per step, or threshold-dependent."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bitspike.checks import bad_value, integer, one_of, positive, time_first
+from bitspike.layers.base import TimeLayer
+
+
+class BatchNorm(TimeLayer):
+    """Batch norm with one mean and variance per channel.
+
+    - "joint": statistics over time, batch and space (Ternary Spike's blocks);
+    - "per_step": each step normalised by its own statistics, running ones shared (its stem; digest 2.8);
+    - "threshold": joint, and the normalised value is multiplied by ``alpha·threshold`` (tdBN, arXiv 2011.05280).
+
+    In evaluation all three are the affine map `affine` returns.
+
+    Args:
+        channels: C. mode: as above. threshold, alpha: of tdBN. eps, momentum: as in torch.
+
+    >>> BatchNorm(3)(torch.randn(2, 4, 3, 5, 5)).shape
+    torch.Size([2, 4, 3, 5, 5])
+    """
+
+    scaling = "none"
+
+    def __init__(
+        self,
+        channels: int,
+        mode: str = "joint",
+        threshold: float = 1.0,
+        alpha: float = 1.0,
+        eps: float = 1e-5,
+        momentum: float = 0.1,
+    ) -> None:
+        super().__init__()
+        integer("BatchNorm", "channels", channels, 1, 2**20)
+        self.mode = one_of("BatchNorm", "mode", mode, ("joint", "per_step", "threshold"))
+        positive("BatchNorm", "threshold", threshold)
+        positive("BatchNorm", "alpha", alpha)
+        positive("BatchNorm", "eps", eps)
+        self.eps, self.momentum = eps, momentum
+        self.height = alpha * threshold if mode == "threshold" else 1.0
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+        self.running_mean: Tensor
+        self.running_var: Tensor
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x [T, B, C, ...] → the same shape."""
+        time_first("BatchNorm", x, 3)
+        if x.shape[2] != self.weight.numel():
+            must = f"the input must be [T, B, {self.weight.numel()}, ...]"
+            raise bad_value("BatchNorm", must, list(x.shape), "check the layer before")
+        if self.training and self.mode == "per_step":
+            return torch.stack([self._normalise(step) for step in x.unbind(0)])
+        return self._normalise(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+    def _normalise(self, x: Tensor) -> Tensor:
+        weight = self.weight if self.height == 1.0 else self.weight * self.height
+        return F.batch_norm(
+            x, self.running_mean, self.running_var, weight, self.bias, self.training, self.momentum, self.eps
+        )
+
+    def affine(self) -> tuple[Tensor, Tensor]:
+        """(scale [C], shift [C]) in float64 of the evaluation-mode map ``scale·x + shift``; detached."""
+        deviation = (self.running_var.double() + self.eps).sqrt()
+        scale = self.weight.detach().double() * self.height / deviation
+        return scale, self.bias.detach().double() - scale * self.running_mean.double()
+
+    def extra_repr(self) -> str:
+        return f"{self.weight.numel()}, mode={self.mode}"

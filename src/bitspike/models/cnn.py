@@ -1,0 +1,65 @@
+"""The one study network of this repository."""
+
+from __future__ import annotations
+
+from torch import nn
+
+from bitspike.checks import bad_value, integer
+from bitspike.layers import AvgPool2d, Conv2d, Flatten, Linear
+from bitspike.models.network import MODELS, Network, Policy, finish
+from bitspike.models.parts import ResidualBlock, new_encoder, new_norm, new_readout
+from bitspike.neurons import Neuron
+from bitspike.quantizers import Quantizer
+
+
+@MODELS.register("study_cnn")
+def study_cnn(
+    neuron: Neuron,
+    weight: Quantizer | None = None,
+    T: int = 2,
+    shape: tuple[int, int, int] = (1, 28, 28),
+    classes: int = 10,
+    width: int = 32,
+    stem_stride: int = 2,
+    norm: str = "joint",
+    encoder: str = "repeat",
+    readout: str = "mean",
+    policy: Policy | None = None,
+) -> Network:
+    """A small residual network in which amplitudes can act.
+
+    conv3×3(C→w, stride) – BN – neuron; identity block w; block w→2w, stride 2, AvgDown shortcut; 2×2 average pool;
+    flatten; linear. Wiring "spike": the shortcuts carry spikes.
+
+    Args:
+        neuron: prototype; every layer gets its own copy. weight: prototype of the hidden layers; default float.
+        T: time steps. shape: (C, H, W) of a sample. classes: K. width: w. stem_stride: 1 or 2.
+        norm: "joint", "per_step" or "threshold". encoder: "repeat", "poisson", "latency". readout: "mean" or "steps".
+        policy: quantisers of first, last and down-sampling layers; default all three float.
+
+    >>> from bitspike.neurons import LIF
+    >>> import torch; study_cnn(LIF(), width=4)(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
+    """
+    integer("study_cnn", "T", T, 1, 10_000)
+    integer("study_cnn", "width", width, 1, 4096)
+    integer("study_cnn", "stem_stride", stem_stride, 1, 2)
+    stem = Conv2d(shape[0], width, 3, stride=stem_stride, padding=1)
+    stem.role = "first"
+    sides = [(side + stem_stride - 1) // stem_stride for side in shape[1:]]
+    if len(sides) != 2 or any(side % 2 or side < 4 for side in sides):
+        must = "the image must be (C, H, W) with even sides >= 4 after the stem"
+        raise bad_value("study_cnn", must, f"{shape} at stem_stride {stem_stride}", "pad it or change stem_stride")
+    classifier = Linear(2 * width * (sides[0] // 4) * (sides[1] // 4), classes)
+    classifier.role = "last"
+    body = nn.Sequential(
+        stem,
+        new_norm(width, norm, neuron),
+        neuron.replicate(width),
+        ResidualBlock(width, width, 1, neuron, norm),
+        ResidualBlock(width, 2 * width, 2, neuron, norm),
+        AvgPool2d(2),
+        Flatten(),
+        classifier,
+    )
+    return finish(Network(new_encoder(encoder, T), body, new_readout(readout)), weight, policy)

@@ -1,0 +1,53 @@
+"""Multi-layer perceptron."""
+
+from __future__ import annotations
+
+import itertools
+import math
+
+from torch import nn
+
+from bitspike.checks import integer
+from bitspike.layers import Flatten, Linear
+from bitspike.models.network import MODELS, Network, Policy, finish
+from bitspike.models.parts import new_encoder, new_norm, new_readout
+from bitspike.neurons import Neuron
+from bitspike.quantizers import Quantizer
+
+
+@MODELS.register("mlp")
+def mlp(
+    neuron: Neuron,
+    weight: Quantizer | None = None,
+    T: int = 2,
+    shape: tuple[int, ...] = (1, 28, 28),
+    classes: int = 10,
+    hidden: tuple[int, ...] = (256, 256),
+    norm: str = "joint",
+    encoder: str = "repeat",
+    readout: str = "mean",
+    policy: Policy | None = None,
+) -> Network:
+    """flatten – (linear – BN – neuron) per hidden width – linear.
+
+    Args:
+        neuron: prototype; every layer gets its own copy. weight: prototype of the hidden layers; default float.
+        T: time steps. shape: of a sample. classes: K. hidden: widths, at least one.
+        norm, encoder, readout, policy: as in `study_cnn`.
+
+    >>> from bitspike.neurons import LIF
+    >>> import torch; mlp(LIF(), hidden=(8,))(torch.zeros(2, 1, 28, 28)).shape
+    torch.Size([2, 10])
+    """
+    integer("mlp", "T", T, 1, 10_000)
+    integer("mlp", "number of hidden layers", len(hidden), 1, 1000)
+    widths = [math.prod(shape), *hidden]
+    layers: list[nn.Module] = [Flatten()]
+    for index, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
+        linear = Linear(inputs, outputs, bias=False)
+        linear.role = "first" if index == 0 else "hidden"
+        layers += [linear, new_norm(outputs, norm, neuron), neuron.replicate(outputs)]
+    classifier = Linear(widths[-1], classes)
+    classifier.role = "last"
+    body = nn.Sequential(*layers, classifier)
+    return finish(Network(new_encoder(encoder, T), body, new_readout(readout)), weight, policy)

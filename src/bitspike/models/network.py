@@ -1,0 +1,125 @@
+"""A network = encoder → body → read-out; the weight policy of its layers; the warning about inert factors."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from torch import Tensor, nn
+
+from bitspike.checks import bad_value, one_of
+from bitspike.graph import Graph, Node, trace
+from bitspike.layers import BatchNorm, Encoder, Synapse, TimeLayer
+from bitspike.neurons import Neuron
+from bitspike.quantizers import Float, Quantizer
+from bitspike.registry import Registry
+
+MODELS: Registry[Callable[..., Network]] = Registry("model")
+
+
+class Network(nn.Module):
+    """Samples [B, ...] → logits [B, K] (mean read-out) or [T, B, K] (per step).
+
+    Args:
+        encoder: sample → sequence. body: layers over [T, B, ...]. readout: sequence of logits → output.
+    """
+
+    def __init__(self, encoder: Encoder, body: nn.Module, readout: TimeLayer) -> None:
+        super().__init__()
+        self.encoder, self.body, self.readout = encoder, body, readout
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Encode, run the body, read out."""
+        return self.readout(self.body(self.encoder(x)))  # type: ignore[no-any-return]
+
+
+@dataclass(frozen=True)
+class Policy:
+    """Quantisers of the layers that papers treat apart; None means "as the hidden layers".
+
+    Args:
+        first: layers that see the input. last: the classifier. downsample: projections on shortcuts.
+    """
+
+    first: Quantizer | None = None
+    last: Quantizer | None = None
+    downsample: Quantizer | None = None
+
+
+def policy_for(paper: str) -> Policy:
+    """The default of a paper.
+
+    "ternary": every weight full precision (Ternary Spike, digest 4.1), which the hidden quantiser decides, so nothing
+    is set apart. "reverb": first, last and down-sampling layers stay real (binary-network practice; the paper's choice
+    is not confirmed [?]). "multibit": first and last real (not confirmed [?]). "adaptive": first layer fixed at 8 bits.
+    """
+    from bitspike.quantizers import Uniform
+
+    one_of("policy_for", "paper", paper, ("ternary", "reverb", "multibit", "adaptive"))
+    return {
+        "ternary": Policy(),
+        "reverb": Policy(first=Float(), last=Float(), downsample=Float()),
+        "multibit": Policy(first=Float(), last=Float()),
+        "adaptive": Policy(first=Uniform(8)),
+    }[paper]
+
+
+def finish(model: Network, weight: Quantizer | None, policy: Policy | None, warn: bool = True) -> Network:
+    """Quantise every synapse by its role and warn about inert factors; the last call of every builder."""
+    hidden = Float() if weight is None else weight
+    rules = policy_for("reverb") if policy is None else policy
+    special = {"first": rules.first, "last": rules.last, "downsample": rules.downsample}
+    synapses = [m for m in model.modules() if isinstance(m, Synapse)]
+    if not synapses:
+        raise bad_value("finish", "a network must have synapses", "none", "add Conv2d or Linear layers")
+    for synapse in synapses:
+        synapse.quantise_with(special.get(synapse.role) or hidden)
+    inert = inert_parameters(model) if warn else {}
+    if inert:
+        names = ", ".join(inert)
+        warnings.warn(
+            f"bitspike: these factors are inert, because every path from them is linear → batch norm, which cancels "
+            f"a positive factor: {names}. They train nothing; report no gain from them.",
+            stacklevel=3,
+        )
+    return model
+
+
+def inert_parameters(model: nn.Module | Graph) -> dict[str, str]:
+    """Factors that provably change nothing in training, with the reason.
+
+    Two cases (digests: Ternary Spike section 3, ReverB 2.7): a per-layer amplitude all of whose consumers are
+    linear → batch norm; a per-layer or per-output-channel weight factor whose only consumer is batch norm.
+
+    Returns:
+        parameter name → reason. Per-channel amplitudes and per-input-channel factors are never listed.
+    """
+    graph = model if isinstance(model, Graph) else trace(model)
+    found: dict[str, str] = {}
+    for node in graph:
+        if isinstance(node.module, Neuron):
+            emission = node.module.emission
+            if emission.train_kind == "layer" and not emission.raw and _all_cancelled(graph, node):
+                found[f"{node.path}.emission.raw_amplitude"] = "every consumer is linear → batch norm"
+        elif isinstance(node.module, Synapse):
+            named = [n for n, _ in node.module.quantizer.named_parameters() if n == "factor.raw_factor"]
+            if named and node.module.quantizer.format.scale in ("layer", "output") and _only_norm(graph, node):
+                found[f"{node.path}.quantizer.factor.raw_factor"] = "batch norm follows the layer"
+    return found
+
+
+def _only_norm(graph: Graph, node: Node) -> bool:
+    return bool(node.consumers) and all(isinstance(graph[c].module, BatchNorm) for c in node.consumers)
+
+
+def _all_cancelled(graph: Graph, node: Node) -> bool:
+    """Whether every path from a node runs through layers that pass a positive factor into linear → batch norm."""
+    for consumer in (graph[name] for name in node.consumers):
+        module = consumer.module
+        if isinstance(module, Synapse):
+            if module.bias is not None or not _only_norm(graph, consumer):
+                return False
+        elif not isinstance(module, TimeLayer) or module.scaling == "none" or not _all_cancelled(graph, consumer):
+            return False
+    return bool(node.consumers)

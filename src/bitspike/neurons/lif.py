@@ -1,0 +1,60 @@
+"""Leaky integrate-and-fire neuron with binary spikes."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bitspike.formats import SpikeFormat
+from bitspike.functional import Stairs, Surrogate, fire
+from bitspike.neurons.base import NEURONS, MembraneState, Neuron, amplitude_sharing, as_surrogate, fresh
+from bitspike.neurons.parts import Emission, Membrane
+
+
+@NEURONS.register("lif")
+class LIF(Neuron):
+    """Binary LIF: ``u = decay·v + x``; ``s = [u >= threshold]``; ``v = u·(1 − s)`` or ``u − threshold·s``.
+
+    Source: Ternary Spike (AAAI 2024), binary baseline (digest 2.1: threshold 0.5, decay 0.25, hard, not detached).
+
+    Args:
+        threshold: membrane value that fires (>=), > 0; default 1.
+        decay: factor per step in [0, 1], default 0.5; 1 is an integrate-and-fire neuron.
+        learn_decay: learn the decay (one per layer).
+        reset: "hard" or "soft". detach_reset: cut the gradient of the reset.
+        surrogate: object, name or "name:parameter"; default a rectangle as wide as the threshold, centred on it.
+        amplitude, train_amplitude, raw_amplitude: value of a spike (Real Spike), see `Emission`; default 1, fixed.
+
+    >>> import torch; LIF()(torch.tensor([[[0.6]], [[0.7]], [[1.0]]])).flatten().tolist()
+    [0.0, 1.0, 1.0]
+    """
+
+    def __init__(
+        self,
+        threshold: float = 1.0,
+        decay: float = 0.5,
+        learn_decay: bool = False,
+        reset: str = "hard",
+        detach_reset: bool = False,
+        surrogate: str | Surrogate = "rectangle",
+        amplitude: float = 1.0,
+        train_amplitude: str = "none",
+        raw_amplitude: bool = False,
+    ) -> None:
+        super().__init__()
+        self.stairs = Stairs(threshold, threshold)
+        self.format = SpikeFormat(amplitude=amplitude_sharing(amplitude, train_amplitude))
+        self.surrogate = as_surrogate(surrogate)
+        self.surrogate.check("LIF", self.stairs)
+        self.membrane = Membrane(decay, learn_decay, reset, detach_reset)
+        self.emission = Emission(amplitude, train_amplitude, raw_amplitude)
+
+    def initial_state(self, x: Tensor) -> MembraneState:
+        """A discharged membrane."""
+        return fresh(x)
+
+    def step(self, x: Tensor, state: MembraneState) -> tuple[Tensor, MembraneState]:
+        """One step, x [B, ...]."""
+        u = self.membrane.charge(state.v, x)
+        k = fire(u, self.stairs, self.surrogate)
+        v = self.membrane.reset(u, k, self.stairs.spacing, graded=False, signed=False)
+        return self.emission(k), MembraneState(v)

@@ -1,0 +1,72 @@
+"""Neuron whose spike is a fixed-point number of m integer and n fractional bits."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bitspike.checks import bad_value, integer
+from bitspike.formats import SpikeFormat
+from bitspike.functional import Stairs, Surrogate, fire
+from bitspike.neurons.base import NEURONS, MembraneState, Neuron, amplitude_sharing, as_surrogate, fresh
+from bitspike.neurons.parts import Emission, Membrane
+
+
+@NEURONS.register("multibit")
+class MultiBit(Neuron):
+    """Multi-bit LIF: ``k = clip(⌊2^n·u/threshold⌋, 0, 2^(m+n) − 1)``; ``s = 2^-n·k``; ``v = u − threshold·s`` (soft).
+
+    MultiBit(1, 0) is bit-identical to LIF with the same options.
+
+    Source: alphabet: multi-bit mechanism (arXiv 2407.05739); charge, fire and reset: reconstruction of its digest,
+    section 2.2 [?]; window [Δ/2, (M+½)Δ]: LM-HT (NeurIPS 2024).
+
+    Args:
+        m: integer bits, n: fractional bits; m + n from 1 to 8.
+        threshold: membrane value of one whole spike, > 0, default 1; level 1 fires at 2^-n·threshold.
+        decay: factor per step in [0, 1], default 0.5. learn_decay: learn it (one per layer).
+        reset: "soft" (default; loses nothing) or "hard". detach_reset: cut the gradient of the reset, default True.
+        surrogate: object, name or "name:parameter"; default one window over the whole range.
+        amplitude, train_amplitude, raw_amplitude: see `Emission`; default 1, fixed.
+
+    >>> import torch; MultiBit(1, 1)(torch.tensor([[[0.4, 0.5, 1.2, 9.0]]])).flatten().tolist()
+    [0.0, 0.5, 1.0, 1.5]
+    """
+
+    def __init__(
+        self,
+        m: int = 1,
+        n: int = 1,
+        threshold: float = 1.0,
+        decay: float = 0.5,
+        learn_decay: bool = False,
+        reset: str = "soft",
+        detach_reset: bool = True,
+        surrogate: str | Surrogate = "rectangle",
+        amplitude: float = 1.0,
+        train_amplitude: str = "none",
+        raw_amplitude: bool = False,
+    ) -> None:
+        super().__init__()
+        integer("MultiBit", "m", m, 0, 8)
+        integer("MultiBit", "n", n, 0, 8)
+        if not 1 <= m + n <= 8:
+            raise bad_value("MultiBit", "m + n must lie in [1, 8]", m + n, "a spike of more bits is a real one")
+        delta = threshold * 2.0**-n
+        self.stairs = Stairs(delta, delta, 2 ** (m + n) - 1)
+        sharing = amplitude_sharing(amplitude, train_amplitude)
+        self.format = SpikeFormat(0, 2 ** (m + n) - 1, fraction_bits=n, amplitude=sharing)
+        self.surrogate = as_surrogate(surrogate)
+        self.surrogate.check("MultiBit", self.stairs)
+        self.membrane = Membrane(decay, learn_decay, reset, detach_reset)
+        self.emission = Emission(amplitude, train_amplitude, raw_amplitude, fraction_bits=n)
+
+    def initial_state(self, x: Tensor) -> MembraneState:
+        """A discharged membrane."""
+        return fresh(x)
+
+    def step(self, x: Tensor, state: MembraneState) -> tuple[Tensor, MembraneState]:
+        """One step, x [B, ...]."""
+        u = self.membrane.charge(state.v, x)
+        k = fire(u, self.stairs, self.surrogate)
+        v = self.membrane.reset(u, k, self.stairs.spacing, graded=self.stairs.count > 1, signed=False)
+        return self.emission(k), MembraneState(v)

@@ -1,0 +1,130 @@
+"""The two parts neurons are composed of: the membrane (decay, reset) and the emission (amplitude)."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from bitspike.checks import bad_value, in_range, one_of, positive
+from bitspike.functional import charge, reset_hard, reset_soft
+
+
+class Membrane(nn.Module):
+    """Leak and reset of a membrane; holds constants and at most one parameter, never a state.
+
+    Args:
+        decay: factor per step in [0, 1]; 1 is integrate-and-fire.
+        learn_decay: learn one decay per layer, as ``sigmoid(raw_decay)`` in (0, 1) (PLIF form).
+        reset: "hard" (to 0) or "soft" (subtract the emitted charge).
+        detach_reset: cut the gradient of the reset through the spike.
+    """
+
+    def __init__(self, decay: float, learn_decay: bool, reset: str, detach_reset: bool) -> None:
+        super().__init__()
+        in_range("Membrane", "decay", decay, 0.0, 1.0)
+        if learn_decay and not 0 < decay < 1:
+            raise bad_value("Membrane", "a learnable decay must start inside (0, 1)", decay, "start at 0.25 or 0.5")
+        self.reset_kind = one_of("Membrane", "reset", reset, ("hard", "soft"))
+        self.detach_reset = detach_reset
+        self.fixed_decay = float(decay)
+        self.raw_decay = nn.Parameter(torch.tensor(math.log(decay / (1 - decay)))) if learn_decay else None
+
+    def decay(self) -> Tensor | float:
+        """Factor per step: a float, or a differentiable tensor [] where it is learned."""
+        return self.fixed_decay if self.raw_decay is None else torch.sigmoid(self.raw_decay)
+
+    def charge(self, v: Tensor, x: Tensor) -> Tensor:
+        """Membrane before firing, ``decay·v + x``."""
+        return charge(v, x, self.decay())
+
+    def reset(self, u: Tensor, k: Tensor, level_charge: float, graded: bool, signed: bool) -> Tensor:
+        """Membrane after firing.
+
+        Args:
+            u: membrane before firing. k: fired levels, the same shape.
+            level_charge: membrane value that one level carries away in a soft reset.
+            graded: whether |k| may exceed 1. signed: whether k may be negative.
+        """
+        if self.reset_kind == "soft":
+            sent = k * level_charge
+            return reset_soft(u, sent.detach() if self.detach_reset else sent)
+        if self.detach_reset:
+            return reset_hard(u, (k.detach() != 0).to(u.dtype))
+        fired = k * k.detach().sign() if signed else k
+        if graded:
+            fired = torch.where(k.detach().abs() <= 1, fired, torch.ones_like(fired))
+        return reset_hard(u, fired)
+
+    def extra_repr(self) -> str:
+        learned = ", learned" if self.raw_decay is not None else ""
+        return f"decay={self.fixed_decay:g}{learned}, reset={self.reset_kind}, detach_reset={self.detach_reset}"
+
+
+class Emission(nn.Module):
+    """What a level is worth on the wire: ``amplitude · 2^-fraction_bits``.
+
+    A trainable amplitude is positive by parameterisation, ``exp(raw_amplitude)``, unless ``raw`` is set (the released
+    form of Ternary Spike, which nothing keeps from changing sign; max pooling refuses it at folding).
+
+    Source: Ternary Spike (AAAI 2024), eq. 14; per channel: Real Spike (ECCV 2022).
+
+    Args:
+        amplitude: fixed or initial value; > 0 unless raw (then any finite value but 0).
+        train: "none", "layer" or "channel".
+        raw: train the amplitude itself.
+        fraction_bits: n of a fixed-point spike.
+    """
+
+    def __init__(self, amplitude: float = 1.0, train: str = "none", raw: bool = False, fraction_bits: int = 0) -> None:
+        super().__init__()
+        self.train_kind = one_of("Emission", "train_amplitude", train, ("none", "layer", "channel"))
+        if raw and train != "none":
+            if amplitude == 0 or not math.isfinite(amplitude):
+                raise bad_value("Emission", "amplitude must be finite and not 0", amplitude, "start at 1")
+        else:
+            positive("Emission", "amplitude", amplitude)
+        self.raw = raw
+        self.fraction_bits = fraction_bits
+        self.initial = float(amplitude)
+        self.raw_amplitude: nn.Parameter | None = None
+        if train != "none":
+            self._allocate(())
+
+    def _allocate(self, shape: tuple[int, ...]) -> None:
+        start = self.initial if self.raw else math.log(self.initial)
+        self.raw_amplitude = nn.Parameter(torch.full(shape, start))
+
+    def resize(self, channels: int) -> None:
+        """Give every channel its own amplitude, if this emission is per channel."""
+        if self.train_kind == "channel":
+            self._allocate((channels,))
+
+    def amplitude(self) -> Tensor | float:
+        """A float where fixed, else a differentiable tensor [] or [C]."""
+        if self.raw_amplitude is None:
+            return self.initial
+        return self.raw_amplitude if self.raw else self.raw_amplitude.exp()
+
+    def scale(self) -> Tensor:
+        """Value of one level as a detached tensor [] or [C] in float64."""
+        a = self.amplitude()
+        value = a.detach() if isinstance(a, Tensor) else torch.tensor(a, dtype=torch.float64)
+        return value.double() * 2.0**-self.fraction_bits
+
+    def forward(self, k: Tensor) -> Tensor:
+        """Levels [B, C, ...] → transmitted values of that shape."""
+        a = self.amplitude()
+        if isinstance(a, float):
+            factor = a * 2.0**-self.fraction_bits
+            return k if factor == 1.0 else k * factor
+        if a.dim() == 1:
+            if k.dim() < 2 or k.shape[1] != a.numel():
+                must = f"a per-channel amplitude of {a.numel()} channels needs [B, {a.numel()}, ...]"
+                raise bad_value("Emission", must, list(k.shape), "call replicate(channels) for the right width")
+            a = a.reshape(-1, *[1] * (k.dim() - 2))
+        return k * (a * 2.0**-self.fraction_bits if self.fraction_bits else a)
+
+    def extra_repr(self) -> str:
+        return f"amplitude={self.initial:g}, train={self.train_kind}, fraction_bits={self.fraction_bits}"

@@ -1,0 +1,76 @@
+"""ReverB neuron: silent below threshold, else it emits its real membrane value."""
+
+from __future__ import annotations
+
+import copy
+
+from torch import Tensor
+
+from bitspike.checks import one_of
+from bitspike.formats import SpikeFormat
+from bitspike.functional import Stairs, Surrogate, fire
+from bitspike.neurons.base import NEURONS, MembraneState, Neuron, amplitude_sharing, as_surrogate, fresh
+from bitspike.neurons.parts import Emission, Membrane
+
+
+@NEURONS.register("real")
+class Real(Neuron):
+    """Real-valued spikes: ``m = [u >= threshold]``; ``s = m·u``; ``v = u − s``.
+
+    The hard reset to 0 *is* the soft reset by the emitted value (s + v = u), so there is no reset option.
+
+    Source: ReverB-SNN (ICML 2025), eq. as in its digest 2.2; reset and gradients: digest 2.3 and 2.5 (recommended,
+    not confirmed [?]); constants are the family's (threshold 0.5, decay 0.25) [?].
+
+    Args:
+        threshold: u that fires (>=), > 0; default 0.5.
+        decay: factor per step in [0, 1], default 0.25. learn_decay: learn it (one per layer).
+        gradient: "mask" (option A: the gate is a constant mask) or "surrogate" (option B: ``ds/du = m + u·h``).
+        surrogate: h of option B: object, name or "name:parameter"; default a rectangle of width 1.
+        amplitude, train_amplitude, raw_amplitude: factor on the emitted value, see `Emission`; default 1, fixed.
+
+    >>> import torch; Real()(torch.tensor([[[0.4, 0.5, 1.2]]])).flatten().tolist()
+    [0.0, 0.5, 1.2000000476837158]
+    """
+
+    def __init__(
+        self,
+        threshold: float = 0.5,
+        decay: float = 0.25,
+        learn_decay: bool = False,
+        gradient: str = "mask",
+        surrogate: str | Surrogate = "rectangle:1.0",
+        amplitude: float = 1.0,
+        train_amplitude: str = "none",
+        raw_amplitude: bool = False,
+    ) -> None:
+        super().__init__()
+        self.gradient = one_of("Real", "gradient", gradient, ("mask", "surrogate"))
+        self.stairs = Stairs(threshold, threshold)
+        self.format = SpikeFormat(amplitude=amplitude_sharing(amplitude, train_amplitude), real=True)
+        self.surrogate = as_surrogate(surrogate)
+        self.surrogate.check("Real", self.stairs)
+        self.membrane = Membrane(decay, learn_decay, "hard", False)
+        self.emission = Emission(amplitude, train_amplitude, raw_amplitude)
+        self.register_buffer("threshold_factor", None)
+        self.threshold_factor: Tensor | None
+
+    def rescaled(self, factor: Tensor) -> Real:
+        """A copy with threshold·factor, factor > 0 [C]: fed factor·x it emits factor·s at the same times."""
+        twin = copy.deepcopy(self)
+        twin.threshold_factor = factor if self.threshold_factor is None else self.threshold_factor * factor
+        return twin
+
+    def initial_state(self, x: Tensor) -> MembraneState:
+        """A discharged membrane."""
+        return fresh(x)
+
+    def step(self, x: Tensor, state: MembraneState) -> tuple[Tensor, MembraneState]:
+        """One step, x [B, ...]."""
+        u = self.membrane.charge(state.v, x)
+        f = self.threshold_factor
+        compared = u if f is None else u / f.reshape(-1, *[1] * (u.dim() - 2))
+        gate = self.gradient == "mask"
+        mask = self.stairs.level(compared) if gate else fire(compared, self.stairs, self.surrogate)
+        s = u * mask
+        return self.emission(s), MembraneState(u - s)

@@ -1,0 +1,65 @@
+"""Neuron with ternary spikes and an optional trainable amplitude."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bitspike.formats import SpikeFormat
+from bitspike.functional import Stairs, Surrogate, fire
+from bitspike.neurons.base import NEURONS, MembraneState, Neuron, amplitude_sharing, as_surrogate, fresh
+from bitspike.neurons.parts import Emission, Membrane
+
+
+@NEURONS.register("ternary")
+class Ternary(Neuron):
+    """Ternary LIF: ``u = decay·v + x``; ``b = [u >= threshold] − [u <= −threshold]``; ``v = u·(1 − |b|)``; ``s = a·b``.
+
+    The reset follows the normalised spike b, never a·b. A per-layer amplitude all of whose consumers are
+    linear → batch norm is inert (no effect forward or backward); builders warn.
+
+    Source: Ternary Spike (AAAI 2024), eq. 7-8 and 13-14. Constants from its code: threshold 0.5, decay 0.25, hard
+    reset not detached, window |u| <= 1. The soft reset (``v = u − threshold·b``) is ours.
+    Differs: the amplitude is ``exp(raw_amplitude)`` by default; the release trains it raw.
+
+    Args:
+        threshold: |u| that fires (>=), > 0; default 0.5.
+        decay: factor per step in [0, 1], default 0.25. learn_decay: learn it (one per layer).
+        reset: "hard" or "soft". detach_reset: cut the gradient of the reset.
+        surrogate: object, name or "name:parameter"; default a rectangle of width 2·threshold, i.e. |u| <= 2·threshold.
+        amplitude: initial or fixed a, default 1.
+        train_amplitude: "none", "layer" or "channel". raw_amplitude: train a itself, which may then turn negative.
+
+    >>> import torch; Ternary()(torch.tensor([[[0.5, -0.5, 0.4]]])).flatten().tolist()
+    [1.0, -1.0, 0.0]
+    """
+
+    def __init__(
+        self,
+        threshold: float = 0.5,
+        decay: float = 0.25,
+        learn_decay: bool = False,
+        reset: str = "hard",
+        detach_reset: bool = False,
+        surrogate: str | Surrogate = "rectangle",
+        amplitude: float = 1.0,
+        train_amplitude: str = "none",
+        raw_amplitude: bool = False,
+    ) -> None:
+        super().__init__()
+        self.stairs = Stairs(threshold, 2 * threshold, signed=True)
+        self.format = SpikeFormat(-1, 1, amplitude=amplitude_sharing(amplitude, train_amplitude))
+        self.surrogate = as_surrogate(surrogate)
+        self.surrogate.check("Ternary", self.stairs)
+        self.membrane = Membrane(decay, learn_decay, reset, detach_reset)
+        self.emission = Emission(amplitude, train_amplitude, raw_amplitude)
+
+    def initial_state(self, x: Tensor) -> MembraneState:
+        """A discharged membrane."""
+        return fresh(x)
+
+    def step(self, x: Tensor, state: MembraneState) -> tuple[Tensor, MembraneState]:
+        """One step, x [B, ...]."""
+        u = self.membrane.charge(state.v, x)
+        k = fire(u, self.stairs, self.surrogate)
+        v = self.membrane.reset(u, k, self.stairs.first, graded=False, signed=True)
+        return self.emission(k), MembraneState(v)

@@ -1,0 +1,134 @@
+"""The one dispatch point: (operation, device) → kernels in order of preference, the reference last.
+
+An automatic choice may fall back, and `explain` says why. A choice made with `using` never falls back: it raises
+with the reason. While a model is exported the reference is always taken. The table is public (`table()`), so that
+tests and benchmarks loop over it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from bitspike.checks import bad_value, suggestion
+
+REFERENCE = "reference"
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """One implementation of an operation.
+
+    Args:
+        operation: e.g. "scan".
+        name: e.g. "reference"; unique per operation.
+        device: device type it runs on, or "any".
+        function: the callable.
+        refuses: facts → None if it can run and differentiate them, else the reason.
+    """
+
+    operation: str
+    name: str
+    device: str
+    function: Callable[..., Any]
+    refuses: Callable[[object], str | None]
+
+
+_KERNELS: dict[str, dict[str, Kernel]] = {}
+_OVERRIDE: dict[str, str] = {}
+
+
+def _runs_everything(_: object) -> None:
+    return None
+
+
+def register(
+    operation: str,
+    name: str,
+    function: Callable[..., Any],
+    device: str = "any",
+    refuses: Callable[[object], str | None] = _runs_everything,
+) -> None:
+    """Add a kernel; those registered later are preferred. At import only; a duplicate name raises `ValueError`."""
+    known = _KERNELS.setdefault(operation, {})
+    if name in known:
+        raise bad_value("dispatch", f"a kernel of {operation!r} is registered once", repr(name), "choose another name")
+    known[name] = Kernel(operation, name, device, function, refuses)
+
+
+def choose(operation: str, device: str, facts: object = None) -> Kernel:
+    """The kernel that runs ``operation`` on ``device`` for these facts.
+
+    Raises:
+        ValueError: a kernel demanded with `using` is unknown, is for another device or refuses the facts.
+    """
+    known = _KERNELS[operation]
+    if torch.compiler.is_exporting():
+        return known[REFERENCE]
+    wanted = _OVERRIDE.get(operation)
+    if wanted is not None:
+        reason = _objection(known[wanted], device, facts)
+        if reason:
+            raise bad_value(f"dispatch {operation}", f"kernel {wanted!r} must run here", reason, "use 'reference'")
+        return known[wanted]
+    for kernel in reversed(known.values()):
+        if _objection(kernel, device, facts) is None:
+            return kernel
+    raise bad_value(f"dispatch {operation}", "a kernel must exist", device, "register a reference")
+
+
+def explain(operation: str, device: str, facts: object = None) -> str:
+    """Which kernel would run and why the preferred ones would not.
+
+    >>> import bitspike.ops.scan
+    >>> explain("scan", "cpu").splitlines()[-1]
+    'reference: taken'
+    """
+    taken = choose(operation, device, facts)
+    lines = []
+    for kernel in reversed(_KERNELS[operation].values()):
+        if kernel is taken:
+            lines.append(f"{kernel.name}: taken")
+            break
+        lines.append(f"{kernel.name}: {_objection(kernel, device, facts) or 'overridden'}")
+    return "\n".join(lines)
+
+
+@contextmanager
+def using(name: str, operation: str = "scan") -> Iterator[None]:
+    """Within the block, ``operation`` runs this kernel or raises.
+
+    >>> import bitspike.ops.scan
+    >>> with using("reference"):
+    ...     choose("scan", "cpu").name
+    'reference'
+    """
+    known = _KERNELS.get(operation, {})
+    if name not in known:
+        raise bad_value(
+            f"using({operation})", f"the kernel must be one of {list(known)}", name, suggestion(name, known)
+        )
+    before = _OVERRIDE.get(operation)
+    _OVERRIDE[operation] = name
+    try:
+        yield
+    finally:
+        if before is None:
+            del _OVERRIDE[operation]
+        else:
+            _OVERRIDE[operation] = before
+
+
+def table() -> list[Kernel]:
+    """Every registered kernel."""
+    return [kernel for known in _KERNELS.values() for kernel in known.values()]
+
+
+def _objection(kernel: Kernel, device: str, facts: object) -> str | None:
+    if kernel.device not in ("any", device):
+        return f"it runs on {kernel.device}, the tensor is on {device}"
+    return kernel.refuses(facts)

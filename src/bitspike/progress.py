@@ -1,0 +1,62 @@
+"""Progress of long work on the terminal: a live line on a terminal, plain lines elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+
+class StudyProgress:
+    """Shows which job of a study runs and how far it is.
+
+    Args:
+        total: number of jobs. quiet: show nothing.
+    """
+
+    def __init__(self, total: int, quiet: bool = False) -> None:
+        console = Console(stderr=True, quiet=quiet)
+        self._live = console.is_terminal and not quiet
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.fields[note]}"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not self._live,
+            transient=True,
+        )
+        self._task = self._bar.add_task("", total=float(total), note="")
+        self._quiet = quiet
+        self._done = 0
+        self._label = ""
+        self._start = time.perf_counter()
+
+    def __enter__(self) -> StudyProgress:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def job(self, position: int, total: int, label: str) -> None:
+        """A job starts (or is skipped)."""
+        self._done, self._label = position - 1, f"[{position}/{total}] {label}"
+        self._bar.update(self._task, description=self._label, completed=float(self._done), note="")
+        if not self._live and not self._quiet:
+            print(f"{time.perf_counter() - self._start:7.1f} s  {self._label}", file=sys.stderr, flush=True)
+
+    def step(self, figures: dict[str, float]) -> None:
+        """Figures of the running job, from `bitspike.training.fit`."""
+        share = figures["epoch"] / figures["epochs"]
+        note = f"epoch {figures['epoch']:.1f}/{figures['epochs']:.0f} loss {figures['loss']:.3f}"
+        if "validation_accuracy" in figures:
+            note += f" validation {figures['validation_accuracy']:.2%}"
+            if not self._live and not self._quiet and figures["epoch"] == figures["epochs"]:
+                print(f"{time.perf_counter() - self._start:7.1f} s  {self._label}: {note}", file=sys.stderr, flush=True)
+        self._bar.update(self._task, completed=self._done + share, note=note)

@@ -1,0 +1,10 @@
+"""Weight quantisers, one file each."""
+
+from bitspike.quantizers.base import QUANTIZERS, Factor, Quantizer
+from bitspike.quantizers.fixed import Fixed
+from bitspike.quantizers.float import Float
+from bitspike.quantizers.sign import Sign
+from bitspike.quantizers.ternary import TernaryWeight
+from bitspike.quantizers.uniform import Uniform
+
+__all__ = ["QUANTIZERS", "Factor", "Fixed", "Float", "Quantizer", "Sign", "TernaryWeight", "Uniform"]

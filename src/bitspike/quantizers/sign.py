@@ -1,0 +1,46 @@
+"""Binary weights ±1 with a trainable factor."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from bitspike.checks import positive
+from bitspike.formats import WeightFormat
+from bitspike.functional import sign_pm1
+from bitspike.quantizers.base import QUANTIZERS, Factor, Quantizer
+
+
+@QUANTIZERS.register("sign")
+class Sign(Quantizer):
+    """``w̃ = α·sign(w)``, sign(0) = +1; ``dL/dw = α·dL/dw̃·[|w| <= clip]``; ``dL/dα = Σ dL/dw̃·sign(w)``.
+
+    Source: ReverB-SNN (ICML 2025), digest 2.2 and 2.6 (straight-through form; not confirmed [?]).
+
+    Args:
+        factor: sharing of α: "none" (1), "layer", "output" or "input" channel; α starts at the mean |w| it covers.
+        clip: latent magnitude beyond which the gradient stops, > 0, default 1.
+
+    >>> Sign("none").replicate(torch.zeros(1, 2))(torch.tensor([[0.0, -0.2]])).tolist()
+    [[1.0, -1.0]]
+    """
+
+    def __init__(self, factor: str = "layer", clip: float = 1.0) -> None:
+        super().__init__()
+        positive("Sign", "clip", clip)
+        self.clip = clip
+        self.factor = Factor(factor)
+        self.format = WeightFormat(-1, 1, stride=2, scale=factor)
+
+    def initialise(self, w: Tensor) -> None:
+        """α = mean |w| over the weights that share it."""
+        self.factor.initialise(w, w.abs())
+
+    def to_int(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        """±1 and α."""
+        return sign_pm1(w), self.factor.value(w).detach()
+
+    def forward(self, w: Tensor) -> Tensor:
+        """±α with straight-through gradient."""
+        inside = (w.detach().abs() <= self.clip).to(w.dtype)
+        through = (w - w.detach()) * inside
+        return (sign_pm1(w) + through) * self.factor.value(w)

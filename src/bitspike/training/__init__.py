@@ -1,0 +1,1 @@
+"""Training: typed recipes, the training loop, losses, and the resumable study queue."""

@@ -1,0 +1,65 @@
+"""Recipe → network."""
+
+from __future__ import annotations
+
+import inspect
+
+import torch
+
+from bitspike.checks import bad_value
+from bitspike.data import ImageSet
+from bitspike.models import MODELS, Network, Policy
+from bitspike.neurons import NEURONS, Neuron
+from bitspike.quantizers import QUANTIZERS, Quantizer
+from bitspike.training.recipe import ComponentConfig, Recipe, check_options
+
+
+def build_neuron(config: ComponentConfig) -> Neuron:
+    """The neuron prototype of a recipe; an unknown option raises with the nearest spelling."""
+    cls = NEURONS[config.name]
+    check_options(f"[neuron] {config.name}", cls, config.options)
+    return _make(f"[neuron] {config.name}", cls, config)
+
+
+def build_quantizer(config: ComponentConfig) -> Quantizer:
+    """The weight prototype of a recipe."""
+    cls = QUANTIZERS[config.name]
+    check_options(f"[weight] {config.name}", cls, config.options)
+    return _make(f"[weight] {config.name}", cls, config)
+
+
+def build_model(recipe: Recipe, data: ImageSet) -> Network:
+    """The network of a recipe for this data, initialised from the recipe's seed (the global generator is restored).
+
+    Args:
+        recipe: what to build. data: gives shape and classes of a sample.
+    """
+    builder = MODELS[recipe.model.name]
+    rules = recipe.policy
+    named = {"first": rules.first, "last": rules.last, "downsample": rules.downsample}
+    policy = Policy(**{role: None if name == "same" else QUANTIZERS[name]() for role, name in named.items()})
+    arguments = {
+        "neuron": build_neuron(recipe.neuron),
+        "weight": build_quantizer(recipe.weight),
+        "T": recipe.model.T,
+        "shape": tuple(data.images.shape[1:]),
+        "classes": len(data.classes),
+        "norm": recipe.model.norm,
+        "encoder": recipe.model.encoder,
+        "readout": recipe.model.readout,
+        "policy": policy,
+    }
+    free = [name for name in inspect.signature(builder).parameters if name not in arguments]
+    unknown = sorted(set(recipe.model.options) - set(free))
+    if unknown:
+        raise bad_value("[model.options]", f"the keys must be among {free}", unknown, "remove or respell them")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.seed)
+        return builder(**arguments, **recipe.model.options)
+
+
+def _make(where: str, cls: type, config: ComponentConfig):  # type: ignore[no-untyped-def]
+    try:
+        return cls(**config.options)
+    except TypeError as error:
+        raise bad_value(where, "the options must have the right types", error, "see the class's docstring") from error

@@ -1,0 +1,94 @@
+"""One job of a study: train, fold, verify, count and evaluate; the test split is read once, at the end."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from bitspike.convert import Folded, fold
+from bitspike.cost import cost
+from bitspike.data import Batches, Splits, load
+from bitspike.graph import trace
+from bitspike.models import Network
+from bitspike.observe import observe
+from bitspike.training.build import build_model
+from bitspike.training.loop import Progress, Run, evaluate, fit
+from bitspike.training.recipe import Recipe
+
+VERIFY_SAMPLES = 256
+
+
+def load_data(recipe: Recipe) -> Splits:
+    """The splits of a recipe; the validation split depends on nothing but the data and the recipe's share."""
+    config = recipe.data
+    return load(config.name, config.root, config.validation or None)
+
+
+def digest(recipe: Recipe, splits: Splits) -> str:
+    """Hash of the data and of the model's structure: layers in order, and shapes of all its tensors."""
+    model = build_model(recipe, splits.train)
+    lines = [splits.digest()]
+    lines += [f"{node.name} {node.kind} {node.inputs} {type(node.module).__name__}" for node in trace(model)]
+    lines += [f"{name} {list(value.shape)}" for name, value in model.state_dict().items()]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
+
+
+@dataclass
+class Finished:
+    """A finished job: the trained network, its folded form, and the figures as plain values."""
+
+    model: Network
+    folded: Folded
+    result: dict[str, Any]
+
+
+def run_job(recipe: Recipe, splits: Splits, progress: Progress | None = None) -> Finished:
+    """Train, fold and measure one arm with one seed.
+
+    Returns:
+        `Finished`; its ``result`` holds: test_accuracy and folded_test_accuracy (unless ``data.test`` is false),
+        validation_accuracy, spike_rate,
+        set_bits (per neuron and step), spike_bits and weight_bits (of the hidden layers), adds, shift_adds,
+        multiplications and size_bytes (per sample, folded), fold (the report), rates (per layer), history.
+    """
+    run = fit(recipe, splits, progress)
+    return Finished(run.model, *measure(recipe, splits, run))
+
+
+def measure(recipe: Recipe, splits: Splits, run: Run) -> tuple[Folded, dict[str, Any]]:
+    """Fold a trained network, verify it, count its cost and evaluate both on the test split."""
+    sample, _ = next(iter(Batches(splits.validation, min(VERIFY_SAMPLES, len(splits.validation)))))
+    folded = fold(run.model, sample)
+    with torch.no_grad():
+        counted = cost(folded.graph, sample)
+    activity = observe(run.model, [sample])
+    neurons = sum(a.sent for a in activity.values())
+    hidden = [row for row in counted.layers if row.kind == "synapse" and row.role == "hidden"]
+    batch = recipe.data.eval_batch_size
+    tested = {}
+    if recipe.data.test:
+        tested["test_accuracy"] = evaluate(run.model, splits.test, batch)
+        tested["folded_test_accuracy"] = evaluate(folded, splits.test, batch)
+    return folded, {
+        **tested,
+        "validation_accuracy": run.history[-1]["validation_accuracy"],
+        "spike_rate": sum(a.fired for a in activity.values()) / neurons,
+        "set_bits": sum(a.set_bits for a in activity.values()) / neurons,
+        "spike_bits": max(a.format.bits for a in activity.values()),
+        "weight_bits": max(row.weight_bits for row in hidden),
+        "adds": counted.total("adds"),
+        "shift_adds": counted.total("shift_adds"),
+        "multiplications": counted.total("multiplications"),
+        "size_bytes": counted.size_bytes,
+        "hidden_only": counted.as_dict()["hidden_only"],
+        "parameters": sum(p.numel() for p in run.model.parameters()),
+        "train_time_s": sum(record["time_s"] for record in run.history),
+        "fold": folded.report.as_dict(),
+        "rates": {
+            a.path: {"rate": a.rate, "set_bits": a.bits_per_step, "saturation": a.saturation} for a in activity.values()
+        },
+        "history": run.history,
+    }

@@ -1,0 +1,94 @@
+"""Losses on logits, and the regularisers of spike rate and set bits."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from bitspike.checks import bad_value, one_of
+from bitspike.functional import popcount
+from bitspike.graph import Graph, Node
+from bitspike.neurons import Neuron
+
+
+def mean_loss(logits: Tensor, labels: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy of logits [B, K], or of [T, B, K] averaged over time (rate-mean loss)."""
+    mean = logits.mean(0) if logits.dim() == 3 else logits
+    return F.cross_entropy(mean, labels, label_smoothing=label_smoothing)
+
+
+def tet_loss(
+    logits: Tensor, labels: Tensor, weight: float = 1e-3, target: float = 1.0, label_smoothing: float = 0.0
+) -> Tensor:
+    """``(1 − λ)·mean_t CE(logit_t, y) + λ·MSE(logit, φ)``.
+
+    Source: TET (arXiv 2202.11946): λ = 1e-3, φ = 1.
+
+    Args:
+        logits: [T, B, K] (a "steps" read-out). labels: [B]. weight: λ. target: φ.
+
+    Raises:
+        ValueError: logits without a time axis.
+    """
+    if logits.dim() != 3:
+        raise bad_value("tet_loss", "logits must be [T, B, K]", list(logits.shape), 'choose readout = "steps"')
+    steps, batch, _ = logits.shape
+    repeated = labels.expand(steps, batch).reshape(-1)
+    per_step = F.cross_entropy(logits.flatten(0, 1), repeated, label_smoothing=label_smoothing)
+    return (1 - weight) * per_step + weight * (logits - target).square().mean()
+
+
+class SpikePenalty:
+    """``weight · mean_l (activity_l − target)²``, or of the activity of the whole network.
+
+    Activity is the share of non-zero spikes ("rate") or the mean number of set bits ("bits") per neuron and step.
+    Both pass gradients straight through: the rate that of min(|k|, 1), the set bits that of their secant
+    bits/max|k|·|k| (our choice; a popcount has no derivative).
+
+    Args:
+        kind: "rate" or "bits". weight: >= 0. target: activity aimed at.
+        per_layer: each layer has the target; else the mean over all neurons.
+    """
+
+    def __init__(self, kind: str, weight: float, target: float, per_layer: bool) -> None:
+        self.kind = one_of("SpikePenalty", "kind", kind, ("rate", "bits"))
+        self.weight, self.target, self.per_layer = weight, target, per_layer
+
+    def run(self, graph: Graph, x: Tensor) -> tuple[Tensor, Tensor]:
+        """(network output, penalty) of one forward pass over the traced graph."""
+        sums: list[Tensor] = []
+        sizes: list[int] = []
+
+        def handle(node: Node, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
+            value = call()
+            if isinstance(node.module, Neuron):
+                sums.append(self._activity(node.module, value).sum())
+                sizes.append(value.numel())
+            return value
+
+        output = graph.run(x, handler=handle)
+        if not sums:
+            raise bad_value("SpikePenalty", "the network must have neurons", "none", "drop the regulariser")
+        if self.per_layer:
+            means = torch.stack([s / n for s, n in zip(sums, sizes, strict=True)])
+        else:
+            means = torch.stack(sums).sum() / sum(sizes)
+        return output, self.weight * (means - self.target).square().mean()
+
+    def _activity(self, neuron: Neuron, spikes: Tensor) -> Tensor:
+        scale = neuron.emission.scale().to(spikes)
+        if scale.dim():
+            scale = scale.reshape(-1, *[1] * (spikes.dim() - 3))
+        k = (spikes / scale).abs()
+        if neuron.format.real:
+            fired = (k.detach() > 0).to(k.dtype)
+            through = (k - k.detach()) * fired
+            return (fired + through) * (32.0 if self.kind == "bits" else 1.0)
+        if self.kind == "rate":
+            return torch.where(k.detach() <= 1, k, torch.ones_like(k))
+        slope = neuron.format.bits / neuron.format.high
+        return popcount(k.detach().round(), 16) + slope * (k - k.detach())

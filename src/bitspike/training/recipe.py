@@ -1,0 +1,276 @@
+"""The typed recipe of one training run: everything that decides its result, read strictly from TOML."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from bitspike.checks import at_least, bad_value, in_range, integer, positive, suggestion
+from bitspike.training.files import read_toml
+from bitspike.training.schema import canonical_key, conform, from_mapping, override
+
+_LARGE = 2**31 - 1
+
+
+def _named(where: str, **names: str) -> None:
+    for key, name in names.items():
+        if not name.strip():
+            raise bad_value(where, f"{key} must be a name", repr(name), f"write {key} = ...")
+
+
+def _share(where: str, name: str, value: float) -> None:
+    if not 0 <= value < 1:
+        raise bad_value(where, f"{name} must lie in [0, 1)", value, "pass a value inside")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which samples, and how they reach the model.
+
+    Args:
+        name: registered data set.
+        root: folder that holds its files; None: the loader's own place. Not part of a run's key, the data digest is.
+        validation: share of the training split held out for choosing, [0, 1); the test split never chooses.
+        batch_size: samples a training step, >= 1.
+        eval_batch_size: samples an evaluation step, >= 1.
+        augment: "none", "shift" (random crop after padding) or "shift-flip" (and a mirror image half the time).
+        pad: pixels of padding for "shift", >= 0.
+        test: whether the test split is read, once, at the end; false while choosing hyper-parameters.
+    """
+
+    name: str = "digits"
+    root: str | None = None
+    validation: float = 0.1
+    batch_size: int = 64
+    eval_batch_size: int = 500
+    augment: Literal["none", "shift", "shift-flip"] = "none"
+    pad: int = 2
+    test: bool = True
+
+    def __post_init__(self) -> None:
+        conform(self)
+        _named("DataConfig", name=self.name, root="." if self.root is None else self.root)
+        _share("DataConfig", "validation", self.validation)
+        for key, low in (("batch_size", 1), ("eval_batch_size", 1), ("pad", 0)):
+            integer("DataConfig", key, getattr(self, key), low, _LARGE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """Which network, for how many time steps.
+
+    Args:
+        name: registered model builder.
+        T: time steps, >= 1.
+        encoder: how an image becomes T inputs: "repeat", "poisson" or "latency".
+        norm: batch norm over time and batch together ("joint"), per step, or threshold-dependent ("threshold").
+        readout: "mean" over time, or all "steps".
+        options: further arguments of the builder, the table [model.options].
+    """
+
+    name: str = "study_cnn"
+    T: int = 2
+    encoder: Literal["repeat", "poisson", "latency"] = "repeat"
+    norm: Literal["joint", "per_step", "threshold"] = "joint"
+    readout: Literal["mean", "steps"] = "mean"
+    options: dict[str, object] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        conform(self)
+        _named("ModelConfig", name=self.name)
+        integer("ModelConfig", "T", self.T, 1, _LARGE)
+
+
+@dataclass(frozen=True)
+class ComponentConfig:
+    """A registered neuron or weight quantiser: one flat table, every key but ``name`` is an option.
+
+    Args:
+        name: registered class.
+        options: arguments of its constructor; checked against the class by the builder, with `check_options`.
+    """
+
+    name: str
+    options: dict[str, object] = field(default_factory=dict, metadata={"flat": True})
+
+    def __post_init__(self) -> None:
+        conform(self)
+        _named("ComponentConfig", name=self.name)
+        if "name" in self.options:
+            raise bad_value("ComponentConfig", "'name' is no option", self.options["name"], "pass it as name")
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyConfig:
+    """Weight quantisers of the layers that usually differ: each a registered name, "float", or "same" as the others.
+
+    Args:
+        first: the first layer.
+        last: the classifier.
+        downsample: the projections of down-sampling shortcuts.
+    """
+
+    first: str = "float"
+    last: str = "float"
+    downsample: str = "same"
+
+    def __post_init__(self) -> None:
+        conform(self)
+        _named("PolicyConfig", first=self.first, last=self.last, downsample=self.downsample)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """Optimiser, schedule and loss.
+
+    Args:
+        epochs: passes over the training split, >= 1.
+        optimiser: "sgd" or "adamw".
+        lr: peak learning rate, > 0.
+        momentum: of sgd, [0, 1).
+        weight_decay: >= 0.
+        warmup_epochs: linear warm-up from 0, in epochs, [0, epochs].
+        schedule: after the warm-up, "cosine" to 0 or "constant".
+        loss: "mean" (cross-entropy of the mean output) or "tet" (of every step, averaged, plus a pull to a target).
+        tet_weight: share λ of the pull, [0, 1].
+        tet_target: the value outputs are pulled to, > 0.
+        label_smoothing: [0, 1).
+        clip_norm: largest gradient norm, > 0; None: no clipping.
+        threads: CPU threads, >= 1.
+        log_every: steps between two log lines, >= 1.
+    """
+
+    epochs: int = 10
+    optimiser: Literal["sgd", "adamw"] = "sgd"
+    lr: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    warmup_epochs: float = 0.0
+    schedule: Literal["cosine", "constant"] = "cosine"
+    loss: Literal["mean", "tet"] = "mean"
+    tet_weight: float = 1e-3
+    tet_target: float = 1.0
+    label_smoothing: float = 0.0
+    clip_norm: float | None = None
+    threads: int = 2
+    log_every: int = 50
+
+    def __post_init__(self) -> None:
+        conform(self)
+        where = "TrainConfig"
+        for key in ("epochs", "threads", "log_every"):
+            integer(where, key, getattr(self, key), 1, _LARGE)
+        for key in ("lr", "tet_target"):
+            positive(where, key, getattr(self, key))
+        if self.clip_norm is not None:
+            positive(where, "clip_norm", self.clip_norm)
+        for key in ("momentum", "label_smoothing"):
+            _share(where, key, getattr(self, key))
+        at_least(where, "weight_decay", self.weight_decay, 0)
+        in_range(where, "warmup_epochs", self.warmup_epochs, 0, self.epochs)
+        in_range(where, "tet_weight", self.tet_weight, 0, 1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RegulariserConfig:
+    """A term added to the loss.
+
+    Args:
+        kind: "none", "rate" (spike rate above the target) or "bits" (mean bits above the target).
+        weight: factor of the term, >= 0.
+        target: spikes a neuron and step, or bits; >= 0.
+        per_layer: hold every layer to the target, not only the mean over layers.
+    """
+
+    kind: Literal["none", "rate", "bits"] = "none"
+    weight: float = 0.0
+    target: float = 0.1
+    per_layer: bool = False
+
+    def __post_init__(self) -> None:
+        conform(self)
+        at_least("RegulariserConfig", "weight", self.weight, 0)
+        at_least("RegulariserConfig", "target", self.target, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """One training run.
+
+    Args:
+        name: a label for people.
+        seed: of all randomness, 0 .. 2^63 - 1.
+        data: table [data].
+        model: table [model].
+        neuron: table [neuron], its ``name`` required.
+        weight: table [weight], its ``name`` required.
+        policy: table [policy].
+        train: table [train].
+        regulariser: table [regulariser].
+
+    >>> recipe_from_mapping({"name": "a", "neuron": {"name": "lif"}, "weight": {"name": "sign"}}).train.lr
+    0.1
+    """
+
+    name: str
+    seed: int = 0
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    neuron: ComponentConfig
+    weight: ComponentConfig
+    policy: PolicyConfig = field(default_factory=PolicyConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    regulariser: RegulariserConfig = field(default_factory=RegulariserConfig)
+
+    def __post_init__(self) -> None:
+        conform(self)
+        _named("Recipe", name=self.name)
+        integer("Recipe", "seed", self.seed, 0, 2**63 - 1)
+
+    def key(self, data_digest: str) -> str:
+        """The run's identity: sha256 over the resolved recipe and the data's digest, wherever the data lies."""
+        return canonical_key(replace(self, data=replace(self.data, root=None)), data_digest)
+
+
+def recipe_from_mapping(mapping: Mapping[str, object], where: str = "recipe") -> Recipe:
+    """Build a `Recipe` from nested dicts; ``where`` opens error messages, which are those of `from_mapping`."""
+    return from_mapping(Recipe, mapping, where)
+
+
+def read_recipe(path: str | Path, sets: Iterable[str] = ()) -> Recipe:
+    """Read a recipe from a TOML file.
+
+    Args:
+        path: the file.
+        sets: ``key=value`` texts applied over it, such as ``train.lr=0.05``.
+
+    Raises:
+        ValueError: no TOML, or an unknown, missing or out-of-range key.
+        TypeError: a value of the wrong type.
+        OSError: the file cannot be read.
+    """
+    sets = tuple(sets)
+    where = f"{path} with --set {' '.join(sets)}" if sets else str(path)
+    return recipe_from_mapping(override(read_toml(path), sets, where), where)
+
+
+def check_options(where: str, cls: Callable[..., object], options: Mapping[str, object]) -> None:
+    """Raise `ValueError`, with the nearest name, if an option is no keyword argument of ``cls``.
+
+    >>> def ternary(amplitude="layer"): ...
+    >>> check_options("a.toml [neuron]", ternary, {"amplitud": "layer"})
+    Traceback (most recent call last):
+        ...
+    ValueError: a.toml [neuron]: the options must be among 'amplitude', got 'amplitud'; did you mean 'amplitude'?
+    """
+    parameters = inspect.signature(cls).parameters.values()
+    if any(p.kind is p.VAR_KEYWORD for p in parameters):
+        return
+    known = [p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)]
+    for name in options:
+        if name not in known:
+            must = f"the options must be among {', '.join(map(repr, known))}" if known else "there are no options"
+            raise bad_value(where, must, repr(name), suggestion(name, known) if known else "remove it")

@@ -1,0 +1,166 @@
+"""The recipe: strict reading, value checks, TOML round trip, and the key of a run."""
+
+from __future__ import annotations
+
+from dataclasses import fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bitspike.training import recipe as r
+from bitspike.training.files import parse_toml, write_text_atomic
+from bitspike.training.schema import to_mapping, to_toml
+
+TEXT = """
+name = "ternary"
+seed = 3
+[data]
+root = "files"
+[model]
+T = 4
+options = {channels = [32, 64]}
+[neuron]
+name = "ternary"
+amplitude = "layer"
+decay = 0.5
+[weight]
+name = "sign"
+[train]
+lr = 1
+"""
+BASE = r.recipe_from_mapping(parse_toml(TEXT, "text"))
+NAMES = st.text(min_size=1).filter(str.strip)
+SHARES = st.floats(0, 1, exclude_max=True)
+POSITIVE = st.floats(0, 1e300, exclude_min=True)
+OPTIONS = st.dictionaries(st.text().filter(lambda k: k != "name"), st.integers() | st.text() | SHARES, max_size=3)
+COMPONENTS = st.builds(r.ComponentConfig, NAMES, OPTIONS)
+RECIPES = st.builds(
+    r.Recipe,
+    name=NAMES,
+    seed=st.integers(0, 2**63 - 1),
+    data=st.builds(r.DataConfig, root=st.none() | NAMES, validation=SHARES, augment=st.sampled_from(["none", "shift"])),
+    model=st.builds(r.ModelConfig, T=st.integers(1, 64), norm=st.sampled_from(["joint", "per_step"]), options=OPTIONS),
+    neuron=COMPONENTS,
+    weight=COMPONENTS,
+    policy=st.builds(r.PolicyConfig, first=NAMES),
+    train=st.builds(r.TrainConfig, lr=POSITIVE, momentum=SHARES, clip_norm=st.none() | POSITIVE),
+    regulariser=st.builds(r.RegulariserConfig, weight=SHARES, per_layer=st.booleans()),
+)
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    file = tmp_path / "a.toml"
+    write_text_atomic(file, TEXT)
+    return file
+
+
+def test_reads_a_file_with_overrides(path: Path) -> None:
+    assert r.read_recipe(path) == BASE
+    assert BASE.neuron == r.ComponentConfig("ternary", {"amplitude": "layer", "decay": 0.5})
+    assert BASE.model.options == {"channels": (32, 64)} and BASE.train.lr == 1.0 and BASE.policy.downsample == "same"
+    got = r.read_recipe(path, ["train.lr=0.05", "neuron.decay=0.25", "weight={name='uniform', bits=2}"])
+    assert got.train.lr == 0.05 and got.neuron.options["decay"] == 0.25
+    assert got.weight == r.ComponentConfig("uniform", {"bits": 2})
+
+
+@pytest.mark.parametrize(
+    ("sets", "words"),
+    [
+        (["train.epoch=3"], ["a.toml with --set train.epoch=3 [train]: ", "did you mean 'epochs'?"]),
+        (["trian.lr=3"], ["got 'trian'", "did you mean 'train'?"]),
+        (["model.norm=perstep"], ["[model]: norm must be one of", "did you mean 'per_step'?"]),
+        (["train.lr=0"], ["[train]: lr must be positive"]),
+        (["train.epochs=0"], ["[train]: epochs must lie in [1, "]),
+        (["train.momentum=1"], ["[train]: momentum must lie in [0, 1)"]),
+        (["train.warmup_epochs=11"], ["[train]: warmup_epochs must lie in [0, 10]"]),
+        (["train.clip_norm=0"], ["[train]: clip_norm must be positive"]),
+        (["train.weight_decay=-1"], ["[train]: weight_decay must be >= 0"]),
+        (["train.tet_weight=2"], ["[train]: tet_weight must lie in [0, 1]"]),
+        (["train.threads=0"], ["[train]: threads must lie"]),
+        (["model.T=0"], ["[model]: T must lie in [1, "]),
+        (["data.validation=1.0"], ["[data]: validation must lie in [0, 1)"]),
+        (["data.batch_size=0"], ["[data]: batch_size must lie"]),
+        (["data.pad=-1"], ["[data]: pad must lie"]),
+        (["data.root=''"], ["[data]: root must be a name"]),
+        (["regulariser.weight=-1"], ["[regulariser]: weight must be >= 0"]),
+        (["weight={bits=1}"], ["[weight]: the key 'name' must be given"]),
+        (["policy.first=' '"], ["[policy]: first must be a name"]),
+        (["seed=-1"], ["seed must lie in [0, "]),
+    ],
+)
+def test_bad_values_name_file_table_and_key(path: Path, sets: list[str], words: list[str]) -> None:
+    with pytest.raises(ValueError) as error:
+        r.read_recipe(path, sets)
+    assert "a.toml" in str(error.value) and all(word in str(error.value) for word in words), error.value
+
+
+def test_wrong_type_names_the_file(path: Path) -> None:
+    with pytest.raises(TypeError, match=r"a\.toml with .* \[train\]: lr must be a number, got str 'fast'"):
+        r.read_recipe(path, ["train.lr=fast"])
+
+
+def test_name_is_no_option() -> None:
+    with pytest.raises(ValueError, match="'name' is no option"):
+        r.ComponentConfig("a", {"name": "b"})
+
+
+@given(RECIPES)
+def test_toml_round_trip(recipe: r.Recipe) -> None:
+    again = r.recipe_from_mapping(parse_toml(to_toml(recipe), "text"))
+    assert again == recipe and again.key("d") == recipe.key("d")
+
+
+def test_components_stay_flat_in_toml() -> None:
+    assert '[neuron]\nname = "ternary"\namplitude = "layer"\ndecay = 0.5\n' in to_toml(BASE)
+
+
+def leaves(obj: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
+    if not is_dataclass(obj):
+        return [path]
+    return [leaf for f in fields(obj) for leaf in leaves(getattr(obj, f.name), (*path, f.name))]
+
+
+CHANGED = {
+    "augment": "shift", "encoder": "poisson", "norm": "per_step", "readout": "steps", "optimiser": "adamw",
+    "schedule": "constant", "loss": "tet", "kind": "rate", "clip_norm": 2.0, "root": "elsewhere", "per_layer": True,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("leaf", leaves(BASE), ids=".".join)
+def test_every_field_but_the_root_changes_the_key(leaf: tuple[str, ...]) -> None:
+    *tables, name = leaf
+    inner = getattr(BASE, tables[0]) if tables else BASE
+    old = getattr(inner, name)
+    step = 0.25 if isinstance(old, float) and old < 0.5 else -0.25 if isinstance(old, float) else 1
+    new = CHANGED.get(name) or (
+        {**old, "new": 1} if isinstance(old, dict) else old + "x" if isinstance(old, str) else old + step
+    )
+    inner = replace(inner, **{name: new})
+    changed = replace(BASE, **{tables[0]: inner}) if tables else inner
+    assert changed != BASE
+    assert (changed.key("digest") == BASE.key("digest")) == (leaf == ("data", "root"))
+
+
+def test_the_key_reads_the_data_digest_and_not_the_form() -> None:
+    assert BASE.key("digest") != BASE.key("other")
+    assert r.recipe_from_mapping(to_mapping(BASE)).key("d") == BASE.key("d")
+    assert replace(BASE, train=replace(BASE.train, lr=1)).key("d") == BASE.key("d")  # 1 in a float field is 1.0
+
+
+class Neuron:
+    def __init__(self, decay: float = 0.5, *, amplitude: str = "layer") -> None: ...
+
+
+def test_check_options() -> None:
+    r.check_options("a", Neuron, {"decay": 1, "amplitude": "x"})
+    r.check_options("a", lambda **kw: kw, {"any": 1})
+    with pytest.raises(ValueError, match=r"a\.toml \[neuron\]: .*got 'amplitde'; did you mean 'amplitude'"):
+        r.check_options("a.toml [neuron]", Neuron, {"amplitde": "x"})
+    with pytest.raises(ValueError, match="there are no options, got 'b'; remove it"):
+        r.check_options("a", lambda: None, {"b": 1})
+    with pytest.raises(ValueError, match="got 'self'"):
+        r.check_options("a", Neuron, {"self": 1})
