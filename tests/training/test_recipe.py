@@ -127,6 +127,8 @@ def leaves(obj: Any, path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
 CHANGED = {
     "augment": "shift", "encoder": "poisson", "norm": "per_step", "readout": "steps", "optimiser": "adamw",
     "schedule": "constant", "loss": "tet", "kind": "rate", "clip_norm": 2.0, "root": "elsewhere", "per_layer": True,
+    "test": False,
+    "layers": (r.LayerConfig(match="body.*", weight=r.ComponentConfig("sign")),),
 }  # fmt: skip
 
 
@@ -136,8 +138,10 @@ def test_every_field_but_the_root_changes_the_key(leaf: tuple[str, ...]) -> None
     inner = getattr(BASE, tables[0]) if tables else BASE
     old = getattr(inner, name)
     step = 0.25 if isinstance(old, float) and old < 0.5 else -0.25 if isinstance(old, float) else 1
-    new = CHANGED.get(name) or (
-        {**old, "new": 1} if isinstance(old, dict) else old + "x" if isinstance(old, str) else old + step
+    new = (
+        CHANGED[name]
+        if name in CHANGED
+        else ({**old, "new": 1} if isinstance(old, dict) else old + "x" if isinstance(old, str) else old + step)
     )
     inner = replace(inner, **{name: new})
     changed = replace(BASE, **{tables[0]: inner}) if tables else inner

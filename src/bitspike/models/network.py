@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -63,6 +64,51 @@ def policy_for(paper: str) -> Policy:
         "multibit": Policy(first=Float(), last=Float()),
         "adaptive": Policy(first=Uniform(8)),
     }[paper]
+
+
+def assign(model: nn.Module, match: str, neuron: Neuron | None = None, weight: Quantizer | None = None) -> list[str]:
+    """Give the layers whose name matches a shell pattern another neuron or quantiser, in place.
+
+    Args:
+        model: the network. match: pattern on the names of ``named_modules()``, e.g. "body.3.*".
+        neuron: prototype for the matched neurons; per-channel amplitudes are sized by the neuron it replaces.
+        weight: prototype for the matched synapses, initialised from their present weight.
+
+    Returns:
+        Names of the modules that changed.
+
+    Raises:
+        ValueError: nothing matched, or a per-channel amplitude whose width is not known.
+    """
+    changed = []
+    for name, module in list(model.named_modules()):
+        if not fnmatch.fnmatchcase(name, match):
+            continue
+        if isinstance(module, Neuron) and neuron is not None:
+            parent, _, own = name.rpartition(".")
+            setattr(model.get_submodule(parent), own, neuron.replicate(channels_of(model, name)))
+            changed.append(name)
+        elif isinstance(module, Synapse) and weight is not None:
+            module.quantise_with(weight)
+            changed.append(name)
+    if not changed:
+        kinds = " or ".join(k for k, given in (("neuron", neuron), ("synapse", weight)) if given is not None)
+        raise bad_value("assign", f"the pattern must match a {kinds or 'layer'}", repr(match), "see named_modules()")
+    return changed
+
+
+def channels_of(model: nn.Module, path: str) -> int:
+    """Channels [B, C, ...] of the current of a neuron, from the layers before it in the traced graph."""
+    graph = trace(model)
+    pending = [node for node in graph if node.path == path]
+    while pending:
+        node = pending.pop()
+        if isinstance(node.module, Synapse):
+            return node.module.weight.shape[0]
+        if isinstance(node.module, BatchNorm):
+            return node.module.weight.numel()
+        pending += [graph[name] for name in node.inputs]
+    raise bad_value("channels_of", "a synapse or norm must come before the neuron", path, "size it by hand")
 
 
 def finish(model: Network, weight: Quantizer | None, policy: Policy | None, warn: bool = True) -> Network:

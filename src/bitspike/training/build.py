@@ -8,7 +8,7 @@ import torch
 
 from bitspike.checks import bad_value
 from bitspike.data import ImageSet
-from bitspike.models import MODELS, Network, Policy
+from bitspike.models import MODELS, Network, Policy, assign
 from bitspike.neurons import NEURONS, Neuron
 from bitspike.quantizers import QUANTIZERS, Quantizer
 from bitspike.training.recipe import ComponentConfig, Recipe, check_options
@@ -55,7 +55,12 @@ def build_model(recipe: Recipe, data: ImageSet) -> Network:
         raise bad_value("[model.options]", f"the keys must be among {free}", unknown, "remove or respell them")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
-        return builder(**arguments, **recipe.model.options)
+        model = builder(**arguments, **recipe.model.options)
+    for layer in recipe.layers or ():
+        neuron = build_neuron(layer.neuron) if layer.neuron else None
+        weight = build_quantizer(layer.weight) if layer.weight else None
+        assign(model, layer.match, neuron, weight)
+    return model
 
 
 def _make(where: str, cls: type, config: ComponentConfig):  # type: ignore[no-untyped-def]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,12 +19,21 @@ from bitspike.training.loop import Progress, Run, evaluate, fit
 from bitspike.training.recipe import Recipe
 
 VERIFY_SAMPLES = 256
+_PARTS = ("train", "validation", "test")
 
 
 def load_data(recipe: Recipe) -> Splits:
-    """The splits of a recipe; the validation split depends on nothing but the data and the recipe's share."""
+    """The splits of a recipe; the validation split depends on nothing but the data and the recipe's share.
+
+    Spike encoders read intensities, so for them the images are scaled to [0, 1] and not normalised.
+    """
     config = recipe.data
-    return load(config.name, config.root, config.validation or None)
+    splits = load(config.name, config.root, config.validation or None)
+    if recipe.model.encoder == "repeat":
+        return splits
+    flat = (0.0,) * splits.train.images.shape[1]
+    plain = {part: replace(getattr(splits, part), mean=flat, std=(1.0,) * len(flat)) for part in _PARTS}
+    return Splits(**plain)
 
 
 def digest(recipe: Recipe, splits: Splits) -> str:

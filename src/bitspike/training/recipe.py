@@ -10,9 +10,10 @@ from typing import Literal
 
 from bitspike.checks import at_least, bad_value, in_range, integer, positive, suggestion
 from bitspike.training.files import read_toml
-from bitspike.training.schema import canonical_key, conform, from_mapping, override
+from bitspike.training.schema import canonical_key, conform, from_mapping, override, to_mapping
 
 _LARGE = 2**31 - 1
+_LATER = ("layers",)
 
 
 def _named(where: str, **names: str) -> None:
@@ -101,6 +102,27 @@ class ComponentConfig:
         _named("ComponentConfig", name=self.name)
         if "name" in self.options:
             raise bad_value("ComponentConfig", "'name' is no option", self.options["name"], "pass it as name")
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerConfig:
+    """Another neuron or quantiser for some layers: one [[layers]] table.
+
+    Args:
+        match: shell pattern on the module's name in the network, such as "body.3.*"; must match something.
+        neuron: for the matched neurons; None leaves them.
+        weight: for the matched synapses; None leaves them.
+    """
+
+    match: str
+    neuron: ComponentConfig | None = None
+    weight: ComponentConfig | None = None
+
+    def __post_init__(self) -> None:
+        conform(self)
+        _named("LayerConfig", match=self.match)
+        if self.neuron is None and self.weight is None:
+            raise bad_value("LayerConfig", "neuron or weight must be given", "neither", "add a table for one of them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -210,6 +232,7 @@ class Recipe:
         policy: table [policy].
         train: table [train].
         regulariser: table [regulariser].
+        layers: tables [[layers]], applied in order after the policy; None: every layer as above.
 
     >>> recipe_from_mapping({"name": "a", "neuron": {"name": "lif"}, "weight": {"name": "sign"}}).train.lr
     0.1
@@ -224,6 +247,7 @@ class Recipe:
     policy: PolicyConfig = field(default_factory=PolicyConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
     regulariser: RegulariserConfig = field(default_factory=RegulariserConfig)
+    layers: tuple[LayerConfig, ...] | None = None
 
     def __post_init__(self) -> None:
         conform(self)
@@ -232,7 +256,11 @@ class Recipe:
 
     def key(self, data_digest: str) -> str:
         """The run's identity: sha256 over the resolved recipe and the data's digest, wherever the data lies."""
-        return canonical_key(replace(self, data=replace(self.data, root=None)), data_digest)
+        resolved = to_mapping(replace(self, data=replace(self.data, root=None)))
+        for name in _LATER:  # so that results from before the option existed keep their key
+            if resolved[name] is None:
+                del resolved[name]
+        return canonical_key(resolved, data_digest)
 
 
 def recipe_from_mapping(mapping: Mapping[str, object], where: str = "recipe") -> Recipe:
