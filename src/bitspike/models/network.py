@@ -111,7 +111,7 @@ def channels_of(model: nn.Module, path: str) -> int:
     raise bad_value("channels_of", "a synapse or norm must come before the neuron", path, "size it by hand")
 
 
-def finish(model: Network, weight: Quantizer | None, policy: Policy | None, warn: bool = True) -> Network:
+def finish(model: Network, weight: Quantizer | None, policy: Policy | None) -> Network:
     """Quantise every synapse by its role and warn about inert factors; the last call of every builder."""
     hidden = Float() if weight is None else weight
     rules = policy_for("reverb") if policy is None else policy
@@ -121,15 +121,19 @@ def finish(model: Network, weight: Quantizer | None, policy: Policy | None, warn
         raise bad_value("finish", "a network must have synapses", "none", "add Conv2d or Linear layers")
     for synapse in synapses:
         synapse.quantise_with(special.get(synapse.role) or hidden)
-    inert = inert_parameters(model) if warn else {}
-    if inert:
-        names = ", ".join(inert)
-        warnings.warn(
-            f"bitspike: these factors are inert, because every path from them is linear → batch norm, which cancels "
-            f"a positive factor: {names}. They train nothing; report no gain from them.",
-            stacklevel=3,
-        )
+    warn_inert(model, stacklevel=4)
     return model
+
+
+def warn_inert(model: nn.Module, stacklevel: int = 2) -> None:
+    """Warn once (`UserWarning`) if the network holds factors that provably train nothing; see `inert_parameters`."""
+    inert = inert_parameters(model)
+    if inert:
+        warnings.warn(
+            "bitspike: these factors are inert, because every path from them is linear → batch norm, which cancels a "
+            f"positive factor: {', '.join(inert)}. They train nothing; report no gain from them.",
+            stacklevel=stacklevel,
+        )
 
 
 def inert_parameters(model: nn.Module | Graph) -> dict[str, str]:

@@ -53,7 +53,7 @@ class ResidualBlock(nn.Module):
 
 def new_norm(channels: int, norm: str, neuron: Neuron) -> BatchNorm:
     """Batch norm of a mode; tdBN takes the neuron's threshold."""
-    return BatchNorm(channels, norm, threshold=neuron.stairs.first)
+    return BatchNorm(channels, norm, threshold=neuron.threshold)
 
 
 def new_encoder(name: str, T: int) -> Encoder:

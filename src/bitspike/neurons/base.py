@@ -30,6 +30,7 @@ class Neuron(nn.Module, ABC):
 
     Attributes:
         format: alphabet of what it emits.
+        threshold: membrane value of one whole spike, as the user gave it (tdBN reads it).
         stairs: level function of the membrane.
         surrogate: derivative used in training.
         membrane: decay and reset.
@@ -40,6 +41,7 @@ class Neuron(nn.Module, ABC):
     """
 
     format: SpikeFormat
+    threshold: float
     stairs: Stairs
     surrogate: Surrogate
     membrane: Membrane
@@ -85,7 +87,7 @@ class Neuron(nn.Module, ABC):
         return twin
 
     def extra_repr(self) -> str:
-        return f"{self.format.label()}, threshold={self.stairs.first:g}, {self.surrogate}"
+        return f"{self.format.label()}, threshold={self.threshold:g}, {self.surrogate}"
 
 
 def fresh(x: Tensor) -> MembraneState:

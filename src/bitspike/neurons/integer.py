@@ -45,6 +45,7 @@ class Integer(Neuron):
         raw_amplitude: bool = False,
     ) -> None:
         super().__init__()
+        self.threshold = threshold
         integer("Integer", "D", D, 1, 255)
         self.stairs = Stairs(threshold / 2, threshold, D)
         self.format = SpikeFormat(0, D, amplitude=amplitude_sharing(amplitude, train_amplitude), unary=D)

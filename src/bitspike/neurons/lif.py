@@ -41,6 +41,7 @@ class LIF(Neuron):
         raw_amplitude: bool = False,
     ) -> None:
         super().__init__()
+        self.threshold = threshold
         self.stairs = Stairs(threshold, threshold)
         self.format = SpikeFormat(amplitude=amplitude_sharing(amplitude, train_amplitude))
         self.surrogate = as_surrogate(surrogate)

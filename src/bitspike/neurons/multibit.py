@@ -47,6 +47,7 @@ class MultiBit(Neuron):
         raw_amplitude: bool = False,
     ) -> None:
         super().__init__()
+        self.threshold = threshold
         integer("MultiBit", "m", m, 0, 8)
         integer("MultiBit", "n", n, 0, 8)
         if not 1 <= m + n <= 8:

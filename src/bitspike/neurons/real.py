@@ -45,6 +45,7 @@ class Real(Neuron):
         raw_amplitude: bool = False,
     ) -> None:
         super().__init__()
+        self.threshold = threshold
         self.gradient = one_of("Real", "gradient", gradient, ("mask", "surrogate"))
         self.stairs = Stairs(threshold, threshold)
         self.format = SpikeFormat(amplitude=amplitude_sharing(amplitude, train_amplitude), real=True)

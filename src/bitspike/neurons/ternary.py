@@ -46,6 +46,7 @@ class Ternary(Neuron):
         raw_amplitude: bool = False,
     ) -> None:
         super().__init__()
+        self.threshold = threshold
         self.stairs = Stairs(threshold, 2 * threshold, signed=True)
         self.format = SpikeFormat(-1, 1, amplitude=amplitude_sharing(amplitude, train_amplitude))
         self.surrogate = as_surrogate(surrogate)

@@ -8,7 +8,7 @@ import torch
 
 from bitspike.checks import bad_value
 from bitspike.data import ImageSet
-from bitspike.models import MODELS, Network, Policy, assign
+from bitspike.models import MODELS, Network, Policy, assign, warn_inert
 from bitspike.neurons import NEURONS, Neuron
 from bitspike.quantizers import QUANTIZERS, Quantizer
 from bitspike.training.recipe import ComponentConfig, Recipe, check_options
@@ -60,6 +60,8 @@ def build_model(recipe: Recipe, data: ImageSet) -> Network:
         neuron = build_neuron(layer.neuron) if layer.neuron else None
         weight = build_quantizer(layer.weight) if layer.weight else None
         assign(model, layer.match, neuron, weight)
+    if recipe.layers:
+        warn_inert(model)
     return model
 
 
