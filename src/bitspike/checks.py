@@ -99,6 +99,12 @@ def time_first(where: str, x: torch.Tensor, least: int = 2) -> None:
         raise bad_value(where, "T (axis 0) must be >= 1", x.shape[0], "pass at least one time step")
 
 
+def all_finite(where: str, named: Iterable[tuple[str, torch.Tensor]]) -> None:
+    """`finite` for every (name, tensor), such as ``model.named_parameters()``."""
+    for name, value in named:
+        finite(where, repr(name), value)
+
+
 def finite(where: str, name: str, x: torch.Tensor) -> None:
     """Raise if ``x`` holds NaN or inf. For the borders only: it waits for the device."""
     if not torch.isfinite(x).all():

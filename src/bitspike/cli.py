@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ import tyro
 from bitspike.checks import bad_value, suggestion
 from bitspike.progress import StudyProgress
 from bitspike.report import as_text, study_picture, study_table
+from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.files import write_json_atomic
 from bitspike.training.job import digest, load_data, run_job
 from bitspike.training.recipe import Recipe
@@ -114,7 +116,12 @@ def _run(study: Study, shard: tuple[int, int], quiet: bool) -> Outcome:
     with StudyProgress(len(plan(study)), quiet) as shown:
 
         def train(recipe: Recipe) -> dict[str, object]:
-            return run_job(recipe, load_data(recipe), shown.step).result
+            splits = load_data(recipe)
+            key = recipe.key(digest(recipe, splits))
+            cut = study.out / ".cut" / key[:16]
+            finished = run_job(recipe, splits, shown.step, Checkpoints(cut, key))
+            shutil.rmtree(cut)
+            return finished.result
 
         return run_study(
             study,

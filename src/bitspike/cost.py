@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bitspike.checks import finite
 from bitspike.formats import SpikeFormat, WeightFormat
 from bitspike.functional import popcount
 from bitspike.graph import Graph, Node, trace
@@ -95,11 +96,15 @@ def cost(net: nn.Module | Graph, x: Tensor) -> Cost:
     Returns:
         `Cost` per sample (means over the B samples).
 
+    Raises:
+        ValueError: NaN or inf in the samples, or an untraceable network.
+
     >>> from bitspike.layers import Linear; from bitspike.neurons import LIF
     >>> net = nn.Sequential(LIF(), Linear(4, 3, bias=False))
     >>> c = cost(net, torch.tensor([[[2.0, 2.0, 0.0, 0.0]]])); c.total("adds"), c.total("multiplications")
     (6.0, 0.0)
     """
+    finite("cost", "the sample", x)
     graph = net if isinstance(net, Graph) else trace(net)
     result = Cost(0)
 

@@ -106,7 +106,9 @@ class Graph:
             kind = "synapse"
         elif module is not None:
             kind = "layer"
-            if isinstance(module, Encoder):
+            if isinstance(module, (nn.Identity, nn.Dropout)):
+                spikes, sources = before[0].format, before[0].sources
+            elif isinstance(module, Encoder):
                 steps = module.T
             elif isinstance(module, MeanReadout):
                 steps = 0
@@ -116,7 +118,7 @@ class Graph:
         elif item.op in ("placeholder", "output"):
             kind = "input" if item.op == "placeholder" else "output"
         else:
-            kind = "add" if item.target in _ADDITIONS else "function"
+            kind = "add" if adds(item) else "function"
         consumers = tuple(user.name for user in item.users)
         path = str(item.target) if module is not None else ""
         return Node(item.name, path, module, kind, inputs, consumers, steps, spikes, sources)
@@ -125,10 +127,16 @@ class Graph:
 _ADDITIONS = (operator.add, operator.iadd, torch.add, "add", "add_")
 
 
+def adds(item: fx.Node) -> bool:
+    """Whether a traced node is a plain addition."""
+    return item.op in ("call_function", "call_method") and item.target in _ADDITIONS
+
+
 class _Interpreter(fx.Interpreter):
     def __init__(self, graph: Graph, handler: Handler | None) -> None:
         super().__init__(graph.model, garbage_collect_values=True, graph=graph.fx)
         self.nodes, self.handler = graph, handler
+        self.extra_traceback = False  # our errors name the layer, in one line
 
     def run_node(self, n: fx.Node) -> Any:
         if self.handler is None or n.op in ("placeholder", "output", "get_attr"):

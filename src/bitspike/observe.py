@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bitspike.checks import finite
 from bitspike.formats import SpikeFormat
 from bitspike.functional import popcount
 from bitspike.graph import Graph, Node, trace
@@ -88,6 +89,9 @@ def observe(net: nn.Module | Graph, batches: Iterable[Tensor]) -> dict[str, Acti
     Returns:
         node name → `Activity`, in order of execution.
 
+    Raises:
+        ValueError: NaN or inf in a batch, or an untraceable network.
+
     >>> from bitspike.neurons import LIF
     >>> activity = observe(nn.Sequential(LIF()), [torch.tensor([[[2.0, 0.0]]])])
     >>> activity["_0"].rate
@@ -104,6 +108,7 @@ def observe(net: nn.Module | Graph, batches: Iterable[Tensor]) -> dict[str, Acti
         return value
 
     for batch in batches:
+        finite("observe", "a batch", batch)
         graph.run(batch, handler=handle)
     for activity in counts.values():
         activity.T = activity.sent // max(activity.samples * max(_size(activity.shape), 1), 1)

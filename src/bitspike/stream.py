@@ -57,9 +57,10 @@ def stream(net: nn.Module | Graph, x_seq: Tensor, states: States | None = None) 
             return value
         return call()
 
-    unknown = set(before) - {node.name for node in graph}
-    if unknown:
-        raise bad_value("stream", "the states must be of this network", sorted(unknown), "start with states=None")
+    stateful = {node.name for node in graph if node.kind == "neuron" or getattr(node.module, "stateful", False)}
+    if before and set(before) != stateful:
+        must = f"the states must be those of {sorted(stateful)}"
+        raise bad_value("stream", must, sorted(before), "pass what the last call returned, or None to start")
     return graph.run(x_seq, handler=handle), after
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bitspike.checks import bad_value, finite, floating
+from bitspike.checks import all_finite, bad_value, finite, floating
 from bitspike.convert.fold_factors import move_factors
 from bitspike.convert.fold_norm import fold_norms
 from bitspike.convert.surgery import Surgery
@@ -59,23 +59,25 @@ def fold(model: nn.Module, sample: Tensor, tolerance: float | None = None) -> Fo
     Args:
         model: a traceable network; it is not changed. Training-mode norms are folded with their running statistics.
         sample: inputs [B, ...] of the network to verify on, finite; more samples make a better check.
-        tolerance: greatest logit difference allowed on samples without flips, relative to the greatest |logit| (at
-            least 1); default 1e-3 in float32, 1e-9 in float64.
+        tolerance: greatest logit difference allowed on samples without flips and, teacher-forced, on all, relative to
+            the greatest |logit| (at least 1); default 1e-3 in float32, 1e-9 in float64. In float32 also the greatest
+            margin of a teacher-forced flip, relative to the layer's greatest |u|; in float64 that is 1e-9.
 
     Returns:
         `Folded`, with ``report``.
 
     Raises:
         ValueError: NaN or inf in weights or sample, an untraceable network, a negative amplitude before max pooling,
-            or logits that differ by more than the tolerance.
+            or logits or flipped spikes that differ by more than the tolerance.
     """
     check_finite(model, sample)
-    was_training = model.training
+    training = [module for module in model.modules() if module.training]
     model.eval()
     try:
         return _fold(trace(model), sample, tolerance)
     finally:
-        model.train(was_training)
+        for module in training:
+            module.training = True
 
 
 def fold_norms_only(model: nn.Module) -> Graph:
@@ -90,8 +92,7 @@ def check_finite(model: nn.Module, sample: Tensor) -> None:
     """Raise `ValueError` on NaN or inf in weights, buffers or the sample, naming where."""
     floating("fold", sample)
     finite("fold", "the sample", sample)
-    for name, value in [*model.named_parameters(), *model.named_buffers()]:
-        finite("fold", f"{name!r}", value)
+    all_finite("fold", [*model.named_parameters(), *model.named_buffers()])
 
 
 def _fold(reference: Graph, sample: Tensor, tolerance: float | None) -> Folded:
@@ -112,12 +113,17 @@ def _judge(report: FoldReport, reference: Graph, sample: Tensor, tolerance: floa
     allowed = tolerance if tolerance is not None else (1e-9 if double else 1e-3)
     with torch.no_grad():
         size = max(1.0, float(reference.run(sample).abs().max()))
-    if not report.max_logit_difference <= allowed * size:
-        must = f"logits must agree within {allowed:g} of {size:.3g} on samples without flips"
-        raise bad_value("fold", must, f"{report.max_logit_difference:.3g}", "report it: folding this network is wrong")
+    for where, difference in (
+        ("on samples without flips", report.max_logit_difference),
+        ("if fed the same spikes", report.max_logit_difference_forced),
+    ):
+        if not difference <= allowed * size:
+            must = f"logits must agree within {allowed:g} of {size:.3g} {where}"
+            raise bad_value("fold", must, f"{difference:.3g}", "report it: folding this network is wrong")
     for name, layer in report.layers.items():
-        if double and layer.worst_margin > _MARGIN_FLOAT64:
-            must = f"in float64 no spike farther than {_MARGIN_FLOAT64:g} from its threshold may flip"
+        margin = _MARGIN_FLOAT64 if double else allowed * layer.largest
+        if layer.worst_margin > margin:
+            must = f"no spike farther than {margin:g} from its threshold may flip in {sample.dtype}"
             raise bad_value(f"fold {name}", must, layer.worst_margin, "report it: folding this network is wrong")
 
 

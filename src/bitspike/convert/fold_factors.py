@@ -15,7 +15,8 @@ from torch import Tensor, fx, nn
 from bitspike.checks import bad_value
 from bitspike.convert.fold_norm import affine_behind
 from bitspike.convert.surgery import Surgery
-from bitspike.layers import Affine, Encoder, Gain, Synapse, TimeLayer
+from bitspike.graph import adds
+from bitspike.layers import Affine, Encoder, Gain, MeanReadout, Synapse, TimeLayer
 from bitspike.neurons import Neuron
 from bitspike.quantizers import Fixed, Float
 
@@ -67,12 +68,14 @@ def move_factors(surgery: Surgery, shapes: dict[str, tuple[int, ...]], dtype: to
             module.scale = (module.scale.double() * factors[0]).to(dtype)
         elif isinstance(module, Encoder):
             pass
+        elif isinstance(module, MeanReadout):
+            _settle(surgery, item, before, factors, moved, dtype)  # behind it there is no time axis for a gain
         elif isinstance(module, TimeLayer) and module.scaling != "none":
             if module.scaling == "positive" and (factors[0] <= 0).any():
                 must = "a factor that passes max pooling must be positive"
                 raise bad_value(f"fold {item.name}", must, factors[0].tolist(), "train it with raw_amplitude=False")
             out = module.carry(factors[0], shapes[before[0].name])
-        elif isinstance(module, (nn.Identity, nn.Dropout)) or (len(factors) > 1 and _alike(factors)):
+        elif isinstance(module, (nn.Identity, nn.Dropout)) or (adds(item) and len(factors) > 1 and _alike(factors)):
             out = factors[0]
         else:
             _settle(surgery, item, before, factors, moved, dtype)
@@ -131,6 +134,9 @@ def _fold_synapse(
     synapse.quantizer = Fixed(record)
     affine = affine_behind(surgery, item)
     if affine is not None:
+        if synapse.bias is not None:
+            affine.shift = (affine.shift.double() + affine.scale.double() * synapse.bias.detach().double()).to(dtype)
+            synapse.bias = None
         affine.scale = (affine.scale.double() * outgoing).to(dtype)
         return None
     bias = synapse.bias.detach().double() if synapse.bias is not None else torch.zeros(len(weight)).double()
@@ -160,8 +166,10 @@ def _absorb_in_neuron(surgery: Surgery, item: fx.Node, amplitude: Tensor, moved:
     if not isinstance(consumer, Synapse) or consumer.quantizer.format.real or len(source.users) != 1:
         return _ONE
     _, scale = consumer.quantizer.to_int(consumer.weight.detach())
+    if scale.shape[1] == 1:
+        return _ONE
     wanted = scale.double().reshape(-1) * amplitude
-    if scale.shape[1] == 1 or (wanted <= 0).any():
+    if (wanted <= 0).any():
         return _ONE
     if isinstance(feeder, Affine):
         feeder.scale = (feeder.scale.double() * wanted).to(dtype)

@@ -21,7 +21,9 @@ class LayerFlips:
     Attributes:
         spikes: neuron-steps compared. forced: flips when both networks are fed the unfolded network's spikes.
         end_to_end: flips when each network runs by itself.
-        worst_margin: greatest |u − threshold| among the forced flips (0 where there are none).
+        worst_margin: greatest |u − threshold| among the forced flips (0 where there are none). Only the first flip of
+            a neuron counts: its membrane differs afterwards, so later ones are consequences.
+        largest: greatest |u| of the layer, measured where there are forced flips.
         rate: firing rate of the unfolded layer, so that a silent layer cannot pass for an equal one.
     """
 
@@ -29,6 +31,7 @@ class LayerFlips:
     forced: int = 0
     end_to_end: int = 0
     worst_margin: float = 0.0
+    largest: float = 0.0
     rate: float = 0.0
 
 
@@ -38,6 +41,7 @@ class FoldReport:
 
     Attributes:
         samples: compared. max_logit_difference: over samples without a flipped spike.
+        max_logit_difference_forced: over all samples, both networks fed the unfolded one's spikes.
         max_logit_difference_all: over all samples. agreement: share with the same class.
         samples_with_flips: samples in which any spike differs end to end.
         layers: neuron → `LayerFlips`.
@@ -47,6 +51,7 @@ class FoldReport:
 
     samples: int = 0
     max_logit_difference: float = 0.0
+    max_logit_difference_forced: float = 0.0
     max_logit_difference_all: float = 0.0
     agreement: float = 1.0
     samples_with_flips: int = 0
@@ -97,7 +102,7 @@ def compare(reference: Graph, folded: Graph, x: Tensor, report: FoldReport) -> F
     def free(node: Node, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
         value = call()
         if isinstance(node.module, Neuron):
-            own[node.name] = value
+            own[node.name] = value.clone()  # a later in-place addition must not change it
         return value
 
     got = folded.run(x, handler=free)
@@ -113,11 +118,16 @@ def compare(reference: Graph, folded: Graph, x: Tensor, report: FoldReport) -> F
         if flips.any():
             original = reference[node.name].module
             if isinstance(original, Neuron):
-                margin = original.stairs.margin(potentials(original, currents[node.name]))
-                layer.worst_margin = max(layer.worst_margin, float(margin[flips].max()))
+                u = potentials(original, currents[node.name])
+                margin = original.stairs.margin(u)
+                first = flips & (flips.cumsum(0) == 1)
+                layer.worst_margin = max(layer.worst_margin, float(margin[first].max()))
+                layer.largest = max(layer.largest, float(u.abs().max()))
         return _in_units_of(node.module, wanted, value)
 
-    folded.run(x, handler=forced)
+    forced_logits = folded.run(x, handler=forced)
+    difference = float((expected - forced_logits).abs().max())
+    report.max_logit_difference_forced = max(report.max_logit_difference_forced, difference)
     flipped = torch.zeros(x.shape[0], dtype=torch.bool)
     for name, layer in report.layers.items():
         module = folded[name].module
@@ -156,4 +166,4 @@ def _in_units_of(folded: Neuron, wanted: Tensor, value: Tensor) -> Tensor:
     factor = getattr(folded, "threshold_factor", None)
     if factor is not None:
         wanted = wanted * factor.reshape(-1, *[1] * (wanted.dim() - 3))
-    return wanted.to(value.dtype)
+    return wanted.to(value.dtype, copy=True)

@@ -19,19 +19,24 @@ else:
 
 
 def write_text_atomic(path: str | Path, text: str) -> None:
-    """Write UTF-8 text so that a reader sees the old file or the whole new one, never a part.
+    """Write UTF-8 text so that a reader sees the old file or the whole new one; see `write_bytes_atomic`."""
+    write_bytes_atomic(path, text.encode())
+
+
+def write_bytes_atomic(path: str | Path, data: bytes) -> None:
+    """Write bytes so that a reader sees the old file or the whole new one, never a part.
 
     A temporary file in the same folder is written, synced and renamed over ``path``; on any failure
     or interrupt it is removed and ``path`` keeps its old content.
 
     Args:
         path: file to write; its folder must exist.
-        text: the content; line ends are kept as they are.
+        data: the content.
 
     Raises:
         OSError: the folder is missing or not writable.
     """
-    path, data = Path(path), text.encode()
+    path = Path(path)
     temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")
     try:
         with open(temporary, "xb") as file:

@@ -15,6 +15,7 @@ from bitspike.graph import trace
 from bitspike.models import Network
 from bitspike.observe import observe
 from bitspike.training.build import build_model
+from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.loop import Progress, Run, evaluate, fit
 from bitspike.training.recipe import Recipe
 
@@ -54,8 +55,10 @@ class Finished:
     result: dict[str, Any]
 
 
-def run_job(recipe: Recipe, splits: Splits, progress: Progress | None = None) -> Finished:
-    """Train, fold and measure one arm with one seed.
+def run_job(
+    recipe: Recipe, splits: Splits, progress: Progress | None = None, checkpoints: Checkpoints | None = None
+) -> Finished:
+    """Train, fold and measure one arm with one seed; with ``checkpoints`` a job that was cut goes on where it was.
 
     Returns:
         `Finished`; its ``result`` holds: test_accuracy and folded_test_accuracy (unless ``data.test`` is false),
@@ -63,7 +66,7 @@ def run_job(recipe: Recipe, splits: Splits, progress: Progress | None = None) ->
         set_bits (per neuron and step), spike_bits and weight_bits (of the hidden layers), adds, shift_adds,
         multiplications and size_bytes (per sample, folded), fold (the report), rates (per layer), history.
     """
-    run = fit(recipe, splits, progress)
+    run = fit(recipe, splits, progress, checkpoints)
     return Finished(run.model, *measure(recipe, splits, run))
 
 

@@ -1,22 +1,24 @@
-"""One training run: recipe and data in, trained network and figures out."""
+"""One training run: recipe and data in, trained network and figures out; exact to resume."""
 
 from __future__ import annotations
 
 import math
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from bitspike.checks import bad_value
+from bitspike.checks import all_finite, bad_value
 from bitspike.data import Batches, ImageSet, Splits
 from bitspike.graph import trace
-from bitspike.layers import Synapse
 from bitspike.models import Network
 from bitspike.training.build import build_model
+from bitspike.training.checkpoint import Checkpoint, Checkpoints
 from bitspike.training.losses import SpikePenalty, mean_loss, tet_loss
+from bitspike.training.optim import learning_rate, load_optimiser, make_optimiser, optimiser_tensors
 from bitspike.training.recipe import Recipe, TrainConfig
 
 Progress = Callable[[dict[str, float]], None]
@@ -28,92 +30,159 @@ class Run:
 
     Attributes:
         model: the network after the last epoch, in evaluation mode.
-        history: one record per epoch: epoch, loss, train_accuracy, validation_accuracy (NaN without a split), lr,
-            time_s.
+        history: one record per epoch: epoch, loss, train_accuracy, validation_accuracy, lr, time_s.
+        best: state of the network after the epoch with the best validation accuracy (the first of equals).
     """
 
     model: Network
     history: list[dict[str, float]]
+    best: dict[str, Tensor] = field(default_factory=dict)
 
 
-def fit(recipe: Recipe, splits: Splits, progress: Progress | None = None) -> Run:
+@dataclass
+class _Place:
+    """Where a run stands: epochs done, steps done in the next one, and the sums of that epoch so far."""
+
+    epoch: int = 0
+    step: int = 0
+    loss_sum: float = 0.0
+    correct: int = 0
+    seen: int = 0
+    time_s: float = 0.0
+    best: float = -1.0
+
+
+class _Session:
+    """The moving parts of one run; everything that a checkpoint must hold."""
+
+    def __init__(self, recipe: Recipe, splits: Splits) -> None:
+        self.recipe, self.splits = recipe, splits
+        self.model = build_model(recipe, splits.train)
+        self.optimiser = make_optimiser(self.model, recipe.train)
+        regulariser = recipe.regulariser
+        self.penalty = None
+        if regulariser.kind != "none":
+            self.penalty = SpikePenalty(regulariser.kind, regulariser.weight, regulariser.target, regulariser.per_layer)
+        self.graph = trace(self.model) if self.penalty else None
+        self.place = _Place()
+        self.history: list[dict[str, float]] = []
+        self.best: dict[str, Tensor] = {}
+
+    def capture(self) -> Checkpoint:
+        """Everything, as tensors and plain facts."""
+        tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
+        tensors |= {f"best.{name}": value for name, value in self.best.items()}
+        tensors |= optimiser_tensors(self.optimiser)
+        tensors["generator"] = torch.get_rng_state()
+        return Checkpoint(tensors, {"place": asdict(self.place), "history": self.history})
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """The inverse of `capture`."""
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimiser": {}}
+        for name, value in checkpoint.tensors.items():
+            part, _, rest = name.partition(".")
+            if part in parts:
+                parts[part][name if part == "optimiser" else rest] = value
+        self.model.load_state_dict(parts["model"])
+        load_optimiser(self.optimiser, parts["optimiser"])
+        self.best = parts["best"]
+        self.place = _Place(**checkpoint.facts["place"])
+        self.history = checkpoint.facts["history"]
+        torch.set_rng_state(checkpoint.tensors["generator"])
+
+    def step(self, x: Tensor, labels: Tensor, share: float) -> None:
+        """One optimiser step at a fractional position of the epoch."""
+        config, place = self.recipe.train, self.place
+        rate = learning_rate(config, place.epoch + share)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        if self.penalty and self.graph:
+            output, extra = self.penalty.run(self.graph, x)
+            loss = _loss(config, output, labels)
+            total = loss + extra
+        else:
+            output = self.model(x)
+            total = loss = _loss(config, output, labels)
+        self.optimiser.zero_grad(set_to_none=True)
+        total.backward()
+        if config.clip_norm is not None:
+            nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
+        self.optimiser.step()
+        place.loss_sum += float(loss.detach()) * len(labels)
+        place.correct += int((_mean(output).argmax(1) == labels).sum())
+        place.seen += len(labels)
+        place.step += 1
+
+    def close_epoch(self) -> dict[str, float]:
+        """Validate, record, keep the best weights, move to the next epoch."""
+        place = self.place
+        accuracy = evaluate(self.model, self.splits.validation, self.recipe.data.eval_batch_size)
+        record = {
+            "epoch": place.epoch + 1,
+            "loss": place.loss_sum / place.seen,
+            "train_accuracy": place.correct / place.seen,
+            "validation_accuracy": accuracy,
+            "lr": self.optimiser.param_groups[0]["lr"],
+            "time_s": place.time_s,
+        }
+        self.history.append(record)
+        if accuracy > place.best:
+            self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
+        self.place = _Place(epoch=place.epoch + 1, best=max(accuracy, place.best))
+        return record
+
+
+def fit(
+    recipe: Recipe,
+    splits: Splits,
+    progress: Progress | None = None,
+    checkpoints: Checkpoints | None = None,
+    checkpoint_steps: int = 200,
+) -> Run:
     """Train on the train split; the validation split is read after every epoch, the test split never.
+
+    With ``checkpoints`` the run continues from the newest whole one, exactly as if it had not been cut (bit for bit on
+    the CPU with the same number of threads), and saves itself every ``checkpoint_steps`` steps and after every epoch.
 
     Args:
         recipe: everything that decides the result. splits: the data.
         progress: called after every logging interval and epoch with the figures so far.
+        checkpoints: where to save and resume; None for neither. checkpoint_steps: steps between two of them.
 
     Raises:
-        ValueError: the loss is NaN or inf at a logging interval (the run is stopped there), or a bad recipe.
+        ValueError: the loss is NaN or inf at a logging interval (the run is stopped there), a bad recipe, or
+            checkpoints that cannot be used.
     """
     config = recipe.train
     torch.set_num_threads(config.threads)
-    model = build_model(recipe, splits.train)
-    optimiser = make_optimiser(model, config)
-    regulariser = recipe.regulariser
-    penalty = None
-    if regulariser.kind != "none":
-        penalty = SpikePenalty(regulariser.kind, regulariser.weight, regulariser.target, regulariser.per_layer)
-    graph = trace(model) if penalty else None
-    history: list[dict[str, float]] = []
-    for epoch in range(config.epochs):
-        start = time.perf_counter()
-        model.train()
-        batches = _batches(recipe, splits.train, epoch)
-        loss_sum, correct, seen, rate = 0.0, 0, 0, 0.0
+    session = _Session(recipe, splits)
+    saved = checkpoints.load() if checkpoints else None
+    if saved:
+        session.restore(saved)
+    while session.place.epoch < config.epochs:
+        session.model.train()
+        batches = _batches(recipe, splits.train, session.place.epoch)
+        started = time.perf_counter() - session.place.time_s
         for index, (x, labels) in enumerate(batches):
-            rate = learning_rate(config, epoch + index / len(batches))
-            for group in optimiser.param_groups:
-                group["lr"] = rate
-            output, extra = penalty.run(graph, x) if penalty and graph else (model(x), None)
-            loss = _loss(config, output, labels)
-            total = loss if extra is None else loss + extra
-            optimiser.zero_grad(set_to_none=True)
-            total.backward()
-            if config.clip_norm is not None:
-                nn.utils.clip_grad_norm_(model.parameters(), config.clip_norm)
-            optimiser.step()
-            loss_sum += float(loss.detach()) * len(labels)
-            correct += int((_mean(output).argmax(1) == labels).sum())
-            seen += len(labels)
-            if (index + 1) % config.log_every == 0 or index + 1 == len(batches):
-                _check_loss(loss_sum, epoch, index)
+            if index < session.place.step:
+                continue
+            session.step(x, labels, index / len(batches))
+            session.place.time_s = time.perf_counter() - started
+            last = index + 1 == len(batches)
+            if (index + 1) % config.log_every == 0 or last:
+                _check_loss(session.place)
                 if progress:
                     share = (index + 1) / len(batches)
-                    progress({"epoch": epoch + share, "epochs": config.epochs, "loss": loss_sum / seen})
-        record = {
-            "epoch": epoch + 1,
-            "loss": loss_sum / seen,
-            "train_accuracy": correct / seen,
-            "validation_accuracy": evaluate(model, splits.validation, recipe.data.eval_batch_size),
-            "lr": rate,
-            "time_s": time.perf_counter() - start,
-        }
-        history.append(record)
+                    loss = session.place.loss_sum / session.place.seen
+                    progress({"epoch": session.place.epoch + share, "epochs": config.epochs, "loss": loss})
+            if checkpoints and (index + 1) % checkpoint_steps == 0 and not last:
+                checkpoints.save(session.capture())
+        record = session.close_epoch()
+        if checkpoints:
+            checkpoints.save(session.capture())
         if progress:
             progress({**record, "epochs": config.epochs})
-    return Run(model.eval(), history)
-
-
-def make_optimiser(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """SGD or AdamW; weight decay on synaptic weights only, never on norms, biases, amplitudes, factors or steps."""
-    decayed = [m.weight for m in model.modules() if isinstance(m, Synapse)]
-    chosen = {id(p) for p in decayed}
-    rest = [p for p in model.parameters() if id(p) not in chosen]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-    if config.optimiser == "sgd":
-        return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
-    return torch.optim.AdamW(groups, lr=config.lr)
-
-
-def learning_rate(config: TrainConfig, epoch: float) -> float:
-    """Rate at a fractional epoch: linear warm-up, then cosine to 0 or constant."""
-    if epoch < config.warmup_epochs:
-        return config.lr * max(epoch, 1e-3) / config.warmup_epochs
-    if config.schedule == "constant":
-        return config.lr
-    share = (epoch - config.warmup_epochs) / max(config.epochs - config.warmup_epochs, 1e-9)
-    return config.lr * 0.5 * (1 + math.cos(math.pi * min(share, 1.0)))
+    return Run(session.model.eval(), session.history, session.best)
 
 
 @torch.no_grad()
@@ -127,8 +196,9 @@ def evaluate(model: nn.Module, data: ImageSet, batch_size: int = 500) -> float:
     """Accuracy (share correct) on a set.
 
     Raises:
-        ValueError: the logits hold NaN or inf.
+        ValueError: weights or logits hold NaN or inf (a threshold would hide them).
     """
+    all_finite("evaluate", [*model.named_parameters(), *model.named_buffers()])
     logits = logits_of(model, data, batch_size)
     if not torch.isfinite(logits).all():
         raise bad_value("evaluate", "logits must be finite", "NaN or inf", "check weights and input")
@@ -159,7 +229,17 @@ def _loss(config: TrainConfig, output: Tensor, labels: Tensor) -> Tensor:
     return mean_loss(output, labels, config.label_smoothing)
 
 
-def _check_loss(loss_sum: float, epoch: int, index: int) -> None:
-    if not math.isfinite(loss_sum):
-        where = f"train (epoch {epoch + 1}, step {index + 1})"
-        raise bad_value(where, "the loss must be finite", loss_sum, "lower train.lr or set train.clip_norm")
+def _check_loss(place: _Place) -> None:
+    if not math.isfinite(place.loss_sum):
+        where = f"train (epoch {place.epoch + 1}, step {place.step})"
+        raise bad_value(where, "the loss must be finite", place.loss_sum, "lower train.lr or set train.clip_norm")
+
+
+def load_weights(model: nn.Module, tensors: dict[str, Any]) -> None:
+    """Load a state dict strictly; raises `ValueError` naming the first key that does not fit."""
+    try:
+        model.load_state_dict(tensors)
+    except RuntimeError as error:
+        raise bad_value(
+            "load_weights", "the weights must fit the network", error, "use the recipe of the run"
+        ) from error

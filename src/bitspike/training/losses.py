@@ -80,10 +80,10 @@ class SpikePenalty:
         return output, self.weight * (means - self.target).square().mean()
 
     def _activity(self, neuron: Neuron, spikes: Tensor) -> Tensor:
-        scale = neuron.emission.scale().to(spikes)
-        if scale.dim():
-            scale = scale.reshape(-1, *[1] * (spikes.dim() - 3))
-        k = (spikes / scale).abs()
+        amplitude = torch.as_tensor(neuron.emission.amplitude()).to(spikes)  # attached: activity does not depend on it
+        if amplitude.dim():
+            amplitude = amplitude.reshape(-1, *[1] * (spikes.dim() - 3))
+        k = (spikes / (amplitude * 2.0**-neuron.emission.fraction_bits)).abs()
         if neuron.format.real:
             fired = (k.detach() > 0).to(k.dtype)
             through = (k - k.detach()) * fired
