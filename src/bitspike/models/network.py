@@ -147,16 +147,24 @@ def inert_parameters(model: nn.Module | Graph) -> dict[str, str]:
     """
     graph = model if isinstance(model, Graph) else trace(model)
     found: dict[str, str] = {}
+    acting: set[str] = set()  # a module may be called twice: one call that is not cancelled is enough to act
     for node in graph:
         if isinstance(node.module, Neuron):
+            name, reason = f"{node.path}.emission.raw_amplitude", "every consumer is linear → batch norm"
             emission = node.module.emission
-            if emission.train_kind == "layer" and not emission.raw and _all_cancelled(graph, node):
-                found[f"{node.path}.emission.raw_amplitude"] = "every consumer is linear → batch norm"
+            inert = emission.train_kind == "layer" and not emission.raw and _all_cancelled(graph, node)
         elif isinstance(node.module, Synapse):
+            name, reason = f"{node.path}.quantizer.factor.raw_factor", "batch norm follows the layer"
             named = [n for n, _ in node.module.quantizer.named_parameters() if n == "factor.raw_factor"]
-            if named and node.module.quantizer.format.scale in ("layer", "output") and _only_norm(graph, node):
-                found[f"{node.path}.quantizer.factor.raw_factor"] = "batch norm follows the layer"
-    return found
+            shared = node.module.quantizer.format.scale in ("layer", "output")
+            inert = bool(named) and shared and _only_norm(graph, node)
+        else:
+            continue
+        if inert:
+            found[name] = reason
+        else:
+            acting.add(name)
+    return {name: reason for name, reason in found.items() if name not in acting}
 
 
 def _only_norm(graph: Graph, node: Node) -> bool:
@@ -168,7 +176,7 @@ def _all_cancelled(graph: Graph, node: Node) -> bool:
     for consumer in (graph[name] for name in node.consumers):
         module = consumer.module
         if isinstance(module, Synapse):
-            if module.bias is not None or not _only_norm(graph, consumer):
+            if not _only_norm(graph, consumer):
                 return False
         elif not isinstance(module, TimeLayer) or module.scaling == "none" or not _all_cancelled(graph, consumer):
             return False

@@ -36,6 +36,13 @@ def expect_all(good: Tensor, values: Tensor, where: str, must: str, todo: str) -
         fail(where, must, first_bad(~good, values), todo)
 
 
+def expect_kind(found: Tensor, like: Tensor, where: str, must: str, todo: str) -> None:
+    """Fail unless two tensors have equal shape, dtype and device."""
+    for name in ("shape", "dtype", "device"):
+        if getattr(found, name) != getattr(like, name):
+            fail(where, must, f"{name} {getattr(found, name)} for {getattr(like, name)}", todo)
+
+
 def expect_same(found: Any, wanted: Any, where: str, must: str, todo: str) -> None:
     """Fail unless two tensors (or tuples of tensors) have equal shape, dtype, device and bits (−0 equals 0)."""
     if isinstance(wanted, tuple):
@@ -44,9 +51,7 @@ def expect_same(found: Any, wanted: Any, where: str, must: str, todo: str) -> No
         for one, other in zip(found, wanted, strict=True):
             expect_same(one, other, where, must, todo)
         return
-    for name in ("shape", "dtype", "device"):
-        if getattr(found, name) != getattr(wanted, name):
-            fail(where, must, f"{name} {getattr(found, name)} for {getattr(wanted, name)}", todo)
+    expect_kind(found, wanted, where, must, todo)
     expect_all((found == wanted) | (found.isnan() & wanted.isnan()), found, where, must, todo)
 
 

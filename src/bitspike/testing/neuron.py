@@ -6,32 +6,65 @@ import copy
 import pickle
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from bitspike.neurons import Neuron
-from bitspike.testing.bench import (
-    expect_all,
-    expect_clean_state,
-    expect_finite_gradients,
-    expect_same,
-    expect_untouched,
-    fail,
-    gradients,
-)
-from bitspike.testing.relaxed import finite_differences
+from bitspike.testing import bench as tell
+from bitspike.testing.compiled import expect_compiles
+from bitspike.testing.relaxed import finite_differences, largest_gap
 
 _T, _B = 6, 4
 _LEAST_RATE, _GREATEST_RATE = 0.02, 0.98
-_GRADIENT_TOLERANCE = 1e-5  # of 1 + |gradient|, in float64
+_GRADIENT_TOLERANCE = 1e-6  # of 1 + |gradient|, in float64
+_DTYPES = (torch.float32, torch.float64)
+
+
+def check_neuron(
+    neuron: Neuron,
+    channels: int = 5,
+    *,
+    device: str = "cpu",
+    constants: tuple[str, ...] = (),
+    compiled: bool = True,
+) -> None:
+    """Raise unless a neuron keeps the contract that folding, compiling, streaming and training rely on.
+
+    Inputs are random and on a dyadic grid with exact ties; between 2 and 98 % of the outputs are spikes. The neuron
+    itself is left as it is.
+
+    Args:
+        neuron: any neuron; a per-channel amplitude that has no width yet gets one.
+        channels: C of the inputs [T, B, C, ...], where the neuron does not fix it.
+        device: where to run.
+        constants: names of buffers that ``state_dict`` may hold besides parameters.
+        compiled: also compile (one graph) and export (dynamic batch); about a second. Resets torch's compiler.
+
+    Raises:
+        ConformanceError: names the broken promise and the first offending value.
+
+    >>> from bitspike.neurons import LIF
+    >>> check_neuron(LIF(reset="soft"), compiled=False)
+    """
+    own = copy.deepcopy(neuron).to(device)
+    raw = own.emission.raw_amplitude
+    if own.format.amplitude == "channel" and raw is not None:
+        if raw.dim() == 0:
+            own = own.replicate(channels).to(device)
+        channels = int(own.emission.scale().numel())
+        assert own.emission.raw_amplitude is not None
+        own.emission.raw_amplitude.data += torch.linspace(0, 1, channels).to(own.emission.raw_amplitude)
+    trial = Trial(own, channels, torch.device(device), constants)
+    for check in CHECKS:
+        check(trial)
+    if compiled:
+        expect_compiles(own, trial.uniform(3, _B, channels), trial.uniform(3, 2, channels, seed=1), trial.where)
 
 
 @dataclass(frozen=True)
-class NeuronBench:
-    """A neuron on trial: a private copy with distinct amplitudes, and its inputs [6, 4, C]."""
+class Trial:
+    """A neuron under test and its inputs [6, 4, C]."""
 
     neuron: Neuron
     channels: int
@@ -47,6 +80,9 @@ class NeuronBench:
         """Membrane value at which the greatest level begins."""
         return self.neuron.stairs.first + (self.neuron.stairs.count - 1) * self.neuron.stairs.spacing
 
+    def cast(self, dtype: torch.dtype, device: torch.device | None = None) -> Neuron:
+        return copy.deepcopy(self.neuron).to(device or self.device, dtype)
+
     def uniform(self, *shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
         """Currents spread evenly over 1.5 times the range of the levels, both signs."""
         drawn = torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
@@ -57,48 +93,206 @@ class NeuronBench:
         stairs = self.neuron.stairs
         grid = min(stairs.first, stairs.spacing) / 4
         reach = round(1.5 * self.top / grid)
-        generator = torch.Generator().manual_seed(1)
-        x = grid * torch.randint(-reach, reach + 1, (_T, _B, self.channels), generator=generator).double()
-        boundaries = torch.tensor([stairs.first + j * stairs.spacing for j in range(min(stairs.count, self.channels))])
-        x[0, 0, : len(boundaries)] = boundaries.double()
-        x[0, 1, 0] = -stairs.first
+        drawn = torch.randint(-reach, reach + 1, (_T, _B, self.channels), generator=torch.Generator().manual_seed(1))
+        x = grid * drawn.double()
+        x[0, 0, 0], x[0, 1, 0] = stairs.first, -stairs.first
+        for j in range(1, min(stairs.count, self.channels)):
+            x[0, 0, j] = stairs.first + j * stairs.spacing
         return x.to(self.device, dtype)
 
-    @cached_property
-    def inputs(self) -> dict[str, Tensor]:
-        return {"random": self.uniform(_T, _B, self.channels), "dyadic": self.dyadic()}
+    def inputs(self) -> Iterator[tuple[Neuron, Tensor]]:
+        """The neuron in each dtype with each of its inputs."""
+        for dtype in _DTYPES:
+            neuron = self.cast(dtype)
+            yield neuron, self.uniform(_T, _B, self.channels, dtype=dtype)
+            yield neuron, self.dyadic(dtype)
 
-    def cast(self, dtype: torch.dtype) -> Neuron:
-        return copy.deepcopy(self.neuron).to(dtype)
-
-    def steps(self, x_seq: Tensor) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-        """(membrane before firing, spikes, membrane after) of every step; for neurons whose state has a ``v``."""
-        state = self.neuron.initial_state(x_seq[0])
-        for x in x_seq.unbind(0):
-            u = state.v * self.neuron.membrane.decay() + x
-            s, state = self.neuron.step(x, state)
-            yield u, s, state.v
-
-    def scale(self, s: Tensor) -> Tensor:
-        """Value of one level, in the dtype of s and shaped to broadcast over [..., C, ...] with channels last."""
-        return self.neuron.emission.scale().to(s)
+    def traces(self) -> Iterator[tuple[Neuron, Tensor, Tensor, Tensor]]:
+        """(neuron, membrane before firing, spikes, membrane after), each [B, C], of every step of every input."""
+        for neuron, x_seq in self.inputs():
+            state = neuron.initial_state(x_seq[0])
+            for x in x_seq.unbind(0):
+                u = state.v * neuron.membrane.decay() + x
+                s, state = neuron.step(x, state)
+                yield neuron, u.detach(), s.detach(), state.v.detach()
 
 
-Check = Callable[[NeuronBench], None]
-
-
-def shapes_kept(bench: NeuronBench) -> None:
-    """Shape, dtype and device are kept: T = 1, B = 1, odd sizes, no space, space; three dtypes; the meta device."""
-    c = bench.channels
-    for dtype in (torch.float32, torch.float64, torch.bfloat16):
-        neuron = bench.cast(dtype)
-        for shape in ((1, 1, c), (3, 1, c), (2, 7, c, 3, 5)):
-            for device in (bench.device, torch.device("meta")):
-                x = bench.uniform(*shape, dtype=dtype).to(device)
-                s, state = neuron.to(device).run(x)
+def shapes_are_kept(trial: Trial) -> None:
+    """T = 1, B = 1, odd sizes, with and without space, three dtypes, the device and the meta device."""
+    c, must = trial.channels, "spikes and state must keep shape, dtype and device"
+    for device in (trial.device, torch.device("meta")):
+        for dtype in (*_DTYPES, torch.bfloat16):
+            neuron = trial.cast(dtype, device)
+            for shape in ((1, 1, c), (3, 1, c), (2, 7, c, 3, 5)):
+                x = trial.uniform(*shape, dtype=dtype).to(device)
+                s, state = neuron.run(x)
                 for got, like in ((s, x), *((part, x[0]) for part in state)):
-                    expect_same(
-                        torch.zeros_like(got), torch.zeros_like(like), bench.where,
-                        "spikes and state must keep shape, dtype and device", "create tensors like the input",
-                    ) if device.type != "meta" else _same_kind(bench, got, like)
-            neuron = bench.cast(dtype)
+                    tell.expect_kind(got, like, trial.where, must, "create tensors like the input")
+
+
+def inputs_are_telling(trial: Trial) -> None:
+    """The suite's own duty: 2 to 98 % spikes, and the extreme levels occur."""
+    for neuron, x in trial.inputs():
+        s = neuron(x).detach()
+        rate = float((s != 0).double().mean())
+        if not _LEAST_RATE <= rate <= _GREATEST_RATE:
+            must = f"between {_LEAST_RATE:.0%} and {_GREATEST_RATE:.0%} of the outputs must be spikes"
+            tell.fail(trial.where, must, f"{rate:.1%}", "let `stairs` say where the levels begin")
+        if not neuron.format.real:
+            k = levels(neuron, s)
+            if (int(k.min()), int(k.max())) != (neuron.format.low, neuron.format.high):
+                must = f"levels {neuron.format.low} and {neuron.format.high} must occur within 1.5 times `stairs`"
+                tell.fail(trial.where, must, f"{int(k.min())} to {int(k.max())}", "make format and stairs agree")
+
+
+def levels(neuron: Neuron, s: Tensor) -> Tensor:
+    """The nearest integer level of transmitted values [..., C], in float64."""
+    return (s.double() / neuron.emission.scale().to(s.device)).round()
+
+
+def values_are_on_the_alphabet(trial: Trial) -> None:
+    """Every value is 0 or a declared level times the emission scale, bit for bit; a real one its threshold or more."""
+    for neuron, x in trial.inputs():
+        s = neuron(x).detach()
+        if neuron.format.real:
+            factor = getattr(neuron, "threshold_factor", None)
+            least = neuron.stairs.first * (1.0 if factor is None else factor.double())
+            value = s.double() / neuron.emission.scale().to(s.device)
+            must = "a real spike must be 0 or at least threshold·amplitude"
+            tell.expect_all((s == 0) | (value >= least * (1 - 1e-6)), s, trial.where, must, "mend the gate")
+            continue
+        k = levels(neuron, s)
+        on = (k >= neuron.format.low) & (k <= neuron.format.high)
+        on &= s == k.to(s.dtype) * neuron.emission.scale().to(s)
+        must = f"every value must be on the alphabet {neuron.format.label()}"
+        tell.expect_all(on, s, trial.where, must, "mend the format or the emission")
+
+
+def boundary_fires(trial: Trial) -> None:
+    """From rest, the first boundary itself fires and the number before it does not."""
+    for dtype in _DTYPES:
+        neuron = trial.cast(dtype)
+        factor = getattr(neuron, "threshold_factor", None)
+        at = torch.full((1, 1, trial.channels), neuron.stairs.first, dtype=dtype, device=trial.device)
+        at = at if factor is None else at * factor
+        below = torch.nextafter(at, torch.zeros_like(at))
+        signs = (1, -1) if neuron.format.signed else (1,)
+        for sign in signs:
+            fired, silent = neuron(sign * at) != 0, neuron(sign * below) == 0
+            tell.expect_all(fired, sign * at, trial.where, "a membrane at the threshold must fire", "compare with >=")
+            tell.expect_all(silent, sign * below, trial.where, "one below must not fire", "compare with >= threshold")
+
+
+def nothing_is_written(trial: Trial) -> None:
+    """Input, state, parameters and attributes stay as they were; state_dict holds no state."""
+    neuron, x = trial.neuron, trial.dyadic()
+    state = neuron.run(x)[1]
+    tensors = {"the input": x, **{f"state[{i}]": part for i, part in enumerate(state)}}
+    tell.expect_untouched(lambda: (neuron(x), neuron.run(x, state), neuron.step(x[0], state)), neuron, tensors, trial.where)
+    tell.expect_clean_state(neuron, trial.constants, trial.where)
+
+
+def calls_agree(trial: Trial) -> None:
+    """Two calls, a copy, a pickled copy, a non-contiguous input and every chunking give the same bits."""
+
+    def same(found: object, wanted: object, what: str) -> None:
+        tell.expect_same(found, wanted, trial.where, f"{what} must give equal bits", "keep the step pure")
+
+    for neuron, x in trial.inputs():
+        whole = neuron.run(x)
+        same(neuron.run(x), whole, "two calls")
+        same(neuron(x), whole[0], "forward and run")
+        same(copy.deepcopy(neuron).run(x), whole, "a deep copy")
+        same(pickle.loads(pickle.dumps(neuron)).run(x), whole, "a pickled copy")
+        same(neuron.run(x.permute(2, 1, 0).contiguous().permute(2, 1, 0)), whole, "a non-contiguous input")
+        same(neuron(x[:1].expand_as(x)), neuron(x[:1].expand_as(x).contiguous()), "an expanded input")
+        for sizes in ((1, 5), (2, 3, 1), (1,) * _T):
+            state, parts = None, []
+            for part in x.split(sizes):
+                s, state = neuron.run(part, state)
+                parts.append(s)
+            same((torch.cat(parts), state), whole, f"pieces of {sizes} steps and the whole")
+
+
+def samples_are_independent(trial: Trial) -> None:
+    """Permuting the batch permutes the result, bit for bit; a sample alone gives what it gives in company."""
+    order = torch.tensor([2, 0, 3, 1], device=trial.device)
+    for neuron, x in trial.inputs():
+        s, state = neuron.run(x)
+        must, todo = "the order of the batch must not matter", "use nothing but the sample's own values"
+        moved = neuron.run(x[:, order])
+        tell.expect_same(moved, (s[:, order], type(state)(*(p[order] for p in state))), trial.where, must, todo)
+        tell.expect_same(neuron(x[:, :1]), s[:, :1], trial.where, "the size of the batch must not matter", todo)
+
+
+def reset_keeps_charge(trial: Trial) -> None:
+    """Silent: v = u. Hard reset: v = 0. Soft reset: v + charge of the spike = u, the same charge for every level."""
+    soft = trial.neuron.membrane.reset_kind == "soft"
+    for neuron, u, s, v in trial.traces():
+        silent = s == 0
+        tell.expect_all(~silent | (v == u), v, trial.where, "a silent neuron must keep its membrane", "reset if fired")
+        if neuron.format.real:
+            sent = s.double() / neuron.emission.scale().to(s.device)
+            close = ((v + sent) - u).abs() <= 1e-6 * u.abs()
+            tell.expect_all(close, v, trial.where, "a real spike must send what the membrane loses", "s = u, v = u − s")
+        elif not soft:
+            tell.expect_all(silent | (v == 0), v, trial.where, "a hard reset must leave 0", "reset fully")
+        elif not bool(silent.all()):
+            k, lost = levels(neuron, s), u.double() - v
+            charge = (lost / k)[~silent].median()
+            error = (lost - charge * k).abs()
+            close = error <= 8 * torch.finfo(s.dtype).eps * (u.abs() + charge.abs() * k.abs())
+            tell.expect_all(close, v, trial.where, "v + charge·level must equal u (soft reset)", "subtract what is sent")
+            known = torch.tensor([neuron.stairs.first, neuron.stairs.spacing], dtype=torch.float64)
+            if not bool(((charge.cpu() - known).abs() <= 1e-5 * known).any()):
+                must = "the charge of one level must be the first boundary or the spacing"
+                tell.fail(trial.where, must, float(charge), "subtract the membrane value of a level")
+
+
+def surrogate_has_its_primitive(trial: Trial) -> None:
+    """The surrogate's derivative is the derivative of its primitive (central differences, float64)."""
+    u = trial.uniform(2000, dtype=torch.float64, seed=2)
+    surrogate, stairs, h = trial.neuron.surrogate, trial.neuron.stairs, 1e-6 * trial.top
+    slope = (surrogate.primitive(u + h, stairs) - surrogate.primitive(u - h, stairs)) / (2 * h)
+    claimed = surrogate.derivative(u, stairs)
+    good = (slope - claimed).abs() <= 1e-5 * (1 + claimed.abs())
+    must = "the derivative of the surrogate must be that of its primitive"
+    tell.expect_all(good, u, trial.where, must, "mend one of them")
+
+
+def gradients_are_those_of_the_relaxed_neuron(trial: Trial) -> None:
+    """Input and parameters get the finite differences of the relaxed neuron over three steps; all are finite."""
+    neuron = trial.cast(torch.float64)
+    x = trial.uniform(3, 2, trial.channels, dtype=torch.float64, seed=3).requires_grad_()
+    named = {"the input": x, **dict(neuron.named_parameters())}
+    weight = torch.randn(x.shape, generator=torch.Generator().manual_seed(4), dtype=x.dtype).to(x.device)
+
+    def loss() -> Tensor:
+        s, state = neuron.run(x)
+        return (s * weight).sum() + sum(((part * weight[0]).sum() for part in state), torch.zeros_like(weight).sum())
+
+    found = torch.autograd.grad(loss(), list(named.values()), allow_unused=True)
+    wanted = finite_differences(loss, named.values(), neuron)
+    for name, one, other in zip(named, found, wanted, strict=True):
+        if one is None:
+            tell.fail(trial.where, f"{name} must get a gradient", "none", "keep the graph connected to it")
+        must = f"the gradient of {name} must be the difference of the relaxed neuron"
+        good = (one - other).abs() <= _GRADIENT_TOLERANCE * (1 + other.abs())
+        tell.expect_all(good, one - other, trial.where, must, "check the surrogate and what is detached")
+    for dtype in _DTYPES:
+        cast, x = trial.cast(dtype), trial.dyadic(dtype).requires_grad_()
+        tell.expect_finite_gradients(cast(x), {"the input": x, **dict(cast.named_parameters())}, trial.where)
+
+
+CHECKS: tuple[Callable[[Trial], None], ...] = (
+    shapes_are_kept,
+    inputs_are_telling,
+    values_are_on_the_alphabet,
+    boundary_fires,
+    nothing_is_written,
+    calls_agree,
+    samples_are_independent,
+    reset_keeps_charge,
+    surrogate_has_its_primitive,
+    gradients_are_those_of_the_relaxed_neuron,
+)

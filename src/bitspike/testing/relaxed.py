@@ -8,6 +8,7 @@ claimed derivative: firing gives ``k(u0) + P(u) − P(u0)`` with the surrogate's
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import MethodType
@@ -69,7 +70,8 @@ class Tape:
     def note(self, value: Tensor) -> Tensor:
         """``value`` on the reference pass; on a replay what stood here then; otherwise ``value``."""
         if self._recording:
-            self._values.append(value.detach().clone())
+            with self.paused():
+                self._values.append(value.detach().clone())
         elif self._next is not None:
             if self._next >= len(self._values):
                 self._strayed(self._next + 1)
@@ -110,8 +112,8 @@ class Relaxed(Surrogate):
         """``k(u0) + P(u) − P(u0)``."""
         with self.tape.paused():
             ramp = self.inner.primitive(u, stairs)
-            level = stairs.level(u)
-        return self.tape.note(level) + (ramp - self.tape.note(ramp.detach()))
+            level, start = stairs.level(u), ramp.detach()
+        return self.tape.note(level) + (ramp - self.tape.note(start))
 
     def check(self, where: str, stairs: Stairs) -> None:
         """As the inner one."""
@@ -203,8 +205,7 @@ def finite_differences(
 
 def _differences(loss: Callable[[], Tensor], leaf: Tensor, tape: Tape, step: float) -> Tensor:
     result = torch.zeros_like(leaf)
-    for index in torch.cartesian_prod(*[torch.arange(n) for n in leaf.shape]).reshape(leaf.numel(), -1).tolist():
-        place = tuple(index)
+    for place in itertools.product(*map(range, leaf.shape)):
         centre = float(leaf.data[place])
         values = []
         for point in (centre + step, centre - step):

@@ -62,9 +62,9 @@ def run_job(
 
     Returns:
         `Finished`; its ``result`` holds: test_accuracy and folded_test_accuracy (unless ``data.test`` is false),
-        validation_accuracy, spike_rate,
-        set_bits (per neuron and step), spike_bits and weight_bits (of the hidden layers), adds, shift_adds,
-        multiplications and size_bytes (per sample, folded), fold (the report), rates (per layer), history.
+        validation_accuracy, spike_rate, set_bits (per neuron and step), spike_bits and weight_bits (of the hidden
+        layers, of all where none is hidden), adds, shift_adds, multiplications and size_bytes (per sample, folded),
+        fold (the report), rates (per layer), history.
     """
     run = fit(recipe, splits, progress, checkpoints)
     return Finished(run.model, *measure(recipe, splits, run))
@@ -78,7 +78,8 @@ def measure(recipe: Recipe, splits: Splits, run: Run) -> tuple[Folded, dict[str,
         counted = cost(folded.graph, sample)
     activity = observe(run.model, [sample])
     neurons = sum(a.sent for a in activity.values())
-    hidden = [row for row in counted.layers if row.kind == "synapse" and row.role == "hidden"]
+    synapses = [row for row in counted.layers if row.kind == "synapse"]
+    hidden = [row for row in synapses if row.role == "hidden"] or synapses
     batch = recipe.data.eval_batch_size
     tested = {}
     if recipe.data.test:

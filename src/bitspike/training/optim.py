@@ -26,7 +26,7 @@ def make_optimiser(model: nn.Module, config: TrainConfig) -> torch.optim.Optimiz
 def learning_rate(config: TrainConfig, epoch: float) -> float:
     """Rate at a fractional epoch: linear warm-up, then cosine to 0 or constant."""
     if epoch < config.warmup_epochs:
-        return config.lr * max(epoch, 1e-3) / config.warmup_epochs
+        return config.lr * min(max(epoch, 1e-3) / config.warmup_epochs, 1.0)
     if config.schedule == "constant":
         return config.lr
     share = (epoch - config.warmup_epochs) / max(config.epochs - config.warmup_epochs, 1e-9)

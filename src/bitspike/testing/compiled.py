@@ -1,0 +1,33 @@
+"""Compiled in one graph and exported with a dynamic batch, a neuron or quantiser gives what it gives in eager mode."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from bitspike.testing.bench import expect_same, gradients
+
+
+def expect_compiles(module: nn.Module, x: Tensor, other: Tensor | None, where: str) -> None:
+    """Fail unless compiled and exported outputs, and compiled gradients, have the bits of eager mode.
+
+    Args:
+        module: called with one tensor.
+        x: example.
+        other: an input that differs in its batch (axis 1), for the exported program; None where there is no batch.
+    """
+    torch.compiler.reset()
+    leaves = [x.detach().clone().requires_grad_(), *module.parameters()]
+    wanted = module(leaves[0])
+    found = torch.compile(module, backend="aot_eager", fullgraph=True)(leaves[0])
+    todo = "keep to tensor operations that do not depend on values"
+    expect_same(found.detach(), wanted.detach(), where, "compiled and eager outputs must have equal bits", todo)
+    for one, reference in zip(gradients(found, leaves), gradients(wanted, leaves), strict=True):
+        if one is not None and reference is not None:
+            expect_same(one, reference, where, "compiled and eager gradients must have equal bits", todo)
+    shapes = None if other is None else ({1: torch.export.Dim("batch")},)
+    program = torch.export.export(module, (x.detach(),), dynamic_shapes=shapes)
+    for example in (x, x if other is None else other):
+        must = "the exported program must have the bits of eager mode"
+        expect_same(program.module()(example.detach()).detach(), module(example.detach()).detach(), where, must, todo)
+    torch.compiler.reset()
