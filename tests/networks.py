@@ -1,28 +1,18 @@
-"""Small networks in which every layer fires: randomised norms, factors and shifts, dyadic and power-of-two variants."""
+"""Small networks in which every layer fires: randomised norms, factors and shifts, or dyadic ones; and their traces."""
 
 from __future__ import annotations
 
 import inspect
 import math
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from bitspike.graph import Graph, Node, trace
-from bitspike.layers import (
-    AvgPool2d,
-    BatchNorm,
-    Conv2d,
-    Flatten,
-    Linear,
-    MaxPool2d,
-    MeanReadout,
-    Repeat,
-    Synapse,
-)
+from bitspike.layers import BatchNorm, Conv2d, Flatten, Linear, MaxPool2d, MeanReadout, Repeat, Synapse
 from bitspike.models import Network, Policy, study_cnn
 from bitspike.neurons import NEURONS, Neuron
 from bitspike.observe import levels_of
@@ -47,24 +37,29 @@ WEIGHTS: dict[str, Callable[[], Quantizer | None]] = {
 }
 
 
+def rng(seed: int) -> torch.Generator:
+    """A generator of its own."""
+    return torch.Generator().manual_seed(seed)
+
+
+def samples(count: int, seed: int = 0, dtype: torch.dtype = torch.float64) -> Tensor:
+    """Normal inputs [B, 2, 8, 8]."""
+    return torch.randn(count, *SHAPE, generator=rng(seed), dtype=dtype)
+
+
+def dyadic(x: Tensor, steps: int = 16) -> Tensor:
+    """Rounded to multiples of 1/steps, a power of two."""
+    return torch.round(x * steps) / steps
+
+
 def make_neuron(name: str, **options: Any) -> Neuron:
     """A registered neuron; options that its class does not take (the reset of "real") are dropped."""
     known = inspect.signature(NEURONS[name]).parameters
     return NEURONS[name](**{key: value for key, value in options.items() if key in known})
 
 
-def samples(count: int, seed: int = 0, dtype: torch.dtype = torch.float64, shape: tuple[int, ...] = SHAPE) -> Tensor:
-    """Normal inputs [B, C, H, W]."""
-    return torch.randn(count, *shape, generator=rng(seed), dtype=dtype)
-
-
-def rng(seed: int) -> torch.Generator:
-    """A generator of its own."""
-    return torch.Generator().manual_seed(seed)
-
-
 def small_cnn(neuron: Neuron, weight: Quantizer | None = None, seed: int = 0, **options: Any) -> Network:
-    """`study_cnn` on 2×8×8 inputs, silent about inert factors; all its layers but the first take ``weight``."""
+    """`study_cnn` on 2×8×8 inputs, silent about inert factors; unless told, ``weight`` serves every layer."""
     given = {"shape": SHAPE, "classes": 5, "width": WIDTH, "stem_stride": 1, "policy": Policy(), **options}
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore", UserWarning)
@@ -103,71 +98,70 @@ def pool_net(neuron: Neuron, weight: Quantizer | None = None, seed: int = 0, **o
         return PoolNet(neuron, weight, **options)
 
 
+NETS: dict[str, Callable[..., nn.Module]] = {"study_cnn": small_cnn, "pool_net": pool_net}
+
+
 @torch.no_grad()
-def liven(model: nn.Module, x: Tensor, seed: int = 1) -> nn.Module:
-    """Randomise factors, norms (negative, zero and tiny γ) and shifts so that every layer fires; in evaluation mode."""
+def liven(model: nn.Module, x: Tensor, seed: int = 1, grid: int | None = None) -> nn.Module:
+    """Randomise factors, norms (negative, zero and tiny γ) and shifts so that every layer fires; evaluation mode.
+
+    Args:
+        model: changed in place, and brought to the dtype of x. x: inputs that norms and shifts are tuned on.
+        grid: if given, weights, shifts and norms become multiples of 1/grid; factors, steps, deviations and trained
+            amplitudes powers of two.
+    """
     generator = rng(seed)
     model.to(x.dtype).eval()
+    step = (lambda v: v) if grid is None else (lambda v: dyadic(v, grid))
 
     def noise(like: Tensor, size: float) -> Tensor:
         return size * torch.randn(like.shape, generator=generator, dtype=like.dtype)
 
     for module in model.modules():
         if isinstance(module, Neuron) and module.emission.raw_amplitude is not None:
-            raw = module.emission.raw_amplitude
-            raw.mul_(noise(raw, 0.3).exp()) if module.emission.raw else raw.add_(noise(raw, 0.3))
+            _spread(module.emission.raw_amplitude, noise, not module.emission.raw, grid)
         if isinstance(module, Quantizer):
             for name, value in module.named_parameters():
-                value.add_(noise(value, 0.3)) if name == "factor.raw_factor" else value.mul_(noise(value, 0.3).exp())
-        if isinstance(module, Synapse) and module.bias is not None:
-            module.bias.copy_(noise(module.bias, 0.3))
+                _spread(value, noise, name == "factor.raw_factor", grid)
+        if isinstance(module, Synapse):
+            module.weight.copy_(step(module.weight))
+            if module.bias is not None:
+                module.bias.copy_(step(noise(module.bias, 0.3)))
     graph = trace(model)
 
     def tune(node: Node, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
         module, first = node.module, threshold_behind(graph, node)
         if isinstance(module, BatchNorm):
-            axes = [axis for axis in range(args[0].dim()) if axis != 2]
-            mean, deviation = args[0].mean(axes), args[0].std(axes).clamp(min=1e-3)
-            module.running_mean.copy_(mean + noise(mean, 0.2) * deviation)
-            module.running_var.copy_((deviation * noise(mean, 0.2).exp()).square())
-            weight = (1 + noise(mean, 0.2)) * 1.5 * first
-            weight[0], weight[1], weight[2] = 0.0, 1e-6, -weight[2]
+            mean, deviation = _statistics(args[0])
+            deviation = (deviation.clamp(min=1e-3) * noise(mean, 0.2).exp()).log2()
+            deviation = (deviation.round() if grid else deviation).exp2()
+            module.running_mean.copy_(step(mean + noise(mean, 0.2) * deviation))
+            module.running_var.copy_(deviation.square())
+            if grid:
+                module.eps = 0.0
+            weight = step((1 + noise(mean, 0.2)) * 1.5 * first)
+            weight[0], weight[1], weight[2] = 0.0, 2.0**-20, -weight[2]
             module.weight.copy_(weight / module.height)
-            module.bias.copy_(first * (0.7 + noise(mean, 0.4)))
-        elif isinstance(module, Synapse) and module.bias is not None and _fires(graph, node):
-            axes = [axis for axis in range(call().dim()) if axis != 2]
-            y = call()
-            module.bias.add_(first - y.mean(axes) - 0.5 * y.std(axes))
+            module.bias.copy_(step(first * (0.7 + noise(mean, 0.4))))
+        elif isinstance(module, Synapse) and module.bias is not None and _feeds_neuron(graph, node):
+            mean, deviation = _statistics(call())
+            module.bias.copy_(step(module.bias + first - mean - 0.5 * deviation))
         return call()
 
     graph.run(x, handler=tune)
     return model
 
 
-def threshold_behind(graph: Graph, node: Node) -> float:
-    """First threshold of the next neuron behind a node; 1 where there is none."""
-    for name in node.consumers:
-        module = graph[name].module
-        return module.stairs.first if isinstance(module, Neuron) else threshold_behind(graph, graph[name])
-    return 1.0
-
-
-def _fires(graph: Graph, node: Node) -> bool:
-    return any(isinstance(graph[name].module, Neuron) for name in node.consumers)
-
-
-@torch.no_grad()
-def spikes_of(graph: Graph, x: Tensor) -> tuple[Any, dict[str, Tensor]]:
-    """(output, node name → levels [T, B, ...]) of one run."""
-    levels: dict[str, Tensor] = {}
-
-    def note(node: Node, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
-        value = call()
-        if isinstance(node.module, Neuron):
-            levels[node.name] = levels_of(node.module, value).clone()
-        return value
-
-    return graph.run(x, handler=note), levels
+def _spread(raw: Tensor, noise: Callable[[Tensor, float], Tensor], is_log: bool, grid: int | None) -> None:
+    """Scatter a trained factor around its value; onto powers of two if there is a grid."""
+    value = (raw.exp() if is_log else raw) * noise(raw, 0.8 if grid else 0.3).exp()
+    if grid:
+        value = value.abs().log2().round().exp2() * value.sign()
+    if is_log and grid:
+        logs = [exact_log(float(v), raw.dtype) for v in value.flatten()]
+        raw.copy_(torch.stack(logs).reshape(raw.shape))
+    else:
+        raw.copy_(value.log() if is_log else value)
 
 
 def exact_log(target: float, dtype: torch.dtype) -> Tensor:
@@ -181,37 +175,43 @@ def exact_log(target: float, dtype: torch.dtype) -> Tensor:
     raise AssertionError(f"no {dtype} number has the exponential {target}")
 
 
+def threshold_behind(graph: Graph, node: Node) -> float:
+    """First threshold of the next neuron behind a node; 1 where there is none."""
+    for name in node.consumers:
+        module = graph[name].module
+        return module.stairs.first if isinstance(module, Neuron) else threshold_behind(graph, graph[name])
+    return 1.0
+
+
+def _feeds_neuron(graph: Graph, node: Node) -> bool:
+    return any(isinstance(graph[name].module, Neuron) for name in node.consumers)
+
+
+def _statistics(x: Tensor) -> tuple[Tensor, Tensor]:
+    axes = [axis for axis in range(x.dim()) if axis != 2]
+    return x.mean(axes), x.std(axes)
+
+
 @torch.no_grad()
-def make_dyadic(model: nn.Module, factors: Iterable[float] = (0.5, 2.0, 1.0)) -> nn.Module:
-    """Round weights, shifts and norms to multiples of 1/16 and factors, steps and amplitudes to powers of two."""
-    wanted = list(factors)
+def spikes_of(net: nn.Module | Graph, x: Tensor) -> tuple[Any, dict[str, Tensor]]:
+    """(output, node name → levels [T, B, ...], or values of real spikes) of one run."""
+    graph = net if isinstance(net, Graph) else trace(net)
+    levels: dict[str, Tensor] = {}
 
-    def powers(like: Tensor, as_log: bool) -> Tensor:
-        values = [wanted[i % len(wanted)] for i in range(like.numel())]
-        chosen = torch.stack([exact_log(v, like.dtype) if as_log else torch.tensor(v, dtype=like.dtype) for v in values])
-        return chosen.reshape(like.shape)
+    def note(node: Node, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
+        value = call()
+        if isinstance(node.module, Neuron):
+            levels[node.name] = levels_of(node.module, value).clone()
+        return value
 
-    for module in model.modules():
-        if isinstance(module, Neuron) and module.emission.raw_amplitude is not None:
-            raw = module.emission.raw_amplitude
-            raw.copy_(powers(raw, not module.emission.raw))
-        if isinstance(module, Quantizer):
-            for name, value in module.named_parameters():
-                value.copy_(powers(value, name == "factor.raw_factor"))
-        if isinstance(module, Synapse):
-            for value in (module.weight, module.bias):
-                if value is not None:
-                    value.copy_(dyadic(value))
-        if isinstance(module, BatchNorm):
-            module.weight.copy_(dyadic(module.weight))
-            module.bias.copy_(dyadic(module.bias))
-            module.running_mean.copy_(dyadic(module.running_mean))
-            module.running_var.fill_(1.0 - module.eps)
-    return model
+    return graph.run(x, handler=note), levels
 
 
-def dyadic(x: Tensor, steps: int = 16) -> Tensor:
-    """Rounded to multiples of 1/steps, a power of two."""
-    return torch.round(x * steps) / steps
+def flips_between(one: dict[str, Tensor], other: dict[str, Tensor], real: bool) -> dict[str, Tensor]:
+    """node name → where two traces differ: in the level, or for real spikes in whether there is one."""
+    return {n: (one[n] != 0) != (other[n] != 0) if real else one[n] != other[n] for n in one}
 
 
+def flipped_samples(flips: dict[str, Tensor]) -> Tensor:
+    """Samples [B] in which any spike differs."""
+    return torch.stack([f.flatten(2).any(2).any(0) for f in flips.values()]).any(0)

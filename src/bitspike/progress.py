@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 
-class StudyProgress:
+class Shown:
     """Shows which job of a study runs and how far it is.
 
     Args:
@@ -35,7 +35,7 @@ class StudyProgress:
         self._label = ""
         self._start = time.perf_counter()
 
-    def __enter__(self) -> StudyProgress:
+    def __enter__(self) -> Shown:
         self._bar.start()
         return self
 

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from bitspike.checks import message
+from bitspike.cost import Cost
 from bitspike.training.study import ArmSummary, Metric
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("accuracy %", "test_accuracy", "percent"),
@@ -19,6 +24,11 @@ _COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("shift-adds M", "shift_adds", "million"),
     ("mults left M", "multiplications", "million"),
     ("size kB", "size_bytes", "kilo"),
+)
+_KINDS = (
+    ("adds", "additions", "tab:green"),
+    ("shift_adds", "shift-additions", "tab:olive"),
+    ("multiplications", "multiplications left", "tab:red"),
 )
 
 
@@ -73,6 +83,60 @@ def as_markdown(table: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(line) + " |" for line in [table[0], rule, *table[1:]])
 
 
+def cost_table(counted: Cost) -> list[list[str]]:
+    """One line per layer of a `bitspike.cost.Cost`, and the totals."""
+    table = [["layer", "kind", "T", "in b", "w b", "rate %", "adds", "shift-adds", "mults", "bytes"]]
+    for row in counted.layers:
+        sizes = [str(row.T), str(row.input_bits), str(row.weight_bits), f"{100 * row.rate:.1f}"]
+        table.append(
+            [row.name, row.kind, *sizes, *_counts(row.adds, row.shift_adds, row.multiplications, row.size_bits)]
+        )
+    totals = [counted.total(key) for key in ("adds", "shift_adds", "multiplications", "size_bits")]
+    table.append(["total", "", "", "", "", "", *_counts(*totals)])
+    apart = ("first", "last", "downsample")
+    without = [counted.total(key, apart) for key in ("adds", "shift_adds", "multiplications", "size_bits")]
+    table.append(["without first, last, downsample", "", "", "", "", "", *_counts(*without)])
+    return table
+
+
+def _counts(adds: float, shift_adds: float, multiplications: float, size_bits: float) -> list[str]:
+    return [f"{adds:,.0f}", f"{shift_adds:,.0f}", f"{multiplications:,.0f}", f"{size_bits / 8:,.0f}"]
+
+
+def cost_picture(counted: Cost, path: Path, title: str) -> None:
+    """Operations by kind of every layer, as a PNG.
+
+    Raises:
+        ImportError: matplotlib is missing.
+    """
+    figure = _figure(8.0, 0.9 + 0.28 * len(counted.layers))
+    axes = figure.subplots()
+    below = [0.0] * len(counted.layers)
+    for key, label, colour in _KINDS:
+        values = [getattr(row, key) / 1e6 for row in counted.layers]
+        axes.barh(range(len(values)), values, left=below, label=label, color=colour)
+        below = [a + b for a, b in zip(below, values, strict=True)]
+    axes.set_yticks(range(len(below)), [row.name for row in counted.layers], fontsize="small")
+    axes.invert_yaxis()
+    axes.set_xlabel("operations per sample, million")
+    axes.legend(fontsize="small")
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120)
+
+
+def _figure(width: float, height: float) -> Figure:
+    """A figure that needs no display."""
+    try:
+        from matplotlib.backends.backend_agg import FigureCanvasAgg
+        from matplotlib.figure import Figure
+    except ImportError as error:
+        text = message("picture", "matplotlib must be installed", "none", 'pip install "bitspike[demo]"')
+        raise ImportError(text) from error
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
 def study_picture(rows: Sequence[ArmSummary], path: Path, title: str) -> None:
     """Accuracy beside operations per sample and size of every finished arm, as a PNG.
 
@@ -82,17 +146,10 @@ def study_picture(rows: Sequence[ArmSummary], path: Path, title: str) -> None:
     Raises:
         ImportError: matplotlib is missing. ValueError: no arm has finished.
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-    except ImportError as error:
-        text = message("picture", "matplotlib must be installed", "none", 'pip install "bitspike[demo]"')
-        raise ImportError(text) from error
     done = [row for row in rows if row.n]
     if not done:
         raise ValueError(message("picture", "at least one arm must have finished", "none", "run the study first"))
-    figure = Figure(figsize=(11, 3.8), layout="constrained")
-    FigureCanvasAgg(figure)
+    figure = _figure(11.0, 3.8)
     left, middle, right = figure.subplots(1, 3)
     names = [row.arm for row in done]
     places = range(len(done))
@@ -101,11 +158,7 @@ def study_picture(rows: Sequence[ArmSummary], path: Path, title: str) -> None:
     left.errorbar(accuracy, places, xerr=spread, fmt="o", color="tab:blue", capsize=3)
     left.set_title("test accuracy, % (mean ± std)")
     below = [0.0] * len(done)
-    for key, label, colour in (
-        ("adds", "additions", "tab:green"),
-        ("shift_adds", "shift-additions", "tab:olive"),
-        ("multiplications", "multiplications left", "tab:red"),
-    ):
+    for key, label, colour in _KINDS:
         values = [row.metrics[key].mean / 1e6 for row in done]
         middle.barh(places, values, left=below, label=label, color=colour)
         below = [a + b for a, b in zip(below, values, strict=True)]

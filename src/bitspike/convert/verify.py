@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bitspike.graph import Graph, Node
 from bitspike.neurons import Neuron
@@ -119,11 +119,12 @@ def compare(reference: Graph, folded: Graph, x: Tensor, report: FoldReport) -> F
             original = reference[node.name].module
             if isinstance(original, Neuron):
                 u = potentials(original, currents[node.name])
+                u = u / _unit(original, u)
                 margin = original.stairs.margin(u)
                 first = flips & (flips.cumsum(0) == 1)
                 layer.worst_margin = max(layer.worst_margin, float(margin[first].max()))
                 layer.largest = max(layer.largest, float(u.abs().max()))
-        return _in_units_of(node.module, wanted, value)
+        return (wanted * (_unit(node.module, wanted) / _unit(reference[node.name].module, wanted))).to(value.dtype)
 
     forced_logits = folded.run(x, handler=forced)
     difference = float((expected - forced_logits).abs().max())
@@ -161,9 +162,7 @@ def _differ(folded: Neuron, value: Tensor, wanted: Tensor) -> Tensor:
     return (value != 0) != (wanted != 0) if folded.format.real else value != wanted
 
 
-def _in_units_of(folded: Neuron, wanted: Tensor, value: Tensor) -> Tensor:
-    """The unfolded network's levels as the folded neuron would send them."""
-    factor = getattr(folded, "threshold_factor", None)
-    if factor is not None:
-        wanted = wanted * factor.reshape(-1, *[1] * (wanted.dim() - 3))
-    return wanted.to(value.dtype, copy=True)
+def _unit(neuron: nn.Module | None, spikes: Tensor) -> Tensor:
+    """What a real-spike neuron's threshold and spikes [T, B, C, ...] are scaled by, to broadcast; 1 for others."""
+    factor = getattr(neuron, "threshold_factor", None)
+    return torch.ones(()) if factor is None else factor.reshape(-1, *[1] * (spikes.dim() - 3))

@@ -90,7 +90,12 @@ def expect_clean_state(module: nn.Module, constants: tuple[str, ...], where: str
     """Fail if ``state_dict`` holds anything but parameters and the declared constants."""
     extra = set(module.state_dict()) - {name for name, _ in module.named_parameters()} - set(constants)
     if extra:
-        fail(where, "state_dict must hold parameters and declared constants only", sorted(extra), "pass state as arguments")
+        fail(
+            where,
+            "state_dict must hold parameters and declared constants only",
+            sorted(extra),
+            "pass state as arguments",
+        )
 
 
 def gradients(output: Tensor, leaves: list[Tensor]) -> list[Tensor | None]:
@@ -105,4 +110,6 @@ def expect_finite_gradients(output: Tensor, named: dict[str, Tensor], where: str
     for name, gradient in zip(named, gradients(output, list(named.values())), strict=True):
         if gradient is None:
             fail(where, f"{name} must get a gradient", "none", "keep the graph connected to it")
-        expect_all(gradient.isfinite(), gradient, where, f"the gradient of {name} must be finite", "bound the surrogate")
+        expect_all(
+            gradient.isfinite(), gradient, where, f"the gradient of {name} must be finite", "bound the surrogate"
+        )

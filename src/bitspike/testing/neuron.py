@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 
 import torch
 from torch import Tensor
@@ -13,12 +12,11 @@ from torch import Tensor
 from bitspike.neurons import Neuron
 from bitspike.testing import bench as tell
 from bitspike.testing.compiled import expect_compiles
-from bitspike.testing.relaxed import finite_differences, largest_gap
+from bitspike.testing.relaxed import finite_differences
+from bitspike.testing.trial import DTYPES, B, T, Trial, levels
 
-_T, _B = 6, 4
 _LEAST_RATE, _GREATEST_RATE = 0.02, 0.98
 _GRADIENT_TOLERANCE = 1e-6  # of 1 + |gradient|, in float64
-_DTYPES = (torch.float32, torch.float64)
 
 
 def check_neuron(
@@ -48,86 +46,37 @@ def check_neuron(
     >>> check_neuron(LIF(reset="soft"), compiled=False)
     """
     own = copy.deepcopy(neuron).to(device)
-    raw = own.emission.raw_amplitude
-    if own.format.amplitude == "channel" and raw is not None:
-        if raw.dim() == 0:
-            own = own.replicate(channels).to(device)
-        channels = int(own.emission.scale().numel())
-        assert own.emission.raw_amplitude is not None
-        own.emission.raw_amplitude.data += torch.linspace(0, 1, channels).to(own.emission.raw_amplitude)
+    if own.emission.train_kind == "channel":
+        width = int(own.emission.scale().numel())
+        channels = width if width > 1 else channels
+        own = _distinct(own if width > 1 else own.replicate(channels).to(device))
     trial = Trial(own, channels, torch.device(device), constants)
     for check in CHECKS:
         check(trial)
     if compiled:
-        expect_compiles(own, trial.uniform(3, _B, channels), trial.uniform(3, 2, channels, seed=1), trial.where)
+        expect_compiles(own, trial.uniform(3, B, channels), trial.uniform(3, 2, channels, seed=1), trial.where)
 
 
-@dataclass(frozen=True)
-class Trial:
-    """A neuron under test and its inputs [6, 4, C]."""
-
-    neuron: Neuron
-    channels: int
-    device: torch.device
-    constants: tuple[str, ...]
-
-    @property
-    def where(self) -> str:
-        return f"check_neuron({type(self.neuron).__name__})"
-
-    @property
-    def top(self) -> float:
-        """Membrane value at which the greatest level begins."""
-        return self.neuron.stairs.first + (self.neuron.stairs.count - 1) * self.neuron.stairs.spacing
-
-    def cast(self, dtype: torch.dtype, device: torch.device | None = None) -> Neuron:
-        return copy.deepcopy(self.neuron).to(device or self.device, dtype)
-
-    def uniform(self, *shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
-        """Currents spread evenly over 1.5 times the range of the levels, both signs."""
-        drawn = torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
-        return ((3 * drawn - 1.5) * self.top).to(self.device, dtype)
-
-    def dyadic(self, dtype: torch.dtype = torch.float32) -> Tensor:
-        """Currents on a grid of a quarter of the least step; the first step holds boundaries, met exactly."""
-        stairs = self.neuron.stairs
-        grid = min(stairs.first, stairs.spacing) / 4
-        reach = round(1.5 * self.top / grid)
-        drawn = torch.randint(-reach, reach + 1, (_T, _B, self.channels), generator=torch.Generator().manual_seed(1))
-        x = grid * drawn.double()
-        x[0, 0, 0], x[0, 1, 0] = stairs.first, -stairs.first
-        for j in range(1, min(stairs.count, self.channels)):
-            x[0, 0, j] = stairs.first + j * stairs.spacing
-        return x.to(self.device, dtype)
-
-    def inputs(self) -> Iterator[tuple[Neuron, Tensor]]:
-        """The neuron in each dtype with each of its inputs."""
-        for dtype in _DTYPES:
-            neuron = self.cast(dtype)
-            yield neuron, self.uniform(_T, _B, self.channels, dtype=dtype)
-            yield neuron, self.dyadic(dtype)
-
-    def traces(self) -> Iterator[tuple[Neuron, Tensor, Tensor, Tensor]]:
-        """(neuron, membrane before firing, spikes, membrane after), each [B, C], of every step of every input."""
-        for neuron, x_seq in self.inputs():
-            state = neuron.initial_state(x_seq[0])
-            for x in x_seq.unbind(0):
-                u = state.v * neuron.membrane.decay() + x
-                s, state = neuron.step(x, state)
-                yield neuron, u.detach(), s.detach(), state.v.detach()
+def _distinct(neuron: Neuron) -> Neuron:
+    """Give every channel an amplitude of its own."""
+    raw = neuron.emission.raw_amplitude
+    if raw is not None:
+        ramp = torch.linspace(0, 1, raw.numel()).to(raw)
+        raw.data = raw * (1 + ramp) if neuron.emission.raw else raw + ramp
+    return neuron
 
 
 def shapes_are_kept(trial: Trial) -> None:
     """T = 1, B = 1, odd sizes, with and without space, three dtypes, the device and the meta device."""
     c, must = trial.channels, "spikes and state must keep shape, dtype and device"
-    for device in (trial.device, torch.device("meta")):
-        for dtype in (*_DTYPES, torch.bfloat16):
-            neuron = trial.cast(dtype, device)
-            for shape in ((1, 1, c), (3, 1, c), (2, 7, c, 3, 5)):
-                x = trial.uniform(*shape, dtype=dtype).to(device)
-                s, state = neuron.run(x)
-                for got, like in ((s, x), *((part, x[0]) for part in state)):
-                    tell.expect_kind(got, like, trial.where, must, "create tensors like the input")
+    kinds = [(trial.device, dtype) for dtype in (*DTYPES, torch.bfloat16)] + [(torch.device("meta"), torch.float32)]
+    for device, dtype in kinds:
+        neuron = trial.cast(dtype, device)
+        for shape in ((1, 1, c), (3, 1, c), (2, 7, c, 3, 5)):
+            x = trial.uniform(*shape, dtype=dtype).to(device)
+            s, state = neuron.run(x)
+            for got, like in ((s, x), *((part, x[0]) for part in state)):
+                tell.expect_kind(got, like, trial.where, must, "create tensors like the input")
 
 
 def inputs_are_telling(trial: Trial) -> None:
@@ -143,11 +92,6 @@ def inputs_are_telling(trial: Trial) -> None:
             if (int(k.min()), int(k.max())) != (neuron.format.low, neuron.format.high):
                 must = f"levels {neuron.format.low} and {neuron.format.high} must occur within 1.5 times `stairs`"
                 tell.fail(trial.where, must, f"{int(k.min())} to {int(k.max())}", "make format and stairs agree")
-
-
-def levels(neuron: Neuron, s: Tensor) -> Tensor:
-    """The nearest integer level of transmitted values [..., C], in float64."""
-    return (s.double() / neuron.emission.scale().to(s.device)).round()
 
 
 def values_are_on_the_alphabet(trial: Trial) -> None:
@@ -170,7 +114,7 @@ def values_are_on_the_alphabet(trial: Trial) -> None:
 
 def boundary_fires(trial: Trial) -> None:
     """From rest, the first boundary itself fires and the number before it does not."""
-    for dtype in _DTYPES:
+    for dtype in DTYPES:
         neuron = trial.cast(dtype)
         factor = getattr(neuron, "threshold_factor", None)
         at = torch.full((1, 1, trial.channels), neuron.stairs.first, dtype=dtype, device=trial.device)
@@ -188,7 +132,9 @@ def nothing_is_written(trial: Trial) -> None:
     neuron, x = trial.neuron, trial.dyadic()
     state = neuron.run(x)[1]
     tensors = {"the input": x, **{f"state[{i}]": part for i, part in enumerate(state)}}
-    tell.expect_untouched(lambda: (neuron(x), neuron.run(x, state), neuron.step(x[0], state)), neuron, tensors, trial.where)
+    tell.expect_untouched(
+        lambda: (neuron(x), neuron.run(x, state), neuron.step(x[0], state)), neuron, tensors, trial.where
+    )
     tell.expect_clean_state(neuron, trial.constants, trial.where)
 
 
@@ -206,7 +152,7 @@ def calls_agree(trial: Trial) -> None:
         same(pickle.loads(pickle.dumps(neuron)).run(x), whole, "a pickled copy")
         same(neuron.run(x.permute(2, 1, 0).contiguous().permute(2, 1, 0)), whole, "a non-contiguous input")
         same(neuron(x[:1].expand_as(x)), neuron(x[:1].expand_as(x).contiguous()), "an expanded input")
-        for sizes in ((1, 5), (2, 3, 1), (1,) * _T):
+        for sizes in ((1, 5), (2, 3, 1), (1,) * T):
             state, parts = None, []
             for part in x.split(sizes):
                 s, state = neuron.run(part, state)
@@ -242,11 +188,27 @@ def reset_keeps_charge(trial: Trial) -> None:
             charge = (lost / k)[~silent].median()
             error = (lost - charge * k).abs()
             close = error <= 8 * torch.finfo(s.dtype).eps * (u.abs() + charge.abs() * k.abs())
-            tell.expect_all(close, v, trial.where, "v + charge·level must equal u (soft reset)", "subtract what is sent")
+            tell.expect_all(
+                close, v, trial.where, "v + charge·level must equal u (soft reset)", "subtract what is sent"
+            )
             known = torch.tensor([neuron.stairs.first, neuron.stairs.spacing], dtype=torch.float64)
             if not bool(((charge.cpu() - known).abs() <= 1e-5 * known).any()):
                 must = "the charge of one level must be the first boundary or the spacing"
                 tell.fail(trial.where, must, float(charge), "subtract the membrane value of a level")
+
+
+def normalised_sends_levels(trial: Trial) -> None:
+    """The normalised neuron has the same membrane and sends bare levels; a replica owns its parameters."""
+    for neuron, x in trial.inputs():
+        s, state = neuron.run(x)
+        k, same = neuron.normalised().run(x)
+        todo = "let threshold, decay and reset follow the levels, never the amplitude"
+        tell.expect_same(same, state, trial.where, "the normalised neuron must have the same membrane", todo)
+        must = "the normalised neuron must send the spikes without their scale"
+        tell.expect_same(k * neuron.emission.scale().to(s), s, trial.where, must, todo)
+    twin = trial.neuron.replicate(trial.channels)
+    if {p.data_ptr() for p in trial.neuron.parameters()} & {p.data_ptr() for p in twin.parameters()}:
+        tell.fail(trial.where, "a replica must own its parameters", "shared ones", "copy deeply")
 
 
 def surrogate_has_its_primitive(trial: Trial) -> None:
@@ -279,7 +241,7 @@ def gradients_are_those_of_the_relaxed_neuron(trial: Trial) -> None:
         must = f"the gradient of {name} must be the difference of the relaxed neuron"
         good = (one - other).abs() <= _GRADIENT_TOLERANCE * (1 + other.abs())
         tell.expect_all(good, one - other, trial.where, must, "check the surrogate and what is detached")
-    for dtype in _DTYPES:
+    for dtype in DTYPES:
         cast, x = trial.cast(dtype), trial.dyadic(dtype).requires_grad_()
         tell.expect_finite_gradients(cast(x), {"the input": x, **dict(cast.named_parameters())}, trial.where)
 
@@ -293,6 +255,7 @@ CHECKS: tuple[Callable[[Trial], None], ...] = (
     calls_agree,
     samples_are_independent,
     reset_keeps_charge,
+    normalised_sends_levels,
     surrogate_has_its_primitive,
     gradients_are_those_of_the_relaxed_neuron,
 )

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from bitspike.checks import bad_value
 from bitspike.formats import pack, unpack
 from bitspike.quantizers import Quantizer
 from bitspike.testing import bench as tell
@@ -40,17 +41,19 @@ def check_quantizer(quantizer: Quantizer, *, skip: Mapping[str, str] | None = No
     checks = REAL_CHECKS if quantizer.format.real else REAL_CHECKS + INTEGER_CHECKS
     unknown = set(skip or {}) - {check.__name__ for check in checks}
     if unknown:
-        raise ValueError(f"check_quantizer: skip must name checks, got {sorted(unknown)}; see {__name__}.")
+        raise bad_value(
+            "check_quantizer", "skip must name checks of this quantiser", sorted(unknown), "correct the names"
+        )
     where = f"check_quantizer({type(quantizer).__name__})"
     for shape in _SHAPES:
         for dtype in (torch.float32, torch.float64):
-            for kind, w in weights(quantizer, shape, dtype).items():
+            for kind, w in weights(shape, dtype).items():
                 trial = QuantizerTrial(f"{where} on {kind} {list(shape)}", quantizer, *_prepared(quantizer, w, kind))
                 for check in checks:
                     if check.__name__ not in (skip or {}):
                         check(trial)
     if compiled:
-        w = weights(quantizer, _SHAPES[0], torch.float32)["random"]
+        w = weights(_SHAPES[0], torch.float32)["random"]
         expect_compiles(quantizer.replicate(w), w, None, where)
 
 
@@ -73,10 +76,11 @@ class QuantizerTrial:
         return [(label == group).nonzero().reshape(-1) for group in range(scale.numel())]
 
 
-def weights(quantizer: Quantizer, shape: tuple[int, ...], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Random weights, and weights on a grid of 1/16 with zeros and repeats."""
+def weights(shape: tuple[int, ...], dtype: torch.dtype) -> dict[str, Tensor]:
+    """Random weights whose channels differ in size, and weights on a grid of 1/16 with zeros and repeats."""
     generator = torch.Generator().manual_seed(math.prod(shape))
-    random = torch.randn(shape, generator=generator, dtype=torch.float64) * 0.5
+    random = torch.randn(shape, generator=generator, dtype=torch.float64)
+    random *= torch.logspace(-2, 0, shape[0], dtype=torch.float64).reshape(-1, *[1] * (len(shape) - 1))
     dyadic = torch.randint(-24, 25, shape, generator=generator).double() / 16
     dyadic.view(-1)[0] = 0.0
     return {"random": random.to(dtype), "dyadic": dyadic.to(dtype), "ties": dyadic.to(dtype)}

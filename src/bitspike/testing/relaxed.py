@@ -9,7 +9,7 @@ claimed derivative: firing gives ``k(u0) + P(u) − P(u0)`` with the surrogate's
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from types import MethodType
 from typing import Any
@@ -149,7 +149,8 @@ def relaxed(model: nn.Module, forwards: Mapping[type[nn.Module], Forward] | None
         the tape: run ``with tape.reference():`` at the point of interest, then ``with tape.replay():`` nearby.
     """
     tape = Tape()
-    soft = {m: m.surrogate for m in model.modules() if isinstance(getattr(m, "surrogate", None), Surrogate)}
+    found = ((m, getattr(m, "surrogate", None)) for m in model.modules())
+    soft = {m: own for m, own in found if isinstance(own, Surrogate)}
     plain = {m: own for m in model.modules() for kind, own in (forwards or {}).items() if isinstance(m, kind)}
     for module, surrogate in soft.items():
         module.surrogate = Relaxed(surrogate, tape)  # type: ignore[assignment]
@@ -160,7 +161,7 @@ def relaxed(model: nn.Module, forwards: Mapping[type[nn.Module], Forward] | None
             yield tape
     finally:
         for module, surrogate in soft.items():
-            module.surrogate = surrogate
+            module.surrogate = surrogate  # type: ignore[assignment]
         for module in plain:
             del module.forward
 
@@ -215,9 +216,3 @@ def _differences(loss: Callable[[], Tensor], leaf: Tensor, tape: Tape, step: flo
         leaf.data[place] = centre
         result[place] = (values[0] - values[1]) / (2 * step)
     return result
-
-
-def largest_gap(found: Sequence[Tensor | None], wanted: Sequence[Tensor]) -> float:
-    """Largest |found − wanted| / (1 + |wanted|) over all elements; infinite where one is missing."""
-    gaps = [float("inf") if a is None else float(((a - b).abs() / (1 + b.abs())).max()) for a, b in zip(found, wanted, strict=True)]
-    return max(gaps, default=0.0)

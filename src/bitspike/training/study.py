@@ -268,6 +268,12 @@ def summarise(study: Study) -> list[ArmSummary]:
     return rows
 
 
+def summary_of(name: str, result: Mapping[str, Any]) -> ArmSummary:
+    """One result, such as a run's summary, as a row of a table."""
+    metrics = {key: _metric({0: value}) for key, value in result.items() if _is_number(value)}
+    return ArmSummary(name, 1, {}, metrics)
+
+
 def _metric(values: Mapping[int, object]) -> Metric:
     numbers = [float(v) for v in values.values() if _is_number(v)]  # type: ignore[arg-type]
     std = statistics.stdev(numbers) if len(numbers) > 1 else None

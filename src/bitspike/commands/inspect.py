@@ -1,0 +1,100 @@
+"""``bitspike eval``, ``fold``, ``cost`` and ``compare``: what is read off finished runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import tyro
+from safetensors.torch import save
+
+from bitspike.commands.options import Json, RunPath, write_json
+from bitspike.convert import fold as fold_network
+from bitspike.cost import cost as count
+from bitspike.data import Batches
+from bitspike.report import as_text, cost_picture, cost_table, study_picture, study_table
+from bitspike.training.files import write_bytes_atomic, write_json_atomic
+from bitspike.training.job import VERIFY_SAMPLES
+from bitspike.training.runs import RunFolder, evaluate_run, open_run
+from bitspike.training.schema import to_mapping
+from bitspike.training.study import summary_of
+
+Which = Literal["final", "best"]
+
+
+def evaluate(run: RunPath, weights: Which = "final", json: Json = None) -> None:
+    """Test accuracy of a run, per class, and whether results depend on the batch size; leaves eval.json.
+
+    Args:
+        run: Folder of a finished run.
+        weights: Weights after the last epoch, or those with the best validation accuracy.
+        json: Write the result to this file too.
+    """
+    result = evaluate_run(run, weights)
+    print(f"test accuracy {result['test_accuracy']:.2%} on {result['samples']} samples")
+    print(as_text([["class", "recall %"], *([k, f"{100 * v:.2f}"] for k, v in result["per_class"].items())]))
+    for size, against in result["batch_invariance"].items():
+        difference, classes = against["max_logit_difference"], against["classes_that_differ"]
+        print(f"batch {size} against 64: max logit difference {difference:.3g}, {classes:.0f} classes differ")
+    write_json_atomic(run / "eval.json", result)
+    write_json(json, result)
+
+
+def fold(run: RunPath, weights: Which = "final", samples: int = VERIFY_SAMPLES, json: Json = None) -> None:
+    """Fold a run and check the result on validation samples; leaves folded.safetensors and fold.json.
+
+    Args:
+        run: Folder of a finished run.
+        weights: Weights after the last epoch, or those with the best validation accuracy.
+        samples: Validation samples to compare on.
+        json: Write the report to this file too.
+    """
+    _, splits, model = open_run(run, weights)
+    x, _ = next(iter(Batches(splits.validation, min(samples, len(splits.validation)))))
+    folded = fold_network(model, x)
+    print(folded.report)
+    for name, size in folded.report.gains.items():
+        print(f"  explicit gain {name}: {size} factor{'s' if size > 1 else ''}")
+    tensors = {name: value.detach().contiguous() for name, value in folded.state_dict().items()}
+    write_bytes_atomic(run / "folded.safetensors", save(tensors))
+    write_json_atomic(run / "fold.json", folded.report.as_dict())
+    write_json(json, folded.report.as_dict())
+
+
+def cost(run: RunPath, weights: Which = "final", samples: int = VERIFY_SAMPLES, json: Json = None) -> None:
+    """Operations, bits and bytes of the folded network per layer, rates measured on validation samples.
+
+    Args:
+        run: Folder of a finished run; cost.json and cost.png are left there.
+        weights: Weights after the last epoch, or those with the best validation accuracy.
+        samples: Validation samples to measure rates on.
+        json: Write the result to this file too.
+    """
+    recipe, splits, model = open_run(run, weights)
+    x, _ = next(iter(Batches(splits.validation, min(samples, len(splits.validation)))))
+    counted = count(fold_network(model, x).graph, x)
+    print(as_text(cost_table(counted)))
+    write_json_atomic(run / "cost.json", counted.as_dict())
+    cost_picture(counted, run / "cost.png", recipe.name)
+    write_json(json, counted.as_dict())
+
+
+def compare(
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    out: Path = Path("."),
+    json: Json = None,
+) -> None:
+    """Finished runs side by side; leaves compare.json and compare.png.
+
+    Args:
+        runs: Folders of finished runs.
+        out: Folder of the comparison.
+        json: Write the comparison to this file too.
+    """
+    rows = [summary_of(str(run), RunFolder(run).figures()) for run in runs]
+    print(as_text(study_table(rows)))
+    document = {"arms": [to_mapping(row) for row in rows]}
+    out.mkdir(parents=True, exist_ok=True)
+    write_json_atomic(out / "compare.json", document)
+    study_picture(rows, out / "compare.png", "runs")
+    write_json(json, document)

@@ -1,0 +1,105 @@
+"""``bitspike study`` and ``bitspike demo``."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from bitspike.checks import bad_value
+from bitspike.commands.options import Json, builtin, write_json
+from bitspike.progress import Shown
+from bitspike.report import as_text, study_picture, study_table
+from bitspike.training.checkpoint import Checkpoints
+from bitspike.training.job import digest, load_data, run_job
+from bitspike.training.recipe import Recipe
+from bitspike.training.schema import override, to_mapping
+from bitspike.training.study import Outcome, Study, plan, read_study, run_study, summarise
+
+
+def demo(out: Path = Path("demo-out"), quiet: bool = False) -> None:
+    """Train, fold, verify and compare four kinds of spikes on scikit-learn's digits (about two minutes).
+
+    Args:
+        out: Folder of the results: one JSON a job, compare.json, compare.png.
+        quiet: Show no progress.
+    """
+    queue = replace(read_study(builtin("queue", "digits_demo", queues=True)), out=out)
+    outcome = _run(queue, (0, 1), quiet)
+    _show(queue, out / "compare.json", out / "compare.png")
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+
+
+def study(
+    queue: Annotated[str, tyro.conf.Positional],
+    set: tuple[str, ...] = (),
+    out: Path | None = None,
+    shard: str = "0/1",
+    table_only: bool = False,
+    json: Json = None,
+    picture: Path | None = None,
+    quiet: bool = False,
+) -> None:
+    """Run a queue of (arm, seed) jobs; what is done is skipped, what was cut goes on where it was.
+
+    Args:
+        queue: TOML file of the queue, or a built-in one: digits_demo, fashion_mnist_study, fashion_mnist_tuning.
+        set: key=value pairs laid over the base recipe, e.g. data.root=DIR train.epochs=3.
+        out: Folder of the results; default: what the queue says, runs/NAME for a built-in one.
+        shard: I/N: run only every N-th job, beginning with the I-th; for several processes on one queue.
+        table_only: Run nothing: print the table of what is done.
+        json: Write the summary (mean, std, n per arm) to this file.
+        picture: Write the comparison as a PNG.
+        quiet: Show no progress.
+    """
+    chosen = read_study(builtin("queue", queue, queues=True))
+    if not Path(queue).is_file():
+        chosen = replace(chosen, out=Path("runs") / queue)
+    if set:
+        chosen = replace(chosen, base=override(chosen.base, set))
+    if out:
+        chosen = replace(chosen, out=out)
+    share = _shard(shard)
+    if not table_only and _run(chosen, share, quiet).interrupted:
+        raise KeyboardInterrupt
+    _show(chosen, json, picture)
+
+
+def _shard(text: str) -> tuple[int, int]:
+    index, _, count = text.partition("/")
+    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+        raise bad_value("--shard", "it must be I/N with 0 <= I < N", repr(text), "e.g. --shard 0/2")
+    return int(index), int(count)
+
+
+def _run(queue: Study, shard: tuple[int, int], quiet: bool) -> Outcome:
+    with Shown(len(plan(queue)), quiet) as shown:
+
+        def train(recipe: Recipe) -> dict[str, object]:
+            splits = load_data(recipe)
+            key = recipe.key(digest(recipe, splits))
+            cut = queue.out / ".cut" / key[:16]
+            finished = run_job(recipe, splits, shown.step, Checkpoints(cut, key))
+            shutil.rmtree(cut)
+            return finished.result
+
+        return run_study(
+            queue,
+            train,
+            data_digest=lambda recipe: digest(recipe, load_data(recipe)),
+            on_progress=lambda p: shown.job(p.position, p.total, f"{p.job.arm} seed {p.job.seed}: {p.state}"),
+            shard=shard,
+        )
+
+
+def _show(queue: Study, json: Path | None, picture: Path | None) -> None:
+    rows = summarise(queue)
+    print(as_text(study_table(rows)))
+    write_json(json, {"study": queue.name, "arms": [to_mapping(row) for row in rows]})
+    if picture:
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        study_picture(rows, picture, queue.name)

@@ -1,0 +1,42 @@
+"""``bitspike train``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import tyro
+
+from bitspike.commands.options import Json, builtin, write_json
+from bitspike.progress import Shown
+from bitspike.training.recipe import read_recipe
+from bitspike.training.runs import train_run
+
+
+def train(
+    recipe: Annotated[str, tyro.conf.Positional],
+    out: Path,
+    set: tuple[str, ...] = (),
+    resume: bool = False,
+    checkpoint_steps: int = 200,
+    json: Json = None,
+    quiet: bool = False,
+) -> None:
+    """Train a recipe; leaves recipe.toml, metrics.jsonl, best and final weights, last/ and summary.json.
+
+    Args:
+        recipe: TOML file, or a built-in recipe: digits, fashion_mnist.
+        out: Folder of the run.
+        set: key=value pairs laid over the recipe, e.g. train.lr=0.05 data.root=DIR.
+        resume: Go on where an earlier call was cut; exact on the CPU.
+        checkpoint_steps: Optimiser steps between two checkpoints.
+        json: Write the summary to this file too.
+        quiet: Show no progress.
+    """
+    chosen = read_recipe(builtin("recipe", recipe, queues=False), set)
+    with Shown(1, quiet) as shown:
+        shown.job(1, 1, chosen.name)
+        summary = train_run(chosen, out, resume, shown.step, checkpoint_steps)
+    tested = f", test accuracy {summary['test_accuracy']:.2%}" if "test_accuracy" in summary else ""
+    print(f"{chosen.name}: validation accuracy {summary['validation_accuracy']:.2%}{tested}; {out}")
+    write_json(json, summary)

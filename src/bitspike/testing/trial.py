@@ -1,0 +1,75 @@
+"""A neuron under test: its copies in several dtypes, its inputs, and its traces step by step."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from bitspike.neurons import Neuron
+
+T, B = 6, 4  # steps and batch of every input
+DTYPES = (torch.float32, torch.float64)
+
+
+@dataclass(frozen=True)
+class Trial:
+    """A neuron under test and its inputs [6, 4, C]."""
+
+    neuron: Neuron
+    channels: int
+    device: torch.device
+    constants: tuple[str, ...]
+
+    @property
+    def where(self) -> str:
+        return f"check_neuron({type(self.neuron).__name__})"
+
+    @property
+    def top(self) -> float:
+        """Membrane value at which the greatest level begins."""
+        return self.neuron.stairs.first + (self.neuron.stairs.count - 1) * self.neuron.stairs.spacing
+
+    def cast(self, dtype: torch.dtype, device: torch.device | None = None) -> Neuron:
+        return copy.deepcopy(self.neuron).to(device or self.device, dtype)
+
+    def uniform(self, *shape: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
+        """Currents spread evenly over 1.5 times the range of the levels, both signs."""
+        drawn = torch.rand(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        return ((3 * drawn - 1.5) * self.top).to(self.device, dtype)
+
+    def dyadic(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """Currents on a grid of a quarter of the least step; the first step holds boundaries, met exactly."""
+        stairs = self.neuron.stairs
+        grid = min(stairs.first, stairs.spacing) / 4
+        reach = round(1.5 * self.top / grid)
+        drawn = torch.randint(-reach, reach + 1, (T, B, self.channels), generator=torch.Generator().manual_seed(1))
+        x = grid * drawn.double()
+        x[0, 0, 0], x[0, 1, 0] = stairs.first, -stairs.first
+        for j in range(1, min(stairs.count, self.channels)):
+            x[0, 0, j] = stairs.first + j * stairs.spacing
+        return x.to(self.device, dtype)
+
+    def inputs(self) -> Iterator[tuple[Neuron, Tensor]]:
+        """The neuron in each dtype with each of its inputs."""
+        for dtype in DTYPES:
+            neuron = self.cast(dtype)
+            yield neuron, self.uniform(T, B, self.channels, dtype=dtype)
+            yield neuron, self.dyadic(dtype)
+
+    def traces(self) -> Iterator[tuple[Neuron, Tensor, Tensor, Tensor]]:
+        """(neuron, membrane before firing, spikes, membrane after), each [B, C], of every step of every input."""
+        for neuron, x_seq in self.inputs():
+            state = neuron.initial_state(x_seq[0])
+            for x in x_seq.unbind(0):
+                u = state.v * neuron.membrane.decay() + x
+                s, state = neuron.step(x, state)
+                yield neuron, u.detach(), s.detach(), state.v.detach()
+
+
+def levels(neuron: Neuron, s: Tensor) -> Tensor:
+    """The nearest integer level of transmitted values [..., C], in float64."""
+    return (s.double() / neuron.emission.scale().to(s.device)).round()

@@ -1,0 +1,178 @@
+"""The folder of one training run: recipe, metrics, weights, checkpoints, summary."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from bitspike.checks import bad_value
+from bitspike.data import ImageSet, Splits
+from bitspike.models import Network
+from bitspike.training.build import build_model
+from bitspike.training.checkpoint import Checkpoints
+from bitspike.training.files import read_json, write_bytes_atomic, write_json_atomic, write_text_atomic
+from bitspike.training.job import digest, load_data, measure
+from bitspike.training.loop import Progress, fit, load_weights, logits_of
+from bitspike.training.recipe import Recipe, read_recipe
+from bitspike.training.schema import to_toml
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Paths of a run.
+
+    ``recipe.toml`` (resolved), ``metrics.jsonl`` (a line an epoch), ``best.safetensors`` (best validation accuracy),
+    ``final.safetensors`` (after the last epoch), ``last/`` (all that exact resume needs), ``summary.json``.
+    """
+
+    path: Path
+
+    @property
+    def recipe(self) -> Path:
+        """The resolved recipe."""
+        return self.path / "recipe.toml"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON record a line, one line an epoch."""
+        return self.path / "metrics.jsonl"
+
+    @property
+    def summary(self) -> Path:
+        """Figures of the finished run."""
+        return self.path / "summary.json"
+
+    def weights(self, which: str) -> Path:
+        """Weights: "best" or "final"."""
+        return self.path / f"{which}.safetensors"
+
+    def figures(self) -> dict[str, Any]:
+        """The summary; raises `ValueError` where the run has not finished."""
+        if not self.summary.exists():
+            raise bad_value(str(self.path), "it must hold a finished run", "no summary.json", "run `bitspike train`")
+        document = read_json(self.summary)
+        if not isinstance(document, dict):
+            raise bad_value(str(self.summary), "it must hold a table", type(document).__name__, "train again")
+        return document
+
+
+def train_run(
+    recipe: Recipe, folder: Path, resume: bool, progress: Progress | None = None, checkpoint_steps: int = 200
+) -> dict[str, Any]:
+    """Train a recipe into a folder.
+
+    Args:
+        recipe: what to train. folder: created if missing. resume: go on where an earlier call was cut.
+        progress: see `fit`. checkpoint_steps: steps between two checkpoints.
+
+    Returns:
+        The summary: figures of `bitspike.training.job.measure` for the final weights, and the best epoch.
+
+    Raises:
+        ValueError: the folder holds a run and ``resume`` is false, or a run of another recipe or other data.
+    """
+    run = RunFolder(folder)
+    if run.recipe.exists() and not resume:
+        raise bad_value("train", f"{folder} must not hold a run yet", "one", "pass --resume or another --out")
+    splits = load_data(recipe)
+    key = recipe.key(digest(recipe, splits))
+    folder.mkdir(parents=True, exist_ok=True)
+    checkpoints = Checkpoints(folder / "last", key)
+    earlier = checkpoints.load()
+    write_text_atomic(run.recipe, to_toml(recipe))
+    history: list[dict[str, float]] = list(earlier.facts["history"]) if earlier else []
+
+    def shown(figures: dict[str, float]) -> None:
+        if "validation_accuracy" in figures:
+            history.append({name: value for name, value in figures.items() if name != "epochs"})
+            write_text_atomic(run.metrics, _lines(history))
+        if progress:
+            progress(figures)
+
+    trained = fit(recipe, splits, shown, checkpoints, checkpoint_steps)
+    write_text_atomic(run.metrics, _lines(trained.history))
+    _save(run.weights("best"), trained.best, key)
+    _save(run.weights("final"), trained.model.state_dict(), key)
+    _, figures = measure(recipe, splits, trained)
+    best = max(trained.history, key=lambda record: record["validation_accuracy"])
+    summary = {
+        "key": key,
+        "best_epoch": best["epoch"],
+        "best_validation_accuracy": best["validation_accuracy"],
+        **figures,
+    }
+    write_json_atomic(run.summary, summary)
+    return summary
+
+
+def open_run(folder: Path, which: str = "final") -> tuple[Recipe, Splits, Network]:
+    """Recipe, data and trained network (evaluation mode) of a run folder.
+
+    Args:
+        folder: of the run. which: "final" or "best" weights.
+
+    Raises:
+        ValueError: no run, no weights yet, or weights that are damaged or do not fit.
+    """
+    run = RunFolder(folder)
+    if not run.recipe.exists():
+        raise bad_value(str(folder), "it must hold a run (recipe.toml)", "none", "run `bitspike train` first")
+    recipe = read_recipe(run.recipe)
+    splits = load_data(recipe)
+    model = build_model(recipe, splits.train)
+    path = run.weights(which)
+    if not path.exists():
+        raise bad_value(str(path), "the run must be finished", "no weights", "run `bitspike train --resume`")
+    try:
+        tensors = load_file(path)
+    except SafetensorError as error:
+        raise bad_value(str(path), "it must be a whole safetensors file", error, "train again with --resume") from error
+    load_weights(model, tensors)
+    return recipe, splits, model.eval()
+
+
+def evaluate_run(folder: Path, which: str = "final") -> dict[str, Any]:
+    """Evaluate a run on the test split.
+
+    Returns:
+        test_accuracy; per_class: class → recall; batch_invariance: batch size → largest logit difference to a batch
+        of 64 and number of samples whose class differs, over the first 448 samples.
+    """
+    recipe, splits, model = open_run(folder, which)
+    logits = logits_of(model, splits.test, recipe.data.eval_batch_size)
+    right = logits.argmax(1) == splits.test.labels
+    per_class = {
+        name: float(right[splits.test.labels == index].double().mean())
+        for index, name in enumerate(splits.test.classes)
+        if bool((splits.test.labels == index).any())
+    }
+    part = splits.test.subset(torch.arange(min(len(splits.test), 448)))
+    return {
+        "test_accuracy": float(right.double().mean()),
+        "samples": len(splits.test),
+        "per_class": per_class,
+        "batch_invariance": {str(size): _against(model, part, size) for size in (1, 7)},
+    }
+
+
+def _against(model: Network, part: ImageSet, size: int) -> dict[str, float]:
+    whole, parts = logits_of(model, part, 64), logits_of(model, part, size)
+    return {
+        "max_logit_difference": float((whole - parts).abs().max()),
+        "classes_that_differ": int((whole.argmax(1) != parts.argmax(1)).sum()),
+    }
+
+
+def _lines(history: list[dict[str, float]]) -> str:
+    return "".join(json.dumps(record) + "\n" for record in history)
+
+
+def _save(path: Path, tensors: dict[str, Tensor], key: str) -> None:
+    write_bytes_atomic(path, save({n: v.detach().contiguous() for n, v in tensors.items()}, {"key": key}))
