@@ -156,7 +156,7 @@ def _spread(raw: Tensor, noise: Callable[[Tensor, float], Tensor], is_log: bool,
     """Scatter a trained factor around its value; onto powers of two if there is a grid."""
     value = (raw.exp() if is_log else raw) * noise(raw, 0.8 if grid else 0.3).exp()
     if grid:
-        value = value.abs().log2().round().exp2() * value.sign()
+        value = value.abs().log2().round().clamp(-2 if is_log else -20, 2).exp2() * value.sign()
     if is_log and grid:
         logs = [exact_log(float(v), raw.dtype) for v in value.flatten()]
         raw.copy_(torch.stack(logs).reshape(raw.shape))
@@ -165,7 +165,7 @@ def _spread(raw: Tensor, noise: Callable[[Tensor, float], Tensor], is_log: bool,
 
 
 def exact_log(target: float, dtype: torch.dtype) -> Tensor:
-    """A number whose `torch.exp` is exactly ``target``, both in ``dtype``."""
+    """A number whose `torch.exp` is exactly ``target``, both in ``dtype``; there is one for 1/4 to 4, not beyond."""
     raw = torch.tensor(math.log(target), dtype=dtype)
     for _ in range(64):
         value = float(raw.exp())

@@ -222,7 +222,7 @@ def differences() -> list[Case]:
             run=partial(leaky, beta=0.5, reset="subtract"),
             membrane="u",
             inputs=("dyadic", "random"),
-            differs="snnTorch subtracts the threshold a step later, after the decay; bitspike before it (equal at decay 1)",
+            differs="snnTorch subtracts a step later, after the decay; bitspike before the decay (equal at decay 1)",
             differs_in=everything,
             resolved_by="soft, decay 0.5, threshold 1",
         ),

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import tyro
 
-from bitspike.commands import COMMANDS
+from bitspike.commands import compare, cost, demo, evaluate, fold, study, train
 
+COMMANDS: dict[str, Callable[..., None]] = {
+    "train": train,
+    "eval": evaluate,
+    "fold": fold,
+    "cost": cost,
+    "compare": compare,
+    "study": study,
+    "demo": demo,
+}
 _STYLE = (tyro.conf.FlagCreatePairsOff,)
 
 

@@ -114,6 +114,6 @@ def test_stage_one_folds_norms_and_nothing_else() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize("target", [2.0**k for k in range(-8, 9)])
+@pytest.mark.parametrize("target", [2.0**k for k in range(-2, 3)])
 def test_exact_log(target: float, dtype: torch.dtype) -> None:
     assert float(exact_log(target, dtype).exp()) == target
