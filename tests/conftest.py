@@ -1,4 +1,4 @@
-"""For every test: one thread, fixed seeds, Hypothesis profiles, `data` tests only where data is, error messages checked."""
+"""One thread, fixed seeds, Hypothesis profiles, `data` tests only where data is, and a check of error messages."""
 
 from __future__ import annotations
 

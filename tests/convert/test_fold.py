@@ -7,11 +7,11 @@ from dataclasses import asdict, dataclass
 
 import pytest
 import torch
-from networks import NETS, SPIKING, WEIGHTS, flipped_samples, flips_between, liven, make_neuron, samples, spikes_of
 from torch import nn
 
 from bitspike import fold
 from bitspike.convert import FoldReport
+from networks import NETS, SPIKING, WEIGHTS, flipped_samples, flips_between, liven, make_neuron, samples, spikes_of
 
 
 @dataclass(frozen=True)

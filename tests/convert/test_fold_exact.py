@@ -6,15 +6,14 @@ from itertools import product
 
 import pytest
 import torch
-from networks import NETS, SPIKING, WEIGHTS, dyadic, exact_log, liven, make_neuron, samples, spikes_of
 
 from bitspike import fold, observe, trace
 from bitspike.convert.fold import fold_norms_only
 from bitspike.layers import Synapse
 from bitspike.neurons import Neuron
 from bitspike.observe import potentials
+from networks import NETS, SPIKING, WEIGHTS, dyadic, exact_log, liven, make_neuron, samples, spikes_of
 
-GRID = 32
 AMPLITUDES = ((0.5, "none"), (2.0, "none"), (0.5, "layer"), (2.0, "channel"))
 CELLS = [(s, w, n, AMPLITUDES[i % 4]) for i, (s, w, n) in enumerate(product(SPIKING, WEIGHTS, NETS))]
 OTHERS = [(*c[:3], a) for c in CELLS for a in AMPLITUDES if a != c[3]]
@@ -23,7 +22,7 @@ OTHERS = [(*c[:3], a) for c in CELLS for a in AMPLITUDES if a != c[3]]
 def build(spiking: str, weight: str, net: str, amplitude: tuple[float, str], x: torch.Tensor) -> torch.nn.Module:
     soft = "soft" if amplitude[0] > 1 else "hard"
     neuron = make_neuron(spiking, amplitude=amplitude[0], train_amplitude=amplitude[1], reset=soft, decay=0.5)
-    return liven(NETS[net](neuron, WEIGHTS[weight](), T=3), x, grid=GRID)
+    return liven(NETS[net](neuron, WEIGHTS[weight](), T=3), x, grid=16)
 
 
 def check_exact(spiking: str, weight: str, net: str, amplitude: tuple[float, str], dtype: torch.dtype) -> None:
@@ -33,11 +32,15 @@ def check_exact(spiking: str, weight: str, net: str, amplitude: tuple[float, str
     assert all(0.02 < layer.rate < 0.98 for layer in folded.report.layers.values()), folded.report.layers
     wanted, before = spikes_of(fold_norms_only(model), x)
     got, after = spikes_of(folded.graph, x)
-    assert torch.equal(wanted, got)
+    # Sums of real spikes are rounded, and behind quantised weights without norm a bias is added in a step of its own.
+    ulps = 16 if spiking == "real" and weight != "float" else 0
+    limit = ulps * torch.finfo(dtype).eps
+    assert ((wanted - got).abs() <= limit * wanted.abs().max()).all()
     for name, levels in before.items():
         factor = getattr(folded.graph[name].module, "threshold_factor", None)
         unit = 1.0 if factor is None else factor.double().reshape(-1, *[1] * (levels.dim() - 3))
-        assert torch.equal(levels, after[name] / unit), name
+        assert ((levels - after[name] / unit).abs() <= limit * levels.abs().max()).all(), name
+        assert torch.equal(levels != 0, after[name] != 0), name
     for node in folded.graph.of_kind("synapse"):
         assert isinstance(node.module, Synapse)
         record = node.module.quantizer.format
@@ -67,7 +70,7 @@ def test_stage_two_float64(spiking: str, weight: str, net: str, amplitude: tuple
 @pytest.mark.parametrize("spiking", ["lif", "ternary", "multibit", "integer"])
 def test_both_stages_with_ties(spiking: str, weight: str, net: str) -> None:
     """On dyadic norms too, unfolded = folded bit for bit; some membranes lie exactly on a threshold."""
-    x = dyadic(samples(8), 8)
+    x = dyadic(samples(8), 4)
     model = build(spiking, weight, net, (2.0, "channel"), x)
     folded = fold(model, x)
     wanted, before = spikes_of(model, x)
@@ -102,13 +105,14 @@ def test_stage_one_folds_norms_and_nothing_else() -> None:
     x = samples(4)
     model = build("lif", "sign-layer", "pool_net", (2.0, "layer"), x).train()
     before = {name: value.clone() for name, value in model.state_dict().items()}
+    before_neurons = {n.name: float(n.module.emission.scale()) for n in trace(model).of_kind("neuron")}  # type: ignore[union-attr]
     stage = fold_norms_only(model)
     assert all(torch.equal(before[name], value) for name, value in model.state_dict().items())
     kinds = {type(node.module).__name__ for node in stage}
     assert "BatchNorm" not in kinds and "Affine" in kinds and "Gain" not in kinds
-    assert not any(node.module.training for node in stage if node.module is not None)
-    amplitudes = [node.module.emission.scale() for node in stage.of_kind("neuron")]  # type: ignore[union-attr]
-    assert all((scale != 1).any() for scale in amplitudes)
+    assert model.dropout.training and not stage.model.get_submodule("dropout").training
+    scales = {str(name): float(stage[name].module.emission.scale()) for name in before_neurons}  # type: ignore[union-attr]
+    assert scales == before_neurons and set(scales.values()) != {1.0}
     model.eval()
     assert observe(stage, [x])["neuron3"].histogram == observe(model, [x])["neuron3"].histogram
 

@@ -128,6 +128,9 @@ CHANGED = {
     "augment": "shift", "encoder": "poisson", "norm": "per_step", "readout": "steps", "optimiser": "adamw",
     "schedule": "constant", "loss": "tet", "kind": "rate", "clip_norm": 2.0, "root": "elsewhere", "per_layer": True,
     "test": False,
+    "precision": "bf16",
+    "channels_last": True,
+    "compile": True,
     "layers": (r.LayerConfig(match="body.*", weight=r.ComponentConfig("sign")),),
 }  # fmt: skip
 

@@ -139,10 +139,10 @@ def _fold_synapse(
             synapse.bias = None
         affine.scale = (affine.scale.double() * outgoing).to(dtype)
         return None
+    if _trivial(outgoing):
+        return None
     bias = synapse.bias.detach().double() if synapse.bias is not None else torch.zeros(len(weight)).double()
     synapse.bias = None
-    if _trivial(outgoing) and not bias.any():
-        return None
     name = f"{item.name}_affine"
     surgery.module.add_module(name, Affine(outgoing.expand(len(weight)).to(dtype), bias.to(dtype)))
     with surgery.module.graph.inserting_after(item):

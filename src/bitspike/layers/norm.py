@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from bitspike.checks import bad_value, integer, one_of, positive, time_first
 from bitspike.layers.base import TimeLayer
+from bitspike.layers.sync import sync_batch_norm, synced
 
 
 class BatchNorm(TimeLayer):
@@ -17,6 +18,7 @@ class BatchNorm(TimeLayer):
     - "per_step": each step normalised by its own statistics, running ones shared (its stem; digest 2.8);
     - "threshold": joint, and the normalised value is multiplied by ``alpha·threshold`` (tdBN, arXiv 2011.05280).
 
+    Where several processes train together (`torch.distributed`), the statistics are those of all their batches.
     In evaluation all three are the affine map `affine` returns.
 
     Args:
@@ -64,6 +66,8 @@ class BatchNorm(TimeLayer):
 
     def _normalise(self, x: Tensor) -> Tensor:
         weight = self.weight if self.height == 1.0 else self.weight * self.height
+        if self.training and synced():
+            return sync_batch_norm(x, self.running_mean, self.running_var, weight, self.bias, self.momentum, self.eps)
         return F.batch_norm(
             x, self.running_mean, self.running_var, weight, self.bias, self.training, self.momentum, self.eps
         )

@@ -1,7 +1,35 @@
 """Builders of networks with numbers."""
 
+from bitspike.models.checkpoints import IMAGENET_MEAN, IMAGENET_STD, load_he_checkpoint
 from bitspike.models.cnn import study_cnn
 from bitspike.models.mlp import mlp
 from bitspike.models.network import MODELS, Network, Policy, assign, inert_parameters, policy_for, warn_inert
+from bitspike.models.resnet import resnet18_cifar, resnet19, resnet20, wide_resnet20
+from bitspike.models.resnet_he import he_resnet20, he_resnet32
+from bitspike.models.resnet_imagenet import resnet18, resnet34
+from bitspike.models.vgg import vgg11, vggsnn
 
-__all__ = ["MODELS", "Network", "Policy", "assign", "inert_parameters", "mlp", "policy_for", "study_cnn", "warn_inert"]
+__all__ = [
+    "IMAGENET_MEAN",
+    "IMAGENET_STD",
+    "MODELS",
+    "Network",
+    "Policy",
+    "assign",
+    "he_resnet20",
+    "he_resnet32",
+    "inert_parameters",
+    "load_he_checkpoint",
+    "mlp",
+    "policy_for",
+    "resnet18",
+    "resnet18_cifar",
+    "resnet19",
+    "resnet20",
+    "resnet34",
+    "study_cnn",
+    "vgg11",
+    "vggsnn",
+    "warn_inert",
+    "wide_resnet20",
+]

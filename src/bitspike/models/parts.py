@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import copy
+
 from torch import Tensor, nn
 
-from bitspike.checks import one_of
+from bitspike.checks import bad_type, bad_value, one_of
 from bitspike.layers import (
     AvgPool2d,
     BatchNorm,
@@ -17,43 +19,115 @@ from bitspike.layers import (
     StepReadout,
     TimeLayer,
 )
+from bitspike.models.pad import PadShortcut
 from bitspike.neurons import Neuron
 
 
 class ResidualBlock(nn.Module):
     """conv – BN – neuron – conv – BN – add shortcut – neuron (wiring "spike" of Ternary Spike, digest 4.1).
 
-    The shortcut carries the spikes of the layer before: unchanged, or through AvgPool – 1×1 conv – BN where the shape
-    changes ("AvgDown").
+    The shortcut carries the spikes of the layer before, unchanged or through `new_shortcut` where the shape changes.
 
     Args:
         inputs, outputs: channels. stride: 1 or 2. neuron: prototype. norm: mode of `BatchNorm`.
+        shortcut: kind for `new_shortcut`.
+        sew: add behind the neuron instead (spike-element-wise, Fang et al., NeurIPS 2021): out = neuron(BN(conv)) +
+            shortcut, and a projection fires too. The sum is no spike: where spikes reach M, n such blocks in a row
+            reach (n + 1)·M, and the synapses behind it are counted as multiplications.
     """
 
-    def __init__(self, inputs: int, outputs: int, stride: int, neuron: Neuron, norm: str) -> None:
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        stride: int,
+        neuron: nn.Module,
+        norm: str,
+        shortcut: str = "average",
+        sew: bool = False,
+    ) -> None:
         super().__init__()
+        self.sew = sew
         self.conv1 = Conv2d(inputs, outputs, 3, stride=stride, padding=1)
         self.norm1 = new_norm(outputs, norm, neuron)
-        self.neuron1 = neuron.replicate(outputs)
+        self.neuron1 = new_neuron(neuron, outputs)
         self.conv2 = Conv2d(outputs, outputs, 3, padding=1)
         self.norm2 = new_norm(outputs, norm, neuron)
-        self.shortcut: nn.Module = nn.Sequential()
-        if stride != 1 or inputs != outputs:
-            projection = Conv2d(inputs, outputs, 1)
-            projection.role = "downsample"
-            pool = [AvgPool2d(stride)] if stride != 1 else []
-            self.shortcut = nn.Sequential(*pool, projection, new_norm(outputs, norm, neuron))
-        self.neuron2 = neuron.replicate(outputs)
+        self.shortcut = new_shortcut(shortcut, inputs, outputs, stride, neuron, norm, "spike", sew)
+        self.neuron2 = new_neuron(neuron, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Spikes [T, B, C, H, W] → spikes."""
-        y = self.neuron1(self.norm1(self.conv1(x)))
-        return self.neuron2(self.norm2(self.conv2(y)) + self.shortcut(x))  # type: ignore[no-any-return]
+        """Spikes [T, B, C, H, W] → spikes, or with ``sew`` sums of spikes."""
+        y = self.norm2(self.conv2(self.neuron1(self.norm1(self.conv1(x)))))
+        if self.sew:
+            return self.neuron2(y) + self.shortcut(x)  # type: ignore[no-any-return]
+        return self.neuron2(y + self.shortcut(x))  # type: ignore[no-any-return]
 
 
-def new_norm(channels: int, norm: str, neuron: Neuron) -> BatchNorm:
+def new_shortcut(
+    kind: str, inputs: int, outputs: int, stride: int, neuron: nn.Module, norm: str, wiring: str, sew: bool = False
+) -> nn.Module:
+    """The way around a block: nothing where the shape stays, else by kind.
+
+    - "average": AvgPool – 1×1 conv – BN ("AvgDown", Ternary Spike's ResNet20);
+    - "stride": 1×1 conv with the stride – BN (its ResNet19 and ImageNet nets; He's option B);
+    - "pad": no parameters, see `PadShortcut` (He's option A).
+
+    In wiring "input" a neuron stands in front of the 1×1 conv. With ``sew`` what follows a norm follows this one too.
+    """
+    one_of("shortcut", "kind", kind, ("average", "stride", "pad"))
+    if stride == 1 and inputs == outputs:
+        return nn.Sequential()
+    if kind == "pad":
+        return PadShortcut(inputs, outputs, stride)
+    pooled = kind == "average" and stride != 1
+    projection = Conv2d(inputs, outputs, 1, stride=1 if pooled else stride)
+    projection.role = "downsample"
+    pool = [AvgPool2d(stride)] if pooled else []
+    front = before_synapse(wiring, neuron, inputs)
+    behind = after_norm(wiring, neuron, outputs) if sew else []
+    return nn.Sequential(*pool, *front, projection, new_norm(outputs, norm, neuron), *behind)
+
+
+def before_synapse(wiring: str, neuron: nn.Module, channels: int) -> list[nn.Module]:
+    """What stands in front of every synapse but the first: in wiring "input", a neuron of its own."""
+    return [new_neuron(neuron, channels)] if wiring == "input" else []
+
+
+def after_norm(wiring: str, neuron: nn.Module, channels: int) -> list[nn.Module]:
+    """What follows a norm: the neuron (wiring "spike"), or a ReLU unless the neuron is signed (wiring "input")."""
+    if wiring == "spike":
+        return [new_neuron(neuron, channels)]
+    return [] if isinstance(neuron, Neuron) and neuron.format.signed else [nn.ReLU()]
+
+
+def new_neuron(prototype: nn.Module, channels: int) -> nn.Module:
+    """A layer's own copy of a neuron, sized for its channels, or of any other [T, B, ...] → [T, B, ...] module.
+
+    With `nn.ReLU()` a builder gives the analog network, as published checkpoints need it (T = 1).
+    """
+    if not isinstance(prototype, nn.Module):
+        todo = "pass an object such as LIF() or nn.ReLU()"
+        raise bad_type("models", "the neuron must be a module", getattr(prototype, "__name__", prototype), todo)
+    return prototype.replicate(channels) if isinstance(prototype, Neuron) else copy.deepcopy(prototype)
+
+
+def new_norm(channels: int, norm: str, neuron: nn.Module) -> BatchNorm:
     """Batch norm of a mode; tdBN takes the neuron's threshold."""
-    return BatchNorm(channels, norm, threshold=neuron.threshold)
+    if isinstance(neuron, Neuron):
+        return BatchNorm(channels, norm, threshold=neuron.threshold)
+    if norm == "threshold":
+        raise bad_value("models", "norm 'threshold' needs a neuron with a threshold", neuron, "choose norm 'joint'")
+    return BatchNorm(channels, norm)
+
+
+def image_shape(where: str, shape: tuple[int, ...], multiple: int) -> tuple[int, int, int]:
+    """(C, H, W), checked: positive, and both sides divisible by what the average pools need."""
+    wrong = len(shape) != 3 or any(side < 1 for side in shape) or any(side % multiple for side in shape[1:])
+    if wrong:
+        must = f"the image must be (C, H, W) with sides that are multiples of {multiple}"
+        raise bad_value(where, must, tuple(shape), "pad or resize it")
+    return shape[0], shape[1], shape[2]
 
 
 def new_encoder(name: str, T: int) -> Encoder:

@@ -56,8 +56,13 @@ class Neuron(nn.Module, ABC):
         """One time step: current x [B, ...] and state → spikes [B, ...] and state. Pure."""
 
     def run(self, x_seq: Tensor, state: Any | None = None) -> tuple[Tensor, Any]:
-        """All steps of x_seq [T, B, ...], from ``state`` or afresh → (spikes [T, B, ...], final state)."""
+        """All steps of x_seq [T, B, ...], from ``state`` or afresh → (spikes [T, B, ...], final state).
+
+        Under autocast membranes and spikes are float32, whatever the linear layers run in.
+        """
         time_first(type(self).__name__, x_seq)
+        if x_seq.dtype in (torch.bfloat16, torch.float16) and torch.is_autocast_enabled(x_seq.device.type):
+            x_seq = x_seq.float()
         if state is None:
             state = self.initial_state(x_seq[0])
         elif state[0].shape != x_seq.shape[1:]:

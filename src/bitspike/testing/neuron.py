@@ -9,6 +9,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
+from bitspike.checks import message
 from bitspike.neurons import Neuron
 from bitspike.testing import bench as tell
 from bitspike.testing.compiled import expect_compiles
@@ -74,7 +75,11 @@ def shapes_are_kept(trial: Trial) -> None:
         neuron = trial.cast(dtype, device)
         for shape in ((1, 1, c), (3, 1, c), (2, 7, c, 3, 5)):
             x = trial.uniform(*shape, dtype=dtype).to(device)
-            s, state = neuron.run(x)
+            try:
+                s, state = neuron.run(x)
+            except RuntimeError as error:
+                got, todo = f"{str(error)[:200]} ({device.type}, {dtype})", "create tensors like the input; do not branch on values"
+                raise tell.ConformanceError(message(trial.where, "a step must run on any device and dtype", got, todo)) from error
             for got, like in ((s, x), *((part, x[0]) for part in state)):
                 tell.expect_kind(got, like, trial.where, must, "create tensors like the input")
 

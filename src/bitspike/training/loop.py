@@ -17,6 +17,7 @@ from bitspike.graph import trace
 from bitspike.models import Network
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoint, Checkpoints
+from bitspike.training.distributed import World
 from bitspike.training.losses import SpikePenalty, mean_loss, tet_loss
 from bitspike.training.optim import learning_rate, load_optimiser, make_optimiser, optimiser_tensors
 from bitspike.training.recipe import Recipe, TrainConfig
@@ -52,18 +53,36 @@ class _Place:
     best: float = -1.0
 
 
+class _WithPenalty(nn.Module):
+    """The network and its spike penalty in one forward pass (so that several processes reduce both gradients)."""
+
+    def __init__(self, model: Network, penalty: SpikePenalty | None) -> None:
+        super().__init__()
+        self.model, self.penalty = model, penalty
+        self.graph = trace(model) if penalty else None
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Samples → (logits, penalty)."""
+        if self.penalty and self.graph:
+            return self.penalty.run(self.graph, x)
+        return self.model(x), x.new_zeros(())
+
+
 class _Session:
     """The moving parts of one run; everything that a checkpoint must hold."""
 
-    def __init__(self, recipe: Recipe, splits: Splits) -> None:
-        self.recipe, self.splits = recipe, splits
-        self.model = build_model(recipe, splits.train)
+    def __init__(self, recipe: Recipe, splits: Splits, world: World) -> None:
+        self.recipe, self.splits, self.world = recipe, splits, world
+        self.model = build_model(recipe, splits.train).to(world.device)
+        if recipe.train.channels_last:
+            self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.optimiser = make_optimiser(self.model, recipe.train)
         regulariser = recipe.regulariser
-        self.penalty = None
+        penalty = None
         if regulariser.kind != "none":
-            self.penalty = SpikePenalty(regulariser.kind, regulariser.weight, regulariser.target, regulariser.per_layer)
-        self.graph = trace(self.model) if self.penalty else None
+            penalty = SpikePenalty(regulariser.kind, regulariser.weight, regulariser.target, regulariser.per_layer)
+        network = world.wrap(_WithPenalty(self.model, penalty))
+        self.network = torch.compile(network) if recipe.train.compile else network
         self.place = _Place()
         self.history: list[dict[str, float]] = []
         self.best: dict[str, Tensor] = {}
@@ -96,15 +115,11 @@ class _Session:
         rate = learning_rate(config, place.epoch + share)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
-        if self.penalty and self.graph:
-            output, extra = self.penalty.run(self.graph, x)
-            loss = _loss(config, output, labels)
-            total = loss + extra
-        else:
-            output = self.model(x)
-            total = loss = _loss(config, output, labels)
+        with torch.autocast(x.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+            output, penalty = self.network(x)
+        loss = _loss(config, output.float() if output.dtype == torch.bfloat16 else output, labels)
         self.optimiser.zero_grad(set_to_none=True)
-        total.backward()
+        (loss + penalty).backward()
         if config.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
         self.optimiser.step()
@@ -116,11 +131,12 @@ class _Session:
     def close_epoch(self) -> dict[str, float]:
         """Validate, record, keep the best weights, move to the next epoch."""
         place = self.place
+        loss_sum, correct, seen = self.world.total(place.loss_sum, place.correct, place.seen)
         accuracy = evaluate(self.model, self.splits.validation, self.recipe.data.eval_batch_size)
         record = {
             "epoch": place.epoch + 1,
-            "loss": place.loss_sum / place.seen,
-            "train_accuracy": place.correct / place.seen,
+            "loss": loss_sum / seen,
+            "train_accuracy": correct / seen,
             "validation_accuracy": accuracy,
             "lr": self.optimiser.param_groups[0]["lr"],
             "time_s": place.time_s,
@@ -138,6 +154,7 @@ def fit(
     progress: Progress | None = None,
     checkpoints: Checkpoints | None = None,
     checkpoint_steps: int = 200,
+    world: World | None = None,
 ) -> Run:
     """Train on the train split; the validation split is read after every epoch, the test split never.
 
@@ -148,6 +165,8 @@ def fit(
         recipe: everything that decides the result. splits: the data.
         progress: called after every logging interval and epoch with the figures so far.
         checkpoints: where to save and resume; None for neither. checkpoint_steps: steps between two of them.
+        world: the processes that train together (`bitspike.training.distributed.world`); default this one, on the
+            CPU. Each takes its share of every batch; the first one writes.
 
     Raises:
         ValueError: the loss is NaN or inf at a logging interval (the run is stopped there), a bad recipe, or
@@ -155,13 +174,15 @@ def fit(
     """
     config = recipe.train
     torch.set_num_threads(config.threads)
-    session = _Session(recipe, splits)
+    world = World() if world is None else world
+    splits = Splits(**{part: getattr(splits, part).to(world.device) for part in ("train", "validation", "test")})
+    session = _Session(recipe, splits, world)
     saved = checkpoints.load() if checkpoints else None
     if saved:
         session.restore(saved)
     while session.place.epoch < config.epochs:
         session.model.train()
-        batches = _batches(recipe, splits.train, session.place.epoch)
+        batches = _batches(recipe, splits.train, session.place.epoch, world)
         started = time.perf_counter() - session.place.time_s
         for index, (x, labels) in enumerate(batches):
             if index < session.place.step:
@@ -170,17 +191,17 @@ def fit(
             session.place.time_s = time.perf_counter() - started
             last = index + 1 == len(batches)
             if (index + 1) % config.log_every == 0 or last:
-                _check_loss(session.place)
-                if progress:
+                loss_sum, seen = world.total(session.place.loss_sum, session.place.seen)
+                _check_loss(loss_sum, session.place)
+                if progress and world.writes:
                     share = (index + 1) / len(batches)
-                    loss = session.place.loss_sum / session.place.seen
-                    progress({"epoch": session.place.epoch + share, "epochs": config.epochs, "loss": loss})
-            if checkpoints and (index + 1) % checkpoint_steps == 0 and not last:
+                    progress({"epoch": session.place.epoch + share, "epochs": config.epochs, "loss": loss_sum / seen})
+            if checkpoints and world.writes and (index + 1) % checkpoint_steps == 0 and not last:
                 checkpoints.save(session.capture())
         record = session.close_epoch()
-        if checkpoints:
+        if checkpoints and world.writes:
             checkpoints.save(session.capture())
-        if progress:
+        if progress and world.writes:
             progress({**record, "epochs": config.epochs})
     return Run(session.model.eval(), session.history, session.best)
 
@@ -205,7 +226,7 @@ def evaluate(model: nn.Module, data: ImageSet, batch_size: int = 500) -> float:
     return float((logits.argmax(1) == data.labels).double().mean())
 
 
-def _batches(recipe: Recipe, data: ImageSet, epoch: int) -> Batches:
+def _batches(recipe: Recipe, data: ImageSet, epoch: int, world: World) -> Batches:
     config = recipe.data
     return Batches(
         data,
@@ -216,6 +237,7 @@ def _batches(recipe: Recipe, data: ImageSet, epoch: int) -> Batches:
         augment=config.augment,
         pad=config.pad,
         drop_last=len(data) > config.batch_size,
+        **({"rank": world.rank, "world": world.size} if world.size > 1 else {}),
     )
 
 
@@ -229,10 +251,10 @@ def _loss(config: TrainConfig, output: Tensor, labels: Tensor) -> Tensor:
     return mean_loss(output, labels, config.label_smoothing)
 
 
-def _check_loss(place: _Place) -> None:
-    if not math.isfinite(place.loss_sum):
+def _check_loss(loss_sum: float, place: _Place) -> None:
+    if not math.isfinite(loss_sum):
         where = f"train (epoch {place.epoch + 1}, step {place.step})"
-        raise bad_value(where, "the loss must be finite", place.loss_sum, "lower train.lr or set train.clip_norm")
+        raise bad_value(where, "the loss must be finite", loss_sum, "lower train.lr or set train.clip_norm")
 
 
 def load_weights(model: nn.Module, tensors: dict[str, Any]) -> None:

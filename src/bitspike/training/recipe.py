@@ -13,7 +13,8 @@ from bitspike.training.files import read_toml
 from bitspike.training.schema import canonical_key, conform, from_mapping, override, to_mapping
 
 _LARGE = 2**31 - 1
-_LATER = ("layers",)
+# Keys that came later, and the value that results from before then had: it is left out of a run's identity.
+_LATER = {"layers": None, "train.precision": "float32", "train.channels_last": False, "train.compile": False}
 
 
 def _named(where: str, **names: str) -> None:
@@ -161,6 +162,9 @@ class TrainConfig:
         tet_target: the value outputs are pulled to, > 0.
         label_smoothing: [0, 1).
         clip_norm: largest gradient norm, > 0; None: no clipping.
+        precision: "float32", or "bf16": autocast, membranes and norms in float32.
+        channels_last: keep convolutions in channels-last memory order.
+        compile: run the network through `torch.compile`.
         threads: CPU threads, >= 1.
         log_every: steps between two log lines, >= 1.
     """
@@ -177,6 +181,9 @@ class TrainConfig:
     tet_target: float = 1.0
     label_smoothing: float = 0.0
     clip_norm: float | None = None
+    precision: Literal["float32", "bf16"] = "float32"
+    channels_last: bool = False
+    compile: bool = False
     threads: int = 2
     log_every: int = 50
 
@@ -257,9 +264,11 @@ class Recipe:
     def key(self, data_digest: str) -> str:
         """The run's identity: sha256 over the resolved recipe and the data's digest, wherever the data lies."""
         resolved = to_mapping(replace(self, data=replace(self.data, root=None)))
-        for name in _LATER:  # so that results from before the option existed keep their key
-            if resolved[name] is None:
-                del resolved[name]
+        for dotted, before in _LATER.items():
+            *tables, name = dotted.split(".")
+            table = resolved[tables[0]] if tables else resolved
+            if table[name] == before:
+                del table[name]
         return canonical_key(resolved, data_digest)
 
 

@@ -1,0 +1,68 @@
+"""Blocks of the deep networks: a convolution unit in either wiring, and the residual block of wiring "input"."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+
+from torch import Tensor, nn
+
+from bitspike.layers import Conv2d
+from bitspike.models.parts import after_norm, before_synapse, new_neuron, new_norm, new_shortcut
+
+
+def unit(conv: Conv2d, neuron: nn.Module, norm: str, wiring: str) -> nn.Sequential:
+    """conv – norm – neuron (wiring "spike") or neuron – conv – norm – ReLU (wiring "input"), modules so named.
+
+    A conv of role "first" gets no neuron in front, and with signed neurons there is no ReLU, see `after_norm`.
+    """
+    outputs, inputs = conv.weight.shape[:2]
+    front = [] if conv.role == "first" else before_synapse(wiring, neuron, inputs)
+    behind = after_norm(wiring, neuron, outputs)
+    layers = [*front, conv, new_norm(outputs, norm, neuron), *behind]
+    last = "neuron" if wiring == "spike" else "rectifier"
+    names = ["neuron"] * len(front) + ["conv", "norm"] + [last] * len(behind)
+    return nn.Sequential(OrderedDict(zip(names, layers, strict=True)))
+
+
+class InputBlock(nn.Module):
+    """neuron – conv – BN – ReLU – neuron – conv – BN – add shortcut – ReLU (wiring "input" of the adaptive paper).
+
+    Values between blocks are real, and so is the shortcut. The first conv and a projection read the same tensor
+    through neurons of their own. With signed neurons there are no ReLUs, which would silence the negative half.
+
+    Source: adaptive bit allocation (arXiv 2506.23717), digest 3.4.
+
+    Args:
+        inputs, outputs, stride, neuron, norm, shortcut: as in `ResidualBlock`.
+        sew: add behind the ReLU: out = ReLU(BN(conv)) + shortcut. A projection is rectified too: our reading [?].
+    """
+
+    def __init__(
+        self,
+        inputs: int,
+        outputs: int,
+        stride: int,
+        neuron: nn.Module,
+        norm: str,
+        shortcut: str = "stride",
+        sew: bool = False,
+    ) -> None:
+        super().__init__()
+        self.sew = sew
+        self.neuron1 = new_neuron(neuron, inputs)
+        self.conv1 = Conv2d(inputs, outputs, 3, stride=stride, padding=1)
+        self.norm1 = new_norm(outputs, norm, neuron)
+        self.rectifier1 = nn.Sequential(*after_norm("input", neuron, outputs))
+        self.neuron2 = new_neuron(neuron, outputs)
+        self.conv2 = Conv2d(outputs, outputs, 3, padding=1)
+        self.norm2 = new_norm(outputs, norm, neuron)
+        self.shortcut = new_shortcut(shortcut, inputs, outputs, stride, neuron, norm, "input", sew)
+        self.rectifier2 = nn.Sequential(*after_norm("input", neuron, outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Real values [T, B, C, H, W] → real values."""
+        y = self.rectifier1(self.norm1(self.conv1(self.neuron1(x))))
+        y = self.norm2(self.conv2(self.neuron2(y)))
+        if self.sew:
+            return self.rectifier2(y) + self.shortcut(x)  # type: ignore[no-any-return]
+        return self.rectifier2(y + self.shortcut(x))  # type: ignore[no-any-return]

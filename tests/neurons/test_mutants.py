@@ -1,0 +1,297 @@
+"""The suite for neurons rejects neurons that break one promise each, and names it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bitspike.formats import SpikeFormat
+from bitspike.functional import Rectangle, Stairs, fire
+from bitspike.neurons import LIF, Emission, MembraneState, MultiBit, Neuron, Real, Ternary
+from bitspike.testing import ConformanceError, check_neuron
+
+State = tuple[Tensor, MembraneState]
+
+
+class Remembers(LIF):
+    def step(self, x: Tensor, state: MembraneState) -> State:
+        s, state = super().step(x, state)
+        self.last = s.detach()
+        return s, state
+
+
+class RemembersInItsClass(LIF):
+    seen: list[int] = []  # noqa: RUF012 (the fault)
+
+    def step(self, x: Tensor, state: MembraneState) -> State:
+        self.seen.append(len(x))
+        return super().step(x, state)
+
+
+class KeepsTheMembrane(LIF):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("v", torch.zeros(1))
+
+
+class WritesToTheState(LIF):
+    def step(self, x: Tensor, state: MembraneState) -> State:
+        state.v.mul_(0.5)
+        return super().step(x, MembraneState(state.v * 2))
+
+
+class WritesToTheInput(LIF):
+    def run(self, x_seq: Tensor, state: MembraneState | None = None) -> State:
+        result = super().run(x_seq, state)
+        x_seq.data.zero_()
+        return result
+
+
+class OffTheGrid(LIF):
+    def step(self, x: Tensor, state: MembraneState) -> State:
+        s, state = super().step(x, state)
+        return s * 0.9, state
+
+
+class FiresAboveOnly(LIF):
+    def step(self, x: Tensor, state: MembraneState) -> State:
+        u = self.membrane.charge(state.v, x)
+        k = fire(u, Stairs(self.stairs.first * 1.0001, 1.0), self.surrogate)
+        return self.emission(k), MembraneState(u * (1 - k))
+
+
+class FiresEarly(LIF):
+    def step(self, x: Tensor, state: MembraneState) -> State:
+        u = self.membrane.charge(state.v, x)
+        k = fire(u, Stairs(self.stairs.first * 0.9999, 1.0), self.surrogate)
+        return self.emission(k), MembraneState(u * (1 - k))
+
+
+class SeesTheBatch(LIF):
+    def step(self, x: Tensor, state: MembraneState) -> State:
+        return super().step(x + 0.01 * torch.arange(len(x)).reshape(-1, 1), state)
+
+
+class SeesTheBatchMean(LIF):
+    def step(self, x: Tensor, state: MembraneState) -> State:
+        return super().step(x - x.mean(0), state)
+
+
+class LooksAhead(LIF):
+    def run(self, x_seq: Tensor, state: MembraneState | None = None) -> State:
+        return super().run(x_seq - 0.25 * x_seq.mean(0), state)
+
+
+class Leaks(LIF):
+    def step(self, x: Tensor, state: MembraneState) -> State:
+        s, state = super().step(x, state)
+        return s, MembraneState(state.v * 0.99)
+
+
+class ResetsHalf(LIF):
+    def step(self, x: Tensor, state: MembraneState) -> State:
+        u = self.membrane.charge(state.v, x)
+        k = fire(u, self.stairs, self.surrogate)
+        return self.emission(k), MembraneState(u * (1 - k / 2))
+
+
+class SubtractsOnce(MultiBit):
+    def step(self, x: Tensor, state: MembraneState) -> State:
+        u = self.membrane.charge(state.v, x)
+        k = fire(u, self.stairs, self.surrogate)
+        return self.emission(k), MembraneState(u - k.clamp(max=1).detach() * self.stairs.spacing)
+
+
+class SubtractsTooMuch(MultiBit):
+    def step(self, x: Tensor, state: MembraneState) -> State:
+        u = self.membrane.charge(state.v, x)
+        k = fire(u, self.stairs, self.surrogate)
+        return self.emission(k), MembraneState(u - k.detach() * self.stairs.spacing * 3)
+
+
+class LosesCharge(Real):
+    def step(self, x: Tensor, state: MembraneState) -> State:
+        u = self.membrane.charge(state.v, x)
+        s = u * self.stairs.level(u)
+        return self.emission(s), MembraneState(u - s * 1.5)
+
+
+class EmitsTooMuch(Real):
+    def step(self, x: Tensor, state: MembraneState) -> State:
+        s, state = super().step(x, state)
+        return s * 1.5, state
+
+
+class ResetsByTheAmplitude(Ternary):
+    def __init__(self) -> None:
+        super().__init__(reset="soft", amplitude=2.0)
+
+    def step(self, x: Tensor, state: MembraneState) -> State:
+        u = self.membrane.charge(state.v, x)
+        s = self.emission(fire(u, self.stairs, self.surrogate))
+        return s, MembraneState(u - s * self.stairs.first / 2)
+
+
+@dataclass(frozen=True)
+class Doubled(Rectangle):
+    def derivative(self, u: Tensor, stairs: Stairs) -> Tensor:
+        return 2 * super().derivative(u, stairs)
+
+
+class CutsTheInput(LIF):
+    def step(self, x: Tensor, state: MembraneState) -> State:
+        return super().step(x.detach(), state)
+
+
+class CutsTheMembrane(LIF):
+    """The gradient through time is lost, but the docstring does not say so: v is rebuilt outside the graph."""
+
+    def step(self, x: Tensor, state: MembraneState) -> State:
+        s, state = super().step(x, state)
+        return s, MembraneState(torch.tensor(state.v.tolist(), dtype=x.dtype, device=x.device))
+
+
+class ForgetsItsParameter(LIF):
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = nn.Parameter(torch.ones(()))
+
+
+class Explodes(LIF):
+    def step(self, x: Tensor, state: MembraneState) -> State:
+        s, state = super().step(x, state)
+        return s + 0 * (x - x).sqrt(), state
+
+
+class Widens(LIF):
+    def step(self, x: Tensor, state: MembraneState) -> State:
+        s, state = super().step(x, state)
+        return s.double(), state
+
+
+class LivesOnTheProcessor(LIF):
+    def initial_state(self, x: Tensor) -> MembraneState:
+        return MembraneState(torch.zeros(x.shape, dtype=x.dtype, device="cpu"))
+
+
+class IsRandom(LIF):
+    def step(self, x: Tensor, state: MembraneState) -> State:
+        return super().step(x + 0.1 * torch.rand_like(x), state)
+
+
+class Branches(LIF):
+    def run(self, x_seq: Tensor, state: MembraneState | None = None) -> State:
+        return super().run(x_seq if x_seq.isfinite().all() else x_seq.nan_to_num(), state)
+
+
+class FixesTheBatch(LIF):
+    def run(self, x_seq: Tensor, state: MembraneState | None = None) -> State:
+        size = int(x_seq.shape[1])
+        return super().run(x_seq.reshape(x_seq.shape[0], size, -1) if size == 4 else x_seq, state)
+
+
+class Silent(LIF):
+    def step(self, x: Tensor, state: MembraneState) -> State:
+        return super().step(x * 0.01, state)
+
+
+class MissesTheTop(MultiBit):
+    def __init__(self) -> None:
+        super().__init__(1, 1)
+        self.format = SpikeFormat(0, 7, fraction_bits=1)
+
+
+class NormalisesToAnother(LIF):
+    def normalised(self) -> Neuron:
+        return LIF(decay=0.25)
+
+
+class SharesItsParameters(LIF):
+    def __init__(self) -> None:
+        super().__init__(learn_decay=True)
+
+    def replicate(self, channels: int) -> Neuron:
+        return self
+
+
+class WritesToItself(LIF):
+    def __init__(self) -> None:
+        super().__init__()
+        self.emission = Emission(train="layer")
+        self.format = replace(self.format, amplitude="layer")
+
+    def step(self, x: Tensor, state: MembraneState) -> State:
+        assert self.emission.raw_amplitude is not None
+        with torch.no_grad():
+            self.emission.raw_amplitude.add_(0.125)
+        return super().step(x, state)
+
+
+@pytest.mark.parametrize(
+    ("neuron", "words"),
+    [
+        (Remembers(), "leave parameters, buffers and attributes"),
+        (RemembersInItsClass(), "leave parameters, buffers and attributes"),
+        (WritesToItself(), "leave parameters, buffers and attributes"),
+        (KeepsTheMembrane(), "state_dict must hold parameters"),
+        (WritesToTheState(), "must not write to its arguments"),
+        (WritesToTheInput(), "must not write to its arguments"),
+        (OffTheGrid(), "on the alphabet {0,1}"),
+        (EmitsTooMuch(), "must send what the membrane loses"),
+        (FiresAboveOnly(), "a membrane at the threshold must fire"),
+        (FiresEarly(), "one below must not fire"),
+        (SeesTheBatch(), "order of the batch"),
+        (SeesTheBatchMean(), "size of the batch"),
+        (LooksAhead(), "pieces of"),
+        (IsRandom(), "two calls must give equal bits"),
+        (Leaks(), "silent neuron must keep its membrane"),
+        (ResetsHalf(), "hard reset must leave 0"),
+        (SubtractsOnce(1, 1), "charge·level must equal u"),
+        (SubtractsTooMuch(1, 1), "charge of one level"),
+        (LosesCharge(), "must send what the membrane loses"),
+        (ResetsByTheAmplitude(), "the normalised neuron must have the same membrane"),
+        (NormalisesToAnother(), "the normalised neuron must have the same membrane"),
+        (SharesItsParameters(), "a replica must own its parameters"),
+        (LIF(surrogate=Doubled()), "derivative of the surrogate"),
+        (CutsTheInput(), "the gradient of the input"),
+        (CutsTheMembrane(learn_decay=True), "the gradient of"),
+        (ForgetsItsParameter(), "unused must get a gradient"),
+        (Explodes(), "the gradient of the input"),
+        (Widens(), "must keep shape, dtype and device"),
+        (LivesOnTheProcessor(), "must keep shape, dtype and device"),
+        (Silent(), "outputs must be spikes"),
+        (MissesTheTop(), "levels 0 and 7 must occur"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Neuron) else "",
+)
+def test_a_broken_neuron_is_rejected(neuron: Neuron, words: str) -> None:
+    with pytest.raises(ConformanceError) as caught:
+        check_neuron(neuron, compiled=False)
+    assert words in str(caught.value)
+    assert str(caught.value).startswith(f"check_neuron({type(neuron).__name__}): ")
+
+
+@pytest.mark.parametrize("neuron", [Branches(), FixesTheBatch()], ids=lambda n: type(n).__name__)
+def test_a_neuron_that_does_not_compile_is_rejected(neuron: Neuron) -> None:
+    check_neuron(neuron, compiled=False)
+    with pytest.raises(ConformanceError, match="compiling in one graph and exporting"):
+        check_neuron(neuron)
+
+
+def test_the_suite_leaves_the_neuron_alone() -> None:
+    neuron = Ternary(train_amplitude="channel", amplitude=1.5)
+    before = {name: p.clone() for name, p in neuron.named_parameters()}
+    check_neuron(neuron, compiled=False)
+    assert {name: p.shape for name, p in neuron.named_parameters()} == {name: p.shape for name, p in before.items()}
+    assert all(torch.equal(p, before[name]) for name, p in neuron.named_parameters())
+    assert next(iter(neuron.parameters())).grad is None
+
+
+def test_a_trained_width_is_kept() -> None:
+    neuron = Ternary(train_amplitude="channel").replicate(3)
+    check_neuron(neuron, channels=5, compiled=False)  # the neuron's own three channels, not five
+    with pytest.raises(ValueError, match="3 channels"):
+        neuron(torch.zeros(1, 1, 5))
