@@ -72,7 +72,7 @@ class FiresEarly(LIF):
 
 class SeesTheBatch(LIF):
     def step(self, x: Tensor, state: MembraneState) -> State:
-        return super().step(x + 0.01 * torch.arange(len(x)).reshape(-1, 1), state)
+        return super().step(x + 0.01 * torch.arange(len(x), device=x.device).reshape(-1, *[1] * (x.dim() - 1)), state)
 
 
 class SeesTheBatchMean(LIF):
@@ -147,11 +147,9 @@ class CutsTheInput(LIF):
 
 
 class CutsTheMembrane(LIF):
-    """The gradient through time is lost, but the docstring does not say so: v is rebuilt outside the graph."""
-
     def step(self, x: Tensor, state: MembraneState) -> State:
         s, state = super().step(x, state)
-        return s, MembraneState(torch.tensor(state.v.tolist(), dtype=x.dtype, device=x.device))
+        return s, MembraneState(state.v.data)
 
 
 class ForgetsItsParameter(LIF):
@@ -256,12 +254,13 @@ class WritesToItself(LIF):
         (NormalisesToAnother(), "the normalised neuron must have the same membrane"),
         (SharesItsParameters(), "a replica must own its parameters"),
         (LIF(surrogate=Doubled()), "derivative of the surrogate"),
-        (CutsTheInput(), "the gradient of the input"),
+        (CutsTheInput(), "the input must get a gradient"),
         (CutsTheMembrane(learn_decay=True), "the gradient of"),
         (ForgetsItsParameter(), "unused must get a gradient"),
         (Explodes(), "the gradient of the input"),
         (Widens(), "must keep shape, dtype and device"),
-        (LivesOnTheProcessor(), "must keep shape, dtype and device"),
+        (LivesOnTheProcessor(), "must run on any device"),
+        (Branches(), "must run on any device"),
         (Silent(), "outputs must be spikes"),
         (MissesTheTop(), "levels 0 and 7 must occur"),
     ],
@@ -274,11 +273,10 @@ def test_a_broken_neuron_is_rejected(neuron: Neuron, words: str) -> None:
     assert str(caught.value).startswith(f"check_neuron({type(neuron).__name__}): ")
 
 
-@pytest.mark.parametrize("neuron", [Branches(), FixesTheBatch()], ids=lambda n: type(n).__name__)
-def test_a_neuron_that_does_not_compile_is_rejected(neuron: Neuron) -> None:
-    check_neuron(neuron, compiled=False)
+def test_a_neuron_that_does_not_compile_is_rejected() -> None:
+    check_neuron(FixesTheBatch(), compiled=False)
     with pytest.raises(ConformanceError, match="compiling in one graph and exporting"):
-        check_neuron(neuron)
+        check_neuron(FixesTheBatch())
 
 
 def test_the_suite_leaves_the_neuron_alone() -> None:

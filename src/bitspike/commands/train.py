@@ -37,6 +37,8 @@ def train(
     with Shown(1, quiet) as shown:
         shown.job(1, 1, chosen.name)
         summary = train_run(chosen, out, resume, shown.step, checkpoint_steps)
+    if not summary:  # another process of the same torchrun writes
+        return
     tested = f", test accuracy {summary['test_accuracy']:.2%}" if "test_accuracy" in summary else ""
     print(f"{chosen.name}: validation accuracy {summary['validation_accuracy']:.2%}{tested}; {out}")
     write_json(json, summary)

@@ -99,10 +99,11 @@ def expect_clean_state(module: nn.Module, constants: tuple[str, ...], where: str
 
 
 def gradients(output: Tensor, leaves: list[Tensor]) -> list[Tensor | None]:
-    """Gradients of a fixed random projection of ``output``."""
-    generator = torch.Generator().manual_seed(11)
-    weight = torch.randn(output.shape, generator=generator, dtype=torch.float64).to(output)
-    return list(torch.autograd.grad((output * weight).sum(), leaves, allow_unused=True))
+    """Gradients of a scalar, or of a fixed random projection of anything larger; None where nothing arrives."""
+    if not output.requires_grad:
+        return [None] * len(leaves)
+    weight = torch.randn(output.shape, generator=torch.Generator().manual_seed(11), dtype=torch.float64).to(output)
+    return list(torch.autograd.grad((output * weight).sum() if output.dim() else output, leaves, allow_unused=True))
 
 
 def expect_finite_gradients(output: Tensor, named: dict[str, Tensor], where: str) -> None:

@@ -78,8 +78,13 @@ def shapes_are_kept(trial: Trial) -> None:
             try:
                 s, state = neuron.run(x)
             except RuntimeError as error:
-                got, todo = f"{str(error)[:200]} ({device.type}, {dtype})", "create tensors like the input; do not branch on values"
-                raise tell.ConformanceError(message(trial.where, "a step must run on any device and dtype", got, todo)) from error
+                got, todo = (
+                    f"{str(error)[:200]} ({device.type}, {dtype})",
+                    "create tensors like the input; do not branch on values",
+                )
+                raise tell.ConformanceError(
+                    message(trial.where, "a step must run on any device and dtype", got, todo)
+                ) from error
             for got, like in ((s, x), *((part, x[0]) for part in state)):
                 tell.expect_kind(got, like, trial.where, must, "create tensors like the input")
 
@@ -135,7 +140,7 @@ def boundary_fires(trial: Trial) -> None:
 def nothing_is_written(trial: Trial) -> None:
     """Input, state, parameters and attributes stay as they were; state_dict holds no state."""
     neuron, x = trial.neuron, trial.dyadic()
-    state = neuron.run(x)[1]
+    state = neuron.run(x.clone())[1]
     tensors = {"the input": x, **{f"state[{i}]": part for i, part in enumerate(state)}}
     tell.expect_untouched(
         lambda: (neuron(x), neuron.run(x, state), neuron.step(x[0], state)), neuron, tensors, trial.where
@@ -238,7 +243,7 @@ def gradients_are_those_of_the_relaxed_neuron(trial: Trial) -> None:
         s, state = neuron.run(x)
         return (s * weight).sum() + sum(((part * weight[0]).sum() for part in state), torch.zeros_like(weight).sum())
 
-    found = torch.autograd.grad(loss(), list(named.values()), allow_unused=True)
+    found = tell.gradients(loss(), list(named.values()))
     wanted = finite_differences(loss, named.values(), neuron)
     for name, one, other in zip(named, found, wanted, strict=True):
         if one is None:
@@ -253,12 +258,12 @@ def gradients_are_those_of_the_relaxed_neuron(trial: Trial) -> None:
 
 CHECKS: tuple[Callable[[Trial], None], ...] = (
     shapes_are_kept,
-    inputs_are_telling,
-    values_are_on_the_alphabet,
-    boundary_fires,
     nothing_is_written,
     calls_agree,
     samples_are_independent,
+    inputs_are_telling,
+    values_are_on_the_alphabet,
+    boundary_fires,
     reset_keeps_charge,
     normalised_sends_levels,
     surrogate_has_its_primitive,

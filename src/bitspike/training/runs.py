@@ -17,6 +17,7 @@ from bitspike.data import ImageSet, Splits
 from bitspike.models import Network
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoints
+from bitspike.training.distributed import World, world
 from bitspike.training.files import read_json, write_bytes_atomic, write_json_atomic, write_text_atomic
 from bitspike.training.job import digest, load_data, measure
 from bitspike.training.loop import Progress, fit, load_weights, logits_of
@@ -68,25 +69,35 @@ def train_run(
 ) -> dict[str, Any]:
     """Train a recipe into a folder.
 
+    Under ``torchrun`` the processes train together and the first one writes.
+
     Args:
         recipe: what to train. folder: created if missing. resume: go on where an earlier call was cut.
         progress: see `fit`. checkpoint_steps: steps between two checkpoints.
 
     Returns:
-        The summary: figures of `bitspike.training.job.measure` for the final weights, and the best epoch.
+        The summary (empty in all processes but the first): figures of `bitspike.training.job.measure` for the final weights, and the best epoch.
 
     Raises:
         ValueError: the folder holds a run and ``resume`` is false, or a run of another recipe or other data.
     """
-    run = RunFolder(folder)
+    with world() as together:
+        return _train_run(recipe, RunFolder(folder), resume, progress, checkpoint_steps, together)
+
+
+def _train_run(
+    recipe: Recipe, run: RunFolder, resume: bool, progress: Progress | None, checkpoint_steps: int, together: World
+) -> dict[str, Any]:
+    folder = run.path
     if run.recipe.exists() and not resume:
         raise bad_value("train", f"{folder} must not hold a run yet", "one", "pass --resume or another --out")
     splits = load_data(recipe)
     key = recipe.key(digest(recipe, splits))
-    folder.mkdir(parents=True, exist_ok=True)
+    together.barrier()  # everyone has looked before the first one writes
     checkpoints = Checkpoints(folder / "last", key)
     earlier = checkpoints.load()
-    write_text_atomic(run.recipe, to_toml(recipe))
+    if together.writes:
+        write_text_atomic(run.recipe, to_toml(recipe))
     history: list[dict[str, float]] = list(earlier.facts["history"]) if earlier else []
 
     def shown(figures: dict[str, float]) -> None:
@@ -96,7 +107,9 @@ def train_run(
         if progress:
             progress(figures)
 
-    trained = fit(recipe, splits, shown, checkpoints, checkpoint_steps)
+    trained = fit(recipe, splits, shown, checkpoints, checkpoint_steps, together)
+    if not together.writes:
+        return {}
     write_text_atomic(run.metrics, _lines(trained.history))
     _save(run.weights("best"), trained.best, key)
     _save(run.weights("final"), trained.model.state_dict(), key)
