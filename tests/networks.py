@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bitspike.functional import Stairs
 from bitspike.graph import Graph, Node, trace
 from bitspike.layers import BatchNorm, Conv2d, Flatten, Linear, MaxPool2d, MeanReadout, Repeat, Synapse
 from bitspike.models import Network, Policy, study_cnn
@@ -130,7 +131,8 @@ def liven(model: nn.Module, x: Tensor, seed: int = 1, grid: int | None = None) -
     graph = trace(model)
 
     def tune(node: Node, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
-        module, first = node.module, threshold_behind(graph, node)
+        module, stairs = node.module, stairs_behind(graph, node)
+        first, reach = stairs.first, 1.5 * stairs.first + 0.5 * stairs.spacing * (stairs.count - 1)
         if isinstance(module, BatchNorm):
             mean, deviation = _statistics(args[0])
             deviation = (deviation.clamp(min=1e-3) * noise(mean, 0.2).exp()).log2()
@@ -139,7 +141,7 @@ def liven(model: nn.Module, x: Tensor, seed: int = 1, grid: int | None = None) -
             module.running_var.copy_(deviation.square())
             if grid:
                 module.eps = 0.0
-            weight = step((1 + noise(mean, 0.2)) * 1.5 * first)
+            weight = step((1 + noise(mean, 0.2)) * reach)
             weight[0], weight[1], weight[2] = 0.0, 2.0**-20, -weight[2]
             module.weight.copy_(weight / module.height)
             module.bias.copy_(step(first * (0.7 + noise(mean, 0.4))))
@@ -175,12 +177,12 @@ def exact_log(target: float, dtype: torch.dtype) -> Tensor:
     raise AssertionError(f"no {dtype} number has the exponential {target}")
 
 
-def threshold_behind(graph: Graph, node: Node) -> float:
-    """First threshold of the next neuron behind a node; 1 where there is none."""
+def stairs_behind(graph: Graph, node: Node) -> Stairs:
+    """Levels of the next neuron behind a node; one at 1 where there is none."""
     for name in node.consumers:
         module = graph[name].module
-        return module.stairs.first if isinstance(module, Neuron) else threshold_behind(graph, graph[name])
-    return 1.0
+        return module.stairs if isinstance(module, Neuron) else stairs_behind(graph, graph[name])
+    return Stairs()
 
 
 def _feeds_neuron(graph: Graph, node: Node) -> bool:

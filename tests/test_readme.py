@@ -29,6 +29,11 @@ def test_tables_are_those_of_the_committed_results():
     assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
 
 
+def test_the_command_page_is_that_of_the_code():
+    done = subprocess.run([sys.executable, "tools/cli_page.py", "--check"], cwd=ROOT, capture_output=True)
+    assert done.returncode == 0, done.stdout.decode() + done.stderr.decode()
+
+
 def test_links_exist():
     for target in re.findall(r"\]\(([^)#:]+)\)", README):
         assert (ROOT / target).exists(), target

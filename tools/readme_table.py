@@ -14,6 +14,7 @@ from bitspike.report import as_markdown, study_table
 from bitspike.training.files import read_json
 from bitspike.training.study import ArmSummary, Metric
 
+ROOT = Path(__file__).resolve().parent.parent
 _BLOCK = re.compile(r"(<!-- table: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
@@ -35,8 +36,7 @@ def main(arguments: list[str]) -> int:
     for name in (a for a in arguments if a != "--check"):
         path = Path(name)
         text = path.read_text(encoding="utf-8")
-        root = Path(__file__).resolve().parent.parent
-        new = _BLOCK.sub(lambda m: f"{m[1]}{_table(root, m[2])}\n{m[3]}", text)
+        new = _BLOCK.sub(lambda m: f"{m[1]}{_table(ROOT, m[2])}\n{m[3]}", text)
         if new != text and check:
             print(f"{name}: a table is out of date; run python tools/readme_table.py {name}")
             stale = 1

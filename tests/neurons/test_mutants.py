@@ -72,12 +72,12 @@ class FiresEarly(LIF):
 
 class SeesTheBatch(LIF):
     def step(self, x: Tensor, state: MembraneState) -> State:
-        return super().step(x + 0.01 * torch.arange(len(x), device=x.device).reshape(-1, *[1] * (x.dim() - 1)), state)
+        return super().step(x + 0.01 * torch.arange(len(x)).to(x).reshape(-1, *[1] * (x.dim() - 1)), state)
 
 
-class SeesTheBatchMean(LIF):
+class SeesTheGreatest(LIF):
     def step(self, x: Tensor, state: MembraneState) -> State:
-        return super().step(x - x.mean(0), state)
+        return super().step(x - 0.1 * x.amax(0), state)
 
 
 class LooksAhead(LIF):
@@ -242,7 +242,7 @@ class WritesToItself(LIF):
         (FiresAboveOnly(), "a membrane at the threshold must fire"),
         (FiresEarly(), "one below must not fire"),
         (SeesTheBatch(), "order of the batch"),
-        (SeesTheBatchMean(), "size of the batch"),
+        (SeesTheGreatest(), "size of the batch"),
         (LooksAhead(), "pieces of"),
         (IsRandom(), "two calls must give equal bits"),
         (Leaks(), "silent neuron must keep its membrane"),

@@ -53,6 +53,35 @@ def flip(images: torch.Tensor, which: torch.Tensor) -> torch.Tensor:
     return torch.where(which.reshape(-1, 1, 1, 1), images.flip(3), images)
 
 
+def cutout(
+    images: torch.Tensor, top: torch.Tensor, left: torch.Tensor, size: int, fill: torch.Tensor
+) -> torch.Tensor:
+    """Paint one square hole over each image; what hangs over the border is cut off.
+
+    Args:
+        images: uint8 ``[B, C, H, W]``.
+        top, left: int64 ``[B]``, first row and column of the hole, which may lie outside (not checked).
+        size: side of the hole in pixels, 1 to max(H, W).
+        fill: uint8 ``[C]``, the raw value of each channel in the hole: zeros for black, or the values nearest to
+            the mean of the set, which normalise to about 0.
+
+    Returns:
+        uint8 ``[B, C, H, W]``.
+
+    >>> row = torch.tensor([[[[1, 2, 3]]]], dtype=torch.uint8)
+    >>> cutout(row, torch.tensor([0]), torch.tensor([-1]), 2, torch.tensor([9], dtype=torch.uint8)).flatten().tolist()
+    [9, 2, 3]
+    """
+    validate.batch("cutout", images)
+    check_hole("cutout", size, images)
+    validate.fill("cutout", fill, images.shape[1])
+    height, width = images.shape[2:]
+    rows = torch.arange(height, device=images.device) - top[:, None]
+    columns = torch.arange(width, device=images.device) - left[:, None]
+    down, across = ((places >= 0) & (places < size) for places in (rows, columns))
+    return torch.where(down[:, None, :, None] & across[:, None, None, :], fill[:, None, None], images)
+
+
 def random_shift(images: torch.Tensor, pad: int, generator: torch.Generator) -> torch.Tensor:
     """Pad with zeros and crop at random: each image moves by -pad to pad pixels on each axis, uniformly.
 
@@ -96,9 +125,45 @@ def random_flip(images: torch.Tensor, generator: torch.Generator) -> torch.Tenso
     return flip(images, which.to(images.device, torch.bool))
 
 
+def random_cutout(
+    images: torch.Tensor, size: int, fill: torch.Tensor, generator: torch.Generator
+) -> torch.Tensor:
+    """Paint one square hole over each image, its centre drawn uniformly from the pixels.
+
+    Source: T. DeVries, G. Taylor, "Improved Regularization of Convolutional Neural Networks with Cutout", 2017,
+    arXiv:1708.04552. Differs: a hole of odd size is as wide as it says, where their code makes it one less.
+
+    Args:
+        images: uint8 ``[B, C, H, W]``.
+        size: side of the hole in pixels, 1 to max(H, W); the paper takes 16 for CIFAR-10, 8 for CIFAR-100.
+        fill: uint8 ``[C]``, as in `cutout`.
+        generator: drawn from on its own device; 2·B numbers.
+
+    Returns:
+        uint8 ``[B, C, H, W]``.
+
+    Raises:
+        TypeError: images or fill that are not uint8, or no generator.
+        ValueError: another shape or size.
+    """
+    validate.batch("random_cutout", images)
+    check_hole("random_cutout", size, images)
+    _generator("random_cutout", generator)
+    first = [
+        torch.randint(0, side, (len(images),), generator=generator, device=generator.device) - size // 2
+        for side in images.shape[2:]
+    ]
+    return cutout(images, first[0].to(images.device), first[1].to(images.device), size, fill)
+
+
 def check_pad(where: str, pad: int, images: torch.Tensor, low: int = 0) -> None:
     """Raise unless ``pad`` is an int from ``low`` to min(H, W) - 1 of ``images``."""
     checks.integer(where, "pad", pad, low, min(images.shape[2:]) - 1)
+
+
+def check_hole(where: str, size: int, images: torch.Tensor, name: str = "size") -> None:
+    """Raise unless ``size`` is an int from 1 to max(H, W) of ``images``."""
+    checks.integer(where, name, size, 1, max(images.shape[2:]))
 
 
 def _generator(where: str, generator: torch.Generator) -> None:

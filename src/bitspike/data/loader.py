@@ -8,10 +8,12 @@ import torch
 
 from bitspike import checks
 from bitspike.data import draws
-from bitspike.data.augment import check_pad, flip, shift
+from bitspike.data.augment import check_hole, check_pad
 from bitspike.data.dataset import ImageSet
+from bitspike.data.epoch import STEPS, Augmentation
+from bitspike.data.policy import AutoAugment
 
-AUGMENTS = ("none", "shift", "shift-flip")
+AUGMENTS = tuple(STEPS)
 
 
 class Batches:
@@ -19,27 +21,41 @@ class Batches:
 
     The order is a function of (seed, epoch). What happens to an image is a function of (seed, epoch, its index in
     ``data``), so it does not depend on batch size, shuffling or device, and a resumed run sees what it would have
-    seen. Work is done on the device that holds ``data``.
+    seen; "autoaugment" depends on the batch as well (its number and its images). Work is done on the device that
+    holds ``data``.
+
+    With several processes, each passes the same arguments but its own ``rank``: it gets an equal share of every
+    batch, and the shares of ranks 0, 1, … one after the other are the batch that one process alone would see.
 
     Args:
         data: the set.
-        batch_size: images a batch, >= 1; the last batch may be smaller.
+        batch_size: images a batch over all processes, >= 1; the last batch may be smaller.
         shuffle: draw the order; else that of the set.
         seed: 0 to 2^63 - 1.
         epoch: 0 to 2^31 - 1.
-        augment: "none", "shift" (whole pixels, zeros enter) or "shift-flip" (then mirrored with probability ½,
-            which changes the meaning of digits and letters).
-        pad: the largest shift in pixels, 1 to min(H, W) - 1; unused where augment is "none".
+        augment: "none"; "shift" (whole pixels, zeros enter); "shift-flip" (then mirrored with probability ½, which
+            changes the meaning of digits and letters); "shift-flip-cutout" (then one square hole in the raw values
+            nearest to ``data.mean``, as `random_cutout` does it); "autoaugment" (the same with AutoAugment's
+            ``policy`` before the hole; needs kornia and three channels).
+        pad: the largest shift in pixels, 1 to min(H, W) - 1 (4 is usual for CIFAR); unused where augment is "none".
         drop_last: leave out a last batch that is smaller.
+        hole: side of the hole in pixels, 1 to max(H, W); unused where augment makes none.
+        policy: "cifar10", "imagenet" or "svhn"; unused where augment is not "autoaugment".
+        rank: number of this process, 0 to world - 1.
+        world: number of processes; it must divide the size of every batch.
 
     Raises:
         TypeError: an argument of another kind.
-        ValueError: a number outside its range, an unknown augment, or drop_last that leaves no batch.
+        ValueError: a number outside its range, an unknown name, drop_last that leaves no batch, a batch that cannot
+            be shared equally, or "autoaugment" of images without three channels.
+        ImportError: "autoaugment" without kornia.
 
     >>> images = torch.tensor([0, 16, 0], dtype=torch.uint8).reshape(3, 1, 1, 1)
     >>> toy = ImageSet(images, torch.tensor([0, 1, 0]), ("off", "on"), 16, (0.5,), (0.5,), "toy")
     >>> [(x.flatten().tolist(), labels.tolist()) for x, labels in Batches(toy, 2)]
     [([-1.0, 1.0], [0, 1]), ([-1.0], [0])]
+    >>> [labels.tolist() for _, labels in Batches(toy, 2, drop_last=True, rank=1, world=2)]
+    [[1]]
     """
 
     def __init__(
@@ -52,6 +68,10 @@ class Batches:
         augment: str = "none",
         pad: int = 2,
         drop_last: bool = False,
+        hole: int = 16,
+        policy: str = "cifar10",
+        rank: int = 0,
+        world: int = 1,
     ) -> None:
         if not isinstance(data, ImageSet):
             raise checks.bad_type("Batches", "data must be an ImageSet", type(data).__name__, "pass one of the splits")
@@ -61,9 +81,13 @@ class Batches:
         checks.one_of("Batches", "augment", augment, AUGMENTS)
         if augment != "none":
             check_pad("Batches", pad, data.images, low=1)
+        if "cutout" in STEPS[augment]:
+            check_hole("Batches", hole, data.images, "hole")
+        self._policy = _policy(policy, data) if "policy" in STEPS[augment] else None
         if drop_last and batch_size > len(data):
             must = f"batch_size must be <= {len(data)}, the size of the set, where drop_last is set"
             raise checks.bad_value("Batches", must, batch_size, "lower it or keep the last batch")
+        _check_shares(rank, world, batch_size, 0 if drop_last else len(data) % batch_size)
         self.data = data
         self.batch_size = batch_size
         self.shuffle = shuffle
@@ -72,37 +96,45 @@ class Batches:
         self.augment = augment
         self.pad = pad
         self.drop_last = drop_last
+        self.hole = hole
+        self.rank = rank
+        self.world = world
 
     def __len__(self) -> int:
-        """Number of batches."""
+        """Number of batches, the same in every process."""
         whole, rest = divmod(len(self.data), self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
 
     def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield (float32 ``[B, C, H, W]`` normalised, int64 ``[B]``)."""
-        device = self.data.images.device
+        """Yield (float32 ``[B / world, C, H, W]`` normalised, int64 ``[B / world]``)."""
         count = len(self.data)
         order = torch.arange(count)
         if self.shuffle:
             order = torch.from_numpy(draws.permutation(count, self.seed, draws.ORDER, self.epoch))
-        order = order.to(device)
-        down, right, mirror = None, None, None
-        if self.augment != "none":
-            span = 2 * self.pad + 1
-            down = self._draw(span, draws.SHIFT_Y) - self.pad
-            right = self._draw(span, draws.SHIFT_X) - self.pad
-        if self.augment == "shift-flip":
-            mirror = self._draw(2, draws.FLIP).bool()
-        for start in range(0, len(self) * self.batch_size, self.batch_size):
-            chosen = order[start : start + self.batch_size]
-            images = self.data.images[chosen]
-            if down is not None and right is not None:
-                images = shift(images, down[chosen], right[chosen], self.pad)
-            if mirror is not None:
-                images = flip(images, mirror[chosen])
-            yield self.data.normalise(images), self.data.labels[chosen]
+        order = order.to(self.data.images.device)
+        augmented = Augmentation(self.data, self.augment, self.pad, self.hole, self._policy, self.seed, self.epoch)
+        for number in range(len(self)):
+            chosen = order[number * self.batch_size : (number + 1) * self.batch_size]
+            each = len(chosen) // self.world
+            share = slice(self.rank * each, (self.rank + 1) * each)
+            yield self.data.normalise(augmented(chosen, share, number)), self.data.labels[chosen[share]]
 
-    def _draw(self, bound: int, stream: int) -> torch.Tensor:
-        """One int in [0, bound) for each sample of the set."""
-        numbers = draws.below(len(self.data), bound, self.seed, stream, self.epoch)
-        return torch.from_numpy(numbers).to(self.data.images.device)
+
+def _policy(name: str, data: ImageSet) -> AutoAugment:
+    """The policy, for a set that it can work on."""
+    if data.images.shape[1] != 3:
+        must = "images must have three channels where augment is 'autoaugment'"
+        raise checks.bad_value("Batches", must, data.images.shape[1], "choose another augment")
+    return AutoAugment("Batches", name)
+
+
+def _check_shares(rank: int, world: int, batch_size: int, rest: int) -> None:
+    """Raise unless ``world`` processes can share every batch equally; ``rest`` is the size of a smaller last one."""
+    checks.integer("Batches", "world", world, 1, 2**31 - 1)
+    checks.integer("Batches", "rank", rank, 0, world - 1)
+    if batch_size % world:
+        must = f"batch_size must be a multiple of world = {world}"
+        raise checks.bad_value("Batches", must, batch_size, "pass the size over all processes")
+    if rest % world:
+        must = f"the last batch must be a multiple of world = {world}"
+        raise checks.bad_value("Batches", must, rest, "set drop_last or pass another batch_size")

@@ -63,3 +63,10 @@ def batch(where: str, images: torch.Tensor, channels: int | None = None) -> None
     if images.dim() != 4 or channels not in (None, images.shape[1]):
         must = f"images must be [B, {channels or 'C'}, H, W]"
         raise checks.bad_value(where, must, list(images.shape), "add the missing axes or channels")
+
+
+def fill(where: str, values: object, channels: int) -> None:
+    """Raise unless ``values`` is a uint8 tensor ``[C]`` with C = ``channels``."""
+    tensor(where, "fill", values, torch.uint8, "[C]", 1)
+    if isinstance(values, torch.Tensor) and len(values) != channels:
+        raise checks.bad_value(where, f"fill must be [{channels}]", list(values.shape), "pass one value a channel")

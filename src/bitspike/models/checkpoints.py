@@ -66,14 +66,13 @@ def _tensors(where: str, path: str | os.PathLike[str]) -> dict[str, Tensor]:
         raise bad_value(where, "the file must be readable", error.strerror or error, "check the path") from error
     except Exception as error:  # a damaged pickle can raise anything; none of its code has run
         must = "the file must be a PyTorch checkpoint that holds tensors and nothing to execute"
-        got = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+        got = f"a file that cannot be unpickled safely ({type(error).__name__})"
         raise bad_value(where, must, got, "take the .th file from its source again") from error
     inner = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(inner, dict) or not all(_dense(value) for value in inner.values()):
         got = f"the keys {sorted(map(str, content))[:5]}" if isinstance(content, dict) else type(content).__name__
-        raise bad_value(
-            where, "the file must hold 'state_dict', a dict of tensors", got, "pass a .th file of He's nets"
-        )
+        must = "the file must hold 'state_dict', a dict of tensors"
+        raise bad_value(where, must, got, "pass a .th file of He's networks")
     named = {str(name).removeprefix("module."): value for name, value in inner.items()}
     return {name: value for name, value in named.items() if not name.endswith("num_batches_tracked")}
 
@@ -105,9 +104,8 @@ def _compare_names(where: str, wanted: set[str], given: set[str]) -> None:
     """Raise unless both sets are equal, naming what is missing and what is left over."""
     missing, extra = sorted(wanted - given), sorted(given - wanted)
     if missing or extra:
-        parts = [
-            f"{len(n)} {what} ({', '.join(n[:3])} …)" for n, what in ((missing, "missing"), (extra, "unknown")) if n
-        ]
+        sides = ((missing, "missing"), (extra, "unknown"))
+        parts = [f"{len(names)} {what} ({', '.join(names[:3])}, …)" for names, what in sides if names]
         must = "the file must hold the tensors of the network, no more and no fewer"
         todo = "build he_resnet20 or he_resnet32 with shortcut='pad', the one that fits the file"
         raise bad_value(where, must, " and ".join(parts), todo)

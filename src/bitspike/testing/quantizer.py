@@ -80,7 +80,7 @@ def weights(shape: tuple[int, ...], dtype: torch.dtype) -> dict[str, Tensor]:
     """Random weights whose channels differ in size, and weights on a grid of 1/16 with zeros and repeats."""
     generator = torch.Generator().manual_seed(math.prod(shape))
     random = torch.randn(shape, generator=generator, dtype=torch.float64)
-    random *= torch.logspace(-2, 0, shape[0], dtype=torch.float64).reshape(-1, *[1] * (len(shape) - 1))
+    random *= torch.logspace(0, -2, shape[0], dtype=torch.float64).reshape(-1, *[1] * (len(shape) - 1))
     dyadic = torch.randint(-24, 25, shape, generator=generator).double() / 16
     dyadic.view(-1)[0] = 0.0
     return {"random": random.to(dtype), "dyadic": dyadic.to(dtype), "ties": dyadic.to(dtype)}
@@ -114,9 +114,10 @@ def nothing_is_written(trial: QuantizerTrial) -> None:
     q, w = trial.quantizer, trial.w
 
     def run() -> None:
-        q(w)
-        if not q.format.real:
-            q.to_int(w)
+        for weight in (w, w / 2):
+            q(weight)
+            if not q.format.real:
+                q.to_int(weight)
 
     tell.expect_untouched(run, q, {"the weight": w}, trial.where)
     tell.expect_clean_state(q, (), trial.where)
@@ -218,8 +219,8 @@ INTEGER_CHECKS: tuple[Callable[[QuantizerTrial], None], ...] = (
     weights_are_telling,
     levels_are_on_the_grid,
     forward_is_scale_times_level,
-    idempotent,
     monotone,
+    idempotent,
     odd,
     levels_pack,
 )

@@ -76,7 +76,8 @@ def train_run(
         progress: see `fit`. checkpoint_steps: steps between two checkpoints.
 
     Returns:
-        The summary (empty in all processes but the first): figures of `bitspike.training.job.measure` for the final weights, and the best epoch.
+        The summary ({} in all processes but the first): figures of `bitspike.training.job.measure` for the final
+        weights, and the best epoch.
 
     Raises:
         ValueError: the folder holds a run and ``resume`` is false, or a run of another recipe or other data.

@@ -1,0 +1,245 @@
+"""Every registered quantiser passes the public conformance suite; broken ones are rejected by name."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bitspike.formats import WeightFormat
+from bitspike.quantizers import QUANTIZERS, Fixed, Float, Quantizer, Sign, TernaryWeight, Uniform
+from bitspike.testing import ConformanceError, check_quantizer
+from quantizers.cases import CONFIGURATIONS, Case, build, cases, label
+
+
+@pytest.mark.parametrize("case", cases(), ids=label)
+def test_every_option(case: Case) -> None:
+    check_quantizer(build(*case), compiled=False)
+
+
+@pytest.mark.parametrize("name", list(QUANTIZERS))
+def test_compiled_and_exported(name: str) -> None:
+    check_quantizer(build(name, {}))
+
+
+def test_the_table_names_registered_quantizers_only() -> None:
+    assert set(CONFIGURATIONS) <= set(QUANTIZERS)
+
+
+class Rounds(Quantizer):
+    """Plain rounding to integers −3 .. 3 with a unit scale; each subclass has one fault."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.format = WeightFormat(-3, 3)
+
+    def initialise(self, w: Tensor) -> None:
+        pass
+
+    def levels(self, w: Tensor) -> Tensor:
+        return (8 * w).round().clamp(-3, 3)
+
+    def scale(self, w: Tensor) -> Tensor:
+        return torch.full([1] * w.dim(), 0.125, dtype=w.dtype)
+
+    def to_int(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        return self.levels(w.detach()), self.scale(w)
+
+    def forward(self, w: Tensor) -> Tensor:
+        return (self.levels(w.detach()) + w - w.detach()) * self.scale(w)
+
+
+class Sound(Rounds):
+    """Straight-through without rounding error in the sum."""
+
+    def forward(self, w: Tensor) -> Tensor:
+        return (self.levels(w.detach()) + (w - w.detach())) * self.scale(w)
+
+
+class Floors(Sound):
+    def levels(self, w: Tensor) -> Tensor:
+        return (8 * w).floor().clamp(-3, 3)
+
+
+class Overflows(Sound):
+    def levels(self, w: Tensor) -> Tensor:
+        return (8 * w).round()
+
+
+class Halves(Sound):
+    def levels(self, w: Tensor) -> Tensor:
+        return (16 * w).round().clamp(-6, 6) / 2
+
+
+class Shrinks(Sound):
+    def levels(self, w: Tensor) -> Tensor:
+        return (6 * w).round().clamp(-3, 3)
+
+
+class Folds(Sound):
+    def levels(self, w: Tensor) -> Tensor:
+        return torch.where(w.abs() > 0.7, 1.0, 3.0).to(w.dtype) * w.sign() * (w.abs() > 0.05)
+
+
+class Negative(Sound):
+    def scale(self, w: Tensor) -> Tensor:
+        return -super().scale(w)
+
+
+class Disagrees(Sound):
+    def to_int(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        return self.levels(w.detach()), self.scale(w) * 2
+
+
+class LeaksGradient(Sound):
+    def to_int(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        return self.levels(w.detach()), nn.Parameter(self.scale(w))
+
+
+class Lies(Sound):
+    @property
+    def bits(self) -> int:
+        return 2
+
+
+class Remembers(Sound):
+    def forward(self, w: Tensor) -> Tensor:
+        self.last = w.detach()
+        return super().forward(w)
+
+
+class Writes(Sound):
+    def forward(self, w: Tensor) -> Tensor:
+        result = super().forward(w)
+        w.data.mul_(0.5)
+        return result
+
+
+class KeepsState(Sound):
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("seen", torch.zeros(1))
+
+
+class Cuts(Sound):
+    def forward(self, w: Tensor) -> Tensor:
+        return self.levels(w.detach()) * self.scale(w)
+
+
+class Explodes(Sound):
+    def forward(self, w: Tensor) -> Tensor:
+        return super().forward(w) + 0 * (w - w).sqrt()
+
+
+class Random(Sound):
+    def levels(self, w: Tensor) -> Tensor:
+        return (8 * w + torch.rand_like(w)).round().clamp(-3, 3)
+
+
+class Shares(Sound):
+    def __init__(self) -> None:
+        super().__init__()
+        self.alpha = nn.Parameter(torch.tensor(0.125))
+
+    def replicate(self, w: Tensor) -> Quantizer:
+        return self
+
+
+class Widens(Sound):
+    def forward(self, w: Tensor) -> Tensor:
+        return super().forward(w).double()
+
+
+class Constant(Sound):
+    def levels(self, w: Tensor) -> Tensor:
+        return torch.zeros_like(w)
+
+
+class Branches(Sound):
+    def forward(self, w: Tensor) -> Tensor:
+        return super().forward(w if w.max() < 1e6 else w.clamp(max=1e6))
+
+
+class NotQuiteReal(Float):
+    def forward(self, w: Tensor) -> Tensor:
+        return w.bfloat16().to(w.dtype)
+
+
+@pytest.mark.parametrize(
+    ("quantizer", "words"),
+    [
+        (Rounds(), "forward must equal k·scale"),
+        (Floors(), "q(−w) must be −q(w)"),
+        (Overflows(), "levels must be on the grid"),
+        (Halves(), "levels must be on the grid"),
+        (Shrinks(), "quantising twice"),
+        (Folds(), "levels must not fall"),
+        (Negative(), "scale must be positive"),
+        (Disagrees(), "forward must equal k·scale"),
+        (LeaksGradient(), "to_int must carry no gradient"),
+        (Lies(), "must hold every level"),
+        (Remembers(), "leave parameters, buffers and attributes"),
+        (Writes(), "must not write to its arguments"),
+        (KeepsState(), "state_dict must hold parameters"),
+        (Cuts(), "the weight must get a gradient"),
+        (Explodes(), "gradient of the weight must be finite"),
+        (Random(), "two calls must give equal bits"),
+        (Shares(), "every replica must own its parameters"),
+        (Widens(), "must keep shape, dtype and device"),
+        (Constant(), "at least two levels"),
+        (NotQuiteReal(), "full-precision weights must pass unchanged"),
+    ],
+    ids=lambda value: type(value).__name__ if isinstance(value, Quantizer) else "",
+)
+def test_a_broken_quantizer_is_rejected(quantizer: Quantizer, words: str) -> None:
+    with pytest.raises(ConformanceError) as caught:
+        check_quantizer(quantizer, compiled=False)
+    assert words in str(caught.value)
+
+
+def test_the_sound_twin_of_the_broken_ones_passes() -> None:
+    check_quantizer(Sound())
+
+
+def test_one_that_does_not_compile_is_rejected() -> None:
+    check_quantizer(Branches(), compiled=False)
+    with pytest.raises(ConformanceError, match="compiling in one graph"):
+        check_quantizer(Branches())
+
+
+def test_a_check_is_skipped_by_name_only(refuses: Any) -> None:
+    check_quantizer(Floors(), skip={"odd": "floor is not odd", "idempotent": "ties"}, compiled=False)
+    with refuses("check_quantizer", "['oddd']"):
+        check_quantizer(Floors(), skip={"oddd": "a typing error"})
+
+
+def test_the_prototype_is_left_alone() -> None:
+    prototype = Uniform(3)
+    check_quantizer(prototype, compiled=False)
+    assert prototype.step is None
+
+
+@pytest.mark.parametrize("record", [WeightFormat(-1, 1, stride=2), WeightFormat(-1, 1), WeightFormat(-7, 7)])
+def test_fixed_weights_are_their_own_levels(record: WeightFormat) -> None:
+    k = torch.arange(record.low, record.high + 1, record.stride, dtype=torch.float32).reshape(1, -1)
+    fixed = Fixed(record).replicate(k)
+    levels, scale = fixed.to_int(k)
+    assert torch.equal(fixed(k), k) and torch.equal(levels, k) and scale.tolist() == [[1.0]]
+
+
+@pytest.mark.parametrize("shape", [(6, 4), (4, 3, 3, 3)])
+@pytest.mark.parametrize(("sharing", "axes"), [("layer", ()), ("output", (0,)), ("input", (1,))])
+def test_factors_start_at_the_mean_magnitude_they_cover(shape: tuple[int, ...], sharing: str, axes: Any) -> None:
+    w = torch.randn(shape) * torch.logspace(-1, 0, shape[0]).reshape(-1, *[1] * (len(shape) - 1))
+    others = [a for a in range(len(shape)) if a not in axes]
+    torch.testing.assert_close(Sign(sharing).replicate(w).to_int(w)[1], w.abs().mean(others, keepdim=True))
+    kept = (w.abs() > 0.7 * w.abs().mean()).float()
+    mean = (w.abs() * kept).sum(others, keepdim=True) / kept.sum(others, keepdim=True)
+    found = TernaryWeight(sharing).replicate(w).to_int(w)[1]
+    present = kept.sum(others, keepdim=True) > 0  # a channel without a kept weight has no mean
+    torch.testing.assert_close(found[present], mean[present])
+    if sharing != "input":
+        start = 2 * w.abs().mean(others, keepdim=True) / 7**0.5
+        torch.testing.assert_close(Uniform(4, sharing).replicate(w).to_int(w)[1], start)

@@ -1,0 +1,84 @@
+"""Write docs/cli.md from the commands' signatures and docstrings; --check compares instead.
+
+Usage: python tools/cli_page.py [--check]
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from bitspike.cli import COMMANDS
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
+
+HEAD = """# Command line
+
+Written by `python tools/cli_page.py`; do not edit. Every command exits with 0 on success, 2 on bad input with one line
+on the error stream, 130 on Ctrl-C (the same command then goes on where it was). Results go to the output, progress to
+the error stream. `--json FILE` writes a command's result as JSON with stable keys.
+"""
+
+KEYS = """## Files and keys
+
+A run folder: `recipe.toml` (resolved recipe), `metrics.jsonl` (a JSON record an epoch: epoch, loss, train_accuracy,
+validation_accuracy, lr, time_s), `best.safetensors` and `final.safetensors` (weights), `last/` (two checkpoints that
+take turns; all that exact resume needs), `summary.json`.
+
+| key of `summary.json` and of a job's `result` | meaning |
+| --- | --- |
+| test_accuracy, folded_test_accuracy | share correct on the test split, unfolded and folded; not with data.test = false |
+| validation_accuracy | after the last epoch |
+| spike_rate, set_bits | share of non-zero spikes; mean set bits per neuron and step (32 per fired real spike) |
+| spike_bits, weight_bits | widest spike; weights of the hidden layers |
+| adds, shift_adds, multiplications | per sample, folded |
+| size_bytes, parameters | weights as packed with scales and biases; trained numbers |
+| hidden_only | operations without first, last and down-sampling layers |
+| fold | the report: samples, max_logit_difference, flips per layer, gains, affines, absorbed |
+| rates | per neuron layer: rate, set_bits, saturation |
+| history, train_time_s | records of metrics.jsonl; seconds of training |
+| key, best_epoch, best_validation_accuracy | of a run only |
+"""
+
+
+def options(function: Callable[..., None]) -> Iterator[tuple[str, str, str]]:
+    """(how it is written, default, what it does) of every option."""
+    text = inspect.getdoc(function) or ""
+    described = dict(re.findall(r"^\s+(\w+): (.*(?:\n {8,}.*)*)", text.partition("Args:")[2], re.MULTILINE))
+    for name, parameter in inspect.signature(function).parameters.items():
+        positional = "Positional" in str(parameter.annotation) or name in ("run", "runs", "queue", "recipe")
+        flag = name.upper() if positional else "--" + name.replace("_", "-")
+        default = "" if parameter.default in (inspect.Parameter.empty, None, ()) else str(parameter.default)
+        if name not in described:
+            raise SystemExit(f"{function.__name__}: {name} has no line under Args:")
+        yield flag, default, " ".join(described[name].split())
+
+
+def page() -> str:
+    """The whole page."""
+    parts = [HEAD]
+    for command, function in COMMANDS.items():
+        first = (inspect.getdoc(function) or "").split("\n\n")[0].replace("\n", " ")
+        rows = [f"| `{flag}` | {default} | {meaning} |" for flag, default, meaning in options(function)]
+        head = ["| option | default | meaning |", "| --- | --- | --- |"]
+        parts.append("\n".join([f"## bitspike {command}", "", first, "", *head, *rows, ""]))
+    return "\n".join([*parts, KEYS])
+
+
+def main(arguments: list[str]) -> int:
+    """Write the page, or with --check return 1 if it is out of date."""
+    text = page()
+    if "--check" in arguments:
+        if not PAGE.exists() or PAGE.read_text(encoding="utf-8") != text:
+            print("docs/cli.md is out of date; run python tools/cli_page.py")
+            return 1
+        return 0
+    PAGE.write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))
