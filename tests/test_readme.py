@@ -17,7 +17,7 @@ def test_python_block_runs(capsys):
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert len(blocks) == 1
     lines = [line for line in blocks[0].splitlines() if line.strip()]
-    assert len(lines) == 6  # one of PyTorch, five of bitspike
+    assert len(lines) == 5
     torch.manual_seed(0)
     exec(compile(blocks[0], "README.md", "exec"), {})
     assert "max logit difference" in capsys.readouterr().out

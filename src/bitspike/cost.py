@@ -2,7 +2,7 @@
 
 Counting rule (design): a synapse adds or subtracts where its spikes or its weights are ±1 or ternary; multi-bit
 spikes against other weights shift and add once per set bit; every other pair is a multiplication. Silent neurons cost
-nothing. Zero padding is counted as if it were data, and so are zero weights.
+nothing; factors that are powers of two are shifts. Zero padding is counted as if it were data, and so are zero weights.
 """
 
 from __future__ import annotations
@@ -134,9 +134,10 @@ def _synapse(
     rate = float((x != 0).double().mean())
     row = LayerCost(node.name, "synapse", module.role, steps, 32, weights.bits, rate, macs=macs)
     integer = spikes is not None and not spikes.real
-    if spikes is not None and integer and isinstance(neuron, Neuron):
+    if spikes is not None and integer:
+        levels = _levels(neuron, x) if isinstance(neuron, Neuron) else x
         row.input_bits = spikes.bits
-        row.set_bits = float(popcount(_levels(neuron, x), 16).double().mean())
+        row.set_bits = float(popcount(levels, 16).double().mean())
     events = macs * steps * rate
     if (spikes is not None and integer and spikes.adds) or weights.adds:
         row.adds = events
@@ -167,6 +168,8 @@ def _elementwise(node: Node, module: Affine | BatchNorm | Gain, x: Tensor, y: Te
     kind = "affine" if isinstance(module, Affine) else "gain" if isinstance(module, Gain) else "norm"
     row = LayerCost(node.name, kind, kind, y.shape[0], rate=float((x != 0).double().mean()))
     row.multiplications = per_sample * (row.rate if kind == "gain" else 1.0)
+    if isinstance(module, Gain) and _shifts(module.factor):
+        row.multiplications = 0.0
     row.adds = 0.0 if kind == "gain" else per_sample
     numbers = {"affine": 2, "norm": 4, "gain": 1}[kind]
     size = module.factor.numel() if isinstance(module, Gain) else y.shape[2]
@@ -175,12 +178,17 @@ def _elementwise(node: Node, module: Affine | BatchNorm | Gain, x: Tensor, y: Te
     return row
 
 
+def _shifts(factor: Tensor) -> bool:
+    """Whether every factor is ± a power of two: a shift, not counted as a multiplication."""
+    return bool((torch.frexp(factor)[0].abs() == 0.5).all())
+
+
 def _amplitude(node: Node, module: Neuron, s: Tensor) -> LayerCost:
     """An unfolded amplitude: one multiplication per spike; a power of two is a shift and costs nothing here."""
     row = LayerCost(node.name, "amplitude", "amplitude", s.shape[0], module.format.bits)
     row.rate = float((s != 0).double().mean())
     scale = module.emission.scale()
-    if not (torch.frexp(scale)[0] == 0.5).all():
+    if not _shifts(scale):
         row.multiplications = s.numel() / s.shape[1] * row.rate
     row.parameters = scale.numel() if module.emission.raw_amplitude is not None else 0
     row.size_bits = 32 * row.parameters

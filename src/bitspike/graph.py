@@ -109,7 +109,7 @@ class Graph:
             if isinstance(module, (nn.Identity, nn.Dropout)):
                 spikes, sources = before[0].format, before[0].sources
             elif isinstance(module, Encoder):
-                steps = module.T
+                steps, spikes = module.T, module.format
             elif isinstance(module, MeanReadout):
                 steps = 0
             elif isinstance(module, TimeLayer) and module.scaling != "none" and len(before) == 1:

@@ -23,7 +23,8 @@ class Activity:
     Attributes:
         name, path: of the graph node. format: alphabet. T: time steps. shape: of one sample and step, e.g. (C, H, W).
         samples: samples seen. sent: neuron-steps seen. fired: non-zero spikes. set_bits: ones in the binary digits of
-        |k| (32 per fired real spike). saturated: spikes at the ends of the range. histogram: level k → count.
+        |k| (32 per fired real spike). saturated: spikes at the ends of a graded range (0 for binary and ternary).
+        histogram: level k → count.
     """
 
     name: str
@@ -63,7 +64,9 @@ class Activity:
             self.set_bits += 32.0 * int((levels != 0).sum())
             return
         self.set_bits += float(popcount(levels, 16).sum(dtype=torch.float64))
-        self.saturated += int(((levels == self.format.high) | (levels == self.format.low) & self.format.signed).sum())
+        if not self.format.adds:
+            at_end = (levels == self.format.high) | ((levels == self.format.low) & self.format.signed)
+            self.saturated += int(at_end.sum())
         values, counts = torch.unique(levels, return_counts=True)
         for value, count in zip(values.tolist(), counts.tolist(), strict=True):
             self.histogram[int(value)] = self.histogram.get(int(value), 0) + count

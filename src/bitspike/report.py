@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("accuracy %", "test_accuracy", "percent"),
     ("folded %", "folded_test_accuracy", "percent"),
+    ("validation %", "validation_accuracy", "percent"),
     ("rate %", "spike_rate", "percent"),
     ("set bits", "set_bits", "plain"),
     ("spike b", "spike_bits", "integer"),
@@ -140,6 +141,8 @@ def _figure(width: float, height: float) -> Figure:
 def study_picture(rows: Sequence[ArmSummary], path: Path, title: str) -> None:
     """Accuracy beside operations per sample and size of every finished arm, as a PNG.
 
+    Where an arm did not read the test split, the accuracies shown are those on the validation split.
+
     Args:
         rows: from `summarise`; arms without a finished seed are left out. path: PNG to write. title: heading.
 
@@ -147,16 +150,17 @@ def study_picture(rows: Sequence[ArmSummary], path: Path, title: str) -> None:
         ImportError: matplotlib is missing. ValueError: no arm has finished.
     """
     done = [row for row in rows if row.n]
+    measured = "test_accuracy" if all("test_accuracy" in row.metrics for row in done) else "validation_accuracy"
     if not done:
         raise ValueError(message("picture", "at least one arm must have finished", "none", "run the study first"))
     figure = _figure(11.0, 3.8)
     left, middle, right = figure.subplots(1, 3)
     names = [row.arm for row in done]
     places = range(len(done))
-    accuracy = [100 * row.metrics["test_accuracy"].mean for row in done]
-    spread = [100 * (row.metrics["test_accuracy"].std or 0.0) for row in done]
+    accuracy = [100 * row.metrics[measured].mean for row in done]
+    spread = [100 * (row.metrics[measured].std or 0.0) for row in done]
     left.errorbar(accuracy, places, xerr=spread, fmt="o", color="tab:blue", capsize=3)
-    left.set_title("test accuracy, % (mean ± std)")
+    left.set_title(f"{measured.replace('_', ' ')}, % (mean ± std)")
     below = [0.0] * len(done)
     for key, label, colour in _KINDS:
         values = [row.metrics[key].mean / 1e6 for row in done]

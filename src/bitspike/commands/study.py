@@ -28,10 +28,9 @@ def demo(out: Path = Path("demo-out"), quiet: bool = False) -> None:
         quiet: Show no progress.
     """
     queue = replace(read_study(builtin("queue", "digits_demo", queues=True)), out=out)
-    outcome = _run(queue, (0, 1), quiet)
-    _show(queue, out / "compare.json", out / "compare.png")
-    if outcome.interrupted:
+    if _run(queue, (0, 1), quiet).interrupted:
         raise KeyboardInterrupt
+    _show(queue, out / "compare.json", out / "compare.png")
 
 
 def study(

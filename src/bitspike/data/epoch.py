@@ -70,7 +70,7 @@ class Augmentation:
         """
         if self._policy is None:  # else all processes must draw alike, so each works on the whole batch
             chosen, share = chosen[share], slice(None)
-        images = self._data.images[chosen]
+        images = self._data.images.index_select(0, chosen)  # copies whole images; [chosen] copies bytes
         if "shift" in self._steps:
             images = shift(images, self._down[chosen], self._right[chosen], self._pad)
         if "flip" in self._steps:

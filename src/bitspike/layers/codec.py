@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from bitspike.checks import bad_value, floating, in_range, integer, time_first
+from bitspike.formats import SpikeFormat
+from bitspike.functional import round_half
 from bitspike.layers.base import TimeLayer
 
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as int64
@@ -51,9 +53,11 @@ class Encoder(TimeLayer):
 
     Attributes:
         T: time steps.
+        format: alphabet of what it emits; None where it emits real values.
     """
 
     T: int
+    format: SpikeFormat | None = None
 
     def _check(self, x: Tensor) -> None:
         floating(type(self).__name__, x)
@@ -101,6 +105,7 @@ class Poisson(Encoder):
 
     def __init__(self, T: int, seed: int = 0) -> None:
         super().__init__()
+        self.format = SpikeFormat()
         self.T = integer("Poisson", "T", T, 1, 10_000)
         self.seed = integer("Poisson", "seed", seed, 0, 2**62)
 
@@ -124,6 +129,7 @@ class Latency(Encoder):
 
     def __init__(self, T: int, jitter: float = 0.0, seed: int = 0) -> None:
         super().__init__()
+        self.format = SpikeFormat()
         self.T = integer("Latency", "T", T, 1, 10_000)
         in_range("Latency", "jitter", jitter, 0, T)
         self.jitter, self.seed = jitter, integer("Latency", "seed", seed, 0, 2**62)
@@ -135,7 +141,7 @@ class Latency(Encoder):
         if self.jitter:
             own = content_seeds(x, self.seed) if seeds is None else seeds
             time = time + (2 * uniform_noise(own, 1, tuple(x.shape[1:]))[0] - 1) * self.jitter
-        slot = torch.floor(time + 0.5).clamp(0, self.T - 1)
+        slot = round_half(time).clamp(0, self.T - 1)
         steps = torch.arange(self.T, device=x.device, dtype=x.dtype).reshape(-1, *[1] * x.dim())
         return ((steps == slot) & (x > 0)).to(x.dtype)
 

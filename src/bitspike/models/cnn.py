@@ -35,7 +35,7 @@ def study_cnn(
         neuron: prototype; every layer gets its own copy. weight: prototype of the hidden layers; default float.
         T: time steps. shape: (C, H, W) of a sample. classes: K. width: w. stem_stride: 1 or 2.
         norm: "joint", "per_step" or "threshold". encoder: "repeat", "poisson", "latency". readout: "mean" or "steps".
-        policy: quantisers of first, last and down-sampling layers; default all three float.
+        policy: quantisers of first, last and down-sampling layers; default the first and last float.
 
     >>> from bitspike.neurons import LIF
     >>> import torch; study_cnn(LIF(), width=4)(torch.zeros(2, 1, 28, 28)).shape

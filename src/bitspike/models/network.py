@@ -114,7 +114,7 @@ def channels_of(model: nn.Module, path: str) -> int:
 def finish(model: Network, weight: Quantizer | None, policy: Policy | None) -> Network:
     """Quantise every synapse by its role and warn about inert factors; the last call of every builder."""
     hidden = Float() if weight is None else weight
-    rules = policy_for("reverb") if policy is None else policy
+    rules = Policy(first=Float(), last=Float()) if policy is None else policy
     special = {"first": rules.first, "last": rules.last, "downsample": rules.downsample}
     synapses = [m for m in model.modules() if isinstance(m, Synapse)]
     if not synapses:
@@ -139,7 +139,7 @@ def warn_inert(model: nn.Module, stacklevel: int = 2) -> None:
 def inert_parameters(model: nn.Module | Graph) -> dict[str, str]:
     """Factors that provably change nothing in training, with the reason.
 
-    Two cases (digests: Ternary Spike section 3, ReverB 2.7): a per-layer amplitude all of whose consumers are
+    Two cases (derived and measured, see docs/equations.md): a per-layer amplitude all of whose consumers are
     linear → batch norm; a per-layer or per-output-channel weight factor whose only consumer is batch norm.
 
     Returns:

@@ -183,7 +183,10 @@ def samples_are_independent(trial: Trial) -> None:
         must, todo = "the order of the batch must not matter", "use nothing but the sample's own values"
         moved = neuron.run(x[:, order])
         tell.expect_same(moved, (s[:, order], type(state)(*(p[order] for p in state))), trial.where, must, todo)
-        tell.expect_same(neuron(x[:, :1]), s[:, :1], trial.where, "the size of the batch must not matter", todo)
+        for i in range(B):
+            alone = neuron.run(x[:, i : i + 1])
+            wanted = (s[:, i : i + 1], type(state)(*(part[i : i + 1] for part in state)))
+            tell.expect_same(alone, wanted, trial.where, "the size of the batch must not matter", todo)
 
 
 def reset_keeps_charge(trial: Trial) -> None:

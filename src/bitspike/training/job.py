@@ -29,7 +29,7 @@ def load_data(recipe: Recipe) -> Splits:
     Spike encoders read intensities, so for them the images are scaled to [0, 1] and not normalised.
     """
     config = recipe.data
-    splits = load(config.name, config.root, config.validation or None)
+    splits = load(config.name, config.root, config.validation)
     if recipe.model.encoder == "repeat":
         return splits
     flat = (0.0,) * splits.train.images.shape[1]

@@ -237,7 +237,8 @@ def _batches(recipe: Recipe, data: ImageSet, epoch: int, world: World) -> Batche
         augment=config.augment,
         pad=config.pad,
         drop_last=len(data) > config.batch_size,
-        **({"rank": world.rank, "world": world.size} if world.size > 1 else {}),
+        rank=world.rank,
+        world=world.size,
     )
 
 

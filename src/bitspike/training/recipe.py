@@ -35,7 +35,7 @@ class DataConfig:
     Args:
         name: registered data set.
         root: folder that holds its files; None: the loader's own place. Not part of a run's key, the data digest is.
-        validation: share of the training split held out for choosing, [0, 1); the test split never chooses.
+        validation: share of the training split held out for choosing, (0, 1); the test split never chooses.
         batch_size: samples a training step, >= 1.
         eval_batch_size: samples an evaluation step, >= 1.
         augment: "none", "shift" (random crop after padding) or "shift-flip" (and a mirror image half the time).
@@ -55,7 +55,8 @@ class DataConfig:
     def __post_init__(self) -> None:
         conform(self)
         _named("DataConfig", name=self.name, root="." if self.root is None else self.root)
-        _share("DataConfig", "validation", self.validation)
+        if not 0 < self.validation < 1:
+            raise bad_value("DataConfig", "validation must lie in (0, 1)", self.validation, "e.g. 0.1")
         for key, low in (("batch_size", 1), ("eval_batch_size", 1), ("pad", 0)):
             integer("DataConfig", key, getattr(self, key), low, _LARGE)
 
@@ -208,7 +209,7 @@ class RegulariserConfig:
     """A term added to the loss.
 
     Args:
-        kind: "none", "rate" (spike rate above the target) or "bits" (mean bits above the target).
+        kind: "none", "rate" (spike rate) or "bits" (mean set bits); deviations from the target are squared.
         weight: factor of the term, >= 0.
         target: spikes a neuron and step, or bits; >= 0.
         per_layer: hold every layer to the target, not only the mean over layers.
