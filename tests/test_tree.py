@@ -24,7 +24,7 @@ FLOORS = (
     ("models", "graph", "observe"),
     ("cost", "data", "convert", "stream"),
     ("training", "deploy"),
-    ("testing", "report", "progress", "commands", "cli", "__main__"),
+    ("testing", "report", "progress", "hub", "commands", "cli", "__main__"),
 )
 FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names}
 LEAVES = ("neurons", "quantizers")  # one variant, one file: variants do not import each other

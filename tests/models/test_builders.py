@@ -55,7 +55,7 @@ def test_roles_and_policy() -> None:
     labels = {name: module.quantizer.format.label() for name, module in synapses(model).items()}
     assert labels == {n: {"last": "8 bit·α", "downsample": "float"}.get(r, "±1·α") for n, r in ROLES.items()}
     default = {n: m.quantizer.format.real for n, m in synapses(study_cnn(LIF(), Sign("input"), **SIZE)).items()}
-    assert default == {name: role != "hidden" for name, role in ROLES.items()}
+    assert default == {name: role in ("first", "last") for name, role in ROLES.items()}
     assert all(module.quantizer.format.real for module in synapses(study_cnn(LIF(), **SIZE)).values())
 
 
@@ -109,7 +109,7 @@ def test_mlp_refusals_and_roles() -> None:
     model = mlp(LIF(), Sign("input"), shape=(4,), hidden=(3, 2), classes=2)
     assert [m.role for m in synapses(model).values()] == ["first", "hidden", "last"]
     assert [m.bias is None for m in synapses(model).values()] == [True, True, False]
-    assert list(MODELS) == ["study_cnn", "mlp"] and MODELS["mlp"] is mlp
+    assert MODELS["mlp"] is mlp and MODELS["study_cnn"] is study_cnn
 
 
 def test_a_network_without_synapses_is_refused() -> None:

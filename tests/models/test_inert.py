@@ -18,6 +18,7 @@ from bitspike.quantizers import Sign, TernaryWeight, Uniform
 
 AMPLITUDE = "emission.raw_amplitude"
 FACTOR = "quantizer.factor.raw_factor"
+HIDDEN = ["3.conv1", "3.conv2", "4.conv1", "4.conv2", "4.shortcut.1"]
 SHAPE = {"shape": (2, 8, 8), "classes": 5, "width": 6, "stem_stride": 1}
 
 
@@ -84,7 +85,7 @@ def test_an_inert_amplitude_does_not_change_the_output(norm: str) -> None:
         (LIF(), Sign("none"), None, set()),
         (LIF(), Sign("input"), Policy(), set()),
         (LIF(), Uniform(4), Policy(), set()),
-        (LIF(), Sign("layer"), None, {f"body.{p}.{FACTOR}" for p in ("3.conv1", "3.conv2", "4.conv1", "4.conv2")}),
+        (LIF(), Sign("layer"), None, {f"body.{place}.{FACTOR}" for place in HIDDEN}),
     ],
 )
 def test_what_is_listed(neuron: LIF, weight: Sign | None, policy: Policy | None, expected: set[str]) -> None:
@@ -133,7 +134,7 @@ def test_a_module_called_twice_acts_if_one_call_acts() -> None:
     ("build", "expected"),
     [
         (lambda: study_cnn(LIF(train_amplitude="layer"), **SHAPE), ["3.neuron1", "3.neuron2", "4.neuron1"]),
-        (lambda: study_cnn(LIF(), Sign("layer"), **SHAPE), ["3.conv1", "3.conv2", "4.conv1", "4.conv2"]),
+        (lambda: study_cnn(LIF(), Sign("layer"), **SHAPE), HIDDEN),
         (lambda: mlp(LIF(train_amplitude="layer"), shape=(4,), hidden=(3, 3, 3)), ["3", "6"]),
     ],
 )

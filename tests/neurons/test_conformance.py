@@ -19,7 +19,7 @@ def test_every_option(case: Case) -> None:
 
 @pytest.mark.parametrize("name", list(NEURONS))
 def test_compiled_and_exported(name: str) -> None:
-    for case in [case for case in cases(1) if case[0] == name][:3]:
+    for case in [case for case in cases(1) if case[0] == name][:2]:
         check_neuron(build(*case), CHANNELS)
 
 

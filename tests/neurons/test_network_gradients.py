@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, nn
 
 from bitspike.layers import BatchNorm, Linear
-from bitspike.neurons import LIF, MultiBit, Neuron, Ternary
+from bitspike.neurons import LIF, NEURONS, MultiBit, Neuron, Ternary
 from bitspike.quantizers import Quantizer, Uniform
 from bitspike.testing import finite_differences
 from neurons.cases import Options, cases, label
-from quantizers.cases import Case
+from quantizers.cases import Case, build
 from quantizers.cases import cases as weight_cases
 from quantizers.cases import label as weight_label
 
@@ -62,8 +62,6 @@ def compare(model: nn.Sequential) -> Mapping[str, Tensor]:
 
 @pytest.mark.parametrize("case", cases(1), ids=label)
 def test_every_neuron(case: tuple[str, Options]) -> None:
-    from neurons.cases import NEURONS
-
     gradients = compare(network(NEURONS[case[0]](**case[1])))
     assert gradients["0.weight"].abs().max() > 0
     for name in gradients:
@@ -74,15 +72,11 @@ def test_every_neuron(case: tuple[str, Options]) -> None:
 @pytest.mark.slow
 @pytest.mark.parametrize("case", cases(2), ids=label)
 def test_every_pair_of_options(case: tuple[str, Options]) -> None:
-    from neurons.cases import NEURONS
-
     compare(network(NEURONS[case[0]](**case[1])))
 
 
 @pytest.mark.parametrize("case", weight_cases(), ids=weight_label)
 def test_every_quantizer(case: Case) -> None:
-    from quantizers.cases import build
-
     options = case[1] | ({"scale_gradient": False} if case[0] == "uniform" else {})
     neuron = Ternary(train_amplitude="channel", amplitude=1.5, surrogate="atan", reset="soft", learn_decay=True)
     gradients = compare(network(neuron, build(case[0], options)))

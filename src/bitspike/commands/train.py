@@ -19,6 +19,7 @@ def train(
     set: tuple[str, ...] = (),
     resume: bool = False,
     checkpoint_steps: int = 200,
+    tensorboard: bool = False,
     json: Json = None,
     quiet: bool = False,
 ) -> None:
@@ -30,13 +31,14 @@ def train(
         set: key=value pairs laid over the recipe, e.g. train.lr=0.05 data.root=DIR.
         resume: Go on where an earlier call was cut; exact on the CPU.
         checkpoint_steps: Optimiser steps between two checkpoints.
+        tensorboard: Write TensorBoard events to OUT/tensorboard too.
         json: Write the summary to this file too.
         quiet: Show no progress.
     """
     chosen = read_recipe(builtin("recipe", recipe, queues=False), set)
     with Shown(1, quiet) as shown:
         shown.job(1, 1, chosen.name)
-        summary = train_run(chosen, out, resume, shown.step, checkpoint_steps)
+        summary = train_run(chosen, out, resume, shown.step, checkpoint_steps, tensorboard)
     if not summary:  # another process of the same torchrun writes
         return
     tested = f", test accuracy {summary['test_accuracy']:.2%}" if "test_accuracy" in summary else ""

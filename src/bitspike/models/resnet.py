@@ -40,7 +40,7 @@ def resnet19(
             every conv and linear but the first, additions of real values (adaptive bit allocation, digest 3.4).
         norm: "joint", "per_step" or "threshold". encoder: "repeat", "poisson", "latency". readout: "mean" or "steps".
         input_neuron: put a neuron in front of the first conv too.
-        policy: quantisers of first, last and down-sampling layers; default all three float.
+        policy: quantisers of first, last and down-sampling layers; default the first and last float.
 
     >>> from bitspike.neurons import Ternary
     >>> import torch; resnet19(Ternary(), width=4, shape=(3, 8, 8))(torch.zeros(2, 3, 8, 8)).shape

@@ -29,10 +29,18 @@ def build_quantizer(config: ComponentConfig) -> Quantizer:
 
 
 def build_model(recipe: Recipe, data: ImageSet) -> Network:
-    """The network of a recipe for this data, initialised from the recipe's seed (the global generator is restored).
+    """The network of a recipe for this data; see `build_network`."""
+    return build_network(recipe, tuple(data.images.shape[1:]), len(data.classes))
+
+
+def build_network(recipe: Recipe, shape: tuple[int, ...], classes: int) -> Network:
+    """The network of a recipe, initialised from the recipe's seed (the global generator is restored).
 
     Args:
-        recipe: what to build. data: gives shape and classes of a sample.
+        recipe: what to build. shape: of a sample, e.g. (C, H, W). classes: number of logits.
+
+    Raises:
+        ValueError: an unknown model, neuron, quantiser or option, with the nearest name.
     """
     builder = MODELS[recipe.model.name]
     rules = recipe.policy
@@ -42,8 +50,8 @@ def build_model(recipe: Recipe, data: ImageSet) -> Network:
         "neuron": build_neuron(recipe.neuron),
         "weight": build_quantizer(recipe.weight),
         "T": recipe.model.T,
-        "shape": tuple(data.images.shape[1:]),
-        "classes": len(data.classes),
+        "shape": shape,
+        "classes": classes,
         "norm": recipe.model.norm,
         "encoder": recipe.model.encoder,
         "readout": recipe.model.readout,

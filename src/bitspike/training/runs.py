@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from torch import Tensor
 from bitspike.checks import bad_value
 from bitspike.data import ImageSet, Splits
 from bitspike.models import Network
+from bitspike.training.boards import Board
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.distributed import World, world
@@ -65,7 +67,12 @@ class RunFolder:
 
 
 def train_run(
-    recipe: Recipe, folder: Path, resume: bool, progress: Progress | None = None, checkpoint_steps: int = 200
+    recipe: Recipe,
+    folder: Path,
+    resume: bool,
+    progress: Progress | None = None,
+    checkpoint_steps: int = 200,
+    tensorboard: bool = False,
 ) -> dict[str, Any]:
     """Train a recipe into a folder.
 
@@ -74,6 +81,7 @@ def train_run(
     Args:
         recipe: what to train. folder: created if missing. resume: go on where an earlier call was cut.
         progress: see `fit`. checkpoint_steps: steps between two checkpoints.
+        tensorboard: write events to ``tensorboard/`` too.
 
     Returns:
         The summary ({} in all processes but the first): figures of `bitspike.training.job.measure` for the final
@@ -82,12 +90,20 @@ def train_run(
     Raises:
         ValueError: the folder holds a run and ``resume`` is false, or a run of another recipe or other data.
     """
-    with world() as together:
-        return _train_run(recipe, RunFolder(folder), resume, progress, checkpoint_steps, together)
+    with world() as together, ExitStack() as stack:
+        board = stack.enter_context(Board(folder / "tensorboard")) if tensorboard and together.writes else None
+
+        def shown(figures: dict[str, float]) -> None:
+            if board and "validation_accuracy" in figures:
+                board.epoch({name: value for name, value in figures.items() if name != "epochs"})
+            if progress:
+                progress(figures)
+
+        return _train_run(recipe, RunFolder(folder), resume, shown, checkpoint_steps, together)
 
 
 def _train_run(
-    recipe: Recipe, run: RunFolder, resume: bool, progress: Progress | None, checkpoint_steps: int, together: World
+    recipe: Recipe, run: RunFolder, resume: bool, progress: Progress, checkpoint_steps: int, together: World
 ) -> dict[str, Any]:
     folder = run.path
     if run.recipe.exists() and not resume:
@@ -105,8 +121,7 @@ def _train_run(
         if "validation_accuracy" in figures:
             history.append({name: value for name, value in figures.items() if name != "epochs"})
             write_text_atomic(run.metrics, _lines(history))
-        if progress:
-            progress(figures)
+        progress(figures)
 
     trained = fit(recipe, splits, shown, checkpoints, checkpoint_steps, together)
     if not together.writes:

@@ -1,0 +1,88 @@
+"""Layers that `upgrade` leaves behind: any module with time merged into its batch, and convolutions of any kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from bitspike.checks import bad_value, time_first
+from bitspike.layers import Synapse, TimeLayer, merge_time, split_time
+from bitspike.quantizers import Float
+
+_CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
+
+
+class Merged(TimeLayer):
+    """A module for [B, ...], run once on all time steps: [T, B, ...] → [T·B, ...] → module → [T, B, ...].
+
+    What mixes samples of the batch would mix time steps; `bitspike.upgrade` checks that nothing does.
+
+    Args:
+        body: takes one tensor or more. where: for messages.
+        scaling, keeps_format: what the body does to a factor on its input and to spikes, see `TimeLayer`.
+
+    >>> Merged(nn.LayerNorm(4), "norm")(torch.ones(2, 3, 4)).shape
+    torch.Size([2, 3, 4])
+    """
+
+    def __init__(self, body: nn.Module, where: str, scaling: str = "none", keeps_format: bool = False) -> None:
+        super().__init__()
+        self.body, self.where = body, where
+        self.scaling, self.keeps_format = scaling, keeps_format
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        """Tensors [T, B, ...] → [T, B, ...]."""
+        for x in inputs:
+            time_first(self.where, x)
+        steps, batch = inputs[0].shape[:2]
+        y: Any = self.body(*(x.flatten(0, 1) for x in inputs))
+        if y.dim() == 0 or y.shape[0] != steps * batch:
+            must = f"axis 0 must stay the batch, here T·B = {steps}·{batch}"
+            raise bad_value(self.where, must, list(y.shape), "use x.shape[0] for the batch, and keep it in front")
+        return y.unflatten(0, (steps, batch))  # type: ignore[no-any-return]
+
+    def extra_repr(self) -> str:
+        return f"scaling={self.scaling}"
+
+
+class Convolution(Synapse):
+    """A convolution in 1, 2 or 3 dimensions with any stride, padding and dilation, without groups.
+
+    Args:
+        conv: torch's layer; its parameters are taken over, not copied.
+
+    >>> Convolution(nn.Conv1d(2, 4, 3, dilation=2))(torch.zeros(2, 5, 2, 9)).shape
+    torch.Size([2, 5, 4, 5])
+    """
+
+    def __init__(self, conv: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> None:
+        super().__init__()
+        if conv.groups != 1:
+            raise bad_value("Convolution", "groups must be 1", conv.groups, "keep it as torch's layer")
+        self.weight, self.bias, self.quantizer = conv.weight, conv.bias, Float()
+        self.stride, self.dilation = conv.stride, conv.dilation
+        self.padding_mode = conv.padding_mode
+        self.padding: Any = conv.padding if conv.padding_mode == "zeros" else 0
+        self.border = list(conv._reversed_padding_repeated_twice)
+
+    def connect(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        """Convolve x [T, B, I, ...] with a given weight."""
+        merged = merge_time("Convolution", x, weight.dim() + 1)
+        if merged.shape[1] != weight.shape[1]:
+            must = f"the input must have {weight.shape[1]} channels"
+            raise bad_value("Convolution", must, list(x.shape), "check the layer before")
+        if self.padding_mode != "zeros":
+            merged = F.pad(merged, self.border, mode=self.padding_mode)
+        convolve = _CONVOLVE[weight.dim() - 2]
+        return split_time(convolve(merged, weight, bias, self.stride, self.padding, self.dilation), x)
+
+    def macs(self, out_shape: tuple[int, ...]) -> int:
+        """Weights per output position; padding is counted as if it were data."""
+        return self.weight.numel() * int(torch.Size(out_shape[3:]).numel())
+
+    def extra_repr(self) -> str:
+        o, i, *kernel = self.weight.shape
+        return f"{i}, {o}, kernel={kernel}, stride={self.stride}, padding={self.padding}, dilation={self.dilation}"

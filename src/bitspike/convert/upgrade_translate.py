@@ -1,0 +1,185 @@
+"""Torch's layers as layers over time, wherever the two are exactly the same."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from bitspike.checks import bad_value
+from bitspike.convert.upgrade_layers import Convolution, Merged
+from bitspike.layers import AvgPool2d, BatchNorm, Conv2d, Flatten, GlobalAvgPool, Linear, MaxPool2d
+
+_LINEAR = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
+_DROPOUTS = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
+_MAXIMA = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d)
+_POOL = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
+_MAX = ("kernel_size", "stride", "padding", "dilation", "return_indices", "ceil_mode")
+_MODULES: dict[Any, tuple[type[nn.Module], tuple[str, ...]]] = {
+    F.avg_pool2d: (nn.AvgPool2d, _POOL),
+    F.max_pool2d: (nn.MaxPool2d, ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")),
+    torch.max_pool2d: (nn.MaxPool2d, ("kernel_size", "stride", "padding", "dilation", "ceil_mode")),
+    F.adaptive_avg_pool2d: (nn.AdaptiveAvgPool2d, ("output_size",)),
+}
+_RESHAPES = ("view", "reshape", "flatten", "squeeze", "getitem", "Flatten")
+_DROPPED = {"dropout": nn.Dropout, "dropout1d": nn.Dropout1d, "dropout2d": nn.Dropout2d, "dropout3d": nn.Dropout3d,
+            "alpha_dropout": nn.AlphaDropout, "feature_alpha_dropout": nn.FeatureAlphaDropout}  # fmt: skip
+
+
+def as_module(root: nn.Module, node: fx.Node, value: Tensor) -> nn.Module | None:
+    """The torch module that a call is, built anew for a function with constant arguments; None if there is none.
+
+    Args:
+        value: its result on the sample, [B, ...].
+    """
+    if node.op == "call_module":
+        return root.get_submodule(str(node.target))
+    name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
+    if node.meta.get("dropout"):
+        return _DROPPED[str(name)](float(node.kwargs.get("p", 0.5)))  # type: ignore[arg-type]
+    if node.op == "call_function" and node.target in _MODULES:
+        kind, names = _MODULES[node.target]
+        given = {**dict(zip(names, node.args[1:], strict=False)), **node.kwargs}
+        if kind is nn.AvgPool2d and value.shape[2:].numel() == 1 and _whole(node, given):
+            return nn.AdaptiveAvgPool2d(1)
+        if not any(isinstance(v, fx.Node) for v in torch.utils._pytree.tree_leaves(given)):
+            return kind(**given)
+    if name == "mean" and value.dim() in (2, 4):
+        given = {**dict(zip(("dim", "keepdim"), node.args[1:], strict=False)), **node.kwargs}
+        axes = given.get("dim")
+        if isinstance(axes, (tuple, list)) and sorted(a % 4 for a in axes if isinstance(a, int)) == [2, 3]:
+            return nn.AdaptiveAvgPool2d(1)
+    return None
+
+
+def _whole(node: fx.Node, given: dict[str, Any]) -> bool:
+    """Whether an average pool's kernel is read off its input, so that it is meant to span the whole."""
+    return isinstance(given.get("kernel_size"), fx.Node) and not given.get("padding")
+
+
+def flattens(root: nn.Module, node: fx.Node, x: Tensor, y: Tensor) -> bool:
+    """Whether a call only flattens x [B, ...] → y [B, features]."""
+    name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
+    if node.op == "call_module":
+        name = "Flatten" if isinstance(root.get_submodule(str(node.target)), nn.Flatten) else ""
+    return name in _RESHAPES and y.dim() == 2 and y.shape[0] == x.shape[0] and y.numel() == x.numel()
+
+
+def translated(module: nn.Module, x: Tensor) -> nn.Module | None:
+    """The layer over time that does exactly what ``module`` does to inputs like x [B, ...]; None if there is none.
+
+    Parameters and buffers are taken over, not copied.
+    """
+    made = _translated(module, x) if _plain(module) else None
+    if made is not None and _foreign(module) and not _agree(module, made, x):
+        return None
+    return made
+
+
+def merged(module: nn.Module, where: str) -> Merged:
+    """A module run on all time steps at once, with what is known of it."""
+    if isinstance(module, _MAXIMA):
+        return Merged(module, where, "positive", keeps_format=True)
+    if isinstance(module, _DROPOUTS):
+        return Merged(module, where, "linear", keeps_format=True)
+    return Merged(module, where, "linear" if isinstance(module, _LINEAR) else "none")
+
+
+def _plain(module: nn.Module) -> bool:
+    """Neither hooks nor parametrisations; the forward is torch's own or one of SpikingJelly's (compared on the sample)."""
+    hooked = module._forward_hooks or module._forward_pre_hooks or hasattr(module, "parametrizations")
+    return not hooked and (type(module).forward.__module__.startswith("torch.nn.modules") or _foreign(module))
+
+
+def _foreign(module: nn.Module) -> bool:
+    return type(module).__module__.startswith("spikingjelly.")
+
+
+@torch.no_grad()
+def _agree(module: nn.Module, made: nn.Module, x: Tensor) -> bool:
+    before, after = module(x), made(x.unsqueeze(0))[0]
+    return before.numel() == after.numel() and torch.allclose(before, after.reshape(before.shape), 1e-4, 1e-5)
+
+
+def _translated(module: nn.Module, x: Tensor) -> nn.Module | None:
+    if isinstance(module, (nn.Identity, nn.Dropout)):
+        return module
+    if isinstance(module, nn.Linear):
+        return _linear(module) if x.dim() == 2 else None
+    if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
+        return _conv(module) if x.dim() == module.weight.dim() and module.groups == 1 else None
+    if isinstance(module, _BatchNorm):
+        return _norm(module)
+    if x.dim() != 4:
+        return None
+    if isinstance(module, nn.AdaptiveAvgPool2d):
+        return GlobalAvgPool() if module.output_size in (1, (1, 1)) else None
+    if isinstance(module, nn.AvgPool2d):
+        kernel, stride, padding = (_one(v) for v in (module.kernel_size, module.stride, module.padding))
+        usual = not module.ceil_mode and not module.divisor_override and (module.count_include_pad or padding == 0)
+        return None if kernel is None or stride is None or padding is None or not usual else AvgPool2d(kernel, stride, padding)
+    if isinstance(module, nn.MaxPool2d):
+        kernel, stride = _one(module.kernel_size), _one(module.stride)
+        usual = _one(module.padding) == 0 and _one(module.dilation) == 1
+        usual = usual and not module.ceil_mode and not module.return_indices
+        return MaxPool2d(kernel, stride) if kernel is not None and stride is not None and usual else None
+    return None
+
+
+def _one(value: Any) -> int | None:
+    """An int, or the one that a tuple repeats; None otherwise."""
+    if isinstance(value, (tuple, list)):
+        return value[0] if len(set(value)) == 1 and isinstance(value[0], int) else None
+    return value if isinstance(value, int) else None
+
+
+def _linear(module: nn.Linear) -> Linear | None:
+    if not isinstance(module._parameters.get("weight"), nn.Parameter):
+        return None
+    with torch.device("meta"):  # its own weights are never drawn
+        made = Linear(module.in_features, module.out_features, bias=False)
+    made.weight, made.bias = module.weight, module.bias
+    return made
+
+
+def _conv(module: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> Conv2d | Convolution | None:
+    if not isinstance(module._parameters.get("weight"), nn.Parameter):
+        return None
+    kernel, stride, padding = (_one(v) for v in (module.kernel_size, module.stride, module.padding))
+    plain = isinstance(module, nn.Conv2d) and module.padding_mode == "zeros" and _one(module.dilation) == 1
+    if not plain or kernel is None or stride is None or padding is None:
+        return Convolution(module)
+    with torch.device("meta"):
+        made = Conv2d(module.in_channels, module.out_channels, kernel, stride, padding)
+    made.weight, made.bias = module.weight, module.bias
+    return made
+
+
+def _norm(module: _BatchNorm) -> BatchNorm | None:
+    if module.running_mean is None or module.running_var is None or module.momentum is None:
+        return None
+    made = BatchNorm(module.num_features, eps=module.eps, momentum=module.momentum)
+    made.to(module.running_mean)
+    made.running_mean, made.running_var = module.running_mean, module.running_var
+    if module.affine:
+        made.weight, made.bias = module.weight, module.bias
+    made.weight.requires_grad_(module.affine and module.weight.requires_grad)
+    made.bias.requires_grad_(module.affine and module.bias.requires_grad)
+    return made
+
+
+def norm_mode(made: nn.Module, mode: str, where: str) -> None:
+    """Set the mode of a translated norm; raise `ValueError` for a merged one that has only "joint"."""
+    if isinstance(made, BatchNorm):
+        made.mode = mode
+    elif isinstance(made, Merged) and isinstance(made.body, _BatchNorm) and mode != "joint":
+        must = 'a batch norm without running statistics or momentum has only the mode "joint"'
+        raise bad_value(f"upgrade {where}", must, mode, 'use norm="joint" or give it running statistics')
+
+
+def flatten_layer() -> Flatten:
+    """Features behind the batch axis."""
+    return Flatten()

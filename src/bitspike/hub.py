@@ -1,0 +1,125 @@
+"""Trained networks as folders that the Hugging Face hub takes: safetensors, a config, a card. Offline too."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+
+from bitspike.checks import bad_value, message
+from bitspike.models import Network
+from bitspike.training.build import build_network
+from bitspike.training.files import read_json, write_bytes_atomic, write_json_atomic, write_text_atomic
+from bitspike.training.loop import load_weights
+from bitspike.training.recipe import Recipe, recipe_from_mapping
+from bitspike.training.schema import to_mapping, to_toml
+
+_CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A loaded network and what is known of it.
+
+    Attributes:
+        model: in evaluation mode. recipe: what it was built and trained from. shape: of a sample. classes: names.
+        mean, std, top: a pixel p enters as ``(p/top − mean)/std``.
+    """
+
+    model: Network
+    recipe: Recipe
+    shape: tuple[int, ...]
+    classes: tuple[str, ...]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    top: int
+
+
+def save_pretrained(trained: Pretrained, folder: Path, figures: dict[str, Any] | None = None, notice: str = "") -> None:
+    """Write weights, config and card.
+
+    Args:
+        trained: what to save. folder: created if missing. figures: e.g. a run's summary, shown on the card.
+        notice: source and licence of data or checkpoints the network derives from; stands on the card.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    config = {
+        "library": "bitspike",
+        "recipe": to_mapping(trained.recipe),
+        "shape": list(trained.shape),
+        "classes": list(trained.classes),
+        "mean": list(trained.mean),
+        "std": list(trained.std),
+        "top": trained.top,
+    }
+    tensors = {name: value.detach().cpu().contiguous() for name, value in trained.model.state_dict().items()}
+    write_bytes_atomic(folder / _WEIGHTS, save(tensors, {"format": "pt"}))
+    write_json_atomic(folder / _CONFIG, config)
+    write_text_atomic(folder / _CARD, _card(trained, figures or {}, notice))
+
+
+def from_pretrained(name: str | Path, revision: str | None = None) -> Pretrained:
+    """Load a network from a local folder, or from the hub through `huggingface_hub` where no such folder exists.
+
+    Args:
+        name: folder, or "owner/name" on the hub. revision: branch, tag or commit on the hub.
+
+    Raises:
+        ValueError: a file is missing, damaged, or does not fit. ImportError: the hub is needed and its package is
+            missing.
+    """
+    folder = Path(name) if Path(name).is_dir() else _download(str(name), revision)
+    config = read_json(folder / _CONFIG) if (folder / _CONFIG).exists() else None
+    if not isinstance(config, dict) or config.get("library") != "bitspike":
+        raise bad_value(str(folder), f"it must hold a bitspike {_CONFIG}", "none", "save it with save_pretrained")
+    recipe = recipe_from_mapping(config["recipe"], str(folder / _CONFIG))
+    shape, classes = tuple(config["shape"]), tuple(config["classes"])
+    model = build_network(recipe, shape, len(classes))
+    try:
+        load_weights(model, load_file(folder / _WEIGHTS))
+    except (SafetensorError, OSError) as error:
+        raise bad_value(
+            str(folder / _WEIGHTS), "it must be a whole safetensors file", error, "fetch it again"
+        ) from error
+    return Pretrained(
+        model.eval(), recipe, shape, classes, tuple(config["mean"]), tuple(config["std"]), int(config["top"])
+    )
+
+
+def _download(name: str, revision: str | None) -> Path:
+    if name.count("/") != 1 or name.startswith((".", "/")):
+        raise bad_value("from_pretrained", "the name must be a folder or OWNER/NAME", repr(name), "check the path")
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as error:
+        text = message("from_pretrained", "huggingface_hub must be installed", "none", 'pip install "bitspike[hub]"')
+        raise ImportError(text) from error
+    return Path(snapshot_download(name, revision=revision, allow_patterns=[_CONFIG, _WEIGHTS, _CARD]))
+
+
+def _card(trained: Pretrained, figures: dict[str, Any], notice: str) -> str:
+    rows = [f"| {name} | {value:.6g} |" for name, value in figures.items() if isinstance(value, (int, float))]
+    table = ["| figure | value |", "| --- | ---: |", *rows, ""] if rows else []
+    lines = [
+        "---",
+        "library_name: bitspike",
+        "tags: [spiking-neural-network, snn, bitspike]",
+        "---",
+        "",
+        f"# {trained.recipe.name}",
+        "",
+        f"A spiking network trained with bitspike on {trained.recipe.data.name}: neuron `{trained.recipe.neuron.name}`,"
+        f" weights `{trained.recipe.weight.name}`, T = {trained.recipe.model.T}.",
+        "",
+        notice,
+        "",
+        *table,
+        "```toml",
+        to_toml(trained.recipe).rstrip(),
+        "```",
+        "",
+    ]
+    return "\n".join(lines)

@@ -1,0 +1,42 @@
+"""TensorBoard events of a run, where that package is installed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from bitspike.checks import message
+
+
+class Board:
+    """Writes the figures of every epoch as TensorBoard scalars.
+
+    Args:
+        folder: of the events.
+
+    Raises:
+        ImportError: the tensorboard package is missing.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError as error:
+            text = message("--tensorboard", "tensorboard must be installed", "none", 'pip install "bitspike[logs]"')
+            raise ImportError(text) from error
+        self._writer: Any = SummaryWriter(str(folder))
+
+    def __enter__(self) -> Board:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._writer.close()
+
+    def epoch(self, record: dict[str, float]) -> None:
+        """Add one record of metrics.jsonl."""
+        for name, value in record.items():
+            if name != "epoch":
+                self._writer.add_scalar(name, value, int(record["epoch"]))
