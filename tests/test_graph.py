@@ -96,7 +96,7 @@ class Twice(nn.Module):
 
 def test_every_call_of_a_module_is_a_node_of_its_own() -> None:
     graph = trace(Twice())
-    assert [node.name for node in graph] == ["x", "again_0", "neuron", "again_0_1", "neuron_1", "output"]
+    assert [node.name for node in graph] == ["x", "again_0", "neuron", "again_1", "neuron_1", "output"]
     assert [node.path for node in graph.of_kind("neuron")] == ["neuron", "neuron"]
     assert graph["neuron"].module is graph["neuron_1"].module
     assert graph["neuron_1"].sources == ("neuron_1",)

@@ -8,20 +8,21 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.nn.modules.batchnorm import _BatchNorm
+from torch.utils._pytree import tree_leaves
 
 from bitspike.checks import bad_value
 from bitspike.convert.upgrade_layers import Convolution, Merged
-from bitspike.layers import AvgPool2d, BatchNorm, Conv2d, Flatten, GlobalAvgPool, Linear, MaxPool2d
+from bitspike.layers import AvgPool2d, BatchNorm, Conv2d, GlobalAvgPool, Linear, MaxPool2d
 
 _LINEAR = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
 _DROPOUTS = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 _MAXIMA = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d)
 _POOL = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
-_MAX = ("kernel_size", "stride", "padding", "dilation", "return_indices", "ceil_mode")
+_MAX = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
 _MODULES: dict[Any, tuple[type[nn.Module], tuple[str, ...]]] = {
     F.avg_pool2d: (nn.AvgPool2d, _POOL),
-    F.max_pool2d: (nn.MaxPool2d, ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")),
-    torch.max_pool2d: (nn.MaxPool2d, ("kernel_size", "stride", "padding", "dilation", "ceil_mode")),
+    F.max_pool2d: (nn.MaxPool2d, _MAX),
+    torch.max_pool2d: (nn.MaxPool2d, _MAX),
     F.adaptive_avg_pool2d: (nn.AdaptiveAvgPool2d, ("output_size",)),
 }
 _RESHAPES = ("view", "reshape", "flatten", "squeeze", "getitem", "Flatten")
@@ -29,35 +30,45 @@ _DROPPED = {"dropout": nn.Dropout, "dropout1d": nn.Dropout1d, "dropout2d": nn.Dr
             "alpha_dropout": nn.AlphaDropout, "feature_alpha_dropout": nn.FeatureAlphaDropout}  # fmt: skip
 
 
-def as_module(root: nn.Module, node: fx.Node, value: Tensor) -> nn.Module | None:
+def as_module(root: nn.Module, node: fx.Node, y: Tensor) -> nn.Module | None:
     """The torch module that a call is, built anew for a function with constant arguments; None if there is none.
 
     Args:
-        value: its result on the sample, [B, ...].
+        y: its result on the sample, [B, ...].
     """
     if node.op == "call_module":
-        return root.get_submodule(str(node.target))
+        return root.get_submodule(str(node.target)) if len(node.args) == 1 and not node.kwargs else None
     name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
     if node.meta.get("dropout"):
-        return _DROPPED[str(name)](float(node.kwargs.get("p", 0.5)))  # type: ignore[arg-type]
-    if node.op == "call_function" and node.target in _MODULES:
-        kind, names = _MODULES[node.target]
-        given = {**dict(zip(names, node.args[1:], strict=False)), **node.kwargs}
-        if kind is nn.AvgPool2d and value.shape[2:].numel() == 1 and _whole(node, given):
-            return nn.AdaptiveAvgPool2d(1)
-        if not any(isinstance(v, fx.Node) for v in torch.utils._pytree.tree_leaves(given)):
-            return kind(**given)
-    if name == "mean" and value.dim() in (2, 4):
-        given = {**dict(zip(("dim", "keepdim"), node.args[1:], strict=False)), **node.kwargs}
-        axes = given.get("dim")
-        if isinstance(axes, (tuple, list)) and sorted(a % 4 for a in axes if isinstance(a, int)) == [2, 3]:
-            return nn.AdaptiveAvgPool2d(1)
-    return None
+        return _DROPPED[str(name)](float(_given(node, ("p",)).get("p", 0.5)))  # type: ignore[arg-type]
+    if name == "mean" and _averages_space(node, y):
+        return nn.AdaptiveAvgPool2d(1)
+    if node.op != "call_function" or node.target not in _MODULES:
+        return None
+    kind, names = _MODULES[node.target]
+    given = _given(node, names)
+    side = tree_leaves(given.get("kernel_size"))
+    if kind is nn.AvgPool2d and y.shape[2:].numel() == 1 and not given.get("padding") and _read_off(side):
+        return nn.AdaptiveAvgPool2d(1)  # the kernel is the size of the input: it is meant to span all of it
+    return None if _read_off(tree_leaves(given)) else kind(**given)
 
 
-def _whole(node: fx.Node, given: dict[str, Any]) -> bool:
-    """Whether an average pool's kernel is read off its input, so that it is meant to span the whole."""
-    return isinstance(given.get("kernel_size"), fx.Node) and not given.get("padding")
+def _given(node: fx.Node, names: tuple[str, ...]) -> dict[str, Any]:
+    return {**dict(zip(names, node.args[1:], strict=False)), **node.kwargs}
+
+
+def _read_off(values: list[Any]) -> bool:
+    return any(isinstance(v, fx.Node) for v in values)
+
+
+def _averages_space(node: fx.Node, y: Tensor) -> bool:
+    """Whether a mean is taken over the last two axes of [B, C, H, W]."""
+    given = _given(node, ("dim", "keepdim"))
+    axes = given.get("dim")
+    if not isinstance(axes, (tuple, list)) or not set(given) <= {"dim", "keepdim"}:
+        return False
+    kept = bool(given.get("keepdim"))
+    return y.dim() == (4 if kept else 2) and sorted(a % 4 for a in axes if isinstance(a, int)) == [2, 3]
 
 
 def flattens(root: nn.Module, node: fx.Node, x: Tensor, y: Tensor) -> bool:
@@ -120,7 +131,8 @@ def _translated(module: nn.Module, x: Tensor) -> nn.Module | None:
     if isinstance(module, nn.AvgPool2d):
         kernel, stride, padding = (_one(v) for v in (module.kernel_size, module.stride, module.padding))
         usual = not module.ceil_mode and not module.divisor_override and (module.count_include_pad or padding == 0)
-        return None if kernel is None or stride is None or padding is None or not usual else AvgPool2d(kernel, stride, padding)
+        known = kernel is not None and stride is not None and padding is not None
+        return AvgPool2d(kernel, stride, padding) if known and usual else None  # type: ignore[arg-type]
     if isinstance(module, nn.MaxPool2d):
         kernel, stride = _one(module.kernel_size), _one(module.stride)
         usual = _one(module.padding) == 0 and _one(module.dilation) == 1
@@ -178,8 +190,3 @@ def norm_mode(made: nn.Module, mode: str, where: str) -> None:
     elif isinstance(made, Merged) and isinstance(made.body, _BatchNorm) and mode != "joint":
         must = 'a batch norm without running statistics or momentum has only the mode "joint"'
         raise bad_value(f"upgrade {where}", must, mode, 'use norm="joint" or give it running statistics')
-
-
-def flatten_layer() -> Flatten:
-    """Features behind the batch axis."""
-    return Flatten()
