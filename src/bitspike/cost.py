@@ -122,7 +122,7 @@ def cost(net: nn.Module | Graph, x: Tensor) -> Cost:
         return value
 
     graph.run(x, handler=handle)
-    result.samples = x.shape[0]
+    result.samples = x.shape[graph.batch_axis]
     return result
 
 

@@ -79,6 +79,11 @@ class Graph:
     def __iter__(self) -> Iterator[Node]:
         return iter(self._nodes.values())
 
+    @property
+    def batch_axis(self) -> int:
+        """Axis of the batch in the network's input: 0 for samples, 1 for sequences (a network without encoder)."""
+        return 0 if any(isinstance(node.module, Encoder) for node in self) else 1
+
     def of_kind(self, kind: str) -> list[Node]:
         """The nodes of one kind, in order."""
         return [node for node in self if node.kind == kind]

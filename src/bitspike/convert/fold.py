@@ -59,7 +59,8 @@ def fold(model: nn.Module, sample: Tensor, tolerance: float | None = None) -> Fo
 
     Args:
         model: a traceable network; it is not changed. Training-mode norms are folded with their running statistics.
-        sample: inputs [B, ...] of the network to verify on, finite; more samples make a better check.
+        sample: inputs of the network to verify on, [B, ...] ([T, B, ...] where it has no encoder), finite; more
+            samples make a better check.
         tolerance: greatest logit difference allowed on samples without flips and, teacher-forced, on all, relative to
             the greatest |logit| (at least 1); default 1e-3 in float32, 1e-9 in float64. In float32 also the greatest
             margin of a teacher-forced flip, relative to the layer's greatest |u|; in float64 that is 1e-9.
@@ -137,7 +138,7 @@ def _shapes(graph: Graph, sample: Tensor) -> dict[str, tuple[int, ...]]:
         return value
 
     with torch.no_grad():
-        graph.run(sample[:1], handler=note)
+        graph.run(sample.narrow(graph.batch_axis, 0, 1), handler=note)
     for node in graph.of_kind("input"):
         shapes[node.name] = tuple(sample.shape)
     return shapes

@@ -155,7 +155,7 @@ def _tolerance(dtype: torch.dtype) -> float:
 
 
 @torch.no_grad()
-def guess_sample(root: nn.Module, graph: fx.Graph) -> Tensor:
+def guess_sample(root: nn.Module, graph: fx.Graph, stateful: Collection[fx.Node]) -> Tensor:
     """Random inputs [5, ...] of a shape that the first layer takes and the model runs on.
 
     Raises:
@@ -172,7 +172,7 @@ def guess_sample(root: nn.Module, graph: fx.Graph) -> Tensor:
     for shape in shapes:
         x = torch.randn(_SAMPLES, *shape, generator=generator).to(like)
         try:
-            record(root, graph, [x], _with_memory(root, graph))
+            record(root, graph, [x], stateful)
         except ValueError:
             continue
         return x

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import copy
 import fnmatch
+import operator
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any, Union
 
 import torch
@@ -12,6 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from bitspike.checks import bad_type, bad_value
+from bitspike.convert.upgrade_trace import is_torch_layer, path_of, place
 from bitspike.layers import TimeLayer
 from bitspike.neurons import Neuron
 
@@ -92,6 +95,10 @@ class Choices:
         named = any(fnmatch.fnmatchcase(name, pattern) for pattern in self.names) and not list(module.children())
         return isinstance(module, self.classes) or (named and bool(name))
 
+    def exact(self, module: nn.Module, name: str) -> bool:
+        """Whether the class or the full name of a module is a key."""
+        return isinstance(module, self.classes) or name in self.names
+
     def of(self, name: str, kind: type[nn.Module] | None) -> Any:
         """What to put at a site: its exact name comes first, then patterns in order, then the nearest class."""
         found = [p for p in self.names if p == name] or [p for p in self.names if fnmatch.fnmatchcase(name, p)]
@@ -111,6 +118,104 @@ class Choices:
 
 def _shown(key: type | str) -> str:
     return repr(key) if isinstance(key, str) else key.__name__
+
+
+@dataclass
+class Site:
+    """One call that may become a neuron.
+
+    Attributes:
+        node: the call. name: unique. kind: class of the activation. module: what is called, None for a function.
+        memory: what it remembers, see `remembers`. choice: value of the mapping, or `KEEP`.
+    """
+
+    node: fx.Node
+    name: str
+    kind: type[nn.Module]
+    module: nn.Module | None
+    memory: str
+    choice: Any
+
+    @property
+    def replaced(self) -> bool:
+        """Whether the mapping puts something here."""
+        return self.choice is not KEEP and self.choice is not None
+
+
+class Names:
+    """Unique names for the modules of the new network, the user's own where they are free."""
+
+    def __init__(self, taken: list[str]) -> None:
+        self.reserved, self.used = set(taken), set[str]()
+
+    def take(self, wanted: str, own: bool) -> str:
+        """``wanted``, or with _1, _2, ... behind it; ``own``: it is the name of the user's module itself."""
+        parts = [part + "_" if hasattr(fx.GraphModule, part) else part for part in wanted.split(".")]
+        wanted = name = ".".join(parts)
+        count = 0
+        while self._clashes(name, own and not count):
+            count += 1
+            name = f"{wanted}_{count}"
+        self.used.add(name)
+        return name
+
+    def _clashes(self, name: str, own: bool) -> bool:
+        others = self.used if own else self.used | self.reserved
+        return name in others or any(o.startswith(name + ".") or name.startswith(o + ".") for o in others)
+
+
+def wanted_name(node: fx.Node) -> str:
+    """The user's name of the module, or the module around a function and the function's name."""
+    if node.op == "call_module":
+        return path_of(str(node.target)) or "model"
+    name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", "function")
+    return ".".join(part for part in (node.meta["inside"], name.strip("_")) if part)
+
+
+def find_sites(root: nn.Module, graph: fx.Graph, choices: Choices, names: Names) -> list[Site]:
+    """Every activation, mapped module and neuron with memory that is called, in order.
+
+    Raises:
+        ValueError: a neuron with memory is called more than once (a loop over time), or its membrane is used.
+    """
+    sites = []
+    for node in graph.nodes:
+        kind, module = activation(root, node), None
+        wanted = wanted_name(node)
+        if node.op == "call_module":
+            module = root.get_submodule(str(node.target))
+            if choices.leaf(module, wanted) and not (is_torch_layer(module) and not choices.exact(module, wanted)):
+                kind = type(module)
+        if kind is not None:
+            name = names.take(wanted, own=module is not None)
+            memory = remembers(module) if module is not None else ""
+            sites.append(Site(node, name, kind, module, memory, choices.of(name, kind)))
+    for site in sites:
+        if site.memory or (site.module is not None and _hands_on_state(site)):
+            _once(site, [other.node for other in sites if other.module is site.module])
+            _spikes_only(site)
+    return sites
+
+
+def _hands_on_state(site: Site) -> bool:
+    """Whether a mapped module returns a tuple, as neurons do that hand their membrane on."""
+    return site.replaced and any(user.target is operator.getitem for user in site.node.users)
+
+
+def _once(site: Site, calls: list[fx.Node]) -> None:
+    if len(calls) > 1:
+        must = f"{place(site.node)}, {site.memory or 'a neuron with state'}, must be called once in a forward"
+        todo = "bitspike does the time: upgrade a module that is one step of the loop over time"
+        raise bad_value("upgrade", must, f"{len(calls)} calls, which share its membrane", todo)
+
+
+def _spikes_only(site: Site) -> None:
+    for user in site.node.users:
+        if user.target is operator.getitem and user.args[1] != 0:
+            reader = next(iter(user.users))
+            must = f"the membrane of {place(site.node)} must not be used; bitspike's neurons return spikes alone"
+            where = "the return of the forward" if reader.op == "output" else place(reader)
+            raise bad_value("upgrade", must, f"a use in {where}", "return and use the spikes only")
 
 
 def instance(choice: Choice, module: nn.Module | None, where: str, like: Tensor) -> nn.Module | None:
