@@ -21,21 +21,20 @@ RESETS = list(itertools.product(("hard", "soft"), (False, True)))
 def outcome(neuron: Neuron, x: Tensor) -> list[Tensor]:
     """Spikes, final state, and the gradients of input and parameters."""
     x = x.clone().requires_grad_()
-    neuron = neuron.replicate(x.shape[2]).to(x.dtype)
+    neuron = neuron.replicate(x.shape[2])
     s, state = neuron.run(x)
-    weight = torch.randn(x.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64).to(x.dtype)
+    weight = torch.randn(x.shape, generator=torch.Generator().manual_seed(5))
     gradients = torch.autograd.grad((s * weight).sum() + (state.v * weight[0]).sum(), [x, *neuron.parameters()])
     return [s.detach(), state.v.detach(), *gradients]
 
 
 @pytest.mark.parametrize(("reset", "detach"), RESETS)
 @pytest.mark.parametrize("amplitude", AMPLITUDE, ids=str)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-def test_multibit_1_0_is_lif(reset: str, detach: bool, amplitude: dict[str, Any], dtype: torch.dtype) -> None:
+def test_multibit_1_0_is_lif(reset: str, detach: bool, amplitude: dict[str, Any]) -> None:
     """Outputs, states and all gradients, bit for bit, at the same options."""
-    x = torch.randn(6, 4, 5, dtype=dtype) * 1.5
-    for decay, surrogate, threshold in itertools.product(DECAY, SURROGATE, (1.0, 0.7)):
-        options = {"reset": reset, "detach_reset": detach, "threshold": threshold, **amplitude, **decay, **surrogate}
+    x = torch.randn(4, 4, 5) * 1.5
+    for decay, surrogate in itertools.product(DECAY, SURROGATE):
+        options = {"reset": reset, "detach_reset": detach, "threshold": 0.7, **amplitude, **decay, **surrogate}
         for one, other in zip(outcome(LIF(**options), x), outcome(MultiBit(1, 0, **options), x), strict=True):
             assert torch.equal(one, other), options
 
@@ -86,7 +85,7 @@ def test_unary_sub_steps_make_the_same_current() -> None:
 @pytest.mark.parametrize("decay", [0.25, 0.5, 1.0])
 @pytest.mark.parametrize("neuron", [MultiBit(1, 2), MultiBit(2, 0), Integer(5), LIF(reset="soft")], ids=str)
 def test_soft_reset_conserves_charge_over_a_run(neuron: Neuron, decay: float) -> None:
-    """Σ_t decay^(T−1−t)·(x_t − decay·sent_{t−1}) tells v: on a dyadic grid the books balance exactly."""
+    """What came in, decayed, less what was sent is what the membrane holds: exact on a dyadic grid."""
     neuron.membrane.fixed_decay = decay
     x = torch.randint(-16, 33, (8, 4, 6)).double() / 16
     s, state = neuron.run(x)

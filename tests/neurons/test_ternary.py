@@ -13,7 +13,7 @@ TAU, THRESHOLD = 0.25, 0.5
 T, B, C = 5, 4, 3
 
 
-def forward(x: Tensor, detach: bool) -> tuple[list[Tensor], list[Tensor]]:
+def forward(x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
     """Membranes u and normalised spikes b of every step."""
     us, bs, v = [], [], torch.zeros_like(x[0])
     for current in x:
@@ -55,7 +55,7 @@ def test_autograd_is_the_recursion_of_the_paper(sharing: str, detach: bool) -> N
     by_o = torch.randn(T, B, C, dtype=torch.float64)
     o = neuron(x)
     o.backward(by_o)
-    us, bs = forward(x.detach(), detach)
+    us, bs = forward(x.detach())
     by_x, by_a = backward(us, bs, by_o, raw.detach(), detach)
     assert torch.equal(o.detach(), raw.detach() * torch.stack(bs))
     assert {-1.0, 0.0, 1.0} == set(torch.stack(bs).unique().tolist())

@@ -118,10 +118,19 @@ def test_the_value_of_a_spike_is_no_activity(kind: str, sharing: str) -> None:
 @pytest.mark.parametrize("neuron", [LIF(1.0), MultiBit(1, 1), Integer(4), Real(0.5, gradient="surrogate")])
 def test_the_gradient_points_to_the_target(neuron: Neuron, kind: str, target: float, sign: float) -> None:
     """Above the target the current is to fall, below it to rise; inside the surrogate's window."""
-    x = torch.tensor([[[0.9, 0.6, 1.1]]], requires_grad=True)
+    x = torch.tensor([[[0.9, 0.3, 1.1]]], requires_grad=True)
     target = 40.0 * target if kind == "bits" else target
     penalty_of(nn.Sequential(neuron), x, kind, 1.0, target, False).backward()
     assert x.grad is not None and (sign * x.grad >= 0).all() and (sign * x.grad).sum() > 0
+
+
+@pytest.mark.parametrize("kind", ["rate", "bits"])
+@pytest.mark.parametrize("neuron", [LIF(1.0), MultiBit(1, 1, threshold=2.0), Integer(4, threshold=2.0)])
+def test_a_silent_neuron_near_its_threshold_is_raised(neuron: Neuron, kind: str) -> None:
+    x = torch.tensor([[[0.9]]], requires_grad=True)
+    assert neuron(x).sum() == 0
+    penalty_of(nn.Sequential(neuron), x, kind, 1.0, 0.5, False).backward()
+    assert x.grad is not None and float(x.grad) < 0
 
 
 def test_gradients_by_hand() -> None:
@@ -138,15 +147,15 @@ def test_gradients_by_hand() -> None:
 
 @pytest.mark.parametrize("per_layer", [True, False])
 @pytest.mark.parametrize("kind", ["rate", "bits"])
-def test_training_with_the_penalty_lowers_the_activity(kind: str, per_layer: bool) -> None:
-    def trained(weight: float) -> float:
+def test_training_with_the_penalty_moves_the_activity(kind: str, per_layer: bool) -> None:
+    def trained(weight: float, target: float) -> float:
         torch.manual_seed(0)
         net = nn.Sequential(
             Repeat(2), Linear(8, 16), MultiBit(1, 1), Linear(16, 16), MultiBit(1, 1), Linear(16, 2), MeanReadout()
         )
         x = torch.randn(64, 8, generator=rng(0))
         labels = (x[:, 0] > 0).long()
-        graph, penalty = trace(net), SpikePenalty(kind, weight, 0.05, per_layer)
+        graph, penalty = trace(net), SpikePenalty(kind, weight, target, per_layer)
         optimiser = torch.optim.SGD(net.parameters(), 0.1)
         for _ in range(60):
             output, extra = penalty.run(graph, x)
@@ -156,8 +165,8 @@ def test_training_with_the_penalty_lowers_the_activity(kind: str, per_layer: boo
         seen = observe(net, [x]).values()
         return sum(a.rate if kind == "rate" else a.bits_per_step for a in seen) / 2
 
-    free, held = trained(0.0), trained(5.0)
-    assert 0.02 < held < 0.7 * free
+    free, lowered, raised = trained(0.0, 0.0), trained(5.0, 0.05), trained(5.0, 0.9)
+    assert 0.02 < lowered < 0.7 * free and 1.2 * free < raised < 1.0, (free, lowered, raised)
 
 
 def test_refusals() -> None:

@@ -83,7 +83,9 @@ class SpikePenalty:
         amplitude = torch.as_tensor(neuron.emission.amplitude()).to(spikes)  # attached: activity does not depend on it
         if amplitude.dim():
             amplitude = amplitude.reshape(-1, *[1] * (spikes.dim() - 3))
-        k = (spikes / (amplitude * 2.0**-neuron.emission.fraction_bits)).abs()
+        k = spikes / (amplitude * 2.0**-neuron.emission.fraction_bits)
+        if neuron.format.signed:  # elsewhere |k| = k, and abs() would cut the gradient of silent neurons
+            k = k.abs()
         if neuron.format.real:
             fired = (k.detach() > 0).to(k.dtype)
             through = (k - k.detach()) * fired

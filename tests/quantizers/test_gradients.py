@@ -1,0 +1,137 @@
+"""Gradients of the quantisers against the formulas of the papers, element by element in plain Python."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import Tensor
+
+from bitspike.quantizers import Sign, TernaryWeight, Uniform
+
+SHAPE = (4, 3, 2, 2)
+
+
+def upstream() -> tuple[Tensor, Tensor]:
+    """(latent weights with a zero, gradient of the quantised weight)."""
+    w = torch.randn(SHAPE, dtype=torch.float64)
+    w.view(-1)[5] = 0.0
+    return w.requires_grad_(), torch.randn(SHAPE, dtype=torch.float64)
+
+
+def group(index: int, sharing: str) -> int:
+    """Which scale the weight at a flat index shares."""
+    o, i = index // 12, index // 4 % 3
+    return {"layer": 0, "output": o, "input": i}[sharing]
+
+
+def half_away(u: float) -> int:
+    whole = math.floor(abs(u))
+    return int(math.copysign(whole + (abs(u) - whole >= 0.5), u))
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+@pytest.mark.parametrize("sharing", ["layer", "output"])
+@pytest.mark.parametrize("bits", [1, 2, 3, 4, 8])
+def test_lsq_by_hand(bits: int, sharing: str, scaled: bool) -> None:
+    """Adaptive digest 2.2: dL/dw = g·in; dL/dα = Σ g·[in·(w̄ − u) + out·Q·sign(u)]·G, G = 1/√(N·Q)."""
+    w, g = upstream()
+    own = Uniform(bits, sharing, scale_gradient=scaled).replicate(w)
+    assert own.step is not None
+    own.step.data *= 0.37 if bits > 1 else 1.0  # so that some weights clip
+    own(w).backward(g)
+    q = 1 if bits == 1 else 2 ** (bits - 1) - 1
+    steps = own.step.detach().flatten().tolist()
+    gain = 1 / math.sqrt(w.numel() / len(steps) * q) if scaled else 1.0
+    by_w, by_step, clipped = [], [0.0] * len(steps), 0
+    for index, (weight, grad) in enumerate(zip(w.detach().flatten().tolist(), g.flatten().tolist(), strict=True)):
+        place = group(index, sharing)
+        u = weight / steps[place]
+        level = (1 if u >= 0 else -1) if bits == 1 else half_away(max(-q, min(q, u)))
+        inside = abs(u) <= q
+        clipped += not inside
+        by_w.append(grad * inside)
+        by_step[place] += grad * (level - u if inside else math.copysign(q, u)) * gain
+    assert w.grad is not None and own.step.grad is not None
+    assert w.grad.flatten().tolist() == by_w
+    assert own.step.grad.flatten().tolist() == pytest.approx(by_step, rel=1e-12, abs=1e-12)
+    assert bits == 8 or 0 < clipped < w.numel()
+
+
+def test_lsq_rounds_halves_away_from_zero() -> None:
+    own = Uniform(4).replicate(torch.ones(1, 1))
+    assert own.step is not None
+    own.step.data.fill_(0.25)
+    w = torch.tensor([[0.125, -0.125, 0.375, -0.625, 9.0, -9.0, 0.12499999]])
+    assert own.to_int(w)[0].tolist() == [[1, -1, 2, -3, 7, -7, 0]]
+
+
+def test_the_step_stays_positive() -> None:
+    """α is held at 1e-5, and a step below gets no gradient from there."""
+    own = Uniform(4).replicate(torch.ones(1, 3))
+    assert own.step is not None
+    own.step.data.fill_(-1.0)
+    own(torch.ones(1, 3)).sum().backward()
+    assert own.to_int(torch.ones(1, 3))[1].item() == pytest.approx(1e-5)
+    assert own.step.grad is not None and own.step.grad.item() == 0
+
+
+@pytest.mark.parametrize("clip", [1.0, 0.5])
+@pytest.mark.parametrize("sharing", ["layer", "output", "input"])
+def test_sign_by_hand(sharing: str, clip: float) -> None:
+    """ReverB digest 2.6: dL/dW = α·dL/dW̃·[|W| <= clip]; dL/dα = Σ dL/dW̃·sign(W); α = exp(r), so dL/dr = α·dL/dα."""
+    w, g = upstream()
+    own = Sign(sharing, clip).replicate(w)
+    own(w).backward(g)
+    scale = own.to_int(w)[1].flatten().tolist()
+    by_w, by_alpha = [], [0.0] * len(scale)
+    for index, (weight, grad) in enumerate(zip(w.detach().flatten().tolist(), g.flatten().tolist(), strict=True)):
+        place = group(index, sharing)
+        by_w.append(scale[place] * grad * (abs(weight) <= clip))
+        by_alpha[place] += grad * (1 if weight >= 0 else -1)
+    raw = own.factor.raw_factor
+    assert w.grad is not None and raw is not None and raw.grad is not None
+    assert w.grad.flatten().tolist() == pytest.approx(by_w, rel=1e-12)
+    assert raw.grad.flatten().tolist() == pytest.approx(
+        [a * s for a, s in zip(by_alpha, scale, strict=True)], rel=1e-12
+    )
+
+
+@pytest.mark.parametrize("sharing", ["layer", "output", "input"])
+def test_ternary_by_hand(sharing: str) -> None:
+    """t = sign(w)·[|w| > 0.7·mean|w|]; the gradients are those of the sign with t in its place."""
+    w, g = upstream()
+    own = TernaryWeight(sharing).replicate(w)
+    own(w).backward(g)
+    scale = own.to_int(w)[1].flatten().tolist()
+    values = w.detach().flatten().tolist()
+    threshold = 0.7 * sum(map(abs, values)) / len(values)
+    by_w, by_alpha, kinds = [], [0.0] * len(scale), set()
+    for index, (weight, grad) in enumerate(zip(values, g.flatten().tolist(), strict=True)):
+        place, level = group(index, sharing), (weight > threshold) - (weight < -threshold)
+        kinds.add(level)
+        by_w.append(scale[place] * grad * (abs(weight) <= 1))
+        by_alpha[place] += grad * level
+    raw = own.factor.raw_factor
+    assert kinds == {-1, 0, 1}
+    assert w.grad is not None and raw is not None and raw.grad is not None
+    assert w.grad.flatten().tolist() == pytest.approx(by_w, rel=1e-12)
+    assert raw.grad.flatten().tolist() == pytest.approx(
+        [a * s for a, s in zip(by_alpha, scale, strict=True)], rel=1e-12
+    )
+
+
+@pytest.mark.parametrize("sharing", ["layer", "output"])
+def test_a_factor_before_a_norm_is_inert_and_one_per_input_channel_is_not(sharing: str) -> None:
+    """ReverB digest 2.7, in numbers: behind train-mode norm dL/dα vanishes for layer and output, not for input."""
+    x = torch.randn(64, 6, dtype=torch.float64)
+    w, target = torch.randn(5, 6, dtype=torch.float64), torch.randn(64, 5, dtype=torch.float64)
+    size = {}
+    for kind in (sharing, "input"):
+        own = Sign(kind).replicate(w)
+        y = torch.nn.functional.batch_norm(x @ own(w).T, None, None, training=True)
+        (y - target).square().mean().backward()
+        assert own.factor.raw_factor is not None and own.factor.raw_factor.grad is not None
+        size[kind] = own.factor.raw_factor.grad.abs().max().item()
+    assert size[sharing] < 1e-4 * size["input"]
