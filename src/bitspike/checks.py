@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Collection, Iterable
+from numbers import Real
 from typing import TypeVar
 
 import torch
@@ -57,20 +58,29 @@ def suggestion(value: object, allowed: Iterable[object]) -> str:
     return f"did you mean {near[0]!r}?" if near else "choose one of these"
 
 
+def number(where: str, name: str, value: object) -> None:
+    """Raise unless ``value`` is a real number."""
+    if not isinstance(value, Real):
+        raise bad_type(where, f"{name} must be a number", type(value).__name__, "pass an int or a float")
+
+
 def at_least(where: str, name: str, value: float, low: float) -> None:
     """Raise unless ``value >= low`` (NaN fails)."""
+    number(where, name, value)
     if not value >= low:
         raise bad_value(where, f"{name} must be >= {low}", value, f"pass {name} >= {low}")
 
 
 def in_range(where: str, name: str, value: float, low: float, high: float) -> None:
     """Raise unless ``low <= value <= high`` (NaN fails)."""
+    number(where, name, value)
     if not low <= value <= high:
         raise bad_value(where, f"{name} must lie in [{low}, {high}]", value, "pass a value inside")
 
 
 def positive(where: str, name: str, value: float) -> None:
     """Raise unless ``0 < value < inf`` (NaN fails)."""
+    number(where, name, value)
     if not 0 < value < float("inf"):
         raise bad_value(where, f"{name} must be positive and finite", value, f"pass {name} > 0")
 

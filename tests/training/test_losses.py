@@ -77,7 +77,7 @@ with torch.no_grad():
     ],
 )
 def test_values_by_hand(kind: str, per_layer: bool, wanted: float) -> None:
-    assert float(penalty_of(PAIR, LEVELS, kind, 3.0, 0.2, per_layer)) == pytest.approx(wanted, abs=1e-6)
+    assert penalty_of(PAIR, LEVELS, kind, 3.0, 0.2, per_layer).item() == pytest.approx(wanted, abs=1e-6)
 
 
 def test_the_output_is_that_of_the_network() -> None:

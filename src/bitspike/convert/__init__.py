@@ -2,6 +2,9 @@
 
 from bitspike.convert.expand import expand_unary
 from bitspike.convert.fold import Folded, fold
+from bitspike.convert.upgrade import Upgraded, upgrade
+from bitspike.convert.upgrade_layers import Convolution, Merged
+from bitspike.convert.upgrade_report import UpgradeReport
 from bitspike.convert.verify import FoldReport, LayerFlips
 
 __all__ = ["FoldReport", "Folded", "LayerFlips", "expand_unary", "fold"]

@@ -54,7 +54,7 @@ def fold(model: nn.Module, sample: Tensor, tolerance: float | None = None) -> Fo
     the rounding of their products, and a neuron within that distance of a threshold may flip. The report counts flips
     teacher-forced and end to end, and compares logits on samples without flips.
 
-    Source: Ternary Spike (AAAI 2024), eq. 15-17; ReverB (ICML 2025) digest, section 3; beyond the papers: shortcuts,
+    Source: Ternary Spike (AAAI 2024), eq. 15-17; ReverB (ICML 2025), as far as known [?]; beyond the papers: shortcuts,
     pools, classifier, per-channel factors.
 
     Args:

@@ -155,7 +155,7 @@ def _fold_synapse(
 def _absorb_in_neuron(surgery: Surgery, item: fx.Node, amplitude: Tensor, moved: Moved, dtype: torch.dtype) -> Tensor:
     """Move the per-input-channel factor of a real-spike neuron's only consumer into its threshold and current.
 
-    The neuron is positively homogeneous (ReverB digest, section 3): fed c·I with threshold c·θ it emits c·O at the
+    The neuron is positively homogeneous (derived): fed c·I with threshold c·θ it emits c·O at the
     same times. Only where the one consumer is an integer synapse with per-input-channel factors and the current comes
     from one affine map or real synapse. Returns 1/c: what the consumer must no longer apply is already in the spike.
     """

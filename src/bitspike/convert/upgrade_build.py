@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -25,13 +24,15 @@ class Built:
     """The network over [T, B, ...], activations still the original ones.
 
     Attributes:
-        body: its graph. origin: node of the body → node of the user's graph. targets: site → name of its module.
+        body: its graph. origin: node of the body → node of the user's graph. neurons: sites to be replaced.
+        modules: pairs of a layer and the user's module that it was.
         translated, merged: name → class of the user's layer, or its function.
     """
 
     body: fx.GraphModule
     origin: dict[str, fx.Node] = field(default_factory=dict)
-    targets: dict[str, str] = field(default_factory=dict)
+    neurons: list[Site] = field(default_factory=list)
+    modules: list[tuple[nn.Module, nn.Module]] = field(default_factory=list)
     translated: dict[str, str] = field(default_factory=dict)
     merged: dict[str, str] = field(default_factory=dict)
 
@@ -102,17 +103,14 @@ class Builder:
         if source is None:
             must = f"{place(site.node)} must have the batch as axis 0 of its input"
             raise bad_value("upgrade", must, "another axis, or no tensor", "permute it after the activation")
-        body: nn.Module = nn.ReLU() if site.memory or isinstance(self.value[site.node], tuple) else nn.Identity()
-        if isinstance(body, nn.Identity):
-            body, _ = self._closure(site.node)
-        self.home.add_module  # noqa: B018
-        name = self._call(site.node, (source,), Merged(body, site.name), site.name)
-        self.built.targets[site.name] = name
+        original = nn.ReLU() if site.stands_in else self._closure(site.node)[0]
+        _put(self.home, site.name, Merged(original, place(site.node)))
+        self._keep(site.node, self.new.call_module(site.name, (self.timed[source],)))
+        self.built.neurons.append(site)
 
     def _passes(self, node: fx.Node, source: fx.Node) -> bool:
         """Whether a call does nothing over time: copies, and flattening what is flat."""
-        name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
-        if name in ("contiguous", "clone"):
+        if node.op != "call_module" and _function(node) in ("contiguous", "clone"):
             return True
         x, y = self.value[source], self.value[node]
         flat = x.dim() == 2 or self._is_pooled(source)
@@ -137,7 +135,6 @@ class Builder:
             made = translated(module, self.value[source])
             if isinstance(made, GlobalAvgPool) and not self._may_drop_axes(node):
                 made = None
-        what = type(module).__name__ if module is not None else getattr(node.target, "__name__", str(node.target))
         inputs: tuple[fx.Node, ...] = (source,) if source is not None else ()
         if made is None and module is not None:
             made = merged(module, place(node))
@@ -145,8 +142,22 @@ class Builder:
             body, inputs = self._closure(node)
             made = Merged(body, place(node))
         norm_mode(made, self.norm, place(node))
-        name = self._call(node, inputs, made)
+        name = self._named(node, made, module if node.op == "call_module" else None)
+        self._keep(node, self.new.call_module(name, tuple(self.timed[n] for n in inputs)))
+        what = type(module).__name__ if module is not None else _function(node)
         (self.built.merged if isinstance(made, Merged) else self.built.translated)[name] = what
+
+    def _named(self, node: fx.Node, made: nn.Module, module: nn.Module | None) -> str:
+        """Add a layer under its name, unless one that stands for the same module of the user is there: its name."""
+        key = (id(module), type(made))
+        if module is None or node in self.sites or key not in self.own:
+            site = self.sites.get(node)
+            name = site.name if site else self.names.take(wanted_name(node), own=node.op == "call_module")
+            _put(self.home, name, made)
+            self.own.setdefault(key, name)
+            if module is not None:
+                self.built.modules.append((made, module))
+        return self.own[key] if module is not None and node not in self.sites else name
 
     def _flattens(self, node: fx.Node, source: fx.Node) -> bool:
         return self.value[source].dim() > 2 and flattens(self.root, node, self.value[source], self.value[node])
@@ -177,34 +188,9 @@ class Builder:
                 inputs.append(item)
                 copied[item] = inner.placeholder(item.name)
             else:
-                self._refuse_inside(item, node)
                 copied[item] = inner.node_copy(item, lambda n: copied[n])
         inner.output(copied[node])
-        ordered = [n for n in inner.nodes if n.op == "placeholder"]
-        for later in ordered[1:]:
-            ordered[0].append(later)  # placeholders come first, in the order of `inputs`
-            ordered[0] = later
         return fx.GraphModule(self.root, inner, "Part"), tuple(inputs)
-
-    def _refuse_inside(self, item: fx.Node, node: fx.Node) -> None:
-        if item is not node and item in self.sites and self.sites[item].replaced and item in self.carries:
-            must = f"{place(item)} must have the batch as axis 0 of its output"
-            raise bad_value("upgrade", must, "another axis", "permute after the activation")
-
-    def _call(self, node: fx.Node, inputs: tuple[fx.Node, ...], made: nn.Module, name: str = "") -> str:
-        """Add a module under a free name, or call the one that stands for the same module of the user again."""
-        own = self.root.get_submodule(str(node.target)) if node.op == "call_module" and not name else None
-        key = (id(own), type(made))
-        if own is not None and key in self.own:
-            name = self.own[key]
-        else:
-            name = name or self.names.take(wanted_name(node), own=own is not None)
-            _put(self.home, name, made)
-            if own is not None:
-                self.own[key] = name
-        called = self.new.call_module(name, tuple(self.timed[n] for n in inputs))
-        self._keep(node, called)
-        return name
 
     def _keep(self, node: fx.Node, made: fx.Node) -> None:
         made.name = node.name
@@ -213,12 +199,14 @@ class Builder:
 
     def _output(self, node: fx.Node) -> fx.Node:
         found = node.args[0]
-        if isinstance(found, fx.Node) and found in self.timed and self.value[found] is not None:
-            return self.timed[found]
-        must = "the forward must return one tensor with the batch as axis 0"
-        got = type(self.value.get(found, found)).__name__ if isinstance(found, fx.Node) else type(found).__name__
-        todo = "return the logits alone; wrap the model in a module that does"
-        raise bad_value("upgrade", must, f"{got} ({node.meta.get('line')})", todo)
+        value = self.value.get(found) if isinstance(found, fx.Node) else found
+        if isinstance(found, fx.Node) and found in self.timed:
+            spikes = value[0] if isinstance(value, tuple) else value
+            if spikes.dim() > 1:
+                return self.timed[found]
+        got = f"{type(value).__name__} {list(value.shape) if isinstance(value, Tensor) else ''}"
+        must, todo = "the forward must return one tensor [B, K, ...]", "wrap the model in a module that does"
+        raise bad_value("upgrade", must, f"{got.strip()} ({node.meta.get('line')})", todo)
 
 
 def _put(home: nn.Module, name: str, module: nn.Module) -> None:
@@ -230,6 +218,10 @@ def _put(home: nn.Module, name: str, module: nn.Module) -> None:
     home.add_module(own, module)
 
 
-def called(graph: fx.Graph) -> Iterator[str]:
+def _function(node: fx.Node) -> str:
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
+
+
+def called(graph: fx.Graph) -> list[str]:
     """Names of the modules that a graph calls."""
-    return (wanted_name(node) for node in graph.nodes if node.op == "call_module")
+    return [wanted_name(node) for node in graph.nodes if node.op == "call_module"]

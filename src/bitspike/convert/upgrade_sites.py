@@ -141,6 +141,11 @@ class Site:
         """Whether the mapping puts something here."""
         return self.choice is not KEEP and self.choice is not None
 
+    @property
+    def stands_in(self) -> bool:
+        """Whether a ReLU stands in for it while the network is checked: it may remember."""
+        return self.replaced and self.module is not None and not is_torch_layer(self.module)
+
 
 class Names:
     """Unique names for the modules of the new network, the user's own where they are free."""
@@ -191,7 +196,7 @@ def find_sites(root: nn.Module, graph: fx.Graph, choices: Choices, names: Names)
             memory = remembers(module) if module is not None else ""
             sites.append(Site(node, name, kind, module, memory, choices.of(name, kind)))
     for site in sites:
-        if site.memory or (site.module is not None and _hands_on_state(site)):
+        if site.memory or _hands_on_state(site):
             _once(site, [other.node for other in sites if other.module is site.module])
             _spikes_only(site)
     return sites
@@ -199,7 +204,13 @@ def find_sites(root: nn.Module, graph: fx.Graph, choices: Choices, names: Names)
 
 def _hands_on_state(site: Site) -> bool:
     """Whether a mapped module returns a tuple, as neurons do that hand their membrane on."""
-    return site.replaced and any(user.target is operator.getitem for user in site.node.users)
+    return site.stands_in and any(_part(user) is not None for user in site.node.users)
+
+
+def _part(user: fx.Node) -> int | None:
+    """Which part of a tuple a node takes."""
+    taken = user.args[1] if user.target is operator.getitem else None
+    return taken if isinstance(taken, int) else None
 
 
 def _once(site: Site, calls: list[fx.Node]) -> None:
@@ -211,7 +222,7 @@ def _once(site: Site, calls: list[fx.Node]) -> None:
 
 def _spikes_only(site: Site) -> None:
     for user in site.node.users:
-        if user.target is operator.getitem and user.args[1] != 0:
+        if _part(user):
             reader = next(iter(user.users))
             must = f"the membrane of {place(site.node)} must not be used; bitspike's neurons return spikes alone"
             where = "the return of the forward" if reader.op == "output" else place(reader)

@@ -34,6 +34,6 @@ def reset_hard(u: Tensor, fired: Tensor) -> Tensor:
 def reset_soft(u: Tensor, sent: Tensor) -> Tensor:
     """Soft reset: ``v = u − sent``, the emitted charge (levels times the membrane value of one level).
 
-    Source: multi-bit mechanism digest 2.2 (reconstruction [?]); with one level, the usual reset by subtraction.
+    Source: multi-bit mechanism (arXiv 2407.05739; reconstruction [?]); with one level, the usual reset by subtraction.
     """
     return u - sent

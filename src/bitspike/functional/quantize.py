@@ -35,7 +35,7 @@ def round_ste(u: Tensor) -> Tensor:
 
 
 def sign_pm1(w: Tensor) -> Tensor:
-    """+1 where w >= 0, else -1; sign(0) = +1 (ReverB digest 2.2). Gradient: zero.
+    """+1 where w >= 0, else -1; sign(0) = +1 (ReverB, ICML 2025). Gradient: zero.
 
     >>> sign_pm1(torch.tensor([-2.0, 0.0, 3.0]))
     tensor([-1.,  1.,  1.])
@@ -55,7 +55,7 @@ def popcount(k: Tensor, bits: int) -> Tensor:
 def bit_planes(k: Tensor, bits: int) -> Tensor:
     """Binary digits of non-negative integers: ``k = Σ_i 2^i · planes[i]``.
 
-    Source: multi-bit mechanism digest, section 4.
+    Source: bit planes of the multi-bit mechanism (arXiv 2407.05739; reconstruction [?]).
 
     Args:
         k: integers 0 .. 2^bits - 1 of any dtype and shape.

@@ -68,7 +68,7 @@ class Encoder(TimeLayer):
 class Repeat(Encoder):
     """Direct coding: every step sees the sample itself (a view; nothing is copied).
 
-    Source: Ternary Spike's code, digest 2.9.
+    Source: Ternary Spike's code.
 
     Args:
         T: time steps, >= 1.
@@ -117,7 +117,7 @@ class Poisson(Encoder):
 
 
 class Latency(Encoder):
-    """Time-to-first-spike coding: one spike at step ``round((1 − x)·(T − 1))`` where x > 0, x in [0, 1].
+    """Time-to-first-spike coding: one spike at step ``round_half((1 − x)·(T − 1))`` where x > 0, x in [0, 1].
 
     Args:
         T: time steps, >= 1. jitter: largest random delay or advance in steps, from the sample's seed; 0 for none.

@@ -15,7 +15,7 @@ class BatchNorm(TimeLayer):
     """Batch norm with one mean and variance per channel.
 
     - "joint": statistics over time, batch and space (Ternary Spike's blocks);
-    - "per_step": each step normalised by its own statistics, running ones shared (its stem; digest 2.8);
+    - "per_step": each step normalised by its own statistics, running ones shared (its stem);
     - "threshold": joint, and the normalised value is multiplied by ``alpha·threshold`` (tdBN, arXiv 2011.05280).
 
     Where several processes train together (`torch.distributed`), the statistics are those of all their batches.

@@ -16,7 +16,7 @@ from bitspike.quantizers import Quantizer
 class Conv2d(Synapse):
     """2-D convolution over [T, B, I, H, W] → [T, B, O, H', W'], zero-padded.
 
-    Weights start from N(0, 2/(k²·O)) (Ternary Spike's code, digest 4.1), a bias from 0.
+    Weights start from N(0, 2/(k²·O)) (Ternary Spike's code), a bias from 0.
 
     Args:
         inputs, outputs: channels. kernel: side length. stride, padding: integers.

@@ -51,7 +51,7 @@ class Policy:
 def policy_for(paper: str) -> Policy:
     """The default of a paper.
 
-    "ternary": every weight full precision (Ternary Spike, digest 4.1), which the hidden quantiser decides, so nothing
+    "ternary": every weight full precision (Ternary Spike's code), which the hidden quantiser decides, so nothing
     is set apart. "reverb": first, last and down-sampling layers stay real (binary-network practice; the paper's choice
     is not confirmed [?]). "multibit": first and last real (not confirmed [?]). "adaptive": first layer fixed at 8 bits.
     """

@@ -24,7 +24,7 @@ from bitspike.neurons import Neuron
 
 
 class ResidualBlock(nn.Module):
-    """conv – BN – neuron – conv – BN – add shortcut – neuron (wiring "spike" of Ternary Spike, digest 4.1).
+    """conv – BN – neuron – conv – BN – add shortcut – neuron (wiring "spike", as in Ternary Spike's code).
 
     The shortcut carries the spikes of the layer before, unchanged or through `new_shortcut` where the shape changes.
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bitspike.checks import bad_value, time_first
+from bitspike.checks import bad_type, bad_value, time_first
 from bitspike.formats import SpikeFormat
 from bitspike.functional import SURROGATES, Stairs, Surrogate
 from bitspike.neurons.parts import Emission, Membrane
@@ -106,8 +106,11 @@ def as_surrogate(surrogate: str | Surrogate) -> Surrogate:
     >>> as_surrogate("rectangle:1.0"), as_surrogate("atan")
     (Rectangle(width=1.0), ATan(alpha=2.0))
     """
-    if not isinstance(surrogate, str):
+    if isinstance(surrogate, Surrogate):
         return surrogate
+    if not isinstance(surrogate, str):
+        must = "the surrogate must be a Surrogate or its name"
+        raise bad_type("surrogate", must, type(surrogate).__name__, "e.g. 'atan' or 'rectangle:1.0'")
     name, _, parameter = surrogate.partition(":")
     if not parameter:
         return SURROGATES[name]()

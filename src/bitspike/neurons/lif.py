@@ -14,7 +14,7 @@ from bitspike.neurons.parts import Emission, Membrane
 class LIF(Neuron):
     """Binary LIF: ``u = decay·v + x``; ``s = [u >= threshold]``; ``v = u·(1 − s)`` or ``u − threshold·s``.
 
-    Source: Ternary Spike (AAAI 2024), binary baseline (digest 2.1: threshold 0.5, decay 0.25, hard, not detached).
+    Source: Ternary Spike (AAAI 2024), binary baseline (its code: threshold 0.5, decay 0.25, hard, not detached).
 
     Args:
         threshold: membrane value that fires (>=), > 0; default 1.

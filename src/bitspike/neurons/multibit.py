@@ -17,8 +17,8 @@ class MultiBit(Neuron):
 
     MultiBit(1, 0) is bit-identical to LIF with the same options.
 
-    Source: alphabet: multi-bit mechanism (arXiv 2407.05739); charge, fire and reset: reconstruction of its digest,
-    section 2.2 [?]; window [Δ/2, (M+½)Δ]: LM-HT (NeurIPS 2024).
+    Source: alphabet: multi-bit mechanism (arXiv 2407.05739); charge, fire and reset: reconstruction [?]; window
+    [Δ/2, (M+½)Δ]: LM-HT (NeurIPS 2024).
 
     Args:
         m: integer bits, n: fractional bits; m + n from 1 to 8.

@@ -19,8 +19,8 @@ class Real(Neuron):
 
     The hard reset to 0 *is* the soft reset by the emitted value (s + v = u), so there is no reset option.
 
-    Source: ReverB-SNN (ICML 2025), eq. as in its digest 2.2; reset and gradients: digest 2.3 and 2.5 (recommended,
-    not confirmed [?]); constants are the family's (threshold 0.5, decay 0.25) [?].
+    Source: ReverB-SNN (ICML 2025). Reset and gradients A and B are derived, the paper's are not confirmed [?]; the
+    constants are those of the authors' other papers (threshold 0.5, decay 0.25) [?].
 
     Args:
         threshold: u that fires (>=), > 0; default 0.5.

@@ -58,7 +58,7 @@ class Factor(nn.Module):
     """A positive trainable factor ``exp(raw_factor)`` shared by "layer", "output" or "input" channel; "none" is 1.
 
     Source: trainable factor of ReverB (ICML 2025); its granularity is not confirmed [?], so all are offered. A layer
-    or output factor in front of batch norm is inert (digest 2.7); builders warn.
+    or output factor in front of batch norm is inert; builders warn.
 
     Args:
         sharing: "none", "layer", "output" or "input".

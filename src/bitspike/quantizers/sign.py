@@ -14,7 +14,7 @@ from bitspike.quantizers.base import QUANTIZERS, Factor, Quantizer
 class Sign(Quantizer):
     """``w̃ = α·sign(w)``, sign(0) = +1; ``dL/dw = α·dL/dw̃·[|w| <= clip]``; ``dL/dα = Σ dL/dw̃·sign(w)``.
 
-    Source: ReverB-SNN (ICML 2025), digest 2.2 and 2.6 (straight-through form; not confirmed [?]).
+    Source: ReverB-SNN (ICML 2025); the gradient is the usual straight-through form, the paper's is not confirmed [?].
 
     Args:
         factor: sharing of α: "none" (1), "layer", "output" or "input" channel; α starts at the mean |w| it covers.

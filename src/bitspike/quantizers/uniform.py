@@ -42,7 +42,7 @@ class Uniform(Quantizer):
     Gradients (in = [|u| <= Q]): ``dL/dw = g·in``; ``dL/dα = Σ g·(in·(w̄ − u) + out·Q·sign u)·G``, G = 1/√(N·Q), N the
     number of weights that share α. α >= 1e-5.
 
-    Source: LSQ (arXiv 1902.08153); adaptive bit allocation (arXiv 2506.23717), digest 2.2.
+    Source: LSQ (arXiv 1902.08153); adaptive bit allocation (arXiv 2506.23717), as in its released code.
     Differs: one-bit weights take +α at w = 0.
 
     Args:

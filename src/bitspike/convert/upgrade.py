@@ -1,0 +1,214 @@
+"""Turning an ordinary network into a spiking one."""
+
+from __future__ import annotations
+
+import copy
+import linecache
+import re
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, fx, nn
+
+from bitspike.checks import bad_type, bad_value, one_of
+from bitspike.convert.upgrade_build import Builder, Built, called
+from bitspike.convert.upgrade_check import check_merged, check_trace, different_steps, guess_sample, record
+from bitspike.convert.upgrade_report import UpgradeReport
+from bitspike.convert.upgrade_roles import assign_roles
+from bitspike.convert.upgrade_sites import (
+    KEEP,
+    Choices,
+    Names,
+    Replacements,
+    Site,
+    find_sites,
+    instance,
+    remembers,
+    wanted_name,
+)
+from bitspike.convert.upgrade_trace import is_torch_layer, trace_user
+from bitspike.graph import trace
+from bitspike.layers import BatchNorm, Encoder, TimeLayer
+from bitspike.models import warn_inert
+from bitspike.models.parts import new_encoder, new_readout
+from bitspike.neurons import Neuron
+
+_NORMS = {
+    "joint": "joint: mean and variance over time and batch together; one set of running statistics",
+    "per_step": "per_step: in training every time step by its own mean and variance; one set of running statistics",
+}
+
+
+class Upgraded(nn.Module):
+    """A spiking network made from an ordinary one: encoder → body over [T, B, ...] → read-out.
+
+    Attributes:
+        encoder: sample → sequence, or None. body: the network, a `torch.fx.GraphModule` with the user's names.
+        readout: sequence → output. report: what was replaced and what was left alone.
+    """
+
+    def __init__(self, encoder: Encoder | None, body: nn.Module, readout: TimeLayer, report: UpgradeReport) -> None:
+        super().__init__()
+        self.encoder, self.body, self.readout, self.report = encoder, body, readout, report
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Samples [B, ...] (without encoder: a sequence [T, B, ...]) → [B, K], or [T, B, K] per step."""
+        sequence = x if self.encoder is None else self.encoder(x)
+        return self.readout(self.body(sequence))  # type: ignore[no-any-return]
+
+
+def upgrade(
+    model: nn.Module,
+    mapping: Replacements,
+    sample: Tensor | None = None,
+    T: int = 2,
+    encoder: str | Encoder | None = "repeat",
+    readout: str = "mean",
+    norm: str = "joint",
+    leaves: Sequence[type[nn.Module]] = (),
+) -> Upgraded:
+    """Turn an ordinary network into a spiking one: its activations become neurons, time is added around the rest.
+
+    The forward is traced and written anew over [T, B, ...]. Convolutions, linear layers, batch norms, pools, flattening
+    and additions become bitspike's layers with the same parameters, so that `fold`, `cost` and `stream` work on the
+    result. Every other module or function runs unchanged with time merged into the batch, and the report lists it.
+    Every call gets a neuron of its own, so a module that is called twice becomes two neurons. The model is copied.
+
+    Before the neurons go in, the network over time is compared on a few inputs, every operation for itself, with the
+    model in evaluation mode: what mixes the batch or fixes its size is found and named.
+
+    The weights are kept, nothing is calibrated: train the result. Batch norm then sees time and batch together.
+
+    Args:
+        model: a traceable network, one input [B, ...] → one output [B, K, ...]. For SpikingJelly and snnTorch: one time
+            step, that is step mode "s", or the body of the loop over time.
+        mapping: what becomes what. Keys: a class of activations, which stands for its functions and methods too
+            (nn.ReLU: F.relu, torch.relu, x.relu(), clamp(min=0)), any other class of modules, or a name or shell pattern
+            of places ("layer1.*"); a name is stronger than a pattern, a pattern than a class. Values: a neuron, of which
+            every place gets a copy; a function of the replaced module (None for a function) that makes one; None: leave
+            it alone.
+        sample: inputs [B, ...] of one time step; default: random ones of a shape that the first layer takes.
+        T: time steps, default 2. encoder: "repeat", "poisson", "latency", an `Encoder`, or None (the network then takes
+            sequences [T, B, ...]). readout: "mean" or "steps".
+        norm: how batch norms see time in training, "joint" or "per_step".
+        leaves: further classes of modules that run whole, time merged into their batch.
+
+    Returns:
+        `Upgraded`, with ``report``.
+
+    Raises:
+        TypeError: a mapping of the wrong kind.
+        ValueError: code that cannot be traced, keeps a state, loops over time, mixes the batch, or does something else
+            in training; a neuron with memory or a multi-step layer that is not mapped; a key that matches nothing. The
+            message names module and line.
+
+    >>> from bitspike.neurons import MultiBit
+    >>> net = upgrade(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), {nn.ReLU: MultiBit(1, 1)}, T=3)
+    >>> net(torch.ones(5, 4)).shape, net.report.neurons
+    (torch.Size([5, 2]), {'1': 'ReLU → MultiBit'})
+    """
+    choices = Choices(mapping)
+    one_of("upgrade", "norm", norm, tuple(_NORMS))
+    coder = new_encoder(encoder, T) if isinstance(encoder, str) else encoder
+    _refuse(model, choices)
+    ours = _copy(model)
+    modes = {module: module.training for module in ours.modules()}
+    root, graph = trace_user(ours, _leaf(choices, tuple(leaves)))
+    names = Names(called(graph))
+    sites = find_sites(root, graph, choices, names)
+    choices.check_used([f"{site.name} ({site.kind.__name__})" for site in sites])
+    standing_in = {site.node for site in sites if site.stands_in}
+    steps = different_steps(guess_sample(root, graph, standing_in) if sample is None else sample)
+    values = record(root, graph, steps, standing_in)
+    report = UpgradeReport(norm=_NORMS[norm], sample=tuple(steps[0].shape), guessed=sample is None)
+    report.compared = "the traced code, a ReLU for each neuron" if standing_in else "the model"
+    built = Builder(root, graph, values, sites, names, norm).build()
+    if not standing_in:
+        outputs = values[next(n for n in graph.nodes if n.op == "output")]
+        report.difference = check_trace(_copy(model), steps, outputs, _in_place(graph))
+    built.body.eval()
+    report.difference = max(report.difference, check_merged(built.body, steps, built.origin, values))
+    for site in built.neurons:
+        _replace(built.body, site, values[site.node.all_input_nodes[0]][0], report)
+    _describe(report, built, sites)
+    net = Upgraded(coder, built.body, new_readout(readout), report).train(model.training)
+    for module, training in modes.items():
+        module.training = training
+    for made, module in built.modules:
+        made.training = modes[module]
+    assign_roles(trace(net))
+    warn_inert(net, stacklevel=3)
+    return net
+
+
+def _copy(model: nn.Module) -> nn.Module:
+    try:
+        return copy.deepcopy(model)
+    except RuntimeError as error:
+        must = "the model must hold no result of an earlier call"
+        todo = "reset its states first (functional.reset_net, utils.reset)"
+        raise bad_value("upgrade", must, str(error).splitlines()[0], todo) from error
+
+
+def _refuse(model: nn.Module, choices: Choices) -> None:
+    """Raise on what no tracing can make sense of."""
+    if not isinstance(model, nn.Module):
+        raise bad_type("upgrade", "the model must be an nn.Module", type(model).__name__, "pass the network itself")
+    for name, module in model.named_modules():
+        what = f"module {name!r} ({type(module).__name__})" if name else type(module).__name__
+        if isinstance(module, (Neuron, TimeLayer)):
+            must = "the model must be an ordinary network"
+            raise bad_value("upgrade", must, f"{what} over time", "bitspike.models.assign changes its neurons")
+        if getattr(module, "step_mode", "s") != "s":
+            must = f"{what} must be in single-step mode"
+            todo = 'call functional.set_step_mode(net, "s") and upgrade what is one time step'
+            raise bad_value("upgrade", must, f"step_mode {module.step_mode!r}", todo)
+        choice = choices.of(name, type(module)) if remembers(module) else None
+        if remembers(module) and (choice is KEEP or choice is None):
+            must = f"every module with memory must become one of bitspike's, and {what} is one"
+            todo = f"add {{{type(module).__name__}: ...}} to the mapping"
+            raise bad_value("upgrade", must, "no neuron for it", todo)
+
+
+def _leaf(choices: Choices, leaves: tuple[type[nn.Module], ...]) -> Callable[[nn.Module, str], bool]:
+    return lambda module, name: (
+        isinstance(module, leaves) or choices.leaf(module, name) or is_torch_layer(module)
+    )
+
+
+def _in_place(graph: fx.Graph) -> list[fx.Node]:
+    """Operations written in place in the source, such as ``x += y``, which tracing sees as ordinary ones."""
+    return [node for node in graph.nodes if node.meta.get("was_in_place") or "=" in _source(node)]
+
+
+def _source(node: fx.Node) -> str:
+    """The operator before the "=" of an augmented assignment, with it; "" for other lines."""
+    file, _, line = str(node.meta.get("line")).rpartition(":")
+    text = linecache.getline(file, int(line)) if line.isdigit() else ""
+    found = re.search(r"[-+*/]=", text)
+    return found[0] if found and node.op == "call_function" else ""
+
+
+def _replace(body: nn.Module, site: Site, x: Tensor, report: UpgradeReport) -> None:
+    """Put the module that the mapping names in place of the activation at one site, and report it."""
+    made = instance(site.choice, site.module, site.name, x)
+    if made is None:
+        report.left_alone[site.name] = site.kind.__name__
+        return
+    parent, _, own = site.name.rpartition(".")
+    setattr(body.get_submodule(parent), own, made)
+    report.neurons[site.name] = f"{site.kind.__name__} → {type(made).__name__}"
+    if site.module is not None:
+        path = wanted_name(site.node)
+        report.dropped += [f"{path}.{name}" for name, p in site.module.named_parameters() if p.requires_grad]
+
+
+def _describe(report: UpgradeReport, built: Built, sites: list[Site]) -> None:
+    report.translated, report.merged = built.translated, built.merged
+    report.left_alone.update({s.name: s.kind.__name__ for s in sites if not s.replaced and s.name in built.merged})
+    layers = dict(built.body.named_modules())
+    report.uncounted = [name for name in built.merged if any(True for _ in layers[name].parameters())]
+    report.norms = sum(isinstance(layer, BatchNorm) for layer in layers.values())
+    called_at: dict[str, list[str]] = {}
+    for site in built.neurons:
+        called_at.setdefault(wanted_name(site.node), []).append(site.name)
+    report.split = {name: places for name, places in called_at.items() if len(places) > 1}

@@ -1,0 +1,69 @@
+"""What `upgrade` did, place by place."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+
+@dataclass
+class UpgradeReport:
+    """What became a neuron, what was left alone, and how the result was checked.
+
+    Names are those of the user's modules; a function is named after the module around it, a second call of one module
+    ends in _1. They are the names in ``network.body``.
+
+    Attributes:
+        neurons: place → "ReLU → MultiBit".
+        left_alone: activation that is not a neuron → its class.
+        translated: layer over time → class of the layer it was; fold, cost and stream know these.
+        merged: layer that runs as it was, time merged into the batch → its class or function.
+        uncounted: merged layers with weights, which `cost` does not count.
+        split: module called several times → the places that replace it.
+        dropped: parameters of replaced modules, which are gone.
+        norm: how batch norms see time. norms: number of them.
+        sample: shape of the inputs of the check. guessed: whether that shape was made up from the first layer.
+        compared: what with. difference: the greatest one found.
+    """
+
+    neurons: dict[str, str] = field(default_factory=dict)
+    left_alone: dict[str, str] = field(default_factory=dict)
+    translated: dict[str, str] = field(default_factory=dict)
+    merged: dict[str, str] = field(default_factory=dict)
+    uncounted: list[str] = field(default_factory=list)
+    split: dict[str, list[str]] = field(default_factory=dict)
+    dropped: list[str] = field(default_factory=list)
+    norm: str = ""
+    norms: int = 0
+    sample: tuple[int, ...] = ()
+    guessed: bool = False
+    compared: str = ""
+    difference: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        made_up = " (made up from the first layer)" if self.guessed else ""
+        lines = [
+            f"upgrade: {len(self.neurons)} neurons, {len(self.left_alone)} activations left alone, "
+            f"{len(self.translated)} layers over time, {len(self.merged)} merged",
+            *_listed("neurons", self.neurons),
+            *_listed("left alone", self.left_alone),
+            *_listed("merged, as they were", {k: v for k, v in self.merged.items() if k not in self.left_alone}),
+            *_listed("called several times, one neuron a call", {k: ", ".join(v) for k, v in self.split.items()}),
+        ]
+        if self.uncounted:
+            lines.append(f"  not counted by cost: {', '.join(self.uncounted)}")
+        if self.dropped:
+            lines.append(f"  parameters gone with what was replaced: {', '.join(self.dropped)}")
+        lines.append(f"  batch norm ({self.norms}): {self.norm}")
+        lines.append("  parameters: a copy; the model given is unchanged")
+        checked = f"greatest difference {self.difference:.3g} on inputs {list(self.sample)}{made_up}"
+        lines.append(f"  checked with the activations still in place against {self.compared}: {checked}")
+        return "\n".join(lines)
+
+
+def _listed(title: str, places: dict[str, str]) -> list[str]:
+    return [f"  {title}:", *(f"    {name}: {what}" for name, what in places.items())] if places else []
