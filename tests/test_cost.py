@@ -6,7 +6,6 @@ import json
 
 import pytest
 import torch
-from networks import WEIGHTS, liven, make_neuron, samples, small_cnn
 from torch import Tensor, nn
 
 from bitspike import fold, trace
@@ -26,6 +25,7 @@ from bitspike.layers import (
 )
 from bitspike.neurons import LIF, Integer, MultiBit, Neuron, Real, Ternary
 from bitspike.quantizers import Quantizer, Sign, TernaryWeight, Uniform
+from networks import WEIGHTS, liven, make_neuron, samples, small_cnn
 
 
 def row_of(counted: Cost, kind: str = "synapse") -> LayerCost:
@@ -62,9 +62,7 @@ def test_multi_bit_spikes_shift_and_add_once_per_set_bit(weight: Quantizer | Non
 
 
 @pytest.mark.parametrize("weight", [Sign("none"), Sign("input"), TernaryWeight("none"), Uniform(1), Uniform(2)])
-@pytest.mark.parametrize(
-    ("neuron", "bits"), [(MultiBit(1, 1), 2), (Integer(4, threshold=0.25), 3), (Real(0.5), 32)]
-)
+@pytest.mark.parametrize(("neuron", "bits"), [(MultiBit(1, 1), 2), (Integer(4, threshold=0.25), 3), (Real(0.5), 32)])
 def test_binary_and_ternary_weights_add_whatever_comes(neuron: Neuron, bits: int, weight: Quantizer) -> None:
     row = linear_behind(neuron, [0.0, 0.5, 1.0, 9.0], weight, bias=False)
     assert operations(row) == (9.0, 0.0, 0.0) and row.input_bits == bits

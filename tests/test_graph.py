@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from networks import make_neuron, pool_net, samples, small_cnn
 from torch import Tensor, nn
 
 from bitspike import SpikeFormat, stream, trace
@@ -29,6 +28,7 @@ from bitspike.layers import (
     StepReadout,
 )
 from bitspike.neurons import LIF, Integer, Neuron
+from networks import make_neuron, pool_net, samples, small_cnn
 
 
 def test_kinds_edges_and_time_of_the_residual_network() -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from networks import liven, make_neuron, samples, small_cnn
 from torch import Tensor, nn
 
 from bitspike import observe, trace
@@ -12,6 +11,7 @@ from bitspike.formats import SpikeFormat
 from bitspike.layers import BatchNorm, Conv2d, Linear, Repeat
 from bitspike.neurons import LIF, Integer, MultiBit, Neuron, Real, Ternary
 from bitspike.observe import Activity, levels_of, potentials
+from networks import liven, make_neuron, samples, small_cnn
 
 
 def one_step(neuron: Neuron, values: list[float]) -> Activity:

@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 import torch
-from networks import SHAPE, SPIKING, WEIGHTS, dyadic, liven, make_neuron, pool_net, rng, samples, small_cnn
 from torch import Tensor, nn
 
 from bitspike import detach, fold, observe, stream, trace
 from bitspike.layers import BatchNorm, Conv2d, Flatten, Linear, MeanReadout, Repeat, TimeLayer
 from bitspike.neurons import LIF, Integer, MembraneState
+from networks import SHAPE, SPIKING, WEIGHTS, dyadic, liven, make_neuron, pool_net, rng, samples, small_cnn
 
 Step = Callable[[Tensor, dict[str, Any] | None], tuple[Tensor, dict[str, Any]]]
 

@@ -30,7 +30,7 @@ take turns; all that exact resume needs), `summary.json`.
 
 | key of `summary.json` and of a job's `result` | meaning |
 | --- | --- |
-| test_accuracy, folded_test_accuracy | share correct on the test split, unfolded and folded; not with data.test = false |
+| test_accuracy, folded_test_accuracy | share correct on the test split; absent with data.test = false |
 | validation_accuracy | after the last epoch |
 | spike_rate, set_bits | share of non-zero spikes; mean set bits per neuron and step (32 per fired real spike) |
 | spike_bits, weight_bits | widest spike; weights of the hidden layers |

@@ -1,7 +1,7 @@
 """Spiking neural networks whose spikes carry more than one bit: train, fold, count, run."""
 
 from bitspike import convert, data, functional, layers, models, neurons, ops, quantizers, training
-from bitspike.convert import expand_unary, fold
+from bitspike.convert import expand_unary, fold, upgrade
 from bitspike.cost import cost
 from bitspike.formats import SpikeFormat, WeightFormat, pack, unpack
 from bitspike.graph import trace
@@ -32,4 +32,5 @@ __all__ = [
     "trace",
     "training",
     "unpack",
+    "upgrade",
 ]

@@ -179,9 +179,9 @@ def pack(levels: torch.Tensor, record: SpikeFormat | WeightFormat) -> torch.Tens
     if offset.numel() and (offset.min() < 0 or codes.max() >= count or (offset % stride).any()):
         got = f"{int(levels.min())}..{int(levels.max())}"
         raise bad_value("pack", f"every level must be on the grid of {record.label()}", got, "quantise first")
-    bits = (codes[:, None] >> torch.arange(record.bits)) & 1
+    bits = (codes[:, None] >> torch.arange(record.bits, device=codes.device)) & 1
     flat = torch.nn.functional.pad(bits.reshape(-1), (0, -bits.numel() % 8)).reshape(-1, 8)
-    return (flat << torch.arange(8)).sum(1).to(torch.uint8)
+    return (flat << torch.arange(8, device=flat.device)).sum(1).to(torch.uint8)
 
 
 def unpack(packed: torch.Tensor, record: SpikeFormat | WeightFormat, shape: tuple[int, ...]) -> torch.Tensor:
@@ -209,8 +209,9 @@ def unpack(packed: torch.Tensor, record: SpikeFormat | WeightFormat, shape: tupl
         raise bad_value(
             "unpack", f"{list(shape)} at {record.bits} bits takes {wanted} bytes of uint8", got, "check both"
         )
-    bits = (packed.to(torch.int64)[:, None] >> torch.arange(8)) & 1
-    codes = (bits.reshape(-1)[: size * record.bits].reshape(size, record.bits) << torch.arange(record.bits)).sum(1)
+    place = torch.arange(max(8, record.bits), device=packed.device)
+    bits = (packed.to(torch.int64)[:, None] >> place[:8]) & 1
+    codes = (bits.reshape(-1)[: size * record.bits].reshape(size, record.bits) << place[: record.bits]).sum(1)
     if size:
         in_range("unpack", "the greatest code", int(codes.max()), 0, count - 1)
     return (codes * stride + low).reshape(shape)

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 import torch
-from networks import NETS, WEIGHTS, dyadic, liven, samples, spikes_of
 from torch import Tensor, nn
 
 from bitspike import expand_unary, fold
@@ -16,6 +15,7 @@ from bitspike.graph import Graph, Node
 from bitspike.layers import Conv2d, Linear
 from bitspike.models import Policy
 from bitspike.neurons import LIF, Integer, MultiBit
+from networks import NETS, WEIGHTS, dyadic, liven, samples, spikes_of
 
 
 def pair(D: int, weight: str, net: str, dtype: torch.dtype, grid: int | None) -> tuple[Graph, Graph, Tensor]:

@@ -9,8 +9,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bitspike.data import random_flip, random_shift
-from bitspike.data.augment import flip, shift
+from bitspike.data import random_cutout, random_flip, random_shift
+from bitspike.data.augment import cutout, flip, shift
 
 
 def seeded(seed: int) -> torch.Generator:
@@ -75,6 +75,58 @@ def test_flip_mirrors_the_named_images_only() -> None:
     assert torch.equal(got, torch.stack([images[0].flip(2), images[1], images[2].flip(2)]))
 
 
+FILL = torch.tensor([0, 255], dtype=torch.uint8)
+
+
+@settings(deadline=None)
+@given(st.lists(st.tuples(st.integers(-4, 6), st.integers(-4, 6)), min_size=1, max_size=6), st.integers(1, 5))
+def test_cutout_equals_its_definition(corners: list[tuple[int, int]], size: int) -> None:
+    images = pixels(len(corners), 2, 5, 4)
+    expected = images.clone()
+    for image, (top, left) in zip(expected, corners, strict=True):
+        rows, columns = slice(max(top, 0), max(top + size, 0)), slice(max(left, 0), max(left + size, 0))
+        image[:, rows, columns] = FILL[:, None, None]
+    before = images.clone()
+    top, left = torch.tensor(corners).unbind(1)
+    assert torch.equal(cutout(images, top, left, size, FILL), expected)
+    assert torch.equal(images, before)
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 6])
+def test_a_random_hole_lies_around_any_pixel(size: int) -> None:
+    """Its centre (the later one of two for an even size) is every pixel alike; the border cuts off the rest."""
+    images = torch.ones(6000, 1, 6, 5, dtype=torch.uint8)
+    got = random_cutout(images, size, torch.zeros(1, dtype=torch.uint8), seeded(0))
+    assert torch.equal(got, random_cutout(images, size, torch.zeros(1, dtype=torch.uint8), seeded(0)))
+    expected = set()
+    for row in range(6):
+        for column in range(5):
+            image = torch.ones(6, 5, dtype=torch.uint8)
+            top, left = row - size // 2, column - size // 2
+            image[max(top, 0) : top + size, max(left, 0) : left + size] = 0
+            expected.add(image.numpy().tobytes())
+    patterns, counts = got.flatten(1).unique(dim=0, return_counts=True)
+    assert {pattern.numpy().tobytes() for pattern in patterns} == expected
+    assert len(expected) < 30 or (counts > 130).all()
+
+
+@pytest.mark.parametrize(
+    ("size", "fill", "kind", "words"),
+    [
+        (0, FILL[:1], ValueError, r"size must lie in \[1, 4\], got 0"),
+        (5, FILL[:1], ValueError, r"size must lie in \[1, 4\], got 5"),
+        (2.0, FILL[:1], TypeError, "size must be an int"),
+        (2, FILL, ValueError, r"fill must be \[1\], got \[2\]"),
+        (2, FILL[0], ValueError, r"fill must be \[C\]"),
+        (2, torch.zeros(1), TypeError, "fill must be a torch.uint8 tensor"),
+        (2, 0, TypeError, "fill must be a torch.uint8 tensor .*got int"),
+    ],
+)
+def test_bad_holes(size: Any, fill: Any, kind: type[Exception], words: str) -> None:
+    with pytest.raises(kind, match=f"^(random_)?cutout: {words}"):
+        random_cutout(pixels(2, 1, 3, 4), size, fill, seeded(0))
+
+
 def test_every_shift_and_both_flips_occur() -> None:
     image = torch.arange(1, 26, dtype=torch.uint8).reshape(1, 1, 5, 5).expand(3000, 1, 5, 5)
     counts = random_shift(image, 1, seeded(0)).flatten(1).unique(dim=0, return_counts=True)[1]
@@ -92,15 +144,24 @@ def test_the_global_generator_is_left_alone() -> None:
     torch.manual_seed(0)
     state = torch.get_rng_state()
     random_flip(random_shift(pixels(4, 1, 3, 3), 1, seeded(0)), seeded(1))
+    random_cutout(pixels(4, 1, 3, 3), 1, FILL[:1], seeded(0))
     assert torch.equal(torch.get_rng_state(), state)
 
 
 def test_an_empty_batch_passes() -> None:
     empty = pixels(0, 1, 3, 3)
     assert random_flip(random_shift(empty, 1, seeded(0)), seeded(0)).shape == (0, 1, 3, 3)
+    assert random_cutout(empty, 1, FILL[:1], seeded(0)).shape == (0, 1, 3, 3)
 
 
-@pytest.mark.parametrize("function", [lambda x: random_shift(x, 1, seeded(0)), lambda x: random_flip(x, seeded(0))])
+@pytest.mark.parametrize(
+    "function",
+    [
+        lambda x: random_shift(x, 1, seeded(0)),
+        lambda x: random_flip(x, seeded(0)),
+        lambda x: random_cutout(x, 1, FILL[:1], seeded(0)),
+    ],
+)
 @pytest.mark.parametrize(
     ("images", "kind", "words"),
     [
@@ -123,6 +184,6 @@ def test_bad_pad(pad: Any, kind: type[Exception], words: str) -> None:
 
 
 def test_a_generator_is_required() -> None:
-    for function in (lambda x, g: random_shift(x, 1, g), random_flip):
+    for function in (lambda x, g: random_shift(x, 1, g), random_flip, lambda x, g: random_cutout(x, 1, FILL[:1], g)):
         with pytest.raises(TypeError, match=r"generator must be a torch.Generator, got int"):
             function(pixels(2, 1, 3, 3), 0)

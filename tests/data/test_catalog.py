@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
-from bitspike.data import load, load_digits, load_mnist_like
+from bitspike.data import load, load_cifar, load_digits, load_folder, load_mnist_like
+from bitspike.data.catalog import NAMES
 
 
 @pytest.fixture(autouse=True)
@@ -47,3 +49,61 @@ def test_no_root(monkeypatch: pytest.MonkeyPatch, name: str, value: str | None) 
 def test_an_unknown_name_suggests() -> None:
     with pytest.raises(ValueError, match=r"data.load: name must be one of 'digits', .*did you mean 'digits'"):
         load("digit")
+
+
+@pytest.mark.parametrize("name", ["cifar10", "cifar100"])
+def test_cifar(tmp_path: Path, write_cifar: Any, monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    expected = load_cifar(write_cifar(tmp_path, name), name, 10, 3).digest()
+    assert load(name, tmp_path, 10, 3).digest() == expected
+    monkeypatch.setenv("BITSPIKE_DATA", str(tmp_path))
+    assert load(name, validation=10, seed=3).digest() == expected
+    with pytest.raises(ValueError, match="got 5000"):
+        load(name)
+
+
+def test_the_packed_sample_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"tiny_imagenet10_train\.npz and tiny_imagenet10_val\.npz"):
+        load("tiny_imagenet10", tmp_path, size=32)
+
+
+def test_a_folder_by_its_place(tmp_path: Path, encode: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    for k, name in enumerate(("train/a", "train/b", "val/a", "val/b")):
+        (tmp_path / "pets" / name).mkdir(parents=True)
+        for j in range(4):
+            (tmp_path / "pets" / name / f"{j}.png").write_bytes(encode(np.full((4, 4), 20 * k + j, np.uint8)))
+    expected = load_folder(tmp_path / "pets", 0.25, 1, size=2).digest()
+    monkeypatch.setenv("BITSPIKE_DATA", "not looked at")
+    assert load(f"folder:{tmp_path}/pets", None, 0.25, 1, size=2).digest() == expected
+    assert load("folder:pets", tmp_path, 0.25, 1, size=2).digest() == expected
+    monkeypatch.chdir(tmp_path)
+    assert load("folder:pets", None, 0.25, 1, size=2).digest() == expected
+    assert len(load("folder:pets").validation) == 1
+
+
+@pytest.mark.parametrize("kind", ["folder", "hub"])
+def test_a_place_is_needed(kind: str) -> None:
+    with pytest.raises(ValueError, match=f"data.load: {kind}: must be followed by a place"):
+        load(f"{kind}:")
+    with pytest.raises(ValueError, match=f"name must be one of .*'{kind}:"):
+        load(kind)
+
+
+def test_a_hub_name_reaches_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[Any] = []
+    monkeypatch.setattr("bitspike.data.catalog.load_hub", lambda *given, **options: seen.append((given, options)))
+    load("hub:ylecun/mnist", None, 0.2, 4, revision="abc", channels=1)
+    load("hub:mine", "sets")
+    assert seen[0] == (("ylecun/mnist", 0.2, 4), {"revision": "abc", "channels": 1})
+    assert seen[1] == ((str(Path("sets/mine")), 0.1, 0), {})
+
+
+def test_an_unknown_option(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"an option of folder:x must be one of 'size', .*did you mean 'size'"):
+        load("folder:x", sizes=3)
+    with pytest.raises(ValueError, match="an option of digits"):
+        load("digits", size=3)
+
+
+def test_names() -> None:
+    sets = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "tiny_imagenet10")
+    assert (*sets, "folder:PATH", "hub:NAME") == NAMES

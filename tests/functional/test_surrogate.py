@@ -138,7 +138,7 @@ def test_heights_by_hand(surrogate: Surrogate, x: float, height: float) -> None:
 
 
 def test_the_default_windows_of_the_papers() -> None:
-    """Ternary: 1 on [−1, 1] at threshold ½ (digest 2.5); multi-bit: [Δ/2, (M+½)Δ], 1/Δ (digest 2.3)."""
+    """Ternary: 1 on [−1, 1] at threshold ½; multi-bit: [Δ/2, (M+½)Δ], 1/Δ."""
     u = torch.tensor([-1.0 - 1e-9, -1.0, 0.0, 1.0, 1.0 + 1e-9], dtype=torch.float64)
     assert Rectangle().derivative(u, Stairs(0.5, 1.0, 1, signed=True)).tolist() == [0, 1, 1, 1, 0]
     delta = torch.tensor([0.25, 0.25 - 1e-9, 1.75, 1.75 + 1e-9], dtype=torch.float64)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 import torch
-from networks import make_neuron, small_cnn
 from torch import nn
 
 from bitspike import trace
@@ -13,6 +12,7 @@ from bitspike.models import MODELS, Network, Policy, mlp, policy_for, study_cnn
 from bitspike.models.network import assign, channels_of, finish
 from bitspike.neurons import LIF, Ternary
 from bitspike.quantizers import Float, Sign, Uniform
+from networks import make_neuron, small_cnn
 
 SIZE = {"shape": (3, 8, 12), "classes": 7, "width": 4, "stem_stride": 1}
 ROLES = {

@@ -6,7 +6,6 @@ import warnings
 
 import pytest
 import torch
-from networks import rng, small_cnn
 from torch import Tensor, nn
 
 from bitspike import trace
@@ -15,6 +14,7 @@ from bitspike.models import Policy, inert_parameters, mlp, study_cnn
 from bitspike.models.network import warn_inert
 from bitspike.neurons import LIF, Ternary
 from bitspike.quantizers import Sign, TernaryWeight, Uniform
+from networks import rng, small_cnn
 
 AMPLITUDE = "emission.raw_amplitude"
 FACTOR = "quantizer.factor.raw_factor"

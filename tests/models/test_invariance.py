@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from networks import NETS, SPIKING, WEIGHTS, flipped_samples, flips_between, liven, make_neuron, samples, spikes_of
 from torch import Tensor, nn
 
 from bitspike import fold, trace
 from bitspike.graph import Graph
+from networks import NETS, SPIKING, WEIGHTS, flipped_samples, flips_between, liven, make_neuron, samples, spikes_of
 
 
 def in_batches(net: nn.Module | Graph, x: Tensor, size: int) -> tuple[Tensor, dict[str, Tensor]]:

@@ -1,4 +1,4 @@
-"""Residual networks: the digests' counts, both wirings, SEW sums, shortcuts, folding."""
+"""Residual networks: the papers' counts, both wirings, SEW sums, shortcuts, folding."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def millions(number: float, digits: int) -> str:
     [("resnet20", "11.248", "215.7", "1.77"), ("resnet19", "12.569", "2285", "3.54")],
 )
 def test_counts_of_the_ternary_paper(name: str, parameters: str, macs: str, stem: str) -> None:
-    """Digest 4.1; its 319,488 neurons of ResNet20 are in 5.5."""
+    """Parameters, MACs a step, MACs of the first conv, and the 319,488 neurons of ResNet20."""
     got = count(name, CIFAR)
     assert millions(got.parameters, 3) == parameters
     assert millions(got.total(2), 0 if "." not in macs else 1) == macs
@@ -55,7 +55,7 @@ def test_counts_of_the_ternary_paper(name: str, parameters: str, macs: str, stem
 )
 @pytest.mark.parametrize("wiring", WIRINGS)
 def test_counts_of_the_adaptive_paper(name: str, shape: Any, options: dict[str, Any], row: str, wiring: str) -> None:
-    """Digest 4.3: weights and MACs with and without stem, input activations and S-ACE at W4 S4 T1 without."""
+    """Weights and MACs with and without stem, input activations and S-ACE at W4 S4 T1 without."""
     got = count(name, shape, wiring=wiring, **options)
     values = [got.total(1) / 1e6, got.total(1, False) / 1e6, got.total(2) / 1e9, got.total(2, False) / 1e9]
     values += [got.total(3, False) / 1e6, 16 * got.total(2, False) / 1e9]

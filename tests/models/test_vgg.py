@@ -22,7 +22,7 @@ from builders import VGGS, WIRINGS, count, expect_fold, expect_shapes, expect_st
     ],
 )
 def test_widths_and_counts(name: str, shape: tuple[int, int, int], widths: str, features: int) -> None:
-    """The adaptive digest's 3.3 and Simonyan and Zisserman's configuration A, each layer counted by hand."""
+    """The VGGSNN of TET and configuration A of Simonyan and Zisserman, each layer counted by hand."""
     with torch.device("meta"):
         net = {"vgg11": vgg11, "vggsnn": vggsnn}[name](LIF(), shape=shape)
     layers = [m for m in net.modules() if isinstance(m, (Conv2d, AvgPool2d, Linear))]

@@ -53,7 +53,7 @@ def test_the_alphabet_of_multibit(m: int, n: int) -> None:
 @pytest.mark.parametrize("threshold", [1.0, 0.5])
 @pytest.mark.parametrize("neuron", [MultiBit, Integer])
 def test_windows(neuron: type[Neuron], threshold: float) -> None:
-    """Multi-bit: [Δ/2, (M+½)Δ], ds/du = 1/threshold (digest 2.3). Integer: [0, D·threshold], edges included."""
+    """Multi-bit: [Δ/2, (M+½)Δ], ds/du = 1/threshold. Integer: [0, D·threshold], edges included."""
     if neuron is MultiBit:
         made, delta = MultiBit(1, 1, threshold=threshold), threshold / 2
         low, high = delta / 2, 3.5 * delta

@@ -1,4 +1,4 @@
-"""Real-valued spikes: truth table, conservation, homogeneity, and both gradients by hand (ReverB digest 2.2 to 2.5)."""
+"""Real-valued spikes: truth table, conservation, homogeneity, and both gradients by hand (ReverB)."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def test_nothing_is_lost(gradient: str) -> None:
 
 
 def recursion(x: Tensor, by_o: Tensor, window: float | None) -> tuple[Tensor, Tensor]:
-    """(O, dL/dI) by the equations of digest 2.5; window None is option A, a width is option B."""
+    """(O, dL/dI) ; window None is option A, a width is option B."""
     us, v = [], torch.zeros_like(x[0])
     for current in x:
         us.append(TAU * v + current)
@@ -83,7 +83,7 @@ def test_the_two_paths_sum_to_one(options: dict[str, str]) -> None:
 
 
 def test_a_power_of_two_moves_through_the_threshold_exactly() -> None:
-    """Fed c·x with threshold c·θ it emits c·s at the same times; exact for c = 2^k (digest, section 3)."""
+    """Fed c·x with threshold c·θ it emits c·s at the same times; exact for c = 2^k."""
     x = torch.randn(20, 6, 4)
     c = torch.tensor([0.25, 1.0, 2.0, 8.0])
     assert torch.equal(Real().rescaled(c)(c * x), c * Real()(x))

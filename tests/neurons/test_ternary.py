@@ -1,4 +1,4 @@
-"""Ternary neuron against the backward recursion of its paper, written out by hand in float64 (digest 2.5 and 2.6)."""
+"""Ternary neuron against the backward recursion of its paper, written out by hand in float64."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def forward(x: Tensor) -> tuple[list[Tensor], list[Tensor]]:
 
 
 def backward(us: list[Tensor], bs: list[Tensor], by_o: Tensor, a: Tensor, detach: bool) -> tuple[Tensor, Tensor]:
-    """(dL/dI of every step, dL/do·b summed over all but the channel), equations of digest 2.6.
+    """(dL/dI of every step, dL/do·b summed over all but the channel), as the released code has it.
 
     delta_v^t = tau·delta_u^{t+1}; delta_b^t = a·delta_o^t − u^t·sign(b^t)·delta_v^t;
     delta_u^t = h(u^t)·delta_b^t + (1 − |b^t|)·delta_v^t; h = 1 on [−1, 1].
@@ -93,7 +93,7 @@ def test_the_positive_amplitude_is_the_exponential() -> None:
     ],
 )
 def test_slope_of_the_reset(u: float, slope: float, detached: float) -> None:
-    """dv/du of the table in digest 2.6: 1 where silent, −|u| where it fires in the window, 0 beyond; cut: 1 or 0."""
+    """dv/du by case: 1 where silent, −|u| where it fires in the window, 0 beyond; cut: 1 or 0."""
     for detach, wanted in ((False, slope), (True, detached)):
         neuron, x = Ternary(detach_reset=detach), torch.tensor([[u]], dtype=torch.float64, requires_grad=True)
         _, state = neuron.step(x, neuron.initial_state(x))

@@ -35,7 +35,7 @@ def half_away(u: float) -> int:
 @pytest.mark.parametrize("sharing", ["layer", "output"])
 @pytest.mark.parametrize("bits", [1, 2, 3, 4, 8])
 def test_lsq_by_hand(bits: int, sharing: str, scaled: bool) -> None:
-    """Adaptive digest 2.2: dL/dw = g·in; dL/dα = Σ g·[in·(w̄ − u) + out·Q·sign(u)]·G, G = 1/√(N·Q)."""
+    """Adaptive bit allocation's code: dL/dw = g·in; dL/dα = Σ g·[in·(w̄ − u) + out·Q·sign(u)]·G, G = 1/√(N·Q)."""
     w, g = upstream()
     own = Uniform(bits, sharing, scale_gradient=scaled).replicate(w)
     assert own.step is not None
@@ -80,7 +80,7 @@ def test_the_step_stays_positive() -> None:
 @pytest.mark.parametrize("clip", [1.0, 0.5])
 @pytest.mark.parametrize("sharing", ["layer", "output", "input"])
 def test_sign_by_hand(sharing: str, clip: float) -> None:
-    """ReverB digest 2.6: dL/dW = α·dL/dW̃·[|W| <= clip]; dL/dα = Σ dL/dW̃·sign(W); α = exp(r), so dL/dr = α·dL/dα."""
+    """dL/dW = α·dL/dW̃·[|W| <= clip]; dL/dα = Σ dL/dW̃·sign(W); with α = exp(r), dL/dr = α·dL/dα."""
     w, g = upstream()
     own = Sign(sharing, clip).replicate(w)
     own(w).backward(g)
@@ -124,7 +124,7 @@ def test_ternary_by_hand(sharing: str) -> None:
 
 @pytest.mark.parametrize("sharing", ["layer", "output"])
 def test_a_factor_before_a_norm_is_inert_and_one_per_input_channel_is_not(sharing: str) -> None:
-    """ReverB digest 2.7, in numbers: behind train-mode norm dL/dα vanishes for layer and output, not for input."""
+    """Behind train-mode norm the gradient of a factor vanishes for layer and output, not for input."""
     x = torch.randn(64, 6, dtype=torch.float64)
     w, target = torch.randn(5, 6, dtype=torch.float64), torch.randn(64, 5, dtype=torch.float64)
     size = {}

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 import torch
-from networks import rng
 from torch import nn
 
 from bitspike import observe
@@ -19,6 +18,7 @@ from bitspike.training.build import build_model
 from bitspike.training.loop import Run, evaluate, fit, load_weights, logits_of
 from bitspike.training.optim import learning_rate, make_optimiser
 from bitspike.training.recipe import Recipe, TrainConfig, recipe_from_mapping
+from networks import rng
 
 
 def blobs(count: int, seed: int) -> ImageSet:
@@ -38,7 +38,7 @@ def recipe(**tables: Any) -> Recipe:
     base: dict[str, Any] = {
         "name": "toy",
         "data": {"batch_size": 16},
-        "model": {"name": "mlp", "options": {"hidden": [12]}},
+        "model": {"name": "mlp", "options": {"hidden": [12, 10]}},
         "neuron": {"name": "multibit", "train_amplitude": "channel", "learn_decay": True},
         "weight": {"name": "sign", "factor": "input"},
         "train": {"epochs": 2, "threads": 1, "lr": 0.05},
@@ -102,10 +102,10 @@ def test_weight_decay_is_for_synaptic_weights_only(optimiser: str, kind: type[to
     decay = {names[id(p)]: group["weight_decay"] for group in made.param_groups for p in group["params"]}
     assert decay.keys() == set(names.values())
     synaptic = {f"{name}.weight" for name, m in model.named_modules() if isinstance(m, Synapse)}
-    assert synaptic == {"body.1.weight", "body.4.weight"}
+    assert synaptic == {"body.1.weight", "body.4.weight", "body.7.weight"}
     assert decay == {name: 0.3 if name in synaptic else 0.0 for name in decay}
     kinds = {name.rpartition(".")[2] for name, value in decay.items() if not value}
-    assert kinds == {"weight", "bias", "raw_amplitude", "raw_decay"}
+    assert kinds == {"weight", "bias", "raw_amplitude", "raw_decay", "raw_factor"}
 
 
 def test_decay_moves_what_the_loss_does_not() -> None:
@@ -117,7 +117,7 @@ def test_decay_moves_what_the_loss_does_not() -> None:
         parameter.grad = torch.zeros_like(parameter)
     optimiser.step()
     moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
-    assert moved == {"body.1.weight", "body.4.weight"}
+    assert moved == {"body.1.weight", "body.4.weight", "body.7.weight"}
 
 
 def test_training_learns_and_records() -> None:
@@ -143,7 +143,7 @@ def test_the_best_weights_are_kept() -> None:
 
 def test_weights_that_do_not_fit_are_refused() -> None:
     run = fit(recipe(train={"epochs": 1}), SPLITS)
-    other = build_model(recipe(model={"options": {"hidden": [11]}}), SPLITS.train)
+    other = build_model(recipe(model={"options": {"hidden": [11, 10]}}), SPLITS.train)
     with pytest.raises(ValueError, match=r"^load_weights: the weights must fit the network, got "):
         load_weights(other, run.best)
 

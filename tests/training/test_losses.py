@@ -6,13 +6,13 @@ import math
 
 import pytest
 import torch
-from networks import rng
 from torch import Tensor, nn
 
 from bitspike import observe, trace
 from bitspike.layers import Linear, MeanReadout, Repeat
 from bitspike.neurons import LIF, Integer, MultiBit, Neuron, Real, Ternary
 from bitspike.training.losses import SpikePenalty, mean_loss, tet_loss
+from networks import rng
 
 
 def cross_entropy(logits: list[float], label: int, smoothing: float = 0.0) -> float:

@@ -41,7 +41,9 @@ RECIPES = st.builds(
     r.Recipe,
     name=NAMES,
     seed=st.integers(0, 2**63 - 1),
-    data=st.builds(r.DataConfig, root=st.none() | NAMES, validation=SHARES, augment=st.sampled_from(["none", "shift"])),
+    data=st.builds(
+        r.DataConfig, root=st.none() | NAMES, validation=SHARES.filter(bool), augment=st.sampled_from(["none", "shift"])
+    ),
     model=st.builds(r.ModelConfig, T=st.integers(1, 64), norm=st.sampled_from(["joint", "per_step"]), options=OPTIONS),
     neuron=COMPONENTS,
     weight=COMPONENTS,
@@ -82,7 +84,7 @@ def test_reads_a_file_with_overrides(path: Path) -> None:
         (["train.tet_weight=2"], ["[train]: tet_weight must lie in [0, 1]"]),
         (["train.threads=0"], ["[train]: threads must lie"]),
         (["model.T=0"], ["[model]: T must lie in [1, "]),
-        (["data.validation=1.0"], ["[data]: validation must lie in [0, 1)"]),
+        (["data.validation=1.0"], ["[data]: validation must lie in (0, 1)"]),
         (["data.batch_size=0"], ["[data]: batch_size must lie"]),
         (["data.pad=-1"], ["[data]: pad must lie"]),
         (["data.root=''"], ["[data]: root must be a name"]),

@@ -7,4 +7,15 @@ from bitspike.convert.upgrade_layers import Convolution, Merged
 from bitspike.convert.upgrade_report import UpgradeReport
 from bitspike.convert.verify import FoldReport, LayerFlips
 
-__all__ = ["FoldReport", "Folded", "LayerFlips", "expand_unary", "fold"]
+__all__ = [
+    "Convolution",
+    "FoldReport",
+    "Folded",
+    "LayerFlips",
+    "Merged",
+    "UpgradeReport",
+    "Upgraded",
+    "expand_unary",
+    "fold",
+    "upgrade",
+]

@@ -3,32 +3,30 @@
 from __future__ import annotations
 
 import copy
-import linecache
-import re
 from collections.abc import Callable, Sequence
 
 from torch import Tensor, fx, nn
 
 from bitspike.checks import bad_type, bad_value, one_of
-from bitspike.convert.upgrade_build import Builder, Built, called
-from bitspike.convert.upgrade_check import check_merged, check_trace, different_steps, guess_sample, record
+from bitspike.convert.upgrade_build import Builder, Built
+from bitspike.convert.upgrade_check import (
+    check_merged,
+    check_repeatable,
+    check_trace,
+    different_steps,
+    guess_sample,
+    record,
+)
+from bitspike.convert.upgrade_inplace import in_place, out_of_place
+from bitspike.convert.upgrade_mapping import KEEP, Choices, Replacements, instance, remembers
+from bitspike.convert.upgrade_over_time import body_over_time, over_time
 from bitspike.convert.upgrade_report import UpgradeReport
 from bitspike.convert.upgrade_roles import assign_roles
-from bitspike.convert.upgrade_sites import (
-    KEEP,
-    Choices,
-    Names,
-    Replacements,
-    Site,
-    find_sites,
-    instance,
-    remembers,
-    wanted_name,
-)
+from bitspike.convert.upgrade_sites import Names, Site, called, find_sites, wanted_name
 from bitspike.convert.upgrade_trace import is_torch_layer, trace_user
 from bitspike.graph import trace
-from bitspike.layers import BatchNorm, Encoder, TimeLayer
-from bitspike.models import warn_inert
+from bitspike.layers import Encoder, TimeLayer
+from bitspike.models import Network, warn_inert
 from bitspike.models.parts import new_encoder, new_readout
 from bitspike.neurons import Neuron
 
@@ -62,7 +60,7 @@ def upgrade(
     sample: Tensor | None = None,
     T: int = 2,
     encoder: str | Encoder | None = "repeat",
-    readout: str = "mean",
+    readout: str | None = None,
     norm: str = "joint",
     leaves: Sequence[type[nn.Module]] = (),
 ) -> Upgraded:
@@ -80,15 +78,16 @@ def upgrade(
 
     Args:
         model: a traceable network, one input [B, ...] → one output [B, K, ...]. For SpikingJelly and snnTorch: one time
-            step, that is step mode "s", or the body of the loop over time.
+            step, that is step mode "s", or the body of the loop over time. Or a network of bitspike's own layers (a
+            `Network`, whose encoder is replaced, or its body), where only the modules named change.
         mapping: what becomes what. Keys: a class of activations, which stands for its functions and methods too
-            (nn.ReLU: F.relu, torch.relu, x.relu(), clamp(min=0)), any other class of modules, or a name or shell pattern
-            of places ("layer1.*"); a name is stronger than a pattern, a pattern than a class. Values: a neuron, of which
-            every place gets a copy; a function of the replaced module (None for a function) that makes one; None: leave
-            it alone.
+            (nn.ReLU: F.relu, torch.relu, x.relu(), clamp(min=0)), any other class of modules, or a name or shell
+            pattern of places ("layer1.*"); a name is stronger than a pattern, a pattern than a class. Values: a neuron,
+            of which every place gets a copy; a function of the replaced module (None for a function) that makes one;
+            None: leave it alone.
         sample: inputs [B, ...] of one time step; default: random ones of a shape that the first layer takes.
         T: time steps, default 2. encoder: "repeat", "poisson", "latency", an `Encoder`, or None (the network then takes
-            sequences [T, B, ...]). readout: "mean" or "steps".
+            sequences [T, B, ...]). readout: "mean" or "steps"; default that of a bitspike `Network`, else "mean".
         norm: how batch norms see time in training, "joint" or "per_step".
         leaves: further classes of modules that run whole, time merged into their batch.
 
@@ -101,7 +100,7 @@ def upgrade(
             in training; a neuron with memory or a multi-step layer that is not mapped; a key that matches nothing. The
             message names module and line.
 
-    >>> from bitspike.neurons import MultiBit
+    >>> import torch; from bitspike.neurons import MultiBit
     >>> net = upgrade(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), {nn.ReLU: MultiBit(1, 1)}, T=3)
     >>> net(torch.ones(5, 4)).shape, net.report.neurons
     (torch.Size([5, 2]), {'1': 'ReLU → MultiBit'})
@@ -109,35 +108,59 @@ def upgrade(
     choices = Choices(mapping)
     one_of("upgrade", "norm", norm, tuple(_NORMS))
     coder = new_encoder(encoder, T) if isinstance(encoder, str) else encoder
+    reader = new_readout("mean" if readout is None else readout)
     _refuse(model, choices)
     ours = _copy(model)
     modes = {module: module.training for module in ours.modules()}
+    if isinstance(ours, Network):
+        reader = ours.readout if readout is None else reader
+        ours = ours.body
     root, graph = trace_user(ours, _leaf(choices, tuple(leaves)))
+    out_of_place(root, graph)
+    timed = over_time(ours)
+    if timed:
+        body, found, report = body_over_time(root, graph, choices, sample)
+        made: list[tuple[nn.Module, nn.Module]] = []
+    else:
+        built, found, report = _merged(model, root, graph, choices, sample, norm)
+        body, made = built.body, built.modules
+    for site, x in found:
+        _replace(body, site, x, report)
+    _split(report, [site for site, _ in found])
+    net = Upgraded(coder, body, reader, report).train(model.training)
+    for module, training in modes.items():
+        module.training = training
+    for layer, module in made:
+        layer.training = modes[module]
+    if not timed:
+        assign_roles(trace(net))
+    warn_inert(net, stacklevel=3)
+    return net
+
+
+def _merged(
+    model: nn.Module, root: nn.Module, graph: fx.Graph, choices: Choices, sample: Tensor | None, norm: str
+) -> tuple[Built, list[tuple[Site, Tensor]], UpgradeReport]:
+    """The network with time merged into the batch, checked with its activations still in place."""
     names = Names(called(graph))
     sites = find_sites(root, graph, choices, names)
     choices.check_used([f"{site.name} ({site.kind.__name__})" for site in sites])
     standing_in = {site.node for site in sites if site.stands_in}
     steps = different_steps(guess_sample(root, graph, standing_in) if sample is None else sample)
     values = record(root, graph, steps, standing_in)
+    check_repeatable(root, graph, steps[0], standing_in, values)
     report = UpgradeReport(norm=_NORMS[norm], sample=tuple(steps[0].shape), guessed=sample is None)
-    report.compared = "the traced code, a ReLU for each neuron" if standing_in else "the model"
+    report.compared = "the traced code, a ReLU for each replaced module" if standing_in else "the model"
     built = Builder(root, graph, values, sites, names, norm).build()
     if not standing_in:
         outputs = values[next(n for n in graph.nodes if n.op == "output")]
-        report.difference = check_trace(_copy(model), steps, outputs, _in_place(graph))
-    built.body.eval()
-    report.difference = max(report.difference, check_merged(built.body, steps, built.origin, values))
-    for site in built.neurons:
-        _replace(built.body, site, values[site.node.all_input_nodes[0]][0], report)
-    _describe(report, built, sites)
-    net = Upgraded(coder, built.body, new_readout(readout), report).train(model.training)
-    for module, training in modes.items():
-        module.training = training
-    for made, module in built.modules:
-        made.training = modes[module]
-    assign_roles(trace(net))
-    warn_inert(net, stacklevel=3)
-    return net
+        report.difference = check_trace(_copy(model), steps, outputs, in_place(graph))
+    report.difference = max(report.difference, check_merged(built.body.eval(), steps, built.origin, values))
+    report.translated, report.merged = built.translated, built.merged
+    report.left_alone = {s.name: s.kind.__name__ for s in sites if not s.replaced and s.name in built.merged}
+    layers = dict(built.body.named_modules())
+    report.uncounted = [name for name in built.merged if any(True for _ in layers[name].parameters())]
+    return built, [(site, values[site.node.args[0]][0]) for site in built.neurons], report  # type: ignore[index]
 
 
 def _copy(model: nn.Module) -> nn.Module:
@@ -155,9 +178,6 @@ def _refuse(model: nn.Module, choices: Choices) -> None:
         raise bad_type("upgrade", "the model must be an nn.Module", type(model).__name__, "pass the network itself")
     for name, module in model.named_modules():
         what = f"module {name!r} ({type(module).__name__})" if name else type(module).__name__
-        if isinstance(module, (Neuron, TimeLayer)):
-            must = "the model must be an ordinary network"
-            raise bad_value("upgrade", must, f"{what} over time", "bitspike.models.assign changes its neurons")
         if getattr(module, "step_mode", "s") != "s":
             must = f"{what} must be in single-step mode"
             todo = 'call functional.set_step_mode(net, "s") and upgrade what is one time step'
@@ -170,27 +190,16 @@ def _refuse(model: nn.Module, choices: Choices) -> None:
 
 
 def _leaf(choices: Choices, leaves: tuple[type[nn.Module], ...]) -> Callable[[nn.Module, str], bool]:
-    return lambda module, name: (
-        isinstance(module, leaves) or choices.leaf(module, name) or is_torch_layer(module)
-    )
-
-
-def _in_place(graph: fx.Graph) -> list[fx.Node]:
-    """Operations written in place in the source, such as ``x += y``, which tracing sees as ordinary ones."""
-    return [node for node in graph.nodes if node.meta.get("was_in_place") or "=" in _source(node)]
-
-
-def _source(node: fx.Node) -> str:
-    """The operator before the "=" of an augmented assignment, with it; "" for other lines."""
-    file, _, line = str(node.meta.get("line")).rpartition(":")
-    text = linecache.getline(file, int(line)) if line.isdigit() else ""
-    found = re.search(r"[-+*/]=", text)
-    return found[0] if found and node.op == "call_function" else ""
+    whole: tuple[type[nn.Module], ...] = (TimeLayer, Neuron, *leaves)
+    return lambda module, name: isinstance(module, whole) or choices.leaf(module, name) or is_torch_layer(module)
 
 
 def _replace(body: nn.Module, site: Site, x: Tensor, report: UpgradeReport) -> None:
     """Put the module that the mapping names in place of the activation at one site, and report it."""
     made = instance(site.choice, site.module, site.name, x)
+    if made is None and site.stands_in:
+        must = "a module that may remember must become one of bitspike's"
+        raise bad_value(f"upgrade {site.name}", must, "None from the mapping", "return a neuron")
     if made is None:
         report.left_alone[site.name] = site.kind.__name__
         return
@@ -202,13 +211,8 @@ def _replace(body: nn.Module, site: Site, x: Tensor, report: UpgradeReport) -> N
         report.dropped += [f"{path}.{name}" for name, p in site.module.named_parameters() if p.requires_grad]
 
 
-def _describe(report: UpgradeReport, built: Built, sites: list[Site]) -> None:
-    report.translated, report.merged = built.translated, built.merged
-    report.left_alone.update({s.name: s.kind.__name__ for s in sites if not s.replaced and s.name in built.merged})
-    layers = dict(built.body.named_modules())
-    report.uncounted = [name for name in built.merged if any(True for _ in layers[name].parameters())]
-    report.norms = sum(isinstance(layer, BatchNorm) for layer in layers.values())
-    called_at: dict[str, list[str]] = {}
-    for site in built.neurons:
-        called_at.setdefault(wanted_name(site.node), []).append(site.name)
-    report.split = {name: places for name, places in called_at.items() if len(places) > 1}
+def _split(report: UpgradeReport, replaced: list[Site]) -> None:
+    places: dict[str, list[str]] = {}
+    for site in (site for site in replaced if site.module is not None):
+        places.setdefault(wanted_name(site.node), []).append(site.name)
+    report.split = {name: found for name, found in places.items() if len(found) > 1}

@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 from bitspike.checks import bad_value
 from bitspike.convert.upgrade_check import Values
 from bitspike.convert.upgrade_layers import Merged
-from bitspike.convert.upgrade_sites import Names, Site, wanted_name
+from bitspike.convert.upgrade_sites import Names, Site, put, wanted_name
 from bitspike.convert.upgrade_trace import place
 from bitspike.convert.upgrade_translate import as_module, flattens, merged, norm_mode, translated
 from bitspike.graph import adds
@@ -104,7 +104,7 @@ class Builder:
             must = f"{place(site.node)} must have the batch as axis 0 of its input"
             raise bad_value("upgrade", must, "another axis, or no tensor", "permute it after the activation")
         original = nn.ReLU() if site.stands_in else self._closure(site.node)[0]
-        _put(self.home, site.name, Merged(original, place(site.node)))
+        put(self.home, site.name, Merged(original, place(site.node)))
         self._keep(site.node, self.new.call_module(site.name, (self.timed[source],)))
         self.built.neurons.append(site)
 
@@ -153,7 +153,7 @@ class Builder:
         if module is None or node in self.sites or key not in self.own:
             site = self.sites.get(node)
             name = site.name if site else self.names.take(wanted_name(node), own=node.op == "call_module")
-            _put(self.home, name, made)
+            put(self.home, name, made)
             self.own.setdefault(key, name)
             if module is not None:
                 self.built.modules.append((made, module))
@@ -166,7 +166,8 @@ class Builder:
         """Whether [T, B, C] can stand for [T, B, C, 1, 1]: nothing but flattening follows."""
         y = self.value[node]
         return y.dim() == 2 or all(
-            user.op != "output" and user.args[0] is node and flattens(self.root, user, y, self.value[user])
+            reads_batch(user)
+            or (user.op != "output" and user.args[0] is node and flattens(self.root, user, y, self.value[user]))
             for user in node.users
         )
 
@@ -199,29 +200,24 @@ class Builder:
 
     def _output(self, node: fx.Node) -> fx.Node:
         found = node.args[0]
-        value = self.value.get(found) if isinstance(found, fx.Node) else found
+        value: Any = self.value.get(found) if isinstance(found, fx.Node) else found
         if isinstance(found, fx.Node) and found in self.timed:
             spikes = value[0] if isinstance(value, tuple) else value
             if spikes.dim() > 1:
                 return self.timed[found]
-        got = f"{type(value).__name__} {list(value.shape) if isinstance(value, Tensor) else ''}"
+        shown = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         must, todo = "the forward must return one tensor [B, K, ...]", "wrap the model in a module that does"
-        raise bad_value("upgrade", must, f"{got.strip()} ({node.meta.get('line')})", todo)
+        raise bad_value("upgrade", must, shown.removeprefix("immutable_"), todo)
 
 
-def _put(home: nn.Module, name: str, module: nn.Module) -> None:
-    *parents, own = name.split(".")
-    for parent in parents:
-        if not hasattr(home, parent):
-            home.add_module(parent, nn.Module())
-        home = getattr(home, parent)
-    home.add_module(own, module)
+def reads_batch(node: fx.Node) -> bool:
+    """Whether a call only reads the size of axis 0."""
+    if node.op == "call_method" and node.target == "size":
+        return node.args[1:] == (0,)
+    if node.target is getattr and node.args[1] == "shape":
+        return all(user.target is operator.getitem and user.args[1] == 0 for user in node.users)
+    return False
 
 
 def _function(node: fx.Node) -> str:
     return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-
-
-def called(graph: fx.Graph) -> list[str]:
-    """Names of the modules that a graph calls."""
-    return [wanted_name(node) for node in graph.nodes if node.op == "call_module"]

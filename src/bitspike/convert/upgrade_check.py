@@ -9,13 +9,16 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
 
 from bitspike.checks import bad_value, finite, floating
 from bitspike.convert.upgrade_trace import place
+from bitspike.layers import Synapse
 
 STEPS = 3
 _SAMPLES = 5
 _SIDES = (32, 28, 224, 64, 8, 16, 96, 128)
+_FIRST = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-3}
 
 Values = dict[fx.Node, list[Any]]
@@ -28,11 +31,15 @@ def different_steps(sample: Tensor) -> list[Tensor]:
     if sample.dim() < 2 or not len(sample):
         raise bad_value("upgrade", "the sample must be [B, ...]", list(sample.shape), "pass inputs of the model")
     few = sample.detach()[:_SAMPLES]
+    if len(few) == 1:
+        few = torch.cat([few, 0.9 * few, 0.8 * few])
     return [few.roll(t, 0) * (1 - 0.25 * t) for t in range(STEPS)]
 
 
 class _Recorder(fx.Interpreter):
-    def __init__(self, root: nn.Module, graph: fx.Graph, stateful: Collection[fx.Node], note: Callable[..., None]) -> None:
+    def __init__(
+        self, root: nn.Module, graph: fx.Graph, stateful: Collection[fx.Node], note: Callable[..., None]
+    ) -> None:
         super().__init__(root, garbage_collect_values=True, graph=graph)
         self.stateful, self.note = stateful, note
         self.extra_traceback = False
@@ -43,7 +50,7 @@ class _Recorder(fx.Interpreter):
         except Exception as error:
             must = "the model must run on the sample in evaluation mode"
             got = f"{type(error).__name__} at {place(n)}: {error}"
-            raise bad_value("upgrade", must, got, "pass a sample [B, ...] that it takes, with B > 1") from error
+            raise bad_value("upgrade", must, got, "pass a sample [B, ...] that it takes") from error
         self.note(n, value)
         return value
 
@@ -74,6 +81,18 @@ def record(root: nn.Module, graph: fx.Graph, steps: list[Tensor], stateful: Coll
     return values
 
 
+def check_repeatable(
+    root: nn.Module, graph: fx.Graph, x: Tensor, stateful: Collection[fx.Node], values: Values
+) -> None:
+    """Run the first step again and raise `ValueError`, naming the place, if anything comes out differently."""
+    for node, again in record(root, graph, [x], stateful).items():
+        pairs = zip(tree_leaves(again[0]), tree_leaves(values[node][0]), strict=False)
+        if any(isinstance(a, Tensor) and _difference(a, b)[0] > 0 for a, b in pairs):
+            must = "the model must give the same result twice in evaluation mode"
+            todo = "pass training=self.training to dropout; keep random numbers and states out of the forward"
+            raise bad_value("upgrade", must, f"another one at {place(node)}", todo)
+
+
 @torch.no_grad()
 def check_trace(model: nn.Module, steps: list[Tensor], outputs: list[Tensor], suspects: list[fx.Node]) -> float:
     """Compare the traced graph with the model itself; returns the greatest difference.
@@ -89,7 +108,7 @@ def check_trace(model: nn.Module, steps: list[Tensor], outputs: list[Tensor], su
         if not difference <= _tolerance(got.dtype) * size:
             must = "the traced code must compute what the model does"
             where = ", ".join(place(n) for n in suspects) or type(model).__name__
-            todo = "write in-place operations (+=, relu_) as ordinary ones and keep random numbers out of the forward"
+            todo = "write in-place operations (+=, relu_) as ordinary ones"
             raise bad_value("upgrade", must, f"a difference of {difference:.3g}; suspects: {where}", todo)
     return worst
 
@@ -155,24 +174,27 @@ def _tolerance(dtype: torch.dtype) -> float:
 
 
 @torch.no_grad()
-def guess_sample(root: nn.Module, graph: fx.Graph, stateful: Collection[fx.Node]) -> Tensor:
+def guess_sample(root: nn.Module, graph: fx.Graph, stateful: Collection[fx.Node], over_time: bool = False) -> Tensor:
     """Random inputs [5, ...] of a shape that the first layer takes and the model runs on.
+
+    Args:
+        over_time: whether the model takes [T, B, ...].
 
     Raises:
         ValueError: no usual shape fits; asks for a sample.
     """
-    first = next((m for m in _leaves(root, graph) if isinstance(m, (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d))), None)
+    first = next((m for m in _leaves(root, graph) if isinstance(m, (*_FIRST, Synapse))), None)
     shapes: list[tuple[int, ...]] = []
-    if isinstance(first, nn.Linear):
-        shapes = [(first.in_features,)]
-    elif first is not None:
-        shapes = [(first.in_channels, *[side] * (first.weight.dim() - 2)) for side in _SIDES]
+    if first is not None and isinstance(first.weight, Tensor):
+        channels = first.weight.shape[1] * int(getattr(first, "groups", 1))
+        axes = first.weight.dim() - 2
+        shapes = [(channels, *[side] * axes) for side in (_SIDES if axes else _SIDES[:1])]
     like = next((p for p in root.parameters() if p.is_floating_point()), None)
     generator = torch.Generator().manual_seed(0)
     for shape in shapes:
         x = torch.randn(_SAMPLES, *shape, generator=generator).to(like)
         try:
-            record(root, graph, [x], stateful)
+            record(root, graph, [x.unsqueeze(0) if over_time else x], stateful)
         except ValueError:
             continue
         return x

@@ -62,7 +62,8 @@ class Convolution(Synapse):
         super().__init__()
         if conv.groups != 1:
             raise bad_value("Convolution", "groups must be 1", conv.groups, "keep it as torch's layer")
-        self.weight, self.bias, self.quantizer = conv.weight, conv.bias, Float()
+        self.weight, self.bias = conv.weight, conv.bias  # type: ignore[assignment]
+        self.quantizer = Float()
         self.stride, self.dilation = conv.stride, conv.dilation
         self.padding_mode = conv.padding_mode
         self.padding: Any = conv.padding if conv.padding_mode == "zeros" else 0

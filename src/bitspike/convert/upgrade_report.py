@@ -21,9 +21,9 @@ class UpgradeReport:
         uncounted: merged layers with weights, which `cost` does not count.
         split: module called several times → the places that replace it.
         dropped: parameters of replaced modules, which are gone.
-        norm: how batch norms see time. norms: number of them.
+        norm: how batch norms see time.
         sample: shape of the inputs of the check. guessed: whether that shape was made up from the first layer.
-        compared: what with. difference: the greatest one found.
+        compared: what with, "" where nothing had to be. difference: the greatest one found.
     """
 
     neurons: dict[str, str] = field(default_factory=dict)
@@ -34,7 +34,6 @@ class UpgradeReport:
     split: dict[str, list[str]] = field(default_factory=dict)
     dropped: list[str] = field(default_factory=list)
     norm: str = ""
-    norms: int = 0
     sample: tuple[int, ...] = ()
     guessed: bool = False
     compared: str = ""
@@ -58,10 +57,11 @@ class UpgradeReport:
             lines.append(f"  not counted by cost: {', '.join(self.uncounted)}")
         if self.dropped:
             lines.append(f"  parameters gone with what was replaced: {', '.join(self.dropped)}")
-        lines.append(f"  batch norm ({self.norms}): {self.norm}")
+        lines.append(f"  batch norm: {self.norm}")
         lines.append("  parameters: a copy; the model given is unchanged")
-        checked = f"greatest difference {self.difference:.3g} on inputs {list(self.sample)}{made_up}"
-        lines.append(f"  checked with the activations still in place against {self.compared}: {checked}")
+        if self.compared:
+            found = f"greatest difference {self.difference:.3g} on inputs {list(self.sample)}{made_up}"
+            lines.append(f"  checked, activations still in place, against {self.compared}: {found}")
         return "\n".join(lines)
 
 

@@ -9,8 +9,8 @@ from bitspike.layers import BatchNorm, Synapse
 def assign_roles(graph: Graph) -> None:
     """Set ``role`` on every synapse, as builders do, so that weight policies and `cost` know them.
 
-    "first": no neuron before it. "last": no neuron behind it. "downsample": a 1×1 convolution whose input feeds a second
-    branch too, and whose output is only normalised before it is added.
+    "first": no neuron before it. "last": no neuron behind it. "downsample": a 1×1 convolution whose input feeds a
+    second branch too, and whose output is only normalised before it is added.
     """
     fed: dict[str, bool] = {}
     for node in graph:

@@ -1,8 +1,7 @@
-"""Tracing a user's module for `upgrade`: leaves, names and lines, training against evaluation, no in-place writes."""
+"""Tracing a user's module for `upgrade`: leaves, names and lines, training against evaluation."""
 
 from __future__ import annotations
 
-import operator
 import os
 import sys
 import traceback
@@ -10,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import fx, nn
 
 from bitspike.checks import bad_value
 
@@ -18,7 +17,6 @@ _TORCH = os.path.dirname(torch.__file__) + os.sep
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _ROOT = "model"
 _DROPOUTS = ("dropout", "alpha_dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout")
-_SAME_OUT_OF_PLACE = {getattr(operator, f"i{n}"): getattr(operator, n) for n in ("add", "sub", "mul", "truediv")}
 
 
 class _OneInput(nn.Module):
@@ -60,22 +58,26 @@ def path_of(target: str) -> str:
 
 
 def _line() -> str:
+    """ " (file:line)" of the user's code that is being traced; "" where only torch's containers call."""
     frame = sys._getframe(1)
     while frame.f_back is not None:
         name = frame.f_code.co_filename
+        if frame.f_code is trace_user.__code__:
+            return ""
         if name != __file__ and not name.startswith((_TORCH, "<eval_with_key>")):
-            return f"{name}:{frame.f_lineno}"
+            return f" ({name}:{frame.f_lineno})"
         frame = frame.f_back
-    return "an unknown line"
+    return ""
 
 
 def place(node: fx.Node) -> str:
     """Where a node comes from: its module or function, the module around it and the line."""
-    inside = node.meta.get("inside", "")
+    inside, line = node.meta.get("inside", ""), node.meta.get("line", "")
     if node.op == "call_module":
-        return f"module {path_of(str(node.target))!r} ({node.meta.get('line')})"
+        return f"module {path_of(str(node.target))!r}{line}"
     name = node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))
-    return f"{name} in {f'module {inside!r}' if inside else 'the forward'} ({node.meta.get('line')})"
+    where = f"module {inside!r}" if inside else "the forward"
+    return f"{name} in {where}{line}"
 
 
 def is_torch_layer(module: nn.Module) -> bool:
@@ -86,10 +88,10 @@ def is_torch_layer(module: nn.Module) -> bool:
 
 
 def trace_user(model: nn.Module, leaf: Callable[[nn.Module, str], bool]) -> tuple[nn.Module, fx.Graph]:
-    """Trace a model in evaluation mode, without in-place writes; targets start at the returned root.
+    """Trace a model in evaluation mode; targets start at the returned root.
 
     Args:
-        model: a private copy; left in evaluation mode, its leaves no longer write in place.
+        model: a private copy; left in evaluation mode.
         leaf: (module, name) → whether it is called whole.
 
     Raises:
@@ -99,10 +101,7 @@ def trace_user(model: nn.Module, leaf: Callable[[nn.Module, str], bool]) -> tupl
     training = _traced(root.train(), leaf)
     graph = _traced(root.eval(), leaf)
     _kept_state(model)
-    _same_code(training, graph)
-    _out_of_place(root, graph)
-    graph.eliminate_dead_code()
-    graph.lint()
+    _same_code(root, training, graph)
     return root, graph
 
 
@@ -119,8 +118,11 @@ def _traced(root: _OneInput, leaf: Callable[[nn.Module, str], bool]) -> fx.Graph
         ]
         line = f"{frames[-1].filename}:{frames[-1].lineno} ({frames[-1].line})" if frames else "its call"
         must = "the forward must be traceable with one input and without running it"
-        got = f"{type(error).__name__} in {f'module {where!r}' if where else type(root.model).__name__} at {line}: {error}"
+        named = f"module {where!r}" if where else type(root.model).__name__
+        got = f"{type(error).__name__} in {named} at {line}: {error}"
         todo = "move code that branches on values or shapes into a module of its own and name its class in leaves"
+        if "item assignment" in str(error):
+            todo = "write it as a new tensor (torch.where, torch.cat)"
         raise bad_value("upgrade", must, got, todo) from error
 
 
@@ -134,10 +136,10 @@ def _kept_state(model: nn.Module) -> None:
                 raise bad_value("upgrade", must, f"state in its attribute {key!r}", todo)
 
 
-def _same_code(training: fx.Graph, evaluation: fx.Graph) -> None:
+def _same_code(root: nn.Module, training: fx.Graph, evaluation: fx.Graph) -> None:
     """Turn dropout functions that follow the training mode into modules; refuse any other difference."""
     ours, other = list(evaluation.nodes), list(training.nodes)
-    seen = [_described(graph) for graph in (evaluation, training)]
+    seen = [_described(root, graph) for graph in (evaluation, training)]
     different = [a for a, here, there in zip(ours, *seen, strict=False) if here != there]
     if different or len(ours) != len(other):
         first = different[0] if different else ours[min(len(other), len(ours)) - 1]
@@ -153,71 +155,14 @@ def _is_dropout(node: fx.Node) -> bool:
     return node.op == "call_function" and getattr(node.target, "__name__", "") in _DROPOUTS
 
 
-def _described(graph: fx.Graph) -> list[str]:
+def _described(root: nn.Module, graph: fx.Graph) -> list[str]:
     """One line a node, in which other nodes are numbers; a dropout's training argument is left out."""
     number = {node: f"%{i}" for i, node in enumerate(graph.nodes)}
     found = []
     for node in graph.nodes:
         kwargs = {k: v for k, v in node.kwargs.items() if k != "training" or not _is_dropout(node)}
         args, kwargs = fx.node.map_arg((node.args, kwargs), lambda n: number[n])
-        target = getattr(graph.owning_module, str(node.target), None) if node.op == "get_attr" else node.target
+        constant = node.op == "get_attr" and str(node.target).startswith("_tensor_constant")
+        target = getattr(root, str(node.target)) if constant else node.target
         found.append(f"{node.op} {target} {args} {kwargs}")
     return found
-
-
-def _out_of_place(root: nn.Module, graph: fx.Graph) -> None:
-    """Replace every in-place operation by the ordinary one; later readers of what it wrote to read its result."""
-    for node in list(graph.nodes):
-        if not _writes(root, node):
-            continue
-        written = node.args[0] if node.args else None
-        if not isinstance(written, fx.Node) or node.target is operator.setitem:
-            must = "an in-place write must return what it wrote"
-            raise bad_value("upgrade", must, place(node), "write it as a new tensor (torch.where, torch.cat)")
-        before = set()
-        for other in graph.nodes:
-            if other is node:
-                break
-            before.add(other)
-        node.meta["was_in_place"] = True
-        written.replace_all_uses_with(
-            node, delete_user_cb=lambda user, b=before, n=node: user not in b and user is not n
-        )
-        _pure(node)
-    for module in root.modules():
-        if getattr(module, "inplace", False) is True:
-            module.inplace = False  # type: ignore[assignment]
-
-
-def _writes(root: nn.Module, node: fx.Node) -> bool:
-    if node.op == "call_module":
-        return getattr(root.get_submodule(str(node.target)), "inplace", False) is True
-    if node.op == "call_method":
-        return str(node.target).endswith("_") and not str(node.target).endswith("__")
-    if node.op != "call_function":
-        return False
-    name = getattr(node.target, "__name__", "")
-    written = name.endswith("_") and not name.startswith("_")
-    return written or node.kwargs.get("inplace") is True or name in ("iadd", "isub", "imul", "itruediv", "setitem")
-
-
-def _pure(node: fx.Node) -> None:
-    if node.op == "call_module":
-        return
-    if node.kwargs.get("inplace"):
-        node.kwargs = {**node.kwargs, "inplace": False}
-    target = node.target
-    if isinstance(target, str):
-        plain = target[:-1] if hasattr(Tensor, target[:-1]) else None
-    elif target in _SAME_OUT_OF_PLACE:
-        node.target = _SAME_OUT_OF_PLACE[target]
-        return
-    else:
-        name = target.__name__
-        plain = (
-            getattr(torch, name[:-1], None) or getattr(nn.functional, name[:-1], None) if name.endswith("_") else target
-        )
-    if plain is None:
-        must = "an in-place operation must have an ordinary form"
-        raise bad_value("upgrade", must, place(node), "write it out of place")
-    node.target = plain

@@ -85,9 +85,10 @@ def translated(module: nn.Module, x: Tensor) -> nn.Module | None:
     Parameters and buffers are taken over, not copied.
     """
     made = _translated(module, x) if _plain(module) else None
-    if made is not None and _foreign(module) and not _agree(module, made, x):
+    if made is None:
         return None
-    return made
+    made.train(module.training)  # a new norm in training mode would change the running statistics
+    return made if not _foreign(module) or _agree(module, made, x) else None
 
 
 def merged(module: nn.Module, where: str) -> Merged:
@@ -100,7 +101,7 @@ def merged(module: nn.Module, where: str) -> Merged:
 
 
 def _plain(module: nn.Module) -> bool:
-    """Neither hooks nor parametrisations; the forward is torch's own or one of SpikingJelly's (compared on the sample)."""
+    """No hooks, no parametrisation; the forward is torch's own, or one of SpikingJelly's (compared on the sample)."""
     hooked = module._forward_hooks or module._forward_pre_hooks or hasattr(module, "parametrizations")
     return not hooked and (type(module).forward.__module__.startswith("torch.nn.modules") or _foreign(module))
 
@@ -153,7 +154,7 @@ def _linear(module: nn.Linear) -> Linear | None:
         return None
     with torch.device("meta"):  # its own weights are never drawn
         made = Linear(module.in_features, module.out_features, bias=False)
-    made.weight, made.bias = module.weight, module.bias
+    made.weight, made.bias = module.weight, module.bias  # type: ignore[assignment]
     return made
 
 
@@ -166,7 +167,7 @@ def _conv(module: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> Conv2d | Convolution | N
         return Convolution(module)
     with torch.device("meta"):
         made = Conv2d(module.in_channels, module.out_channels, kernel, stride, padding)
-    made.weight, made.bias = module.weight, module.bias
+    made.weight, made.bias = module.weight, module.bias  # type: ignore[assignment]
     return made
 
 

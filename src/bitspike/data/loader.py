@@ -97,6 +97,7 @@ class Batches:
         self.pad = pad
         self.drop_last = drop_last
         self.hole = hole
+        self.policy = policy
         self.rank = rank
         self.world = world
 

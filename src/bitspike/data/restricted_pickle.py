@@ -27,6 +27,7 @@ OPCODES = frozenset(
     " BINGET LONG_BINGET BINPUT LONG_BINPUT MEMOIZE GLOBAL STACK_GLOBAL REDUCE BUILD".split()
 )
 DTYPES = frozenset("b1 i1 u1 i2 u2 i4 u4 i8 u8 f2 f4 f8".split())
+UNSOUND = (pickle.UnpicklingError, EOFError, ValueError, AttributeError, LookupError, TypeError, OverflowError)
 AXES = 8
 MOST_CALLS = 1000
 """A file of CIFAR calls two functions and builds about ten tuples."""
@@ -133,9 +134,6 @@ class _Unpickler(pickle.Unpickler):
         _check_global(self._where, module, name)
         return _Global(self._where, name)
 
-    def persistent_load(self, pid: Any) -> NoReturn:
-        raise bad_value(self._where, "the pickle must hold no persistent id", _brief(pid), TODO)
-
 
 def load_restricted(path: str | os.PathLike[str]) -> object:
     """Read a pickle of containers, numbers, strings, bytes and numeric numpy arrays, without running what it names.
@@ -167,7 +165,9 @@ def load_restricted(path: str | os.PathLike[str]) -> object:
     _scan(where, data)
     try:
         return _Unpickler(where, data).load()
-    except (pickle.UnpicklingError, EOFError, AttributeError, IndexError, KeyError, TypeError, OverflowError) as error:
+    except UNSOUND as error:
+        if str(error).startswith(where):
+            raise
         raise bad_value(where, "the pickle must be sound", error, TODO) from error
 
 

@@ -30,7 +30,7 @@ class InputBlock(nn.Module):
     Values between blocks are real, and so is the shortcut. The first conv and a projection read the same tensor
     through neurons of their own. With signed neurons there are no ReLUs, which would silence the negative half.
 
-    Source: adaptive bit allocation (arXiv 2506.23717), digest 3.4.
+    Source: adaptive bit allocation (arXiv 2506.23717), code.
 
     Args:
         inputs, outputs, stride, neuron, norm, shortcut: as in `ResidualBlock`.

@@ -29,7 +29,7 @@ def resnet19(
     conv3×3(C→128) – stages of 3, 3, 2 basic blocks of 128, 256, 512 channels, strides 1, 2, 2 – global average pool –
     linear. Down-sampling shortcuts are 1×1 convs with stride 2.
 
-    Source: Ternary Spike (AAAI 2024), digest 4.1. Not the ResNet-19 of tdBN and TET, which has a second linear layer.
+    Source: Ternary Spike (AAAI 2024), code. Not the ResNet-19 of tdBN and TET, which has a second linear layer.
 
     Args:
         neuron: prototype; every layer gets its own copy. Any module [T, B, ...] → [T, B, ...] will do: `nn.ReLU()`
@@ -37,7 +37,7 @@ def resnet19(
         weight: prototype of the hidden layers; default float.
         T: time steps. shape: (C, H, W) of a sample. classes: K. width: channels of the first stage.
         wiring: "spike": conv – BN – add – neuron, shortcuts carry spikes (Ternary Spike); "input": a neuron in front of
-            every conv and linear but the first, additions of real values (adaptive bit allocation, digest 3.4).
+            every conv and linear but the first, additions of real values (adaptive bit allocation).
         norm: "joint", "per_step" or "threshold". encoder: "repeat", "poisson", "latency". readout: "mean" or "steps".
         input_neuron: put a neuron in front of the first conv too.
         policy: quantisers of first, last and down-sampling layers; default the first and last float.
@@ -74,7 +74,7 @@ def resnet20(
     global average pool – linear. Down-sampling shortcuts are AvgPool 2×2 – 1×1 conv ("AvgDown"), so the sides must be
     multiples of 16. Not He's ResNet-20 of 0.27 M parameters: that is `he_resnet20`.
 
-    Source: Ternary Spike (AAAI 2024), digest 4.1: `resnet20_cifar_modified`; that the paper's tables mean this one is
+    Source: Ternary Spike (AAAI 2024), code: `resnet20_cifar_modified`; that the paper's tables mean this one is
     almost sure [?].
 
     Args:
@@ -111,7 +111,7 @@ def wide_resnet20(
 
     He's topology, `he_resnet20`, eight times as wide and with 1×1 convs on the down-sampling shortcuts.
 
-    Source: adaptive bit allocation (arXiv 2506.23717), digest 3.4 and 4.3; `resnet20_cifar` of Ternary Spike's code.
+    Source: adaptive bit allocation (arXiv 2506.23717), code; `resnet20_cifar` of Ternary Spike's code.
 
     Args:
         neuron, weight, T, shape, classes, width, wiring, norm, encoder, readout, input_neuron, policy: as
@@ -148,7 +148,7 @@ def resnet18_cifar(
     conv3×3(C→64) – 2 basic blocks each of 64, 128, 256, 512 channels, strides 1, 2, 2, 2 – global average pool –
     linear; 1×1 convs with stride 2 on the down-sampling shortcuts.
 
-    Source: adaptive bit allocation (arXiv 2506.23717), digest 3.4 and 4.3: the default of its CIFAR script.
+    Source: adaptive bit allocation (arXiv 2506.23717), code: the default of its CIFAR script.
 
     Args:
         neuron, weight, T, shape, classes, width, wiring, norm, encoder, readout, input_neuron, policy: as

@@ -27,8 +27,8 @@ def he_resnet20(
 ) -> Network:
     """ResNet-20 of He et al.: 269,722 parameters with option A, 3×3 basic blocks of 16, 32, 64 channels.
 
-    With option B 0.271 M weights and 40.8 M MACs a step (adaptive digest 4.3). For the published ANN weights build it
-    with ``nn.ReLU()`` and T = 1 and call `load_he_checkpoint`.
+    With option B 0.271 M weights and 40.8 M MACs a step, the narrow ResNet-20 of adaptive bit allocation. For the
+    published ANN weights build it with ``nn.ReLU()`` and T = 1 and call `load_he_checkpoint`.
 
     Source: He et al., "Deep Residual Learning for Image Recognition" (CVPR 2016), section 4.2.
 

@@ -30,7 +30,7 @@ def resnet18(
     conv7×7(C→64, stride 2) – 3×3 **average** pool, stride 2 – 2, 2, 2, 2 basic blocks of 64, 128, 256, 512 channels –
     global average pool – linear; 1×1 convs with stride 2 on the down-sampling shortcuts.
 
-    Source: Ternary Spike (AAAI 2024), digest 4.1; counts and the SEW form: adaptive bit allocation, digest 3.4 and 4.3.
+    Source: Ternary Spike (AAAI 2024), code; SEW form: adaptive bit allocation (arXiv 2506.23717), code.
     Differs: the SEW networks of Fang et al. pool the stem by maximum, here both forms average.
 
     Args:
@@ -71,7 +71,7 @@ def resnet34(
     conv7×7(C→64, stride 2) – 3×3 **average** pool, stride 2 – 3, 4, 6, 3 basic blocks of 64, 128, 256, 512 channels –
     global average pool – linear; 1×1 convs with stride 2 on the down-sampling shortcuts.
 
-    Source: Ternary Spike (AAAI 2024), digest 4.1; counts and the SEW form: adaptive bit allocation, digest 3.4 and 4.3.
+    Source: Ternary Spike (AAAI 2024), code; SEW form: adaptive bit allocation (arXiv 2506.23717), code.
     Differs: the SEW networks of Fang et al. pool the stem by maximum, here both forms average.
 
     Args:

@@ -76,7 +76,7 @@ def vggsnn(
 
     64-128-AP-256-256-AP-512-512-AP-512-512-AP-linear, 3×3 convs with BN, 2×2 average pools AP.
 
-    Source: TET (arXiv 2202.11946); adaptive bit allocation, digest 3.3.
+    Source: TET (arXiv 2202.11946); adaptive bit allocation (arXiv 2506.23717), code.
 
     Args:
         neuron, weight, T, shape, classes, width, wiring, norm, encoder, readout, input_neuron, policy: as

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from bitspike.checks import bad_value, suggestion
+from bitspike.checks import bad_value, one_of
 
 REFERENCE = "reference"
 
@@ -64,9 +64,10 @@ def choose(operation: str, device: str, facts: object = None) -> Kernel:
     """The kernel that runs ``operation`` on ``device`` for these facts.
 
     Raises:
-        ValueError: a kernel demanded with `using` is unknown, is for another device or refuses the facts.
+        ValueError: the operation is unknown, or a kernel demanded with `using` is for another device or refuses the
+            facts.
     """
-    known = _KERNELS[operation]
+    known = _kernels(operation)
     if torch.compiler.is_exporting():
         return known[REFERENCE]
     wanted = _OVERRIDE.get(operation)
@@ -90,7 +91,7 @@ def explain(operation: str, device: str, facts: object = None) -> str:
     """
     taken = choose(operation, device, facts)
     lines = []
-    for kernel in reversed(_KERNELS[operation].values()):
+    for kernel in reversed(_kernels(operation).values()):
         if kernel is taken:
             lines.append(f"{kernel.name}: taken")
             break
@@ -107,11 +108,7 @@ def using(name: str, operation: str = "scan") -> Iterator[None]:
     ...     choose("scan", "cpu").name
     'reference'
     """
-    known = _KERNELS.get(operation, {})
-    if name not in known:
-        raise bad_value(
-            f"using({operation})", f"the kernel must be one of {list(known)}", name, suggestion(name, known)
-        )
+    one_of(f"using({operation})", "the kernel", name, tuple(_kernels(operation)))
     before = _OVERRIDE.get(operation)
     _OVERRIDE[operation] = name
     try:
@@ -126,6 +123,12 @@ def using(name: str, operation: str = "scan") -> Iterator[None]:
 def table() -> list[Kernel]:
     """Every registered kernel."""
     return [kernel for known in _KERNELS.values() for kernel in known.values()]
+
+
+def _kernels(operation: str) -> dict[str, Kernel]:
+    if operation not in _KERNELS:
+        one_of("dispatch", "the operation", operation, tuple(_KERNELS))
+    return _KERNELS[operation]
 
 
 def _objection(kernel: Kernel, device: str, facts: object) -> str | None:

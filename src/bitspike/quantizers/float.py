@@ -13,7 +13,7 @@ from bitspike.quantizers.base import QUANTIZERS, Quantizer
 class Float(Quantizer):
     """32-bit weights, unchanged. `to_int` raises: real weights have no integers.
 
-    >>> Float()(torch.tensor([[0.3]])).tolist()
+    >>> import torch; Float()(torch.tensor([[0.3]])).tolist()
     [[0.30000001192092896]]
     """
 

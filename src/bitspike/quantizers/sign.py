@@ -20,7 +20,7 @@ class Sign(Quantizer):
         factor: sharing of α: "none" (1), "layer", "output" or "input" channel; α starts at the mean |w| it covers.
         clip: latent magnitude beyond which the gradient stops, > 0, default 1.
 
-    >>> Sign("none").replicate(torch.zeros(1, 2))(torch.tensor([[0.0, -0.2]])).tolist()
+    >>> import torch; Sign("none").replicate(torch.zeros(1, 2))(torch.tensor([[0.0, -0.2]])).tolist()
     [[1.0, -1.0]]
     """
 

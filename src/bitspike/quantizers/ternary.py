@@ -22,7 +22,7 @@ class TernaryWeight(Quantizer):
         share: threshold as a share of the layer's mean |w|, in [0, 1), default 0.7.
         clip: latent magnitude beyond which the gradient stops, > 0, default 1.
 
-    >>> TernaryWeight("none")(torch.tensor([[1.0, -0.1, -2.0]])).tolist()
+    >>> import torch; TernaryWeight("none")(torch.tensor([[1.0, -0.1, -2.0]])).tolist()
     [[1.0, 0.0, -1.0]]
     """
 
