@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bitspike import fold
+from bitspike.cost import cost
 from bitspike.layers import (
     Affine,
     AvgPool2d,
@@ -260,3 +261,13 @@ def test_parameters_outside_layers_are_refused() -> None:
 
     with pytest.raises(ValueError, match="parameters must live in leaf layers, got scale"):
         fold(Bare(), samples(2, dtype=torch.float32))
+
+
+@pytest.mark.parametrize("weight", ["float", "sign-layer"])
+def test_a_network_without_encoder_is_folded_on_a_sequence(weight: str) -> None:
+    """Its input is [T, B, ...]: the batch is axis 1, for the flips of samples and for the cost too."""
+    torch.manual_seed(0)
+    layers = [Linear(6, 4, weight=WEIGHTS[weight]()), LIF(0.3, amplitude=1.37), Linear(4, 2), MeanReadout()]
+    folded = check(nn.Sequential(*layers).double().eval(), torch.randn(5, 16, 6, dtype=torch.float64))
+    assert folded.report.samples == 16 and folded.report.layers["_1"].spikes == 5 * 16 * 4
+    assert cost(folded.graph, torch.randn(5, 16, 6, dtype=torch.float64)).samples == 16

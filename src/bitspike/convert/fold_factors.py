@@ -122,7 +122,7 @@ def _fold_synapse(
     incoming = factor
     if scale.shape[1] > 1:
         incoming = factor * scale.reshape(-1)
-        scale = _ONE.reshape([1] * weight.dim())
+        scale = torch.ones_like(scale[:1, :1])
     if incoming.dim() and not _trivial(incoming / incoming[0]):
         _gain(surgery, source, item, incoming, moved, dtype)
         incoming = _ONE
@@ -141,7 +141,7 @@ def _fold_synapse(
         return None
     if _trivial(outgoing):
         return None
-    bias = synapse.bias.detach().double() if synapse.bias is not None else torch.zeros(len(weight)).double()
+    bias = weight.new_zeros(len(weight)) if synapse.bias is None else synapse.bias.detach()
     synapse.bias = None
     name = f"{item.name}_affine"
     surgery.module.add_module(name, Affine(outgoing.expand(len(weight)).to(dtype), bias.to(dtype)))

@@ -129,7 +129,7 @@ def compare(reference: Graph, folded: Graph, x: Tensor, report: FoldReport) -> F
     forced_logits = folded.run(x, handler=forced)
     difference = float((expected - forced_logits).abs().max())
     report.max_logit_difference_forced = max(report.max_logit_difference_forced, difference)
-    flipped = torch.zeros(x.shape[reference.batch_axis], dtype=torch.bool)
+    flipped = torch.zeros(x.shape[reference.batch_axis], dtype=torch.bool, device=x.device)
     for name, layer in report.layers.items():
         module = folded[name].module
         flips = _differ(module, own[name], levels[name])  # type: ignore[arg-type]
