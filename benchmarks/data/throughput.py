@@ -102,6 +102,7 @@ def measure(threads: list[int], epochs: int) -> dict[str, Any]:
         "goal_met": any(row["images_per_s"]["median"] >= GOAL for row in goal_rows),
         "rows": rows,
         "load_average_1min": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "niceness": os.nice(0) if hasattr(os, "nice") else None,
         "cores": os.cpu_count(),
         "torch": torch.__version__,
         "python": platform.python_version(),

@@ -162,7 +162,7 @@ def _difference(a: Tensor, b: Tensor) -> tuple[float, float]:
     """Greatest difference, and the greatest value to judge it by."""
     if a.shape != b.shape:
         return float("inf"), 1.0
-    a, b = a.double(), b.double()
+    a, b = a.detach().double(), b.detach().double()
     same = (a == b) | (a.isnan() & b.isnan())
     difference = torch.where(same, 0.0, (a - b).abs())
     size = torch.where(b.isfinite(), b, 0.0).abs()

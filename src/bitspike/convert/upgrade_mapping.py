@@ -90,8 +90,9 @@ class Choices:
 
     def leaf(self, module: nn.Module, name: str) -> bool:
         """Whether the mapping speaks of a module itself."""
-        named = any(fnmatch.fnmatchcase(name, pattern) for pattern in self.names) and not list(module.children())
-        return isinstance(module, self.classes) or (named and bool(name))
+        single = bool(name) and not list(module.children()) and not isinstance(module, nn.Sequential)
+        named = single and any(fnmatch.fnmatchcase(name, pattern) for pattern in self.names)
+        return named or isinstance(module, self.classes)
 
     def exact(self, module: nn.Module, name: str) -> bool:
         """Whether the class or the full name of a module is a key."""

@@ -11,6 +11,7 @@ from torch import fx, nn
 from bitspike.checks import bad_value
 from bitspike.convert.upgrade_mapping import KEEP, Choices, activation, remembers
 from bitspike.convert.upgrade_trace import is_torch_layer, path_of, place
+from bitspike.layers import TimeLayer
 
 
 @dataclass
@@ -82,7 +83,7 @@ def find_sites(root: nn.Module, graph: fx.Graph, choices: Choices, names: Names)
         wanted = wanted_name(node)
         if node.op == "call_module":
             module = root.get_submodule(str(node.target))
-            if choices.leaf(module, wanted) and not (is_torch_layer(module) and not choices.exact(module, wanted)):
+            if choices.exact(module, wanted) or (choices.leaf(module, wanted) and not _is_layer(module)):
                 kind = type(module)
         if kind is not None:
             name = names.take(wanted, own=module is not None)
@@ -93,6 +94,11 @@ def find_sites(root: nn.Module, graph: fx.Graph, choices: Choices, names: Names)
             _once(site, [other.node for other in sites if other.module is site.module])
             _spikes_only(site)
     return sites
+
+
+def _is_layer(module: nn.Module) -> bool:
+    """Whether a module is a layer that only its class or full name means, no pattern."""
+    return is_torch_layer(module) or isinstance(module, TimeLayer)
 
 
 def _hands_on_state(site: Site) -> bool:
