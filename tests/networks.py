@@ -129,6 +129,7 @@ def liven(model: nn.Module, x: Tensor, seed: int = 1, grid: int | None = None) -
             if module.bias is not None:
                 module.bias.copy_(step(noise(module.bias, 0.3)))
     graph = trace(model)
+    means: dict[str, Tensor] = {}
 
     def tune(node: Node, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
         module, stairs = node.module, stairs_behind(graph, node)
@@ -144,11 +145,15 @@ def liven(model: nn.Module, x: Tensor, seed: int = 1, grid: int | None = None) -
             weight = step((1 + noise(mean, 0.2)) * reach)
             weight[0], weight[1], weight[2] = 0.0, 2.0**-20, -weight[2]
             module.weight.copy_(weight / module.height)
-            module.bias.copy_(step(first * (0.7 + noise(mean, 0.4))))
+            beside = [means[n] for c in node.consumers for n in graph[c].inputs if graph[c].kind == "add" and n in means]
+            module.bias.copy_(step(first * (0.7 + noise(mean, 0.4)) - sum(beside)))
         elif isinstance(module, Synapse) and module.bias is not None and _feeds_neuron(graph, node):
             mean, deviation = _statistics(call())
             module.bias.copy_(step(module.bias + first - mean - 0.5 * deviation))
-        return call()
+        value = call()
+        if value.dim() > 2:
+            means[node.name] = _statistics(value)[0]
+        return value
 
     graph.run(x, handler=tune)
     return model

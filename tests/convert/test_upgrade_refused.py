@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import inspect
 import subprocess
 import sys
 from collections.abc import Callable
@@ -61,18 +60,18 @@ REFUSED: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
         r"the same in training and in evaluation.*, got a difference at \w+ in module '0' \(.*refused.py:\d+\)",
     ),
     "constant noise": (lambda s, x: s.fc2(F.relu(s.fc1(x) + torch.randn(6))), r"a difference at .* in module '0'"),
-    "noise": (lambda s, x: s.fc2(F.relu(s.fc1(x) + torch.randn_like(s.fc1(x)))), r"another one at randn_like in module"),
-    "dropout": (lambda s, x: s.fc2(F.dropout(F.relu(s.fc1(x)))), r"another one at dropout in module '0' .*self\.training"),
+    "noise": (lambda s, x: s.fc2(F.relu(s.fc1(x) + torch.randn_like(s.fc1(x)))), r"another one at randn_like in"),
+    "dropout": (lambda s, x: s.fc2(F.dropout(F.relu(s.fc1(x)))), r"another one at dropout in module '0' .*self\."),
     "assignment": (write, r"TypeError in module '0' at .*item assignment; write it as a new tensor"),
     "alias": (alias, r"suspects: add in module '0' \(.*refused.py:\d+\); write in-place"),
-    "state": (keep, r"module '0' must keep no value of the forward, got state in its attribute 'membrane'; map its class"),
-    "mean": (lambda s, x: s.fc2(F.relu(s.fc1(x) - x.mean(0).sum())), r"others of the batch.* at sub in module '0' \(.*:\d+"),
+    "state": (keep, r"module '0' must keep no value of the forward, got state in its attribute 'membrane'"),
+    "mean": (lambda s, x: s.fc2(F.relu(s.fc1(x) - x.mean(0).sum())), r"others of the batch.* at sub in module '0' \("),
     "softmax": (lambda s, x: s.fc2(F.relu(s.fc1(x))).softmax(0), r"others of the batch.* at softmax in module '0'"),
-    "batch": (lambda s, x: s.fc2(F.relu(s.fc1(x).view(5, 2, 3)).view(-1, 6)), r"RuntimeError at view in .* x\.shape\[0\]"),
+    "batch": (lambda s, x: s.fc2(F.relu(s.fc1(x).view(5, 2, 3)).view(-1, 6)), r"RuntimeError at view in .* x\.shape"),
     "norm": (lambda s, x: s.fc2(F.relu(s.norm(s.fc1(x)))), r"others of the batch.* at module '0\.norm' \(.*:\d+\)"),
-    "time first": (lambda s, x: s.fc2(F.relu(s.fc1(x).t()).t()), r"relu in module '0' .* must have the batch as axis 0"),
+    "time first": (lambda s, x: s.fc2(F.relu(s.fc1(x).t()).t()), r"relu in module '0' .* must have the batch"),
     "other names": (lambda s, x: s.fc2(s.fc1(x).tanh()), r"these are: 0\.tanh \(Tanh\), got ReLU that match none"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -139,8 +138,8 @@ def test_wrong_samples_and_options() -> None:
         upgrade(nn.Sequential(nn.ReLU()), RELU)
     with pytest.raises(ValueError, match="norm must be one of 'joint', 'per_step'"):
         upgrade(model, RELU, norm="threshold")
-    with pytest.raises(TypeError, match="must be an nn.Module, got function"):
-        upgrade(torch.relu_ if inspect.isfunction(torch.relu_) else write, RELU)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match=r"must be an nn\.Module, got function"):
+        upgrade(write, RELU)  # type: ignore[arg-type]
     cumulative = nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4, momentum=None), nn.ReLU())
     with pytest.raises(ValueError, match=r"module '1'.* has only the mode \"joint\", got per_step"):
         upgrade(cumulative, RELU, norm="per_step")

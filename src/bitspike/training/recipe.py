@@ -38,7 +38,8 @@ class DataConfig:
         validation: share of the training split held out for choosing, (0, 1); the test split never chooses.
         batch_size: samples a training step, >= 1.
         eval_batch_size: samples an evaluation step, >= 1.
-        augment: "none", "shift" (random crop after padding) or "shift-flip" (and a mirror image half the time).
+        augment: "none", "shift" (random crop after padding), "shift-flip" (and a mirror image half the time),
+            "shift-flip-cutout" (and a hole of 16 pixels) or "autoaugment" (with kornia).
         pad: pixels of padding for "shift", >= 0.
         test: whether the test split is read, once, at the end; false while choosing hyper-parameters.
     """
@@ -48,7 +49,7 @@ class DataConfig:
     validation: float = 0.1
     batch_size: int = 64
     eval_batch_size: int = 500
-    augment: Literal["none", "shift", "shift-flip"] = "none"
+    augment: Literal["none", "shift", "shift-flip", "shift-flip-cutout", "autoaugment"] = "none"
     pad: int = 2
     test: bool = True
 
