@@ -145,7 +145,8 @@ def liven(model: nn.Module, x: Tensor, seed: int = 1, grid: int | None = None) -
             weight = step((1 + noise(mean, 0.2)) * reach)
             weight[0], weight[1], weight[2] = 0.0, 2.0**-20, -weight[2]
             module.weight.copy_(weight / module.height)
-            beside = [means[n] for c in node.consumers for n in graph[c].inputs if graph[c].kind == "add" and n in means]
+            sums = [graph[name] for name in node.consumers if graph[name].kind == "add"]
+            beside = [means[name] for addition in sums for name in addition.inputs if name in means]
             module.bias.copy_(step(first * (0.7 + noise(mean, 0.4)) - sum(beside)))
         elif isinstance(module, Synapse) and module.bias is not None and _feeds_neuron(graph, node):
             mean, deviation = _statistics(call())
