@@ -23,7 +23,8 @@ ROOT = HERE.parents[1]
 
 def torchrun(processes: int, *command: str) -> str:
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT / "src")}
-    line = [sys.executable, "-m", "torch.distributed.run", "--standalone", f"--nproc_per_node={processes}", *command]
+    launcher = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr=127.0.0.1"]
+    line = [*launcher, f"--nproc_per_node={processes}", *command]
     done = subprocess.run(line, capture_output=True, text=True, timeout=300, env=environment, cwd=ROOT)
     assert done.returncode == 0, done.stderr[-3000:]
     return done.stdout

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -26,6 +27,7 @@ class World:
     rank: int = 0
     size: int = 1
     device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    wrapped: list[DistributedDataParallel] = field(default_factory=list, repr=False, compare=False)
 
     @property
     def writes(self) -> bool:
@@ -37,7 +39,20 @@ class World:
         if self.size == 1:
             return model
         ids = [self.device.index] if self.device.type == "cuda" else None
-        return DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False)
+        self.wrapped.append(DistributedDataParallel(model, device_ids=ids, broadcast_buffers=False))
+        return self.wrapped[-1]
+
+    def close(self) -> None:
+        """Unwrap every model and leave the group; call it once, by all processes.
+
+        A reducer that outlives the group would destroy it with the interpreter lock held and wait for a worker that
+        waits for that lock: a rare hang at the end of a run.
+        """
+        for network in self.wrapped:
+            network.__dict__.pop("logger", None)
+            network.__dict__.pop("reducer", None)
+        self.wrapped.clear()
+        dist.destroy_process_group()
 
     def share(self, batch_size: int) -> int:
         """Samples of this process in a global batch; raises `ValueError` if it does not divide."""
@@ -64,7 +79,9 @@ class World:
 def world() -> Iterator[World]:
     """The processes that ``torchrun`` started (NCCL on CUDA, gloo on the CPU), or this one alone.
 
-    Within the block batch norms use the statistics of all processes.
+    Within the block batch norms use the statistics of all processes. Wrapped models are of no use after it. Processes
+    of one machine speak over its loop-back interface, whatever its host name resolves to, unless
+    ``GLOO_SOCKET_IFNAME`` says otherwise.
     """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     cuda = torch.cuda.is_available()
@@ -75,8 +92,13 @@ def world() -> Iterator[World]:
     device = torch.device("cuda", local) if cuda else torch.device("cpu")
     if cuda:
         torch.cuda.set_device(device)
+    if not cuda and os.environ.get("LOCAL_WORLD_SIZE") == str(size):
+        loopback = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
+        if loopback:
+            os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
     dist.init_process_group("nccl" if cuda else "gloo")
+    together = World(rank, size, device)
     try:
-        yield World(rank, size, device)
+        yield together
     finally:
-        dist.destroy_process_group()
+        together.close()
