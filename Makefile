@@ -1,4 +1,4 @@
-# make demo | test | test-slow | test-all | lint | clean.  PYTHON picks the interpreter, VENV the environment,
+# make demo | test | test-slow | test-all | lint | native | clean.  PYTHON picks the interpreter, VENV the environment,
 # WORKERS the number of test processes, ARGS more arguments for pytest.
 PYTHON ?= python3
 VENV ?= .venv
@@ -7,21 +7,32 @@ ARGS ?=
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
+PROJECT := pyproject.toml constraints.txt
+NATIVE := CMakeLists.txt $(wildcard csrc/*)
 # Relative, so that a checkout whose path holds spaces works. pip >= 25.3 reads the second one for isolated builds.
 PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $(BIN)/python -m pip
 # One thread a worker: torch's threads times the workers would outnumber the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: demo test test-slow test-all lint venv clean
+.PHONY: demo test test-slow test-all lint venv native clean
 .DEFAULT_GOAL := test
 
-$(STAMP): pyproject.toml constraints.txt
+# The editable install builds the native library into src/bitspike/_native, so changed C++ code installs again.
+$(STAMP): $(PROJECT) $(NATIVE)
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -q torch
 	$(PIP) install -q -e '.[demo,test,dev]'
 	touch $@
 
 venv: $(STAMP)
+
+# The native library alone, without pip and only what changed: for work on csrc/. An environment that lacks nothing
+# else counts as installed.
+native:
+	cmake -S . -B build/native
+	cmake --build build/native --parallel $(WORKERS)
+	cmake --install build/native
+	if [ -e $(STAMP) ] && [ -z "$$(find $(PROJECT) -newer $(STAMP))" ]; then touch $(STAMP); fi
 
 demo: $(STAMP)
 	$(BIN)/bitspike demo --out demo-out

@@ -195,6 +195,22 @@ def test_bad_arguments_are_one_line_and_exit_code_2(
     assert fake == []
 
 
+@pytest.mark.parametrize(
+    ("sets", "words"),
+    [
+        (["data.augment=shift-flip-cutout"], ["[data]: hole must lie in [1, 8], got 16"]),
+        (["data.augment=autoaugment", "data.hole=4"], ["Batches: images must have three channels", "got 1"]),
+        (["data.size=16"], ["[data]: size must be left out where name is 'digits'"]),
+    ],
+)
+def test_what_does_not_fit_the_data_leaves_nothing_behind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], sets: list[str], words: list[str]
+) -> None:
+    line = refused(capsys, "train", "digits", "--out", str(tmp_path / "run"), "--quiet", "--set", *sets)
+    assert all(word in line for word in words), line
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_base_that_is_missing(queue: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (queue.parent / "base.toml").unlink()
     assert "base.toml" in refused(capsys, "study", str(queue))

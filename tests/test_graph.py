@@ -31,6 +31,23 @@ from bitspike.neurons import LIF, Integer, Neuron
 from networks import make_neuron, pool_net, samples, small_cnn
 
 
+def test_a_module_that_shows_values_of_nodes() -> None:
+    net, x = small_cnn(LIF(), T=2), samples(3, dtype=torch.float32)
+    graph, seen = trace(net), {}
+
+    def note(node: Node, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
+        seen[node.name] = call()
+        return seen[node.name]
+
+    wanted = graph.run(x, handler=note)
+    module = graph.showing(["body_2", "add", "body_2"])
+    output, (spikes, total, again) = module(x)
+    assert torch.equal(output, wanted) and torch.equal(spikes, seen["body_2"]) and torch.equal(again, spikes)
+    assert torch.equal(total, seen["add"])
+    assert {id(p) for p in module.parameters()} == {id(p) for p in net.parameters()}
+    assert graph.showing([])(x)[1] == []
+
+
 def test_kinds_edges_and_time_of_the_residual_network() -> None:
     graph = trace(small_cnn(LIF(), T=5))
     rows = {node.name: (node.kind, node.T, node.inputs) for node in graph}

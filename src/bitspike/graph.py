@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import operator
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -97,6 +97,18 @@ class Graph:
                 the node's value, ``call()`` computes the ordinary one.
         """
         return _Interpreter(self, handler).run(*inputs)
+
+    def showing(self, names: Sequence[str]) -> fx.GraphModule:
+        """The network as a module that returns (its output, [the values of these nodes]); all layers are shared.
+
+        Unlike `run` it is plain code, which `torch.compile` takes in one graph.
+        """
+        copied = fx.Graph()
+        values: dict[fx.Node, Any] = {}
+        output = copied.graph_copy(self.fx, values)
+        found = {old.name: new for old, new in values.items()}
+        copied.output((output, [found[name] for name in names]))
+        return fx.GraphModule(self.model, copied)
 
     def _describe(self, item: fx.Node) -> Node:
         inputs = tuple(n.name for n in item.all_input_nodes)

@@ -17,9 +17,9 @@ def test_autocast_keeps_membranes_in_single_precision(name: str) -> None:
         current = layer(x)
         s, state = neuron.run(current)
     assert current.dtype == torch.bfloat16
-    assert s.dtype == state.v.dtype == torch.float32
+    assert s.dtype == torch.bfloat16 and state.v.dtype == torch.float32
     wanted, last = neuron.run(current.float())
-    assert torch.equal(s, wanted) and torch.equal(state.v, last.v)
+    assert torch.equal(s, wanted.bfloat16()) and torch.equal(state.v, last.v)
 
 
 @pytest.mark.parametrize("name", list(NEURONS))

@@ -10,13 +10,14 @@ import torch
 from torch import Tensor
 
 from bitspike.neurons import LIF
-from bitspike.ops import Kernel, choose, dispatch, explain, register, scan, table, using
+from bitspike.ops import Kernel, choose, dispatch, explain, register, table, using
+from bitspike.ops.scan import scan_reference
 
 
 @pytest.fixture
 def own_table(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A table with "scan" as it is, to which tests may add."""
-    monkeypatch.setattr(dispatch, "_KERNELS", {"scan": dict(dispatch._KERNELS["scan"])})
+    """A table with the reference of "scan" alone, to which tests may add."""
+    monkeypatch.setattr(dispatch, "_KERNELS", {"scan": {"reference": dispatch._KERNELS["scan"]["reference"]}})
     yield
     assert dispatch._OVERRIDE == {}
 
@@ -27,7 +28,7 @@ def refuse(reason: str | None) -> Any:
 
 def test_the_reference_is_in_the_table_and_last() -> None:
     kernels = [kernel for kernel in table() if kernel.operation == "scan"]
-    assert kernels[0] == Kernel("scan", "reference", "any", scan, kernels[0].refuses)
+    assert kernels[0] == Kernel("scan", "reference", "any", scan_reference, kernels[0].refuses)
     assert explain("scan", "cpu").endswith("reference: taken")
 
 
@@ -82,9 +83,9 @@ def test_demands_nest_and_end() -> None:
 def test_a_neuron_runs_what_is_chosen() -> None:
     calls = []
 
-    def counted(step: Any, x_seq: Tensor, state: Any) -> Any:
+    def counted(neuron: Any, x_seq: Tensor, *rest: Any) -> Any:
         calls.append(len(x_seq))
-        return scan(step, x_seq, state)
+        return scan_reference(neuron, x_seq, *rest)
 
     register("scan", "counted", counted)
     neuron, x = LIF(), torch.randn(3, 2, 4)
@@ -97,7 +98,7 @@ def test_a_neuron_runs_what_is_chosen() -> None:
 
 @pytest.mark.usefixtures("own_table")
 def test_an_export_takes_the_reference() -> None:
-    def broken(step: Any, x_seq: Tensor, state: Any) -> Any:
+    def broken(*arguments: Any) -> Any:
         raise RuntimeError("a fast kernel was exported")
 
     register("scan", "broken", broken)

@@ -8,11 +8,14 @@ import pytest
 import torch
 from torch import Tensor
 
+from bitspike import native
 from bitspike.neurons import NEURONS, Neuron
-from bitspike.ops import Kernel, scan, table, using
+from bitspike.ops import Kernel, ScanFacts, scan, table, using
 from neurons.cases import CHANNELS, Options, build, cases
 
-TOLERANCE = {"scan": {"rtol": 0.0, "atol": 0.0}}  # once per operation, the same everywhere
+# Of gradients, once per operation, the same everywhere; spikes and states are equal bit for bit, and so are all
+# results of the reference. Sums over many elements (amplitude, decay) are taken in another order.
+TOLERANCE = {"scan": {"rtol": 2e-5, "atol": 2e-5}}
 
 
 def by_hand(neuron: Neuron, x_seq: Tensor) -> list[Tensor]:
@@ -37,17 +40,26 @@ def outcome(neuron: Neuron, x: Tensor, run: Callable[[Tensor], list[Tensor]]) ->
 def check_scan(kernel: Kernel, device: str, neuron: Neuron) -> None:
     neuron = neuron.to(device)
     for dtype in (torch.float32, torch.float64):
+        neuron = neuron.to(dtype)
+        if kernel.refuses(ScanFacts(neuron.fused(), dtype, dtype)):
+            continue
         for T in (1, 4):
             x = (torch.randn(T, 3, CHANNELS, dtype=torch.float64) * 1.5).to(device, dtype)
+            compare(kernel, neuron, x)
 
-            def through(x_seq: Tensor) -> list[Tensor]:
-                with using(kernel.name):
-                    s, state = neuron.to(x_seq.dtype).run(x_seq)
-                return [s, *state]
 
-            found, wanted = outcome(neuron.to(dtype), x, through), outcome(neuron, x, lambda y: by_hand(neuron, y))
-            for one, other in zip(found, wanted, strict=True):
-                torch.testing.assert_close(one, other, **TOLERANCE["scan"])
+def compare(kernel: Kernel, neuron: Neuron, x: Tensor) -> None:
+    """Spikes and final state equal bit for bit, every gradient within the tolerance of the kernel."""
+
+    def through(x_seq: Tensor) -> list[Tensor]:
+        with using(kernel.name):
+            s, state = neuron.run(x_seq)
+        return [s, *state]
+
+    found, wanted = outcome(neuron, x, through), outcome(neuron, x, lambda y: by_hand(neuron, y))
+    for place, (one, other) in enumerate(zip(found, wanted, strict=True)):
+        exact = kernel.name == "reference" or place < 2
+        torch.testing.assert_close(one, other, **({"rtol": 0.0, "atol": 0.0} if exact else TOLERANCE["scan"]))
 
 
 PARITY = {"scan": check_scan}
@@ -66,7 +78,7 @@ def test_a_kernel_equals_the_definition(kernel: Kernel, case: tuple[str, Options
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip(f"not run: {kernel.operation} {kernel.name} needs {device}")
     neuron = build(*case)
-    reason = kernel.refuses(neuron)
+    reason = kernel.refuses(ScanFacts(neuron.fused(), torch.float32, torch.float32))
     if reason:
         pytest.skip(f"not run: {kernel.name} refuses {case}: {reason}")
     PARITY[kernel.operation](kernel, device, neuron)
@@ -80,3 +92,142 @@ def test_scan_steps_in_order() -> None:
 
 def test_the_registry_is_covered() -> None:
     assert {name for name, _ in cases(1)} == set(NEURONS)
+
+
+NATIVE = next(kernel for kernel in table() if kernel.name == "native")
+built = pytest.mark.skipif(native.library() is None, reason="not run: the native library is not built")
+ARMS: dict[str, Options] = {
+    "lif": {"detach_reset": True},
+    "lif-soft-open": {"reset": "soft"},
+    "ternary": {},
+    "ternary-channels": {"train_amplitude": "channel", "learn_decay": True, "surrogate": "atan"},
+    "multibit": {"m": 1, "n": 2, "surrogate": "rectangle:0.125"},
+    "integer-hard": {"D": 3, "reset": "hard", "detach_reset": False, "surrogate": "sigmoid"},
+    "real": {},
+    "real-surrogate": {"gradient": "surrogate", "train_amplitude": "layer"},
+}
+
+
+def arm(name: str, channels: int = 7) -> Neuron:
+    return NEURONS[name.split("-")[0]](**ARMS[name]).replicate(channels)
+
+
+@built
+@pytest.mark.parametrize("name", ARMS)
+@pytest.mark.parametrize("isa", native.available_isas())
+def test_native_at_every_length_and_size(name: str, isa: str) -> None:
+    """T up to 32; rows of one element, of whole vectors, with tails, and of several blocks."""
+    neuron = arm(name)
+    with native.isa(isa):
+        for T, size in ((1, 1), (2, 3), (3, 64), (4, 37), (8, 16), (32, 5)):
+            compare(NATIVE, neuron, torch.randn(T, 2, 7, size) * 1.5)
+        compare(NATIVE, neuron, torch.randn(2, 5, 7, 1013) * 1.5)
+
+
+@built
+@pytest.mark.parametrize("name", ARMS)
+def test_native_ties_on_the_dyadic_grid(name: str) -> None:
+    neuron = arm(name)
+    x = torch.randint(-24, 33, (3, 8, 7, 16)).float() / 16
+    compare(NATIVE, neuron, x)
+    rate = (neuron(x) != 0).float().mean()
+    assert 0.02 < rate < 0.98
+
+
+@built
+@pytest.mark.parametrize("name", ARMS)
+def test_native_layouts(name: str) -> None:
+    """Channels-last through time keeps its layout; anything else is copied; results are those of contiguous input."""
+    neuron, x = arm(name), torch.randn(4, 3, 7, 5, 6)
+    last = x.movedim(2, -1).contiguous().movedim(-1, 2)
+    with using("native"):
+        wanted, state = neuron.run(x)
+        for other in (last, x.transpose(3, 4).contiguous().transpose(3, 4), x.flip(0).flip(0)):
+            s, after = neuron.run(other)
+            assert torch.equal(s, wanted) and torch.equal(after.v, state.v)
+        assert neuron(last).stride() == last.stride()
+    compare(NATIVE, neuron, last)
+    compare(NATIVE, neuron, x[..., ::2])
+
+
+@built
+@pytest.mark.parametrize("name", ARMS)
+def test_native_gives_the_same_bits_for_any_threads_and_instruction_set(name: str) -> None:
+    neuron, x = arm(name), torch.randn(4, 3, 7, 1001)
+
+    def run(y: Tensor) -> list[Tensor]:
+        s, state = neuron.run(y)
+        return [s, *state]
+
+    before, results = torch.get_num_threads(), []
+    try:
+        for isa in native.available_isas():
+            for threads in (1, 2, 3):
+                torch.set_num_threads(threads)
+                with native.isa(isa), using("native"):
+                    results.append(outcome(neuron, x, run))
+    finally:
+        torch.set_num_threads(before)
+    for found in results[1:]:
+        assert all(torch.equal(one, other) for one, other in zip(found, results[0], strict=True))
+
+
+@built
+@pytest.mark.parametrize("name", ARMS)
+def test_native_goes_on_from_a_state_and_differentiates_it(name: str) -> None:
+    neuron, x = arm(name), torch.randn(5, 3, 7, 11)
+    v = torch.randn(3, 7, 11)
+    grads = []
+    for kernel in ("reference", "native"):
+        begin = v.clone().requires_grad_()
+        with using(kernel):
+            s, state = neuron.run(x, type(neuron.initial_state(x[0]))(begin))
+        grads.append([s.detach(), state.v.detach(), *torch.autograd.grad(s.sum() + state.v.square().sum(), begin)])
+    assert torch.equal(grads[0][0], grads[1][0]) and torch.equal(grads[0][1], grads[1][1])
+    torch.testing.assert_close(grads[0][2], grads[1][2], **TOLERANCE["scan"])
+
+
+@built
+def test_class_m_saves_bits_alone() -> None:
+    """Nothing as large as the currents is kept for the backward pass: two bits an element (hard), one (soft)."""
+    for name, bits in (("lif", 2), ("multibit", 1), ("real", 1)):
+        neuron, x = arm(name), torch.randn(4, 2, 7, 64, requires_grad=True)
+        kept: list[Tensor] = []
+        with (
+            using("native"),
+            torch.autograd.graph.saved_tensors_hooks(lambda t, kept=kept: kept.append(t) or t, lambda t: t),
+        ):
+            neuron(x)
+        assert sum(t.numel() * t.element_size() for t in kept) == x.numel() * bits // 8
+
+
+@built
+def test_a_second_derivative_is_refused(refuses: Callable[..., object]) -> None:
+    x = torch.randn(2, 3, 7, requires_grad=True)
+    with using("native"):
+        (grad,) = torch.autograd.grad(arm("lif")(x).square().sum(), x, create_graph=True)
+    with refuses("scan", "differentiated once"):
+        grad.sum().backward()
+
+
+@built
+def test_native_refuses_what_it_cannot_run() -> None:
+    facts = ScanFacts(arm("lif").fused(), torch.float64, torch.float64)
+    assert "float32 membranes" in str(NATIVE.refuses(facts))
+
+    class Own(type(arm("lif"))):  # type: ignore[misc]
+        def step(self, x: Tensor, state: object) -> object:
+            return super().step(x * 0.5, state)
+
+    assert "fused()" in str(NATIVE.refuses(ScanFacts(Own().fused(), torch.float32, torch.float32)))
+
+
+@built
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["lif", "ternary-channels"])
+def test_native_compiles_in_one_graph(name: str) -> None:
+    neuron, x = arm(name), torch.randn(4, 2, 7, 9)
+    compiled = torch.compile(neuron, fullgraph=True, backend="aot_eager")
+    wanted, found = outcome(neuron, x, lambda y: [neuron(y)]), outcome(neuron, x, lambda y: [compiled(y)])
+    for one, other in zip(found, wanted, strict=True):
+        torch.testing.assert_close(one, other, rtol=0, atol=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import pytest
@@ -124,7 +125,22 @@ def test_layers_of_their_own() -> None:
         build(layers=[{"match": "body.4.conv1", "weight": {"name": "uniform", "bit": 2}}])
 
 
+LAYER_AMPLITUDE = {"name": "lif", "train_amplitude": "layer"}
+
+
+def test_layers_of_their_own_warn_once_and_about_the_finished_network() -> None:
+    table = {"match": "body.3.*", "neuron": {"name": "lif"}}
+    with pytest.warns(UserWarning, match="inert") as caught:
+        build(neuron=LAYER_AMPLITUDE, layers=[table])
+    assert len(caught) == 1 and caught[0].filename == __file__
+    assert "body.4.neuron1" in str(caught[0].message) and "body.3" not in str(caught[0].message)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        build(neuron=LAYER_AMPLITUDE, layers=[{"match": "body.*", "neuron": {"name": "lif"}}])
+        build_network(recipe(neuron=LAYER_AMPLITUDE), SHAPE, 10, warn=False)
+
+
 def test_inert_factors_are_warned_about() -> None:
     with pytest.warns(UserWarning, match=r"inert.*body\.3\.neuron1\.emission\.raw_amplitude") as caught:
-        build(neuron={"name": "lif", "train_amplitude": "layer"})
+        build(neuron=LAYER_AMPLITUDE)
     assert len(caught) == 1

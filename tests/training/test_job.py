@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -165,6 +166,45 @@ def test_load_data(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job, "load", lambda *arguments: asked.append(arguments) or splits)
     load_data(recipe(seed=7, data={"name": "mnist", "root": "DIR", "validation": 0.25}))
     assert asked == [("mnist", "DIR", 0.25)]  # the seed of a run does not move the validation split
+
+
+def test_options_reach_the_loader(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[tuple[Any, ...]] = []
+    digits = load_data(recipe())
+    monkeypatch.setattr(job, "load", lambda *given, **options: asked.append((given, options)) or digits)
+    table = {"name": "hub:a/b", "size": 16, "channels": 1, "test_part": "val", "config": "c", "revision": "r"}
+    load_data(recipe(data={**table, "image": "i", "label": "l"}))
+    wanted = {"size": 16, "channels": 1, "test": "val", "config": "c", "revision": "r", "image": "i", "label": "l"}
+    assert asked == [(("hub:a/b", None, 0.1), wanted)]
+
+
+def test_a_folder_in_another_size(tmp_path: Path) -> None:
+    image = pytest.importorskip("PIL.Image")
+    for part, label, count in (("train", "a", 6), ("train", "b", 6), ("probe", "a", 2), ("probe", "b", 2)):
+        (tmp_path / part / label).mkdir(parents=True)
+        for index in range(count):
+            image.new("RGB", (9, 7), (20 * index, 0, 90)).save(tmp_path / part / label / f"{index}.png")
+    table = {"name": "folder:.", "root": str(tmp_path), "validation": 0.5, "size": 4, "channels": 1}
+    splits = load_data(recipe(data={**table, "test_part": "probe"}))
+    assert splits.train.images.shape == (6, 1, 4, 4) and len(splits.test) == 4
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ({"size": 8}, ["size must be left out where name is 'digits'", "got 8"]),
+        ({"test_part": "val"}, ["test_part must be left out", "got 'val'"]),
+        ({"name": "mnist", "channels": 3}, ["channels must be left out where name is 'mnist'"]),
+        ({"name": "folder:x", "revision": "r"}, ["revision must be left out where name is 'folder:x'"]),
+        ({"augment": "shift-flip-cutout"}, ["hole must lie in [1, 8]", "got 16"]),
+        ({"augment": "shift-flip-cutout", "hole": 9}, ["hole must lie in [1, 8]", "got 9"]),
+        ({"augment": "shift", "pad": 8}, ["pad must lie in [1, 7]", "got 8"]),
+        ({"augment": "shift", "pad": 0}, ["pad must lie in [1, 7]", "got 0"]),
+    ],
+)
+def test_data_that_does_not_fit_is_refused(data: dict[str, Any], words: list[str], refuses: Any) -> None:
+    with refuses("[data]", *words):
+        load_data(recipe(data=data))
 
 
 def test_an_unknown_data_set_suggests_the_nearest() -> None:

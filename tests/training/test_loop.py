@@ -15,7 +15,8 @@ from bitspike.data import ImageSet, Splits
 from bitspike.layers import Synapse
 from bitspike.training import loop
 from bitspike.training.build import build_model
-from bitspike.training.loop import Run, evaluate, fit, load_weights, logits_of
+from bitspike.training.distributed import World
+from bitspike.training.loop import Run, epoch_batches, evaluate, fit, load_weights, logits_of
 from bitspike.training.optim import learning_rate, make_optimiser
 from bitspike.training.recipe import Recipe, TrainConfig, recipe_from_mapping
 from networks import rng
@@ -46,6 +47,13 @@ def recipe(**tables: Any) -> Recipe:
     for name, table in tables.items():
         base[name] = {**base[name], **table} if isinstance(table, dict) else table
     return recipe_from_mapping(base)
+
+
+def test_hole_and_policy_reach_the_batches() -> None:
+    chosen = recipe(data={"augment": "shift-flip-cutout", "pad": 1, "hole": 3, "policy": "svhn"})
+    batches = epoch_batches(chosen, SPLITS.train, 2, World())
+    assert (batches.hole, batches.policy, batches.pad, batches.epoch) == (3, "svhn", 1, 2)
+    fit(recipe(data={"augment": "shift-flip-cutout", "pad": 1, "hole": 3}, train={"epochs": 1}), SPLITS)
 
 
 def curve(run: Run) -> list[dict[str, float]]:

@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bitspike import observe, trace
+from bitspike import observe
 from bitspike.layers import Linear, MeanReadout, Repeat
 from bitspike.neurons import LIF, Integer, MultiBit, Neuron, Real, Ternary
-from bitspike.training.losses import SpikePenalty, mean_loss, tet_loss
+from bitspike.training.losses import SpikePenalty, WithPenalty, mean_loss, tet_loss
 from networks import rng
 
 
@@ -57,7 +57,7 @@ def test_tet_loss_needs_a_time_axis() -> None:
 
 
 def penalty_of(net: nn.Module, x: Tensor, kind: str, weight: float, target: float, per_layer: bool) -> Tensor:
-    return SpikePenalty(kind, weight, target, per_layer).run(trace(net), x)[1]
+    return WithPenalty(net, SpikePenalty(kind, weight, target, per_layer))(x)[1]
 
 
 # Two layers, one step: levels 0, 1, 2, 3 (3 of 4 fire, 4 set bits), then binary with 1 of 2 firing.
@@ -81,7 +81,7 @@ def test_values_by_hand(kind: str, per_layer: bool, wanted: float) -> None:
 
 
 def test_the_output_is_that_of_the_network() -> None:
-    output, _ = SpikePenalty("rate", 1.0, 0.1, True).run(trace(PAIR), LEVELS)
+    output, _ = WithPenalty(PAIR, SpikePenalty("rate", 1.0, 0.1, True))(LEVELS)
     assert torch.equal(output, PAIR(LEVELS)) and output.abs().sum() > 0
 
 
@@ -155,10 +155,10 @@ def test_training_with_the_penalty_moves_the_activity(kind: str, per_layer: bool
         )
         x = torch.randn(64, 8, generator=rng(0))
         labels = (x[:, 0] > 0).long()
-        graph, penalty = trace(net), SpikePenalty(kind, weight, target, per_layer)
+        network = WithPenalty(net, SpikePenalty(kind, weight, target, per_layer))
         optimiser = torch.optim.SGD(net.parameters(), 0.1)
         for _ in range(60):
-            output, extra = penalty.run(graph, x)
+            output, extra = network(x)
             optimiser.zero_grad()
             (mean_loss(output, labels) + extra).backward()
             optimiser.step()

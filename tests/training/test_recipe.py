@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bitspike.training import recipe as r
 from bitspike.training.files import parse_toml, write_text_atomic
-from bitspike.training.schema import to_mapping, to_toml
+from bitspike.training.schema import canonical_key, to_mapping, to_toml
 
 TEXT = """
 name = "ternary"
@@ -87,6 +87,11 @@ def test_reads_a_file_with_overrides(path: Path) -> None:
         (["data.validation=1.0"], ["[data]: validation must lie in (0, 1)"]),
         (["data.batch_size=0"], ["[data]: batch_size must lie"]),
         (["data.pad=-1"], ["[data]: pad must lie"]),
+        (["data.hole=0"], ["[data]: hole must lie in [1, "]),
+        (["data.policy=cifar"], ["[data]: policy must be one of", "did you mean 'cifar10'?"]),
+        (["data.size=0"], ["[data]: size must lie in [1, 16384]"]),
+        (["data.channels=2"], ["[data]: channels must be one of 1, 3, got 2"]),
+        (["data.test_part=' '"], ["[data]: test_part must be a name"]),
         (["data.root=''"], ["[data]: root must be a name"]),
         (["regulariser.weight=-1"], ["[regulariser]: weight must be >= 0"]),
         (["weight={bits=1}"], ["[weight]: the key 'name' must be given"]),
@@ -108,6 +113,23 @@ def test_wrong_type_names_the_file(path: Path) -> None:
 def test_name_is_no_option() -> None:
     with pytest.raises(ValueError, match="'name' is no option"):
         r.ComponentConfig("a", {"name": "b"})
+
+
+@pytest.mark.parametrize("sets", ["data.size=8.0", "data.channels=true", "data.config=1", "data.hole='8'"])
+def test_loader_options_are_typed(path: Path, sets: str) -> None:
+    with pytest.raises(TypeError, match=rf"\[data\]: {sets[5:].partition('=')[0]} must be "):
+        r.read_recipe(path, [sets])
+
+
+def test_keys_that_came_later_are_no_part_of_an_older_key() -> None:
+    """A recipe of the first release, hashed as it was then."""
+    mapping = to_mapping(BASE)
+    first = ("name", "root", "validation", "batch_size", "eval_batch_size", "augment", "pad", "test")
+    mapping["data"] = {**{key: mapping["data"][key] for key in first}, "root": None}
+    for key in ("precision", "channels_last", "compile"):
+        del mapping["train"][key]
+    del mapping["layers"]
+    assert canonical_key(mapping, "d") == BASE.key("d")
 
 
 @given(RECIPES)
@@ -133,6 +155,10 @@ CHANGED = {
     "precision": "bf16",
     "channels_last": True,
     "compile": True,
+    "size": 32,
+    "channels": 1,
+    "policy": "svhn",
+    **dict.fromkeys(("test_part", "config", "revision", "image", "label"), "x"),
     "layers": (r.LayerConfig(match="body.*", weight=r.ComponentConfig("sign")),),
 }  # fmt: skip
 

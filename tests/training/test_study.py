@@ -19,6 +19,7 @@ from bitspike.training.files import read_json, write_text_atomic
 from bitspike.training.recipe import Recipe
 from bitspike.training.schema import to_mapping
 
+ROOT = Path(__file__).resolve().parents[2]
 BASE = 'name = "base"\n[neuron]\nname = "lif"\ndecay = 0.5\n[weight]\nname = "sign"\n'
 QUEUE = """
 name = "lr"
@@ -230,6 +231,15 @@ def test_summary(queue: Path) -> None:
     assert multi.n == 1 and multi.missing == {1: "not run", 2: "not run"}
     assert multi.metrics["accuracy"] == s.Metric(0.5, None, 1)
     assert json.loads(json.dumps(to_mapping(low)))["metrics"]["accuracy"]["n"] == 2
+
+
+@pytest.mark.parametrize("name", ["digits_demo", "fashion_mnist_study", "fashion_mnist_tuning"])
+def test_committed_results_belong_to_the_present_recipes(name: str) -> None:
+    """A key that is added to the recipe goes into `_LATER`, or every committed result is orphaned."""
+    study = s.read_study(ROOT / "src" / "bitspike" / "recipes" / f"{name}.toml")
+    study = replace(study, out=ROOT / "results" / name.removesuffix("_demo").removesuffix("_study"))
+    states = {state for row in s.summarise(study) for state in row.missing.values()}
+    assert states <= {"not run"} and sum(row.n for row in s.summarise(study)) >= 12
 
 
 def test_summary_of_nothing(queue: Path) -> None:

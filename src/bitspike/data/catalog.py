@@ -67,6 +67,24 @@ PLACES = {
 NAMES = (*SETS, *PLACES)
 
 
+def find(name: str) -> tuple[Entry, str]:
+    """How a set is loaded, and what stands after the colon of its name ("" where there is none).
+
+    Raises:
+        ValueError: an unknown name, or nothing after the colon.
+
+    >>> find("folder:pets")[0].options, find("folder:pets")[1]
+    (('size', 'channels', 'test'), 'pets')
+    """
+    kind, colon, place = name.partition(":")
+    by_place = {key.partition(":")[0]: entry for key, entry in PLACES.items()}
+    if not colon or kind not in by_place:
+        return SETS[one_of(WHERE, "name", name, NAMES)], ""
+    if not place:
+        raise bad_value(WHERE, f"{kind}: must be followed by a place", repr(name), f"write {kind}:PLACE")
+    return by_place[kind], place
+
+
 def load(
     name: str,
     root: str | os.PathLike[str] | None = None,
@@ -97,21 +115,18 @@ def load(
     >>> load("digits", validation=38).train
     ImageSet('digits/train': 1400 images 1x8x8, 10 classes)
     """
-    kind, colon, place = name.partition(":")
-    by_place = {key.partition(":")[0]: entry for key, entry in PLACES.items()}
-    if colon and kind in by_place:
-        entry = by_place[kind]
-        if not place:
-            raise bad_value(WHERE, f"{kind}: must be followed by a place", repr(name), f"write {kind}:PLACE")
+    entry, place = find(name)
+    if place:
         folder = os.fspath(Path(root) / place) if root else place
     else:
-        entry = SETS[one_of(WHERE, "name", name, NAMES)]
         folder = os.fspath(root or os.environ.get("BITSPIKE_DATA") or "")
         if entry.root and not folder:
             must = f"{name} must have a folder with its files"
             got = "no root, and BITSPIKE_DATA is not set"
             raise bad_value(WHERE, must, got, "pass data.root or set BITSPIKE_DATA")
     for option in options:
+        if not entry.options:
+            raise bad_value(WHERE, f"an option of {name} must not be given", repr(option), "leave it out")
         one_of(WHERE, f"an option of {name}", option, entry.options)
     amount = entry.validation if validation is None else validation
     return entry.load(root=folder, validation=amount, seed=seed, **options)

@@ -79,10 +79,7 @@ class Batches:
         checks.integer("Batches", "seed", seed, 0, 2**63 - 1)
         checks.integer("Batches", "epoch", epoch, 0, 2**31 - 1)
         checks.one_of("Batches", "augment", augment, AUGMENTS)
-        if augment != "none":
-            check_pad("Batches", pad, data.images, low=1)
-        if "cutout" in STEPS[augment]:
-            check_hole("Batches", hole, data.images, "hole")
+        check_augment("Batches", data.images, augment, pad, hole)
         self._policy = _policy(policy, data) if "policy" in STEPS[augment] else None
         if drop_last and batch_size > len(data):
             must = f"batch_size must be <= {len(data)}, the size of the set, where drop_last is set"
@@ -119,6 +116,14 @@ class Batches:
             each = len(chosen) // self.world
             share = slice(self.rank * each, (self.rank + 1) * each)
             yield self.data.normalise(augmented(chosen, share, number)), self.data.labels[chosen[share]]
+
+
+def check_augment(where: str, images: torch.Tensor, augment: str, pad: int, hole: int) -> None:
+    """Raise unless shift and hole of an augmentation fit images ``[N, C, H, W]``; arguments as in `Batches`."""
+    if augment != "none":
+        check_pad(where, pad, images, low=1)
+    if "cutout" in STEPS[augment]:
+        check_hole(where, hole, images, "hole")
 
 
 def _policy(name: str, data: ImageSet) -> AutoAugment:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from bitspike.checks import bad_value, time_first
@@ -72,11 +73,17 @@ def new_quantizer(prototype: Quantizer | None, weight: Tensor) -> Quantizer:
 
 
 def merge_time(where: str, x: Tensor, axes: int) -> Tensor:
-    """[T, B, ...] with that many axes → [T·B, ...]; raises `ValueError` on another number of axes."""
+    """[T, B, ...] with that many axes → [T·B, ...]; raises `ValueError` on another number of axes.
+
+    A view where the steps lie one after the other, channels-last frames included. Steps that an encoder only repeats
+    are copied in the memory order of a frame.
+    """
     time_first(where, x)
     if x.dim() != axes:
         names = {3: "[T, B, C]", 5: "[T, B, C, H, W]"}.get(axes, f"{axes} axes")
         raise bad_value(where, f"the input must be {names}", list(x.shape), "check the layer before")
+    if x.stride(0) == 0 and x.shape[0] > 1:
+        return torch.cat(x.unbind(0))
     return x.flatten(0, 1)
 
 

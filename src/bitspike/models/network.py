@@ -17,6 +17,8 @@ from bitspike.quantizers import Float, Quantizer
 from bitspike.registry import Registry
 
 MODELS: Registry[Callable[..., Network]] = Registry("model")
+INERT = "bitspike: these factors are inert"
+"""How the warning about inert factors begins."""
 
 
 class Network(nn.Module):
@@ -130,7 +132,7 @@ def warn_inert(model: nn.Module, stacklevel: int = 2) -> None:
     inert = inert_parameters(model)
     if inert:
         warnings.warn(
-            "bitspike: these factors are inert, because every path from them is linear → batch norm, which cancels a "
+            f"{INERT}, because every path from them is linear → batch norm, which cancels a "
             f"positive factor: {', '.join(inert)}. They train nothing; report no gain from them.",
             stacklevel=stacklevel,
         )

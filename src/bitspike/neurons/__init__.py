@@ -1,12 +1,13 @@
 """Neurons: membrane dynamics × spike format × surrogate. One file each."""
 
-from bitspike.neurons.base import NEURONS, MembraneState, Neuron, detach
+from bitspike.neurons.base import NEURONS, Neuron, detach
 from bitspike.neurons.integer import Integer
 from bitspike.neurons.lif import LIF
 from bitspike.neurons.multibit import MultiBit
 from bitspike.neurons.parts import Emission, Membrane
 from bitspike.neurons.real import Real
 from bitspike.neurons.ternary import Ternary
+from bitspike.ops import MembraneState
 
 __all__ = [
     "LIF",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,16 +13,10 @@ from bitspike.checks import bad_type, bad_value, time_first
 from bitspike.formats import SpikeFormat
 from bitspike.functional import SURROGATES, Stairs, Surrogate
 from bitspike.neurons.parts import Emission, Membrane
-from bitspike.ops import choose
+from bitspike.ops import MembraneState, ScanFacts, ScanSpec, choose, spec_of
 from bitspike.registry import Registry
 
 NEURONS: Registry[type[Neuron]] = Registry("neuron")
-
-
-class MembraneState(NamedTuple):
-    """State of a neuron with one membrane: ``v`` after the last reset, shaped like the input of one step."""
-
-    v: Tensor
 
 
 class Neuron(nn.Module, ABC):
@@ -36,6 +30,9 @@ class Neuron(nn.Module, ABC):
         membrane: decay and reset.
         emission: value of one level on the wire.
 
+    A leaf may also say in `fused` what a fused kernel has to know; a subclass that changes ``step`` starts again
+    without.
+
     ``forward`` maps currents [T, B, ...] to spikes [T, B, ...] from a fresh state and drops the final one: there is
     nothing to reset between batches.
     """
@@ -46,6 +43,13 @@ class Neuron(nn.Module, ABC):
     surrogate: Surrogate
     membrane: Membrane
     emission: Emission
+    _runs_itself: bool = False
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        cls._runs_itself = cls._runs_itself or "run" in cls.__dict__
+        if "fused" not in cls.__dict__ and {"step", "initial_state"} & cls.__dict__.keys():
+            cls.fused = Neuron.fused  # type: ignore[method-assign]
 
     @abstractmethod
     def initial_state(self, x: Tensor) -> Any:
@@ -58,21 +62,32 @@ class Neuron(nn.Module, ABC):
     def run(self, x_seq: Tensor, state: Any | None = None) -> tuple[Tensor, Any]:
         """All steps of x_seq [T, B, ...], from ``state`` or afresh → (spikes [T, B, ...], final state).
 
-        Under autocast membranes and spikes are float32, whatever the linear layers run in.
+        Under autocast membranes are float32, whatever the linear layers run in; spikes have the dtype of x_seq.
         """
-        time_first(type(self).__name__, x_seq)
-        if x_seq.dtype in (torch.bfloat16, torch.float16) and torch.is_autocast_enabled(x_seq.device.type):
-            x_seq = x_seq.float()
-        if state is None:
-            state = self.initial_state(x_seq[0])
-        elif state[0].shape != x_seq.shape[1:]:
-            must = f"the state must be shaped like one step {list(x_seq.shape[1:])}"
-            raise bad_value(type(self).__name__, must, list(state[0].shape), "start a new stream for a new batch")
-        return choose("scan", x_seq.device.type, self).function(self.step, x_seq, state)  # type: ignore[no-any-return]
+        return self._scan(x_seq, state, True)
 
     def forward(self, x_seq: Tensor) -> Tensor:
         """Currents [T, B, ...] → spikes [T, B, ...], fresh state in, final state dropped."""
-        return self.run(x_seq)[0]
+        return self.run(x_seq)[0] if self._runs_itself else self._scan(x_seq, None, False)[0]
+
+    def _scan(self, x_seq: Tensor, state: Any | None, keep: bool) -> tuple[Tensor, Any]:
+        time_first(type(self).__name__, x_seq)
+        if state is not None and state[0].shape != x_seq.shape[1:]:
+            must = f"the state must be shaped like one step {list(x_seq.shape[1:])}"
+            raise bad_value(type(self).__name__, must, list(state[0].shape), "start a new stream for a new batch")
+        device, dtype = x_seq.device.type, x_seq.dtype
+        wide = dtype in (torch.bfloat16, torch.float16) and torch.is_autocast_enabled(device)
+        membranes = torch.float32 if wide else dtype
+        spec = self.fused()
+        kernel = choose("scan", device, ScanFacts(spec, dtype, membranes))
+        if wide and not kernel.half:
+            s, after = kernel.function(self, x_seq.float(), state, keep, spec)
+            return s.to(dtype), after
+        return kernel.function(self, x_seq, state, keep, spec)  # type: ignore[no-any-return]
+
+    def fused(self) -> ScanSpec | str:
+        """What a fused kernel has to know, or why there is none; optional, the plain scan serves every neuron."""
+        return f"{type(self).__name__} has no fused(); add it to its file"
 
     def replicate(self, channels: int) -> Neuron:
         """A copy with its own parameters, per-channel ones sized for [B, channels, ...]."""
@@ -93,6 +108,27 @@ class Neuron(nn.Module, ABC):
 
     def extra_repr(self) -> str:
         return f"{self.format.label()}, threshold={self.threshold:g}, {self.surrogate}"
+
+
+def fused_levels(neuron: Neuron, charge: float) -> ScanSpec | str:
+    """The record for fused kernels of a neuron that emits levels.
+
+    Args:
+        neuron: its parts. charge: membrane value that one level carries away in a soft reset.
+    """
+    membrane, emission = neuron.membrane, neuron.emission
+    if type(membrane) is not Membrane or type(emission) is not Emission:
+        return f"{type(neuron).__name__} has parts of its own"
+    return spec_of(
+        neuron.stairs,
+        neuron.surrogate,
+        membrane.decay(),
+        membrane.reset_kind == "soft",
+        membrane.detach_reset,
+        charge,
+        emission.amplitude(),
+        emission.fraction_bits,
+    )
 
 
 def fresh(x: Tensor) -> MembraneState:

@@ -7,8 +7,9 @@ from torch import Tensor
 from bitspike.checks import integer
 from bitspike.formats import SpikeFormat
 from bitspike.functional import Stairs, Surrogate, fire
-from bitspike.neurons.base import NEURONS, MembraneState, Neuron, amplitude_sharing, as_surrogate, fresh
+from bitspike.neurons.base import NEURONS, Neuron, amplitude_sharing, as_surrogate, fresh, fused_levels
 from bitspike.neurons.parts import Emission, Membrane
+from bitspike.ops import MembraneState, ScanSpec
 
 
 @NEURONS.register("integer")
@@ -64,3 +65,7 @@ class Integer(Neuron):
         k = fire(u, self.stairs, self.surrogate)
         v = self.membrane.reset(u, k, self.stairs.spacing, graded=self.stairs.count > 1, signed=False)
         return self.emission(k), MembraneState(v)
+
+    def fused(self) -> ScanSpec | str:
+        """For fused kernels."""
+        return fused_levels(self, self.stairs.spacing)

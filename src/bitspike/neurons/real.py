@@ -9,8 +9,9 @@ from torch import Tensor
 from bitspike.checks import one_of
 from bitspike.formats import SpikeFormat
 from bitspike.functional import Stairs, Surrogate, fire
-from bitspike.neurons.base import NEURONS, MembraneState, Neuron, amplitude_sharing, as_surrogate, fresh
+from bitspike.neurons.base import NEURONS, Neuron, amplitude_sharing, as_surrogate, fresh
 from bitspike.neurons.parts import Emission, Membrane
+from bitspike.ops import MembraneState, ScanSpec, spec_of
 
 
 @NEURONS.register("real")
@@ -75,3 +76,12 @@ class Real(Neuron):
         mask = self.stairs.level(compared) if gate else fire(compared, self.stairs, self.surrogate)
         s = u * mask
         return self.emission(s), MembraneState(u - s)
+
+    def fused(self) -> ScanSpec | str:
+        """For fused kernels; a folded neuron with thresholds per channel has none."""
+        if self.threshold_factor is not None:
+            return "Real has thresholds per channel"
+        if type(self.membrane) is not Membrane or type(self.emission) is not Emission:
+            return f"{type(self).__name__} has parts of its own"
+        decay, amplitude = self.membrane.decay(), self.emission.amplitude()
+        return spec_of(self.stairs, self.surrogate, decay, False, False, 0.0, amplitude, real=self.gradient)

@@ -6,8 +6,9 @@ from torch import Tensor
 
 from bitspike.formats import SpikeFormat
 from bitspike.functional import Stairs, Surrogate, fire
-from bitspike.neurons.base import NEURONS, MembraneState, Neuron, amplitude_sharing, as_surrogate, fresh
+from bitspike.neurons.base import NEURONS, Neuron, amplitude_sharing, as_surrogate, fresh, fused_levels
 from bitspike.neurons.parts import Emission, Membrane
+from bitspike.ops import MembraneState, ScanSpec
 
 
 @NEURONS.register("ternary")
@@ -64,3 +65,7 @@ class Ternary(Neuron):
         k = fire(u, self.stairs, self.surrogate)
         v = self.membrane.reset(u, k, self.stairs.first, graded=False, signed=True)
         return self.emission(k), MembraneState(v)
+
+    def fused(self) -> ScanSpec | str:
+        """For fused kernels."""
+        return fused_levels(self, self.stairs.first)

@@ -29,6 +29,7 @@ class Kernel:
         device: device type it runs on, or "any".
         function: the callable.
         refuses: facts → None if it can run and differentiate them, else the reason.
+        half: whether it takes half-precision currents with float32 membranes.
     """
 
     operation: str
@@ -36,6 +37,7 @@ class Kernel:
     device: str
     function: Callable[..., Any]
     refuses: Callable[[object], str | None]
+    half: bool = False
 
 
 _KERNELS: dict[str, dict[str, Kernel]] = {}
@@ -52,12 +54,13 @@ def register(
     function: Callable[..., Any],
     device: str = "any",
     refuses: Callable[[object], str | None] = _runs_everything,
+    half: bool = False,
 ) -> None:
     """Add a kernel; those registered later are preferred. At import only; a duplicate name raises `ValueError`."""
     known = _KERNELS.setdefault(operation, {})
     if name in known:
         raise bad_value("dispatch", f"a kernel of {operation!r} is registered once", repr(name), "choose another name")
-    known[name] = Kernel(operation, name, device, function, refuses)
+    known[name] = Kernel(operation, name, device, function, refuses, half)
 
 
 def choose(operation: str, device: str, facts: object = None) -> Kernel:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -36,4 +36,20 @@ def scan(step: Step[S], x_seq: Tensor, state: S) -> tuple[Tensor, S]:
     return torch.stack(spikes), state
 
 
-register("scan", REFERENCE, scan)
+def scan_reference(neuron: Any, x_seq: Tensor, state: Any, keep: bool, spec: object) -> tuple[Tensor, Any]:
+    """The reference kernel of "scan". Every kernel has these arguments.
+
+    Args:
+        neuron: a `bitspike.neurons.Neuron`.
+        x_seq: [T, B, ...] currents.
+        state: state before the first step, or None for a discharged neuron.
+        keep: whether the state after the last step is wanted; a kernel may return None for it otherwise.
+        spec: what `Neuron.fused` returned; the reference needs none.
+
+    Returns:
+        (spikes [T, B, ...], state or None).
+    """
+    return scan(neuron.step, x_seq, neuron.initial_state(x_seq[0]) if state is None else state)
+
+
+register("scan", REFERENCE, scan_reference)

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 
 import torch
 
 from bitspike.checks import bad_value
 from bitspike.data import ImageSet
 from bitspike.models import MODELS, Network, Policy, assign, warn_inert
+from bitspike.models.network import INERT
 from bitspike.neurons import NEURONS, Neuron
 from bitspike.quantizers import QUANTIZERS, Quantizer
 from bitspike.training.recipe import ComponentConfig, Recipe, check_options
@@ -28,16 +30,17 @@ def build_quantizer(config: ComponentConfig) -> Quantizer:
     return _make(f"[weight] {config.name}", cls, config)
 
 
-def build_model(recipe: Recipe, data: ImageSet) -> Network:
+def build_model(recipe: Recipe, data: ImageSet, warn: bool = True) -> Network:
     """The network of a recipe for this data; see `build_network`."""
-    return build_network(recipe, tuple(data.images.shape[1:]), len(data.classes))
+    return build_network(recipe, tuple(data.images.shape[1:]), len(data.classes), warn)
 
 
-def build_network(recipe: Recipe, shape: tuple[int, ...], classes: int) -> Network:
+def build_network(recipe: Recipe, shape: tuple[int, ...], classes: int, warn: bool = True) -> Network:
     """The network of a recipe, initialised from the recipe's seed (the global generator is restored).
 
     Args:
         recipe: what to build. shape: of a sample, e.g. (C, H, W). classes: number of logits.
+        warn: warn, once and about the finished network, of factors that are inert.
 
     Raises:
         ValueError: an unknown model, neuron, quantiser or option, with the nearest name.
@@ -61,15 +64,16 @@ def build_network(recipe: Recipe, shape: tuple[int, ...], classes: int) -> Netwo
     unknown = sorted(set(recipe.model.options) - set(free))
     if unknown:
         raise bad_value("[model.options]", f"the keys must be among {free}", unknown, "remove or respell them")
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng(devices=[]), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", INERT)  # of the builder: [[layers]] may yet change what is inert
         torch.manual_seed(recipe.seed)
         model = builder(**arguments, **recipe.model.options)
     for layer in recipe.layers or ():
         neuron = build_neuron(layer.neuron) if layer.neuron else None
         weight = build_quantizer(layer.weight) if layer.weight else None
         assign(model, layer.match, neuron, weight)
-    if recipe.layers:
-        warn_inert(model)
+    if warn:
+        warn_inert(model, stacklevel=3)
     return model
 
 

@@ -8,16 +8,19 @@ from typing import Any
 
 import torch
 
+from bitspike.checks import bad_value
 from bitspike.convert import Folded, fold
 from bitspike.cost import cost
 from bitspike.data import Batches, Splits, load
+from bitspike.data.catalog import find
+from bitspike.data.loader import check_augment
 from bitspike.graph import trace
 from bitspike.models import Network
 from bitspike.observe import observe
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.loop import Progress, Run, evaluate, fit
-from bitspike.training.recipe import Recipe
+from bitspike.training.recipe import LOADER_OPTIONS, Recipe
 
 VERIFY_SAMPLES = 256
 _PARTS = ("train", "validation", "test")
@@ -27,9 +30,19 @@ def load_data(recipe: Recipe) -> Splits:
     """The splits of a recipe; the validation split depends on nothing but the data and the recipe's share.
 
     Spike encoders read intensities, so for them the images are scaled to [0, 1] and not normalised.
+
+    Raises:
+        ValueError: a key of [data] that the set does not take, an augmentation that does not fit its images, or what
+            the set's loader refuses.
     """
-    config = recipe.data
-    splits = load(config.name, config.root, config.validation)
+    config, options = recipe.data, recipe.data.loader_options()
+    known = find(config.name)[0].options
+    for key, value in options.items():
+        if LOADER_OPTIONS[key] not in known:
+            raise bad_value("[data]", f"{key} must be left out where name is {config.name!r}", repr(value), "remove it")
+    named = {LOADER_OPTIONS[key]: value for key, value in options.items()}
+    splits = load(config.name, config.root, config.validation, **named)  # type: ignore[arg-type]
+    check_augment("[data]", splits.train.images, config.augment, config.pad, config.hole)
     if recipe.model.encoder == "repeat":
         return splits
     flat = (0.0,) * splits.train.images.shape[1]
@@ -39,7 +52,7 @@ def load_data(recipe: Recipe) -> Splits:
 
 def digest(recipe: Recipe, splits: Splits) -> str:
     """Hash of the data and of the model's structure: layers in order, and shapes of all its tensors."""
-    model = build_model(recipe, splits.train)
+    model = build_model(recipe, splits.train, warn=False)
     lines = [splits.digest()]
     lines += [f"{node.name} {node.kind} {node.inputs} {type(node.module).__name__}" for node in trace(model)]
     lines += [f"{name} {list(value.shape)}" for name, value in model.state_dict().items()]

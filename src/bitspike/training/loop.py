@@ -13,12 +13,11 @@ from torch import Tensor, nn
 
 from bitspike.checks import all_finite, bad_value
 from bitspike.data import Batches, ImageSet, Splits
-from bitspike.graph import trace
 from bitspike.models import Network
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoint, Checkpoints
 from bitspike.training.distributed import World
-from bitspike.training.losses import SpikePenalty, mean_loss, tet_loss
+from bitspike.training.losses import SpikePenalty, WithPenalty, mean_loss, tet_loss
 from bitspike.training.optim import learning_rate, load_optimiser, make_optimiser, optimiser_tensors
 from bitspike.training.recipe import Recipe, TrainConfig
 
@@ -53,21 +52,6 @@ class _Place:
     best: float = -1.0
 
 
-class _WithPenalty(nn.Module):
-    """The network and its spike penalty in one forward pass (so that several processes reduce both gradients)."""
-
-    def __init__(self, model: Network, penalty: SpikePenalty | None) -> None:
-        super().__init__()
-        self.model, self.penalty = model, penalty
-        self.graph = trace(model) if penalty else None
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Samples → (logits, penalty)."""
-        if self.penalty and self.graph:
-            return self.penalty.run(self.graph, x)
-        return self.model(x), x.new_zeros(())
-
-
 class _Session:
     """The moving parts of one run; everything that a checkpoint must hold."""
 
@@ -81,7 +65,7 @@ class _Session:
         penalty = None
         if regulariser.kind != "none":
             penalty = SpikePenalty(regulariser.kind, regulariser.weight, regulariser.target, regulariser.per_layer)
-        network = world.wrap(_WithPenalty(self.model, penalty))
+        network = world.wrap(WithPenalty(self.model, penalty))
         self.network = torch.compile(network) if recipe.train.compile else network
         self.place = _Place()
         self.history: list[dict[str, float]] = []
@@ -115,6 +99,8 @@ class _Session:
         rate = learning_rate(config, place.epoch + share)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
+        if config.channels_last:
+            x = x.contiguous(memory_format=torch.channels_last)
         with torch.autocast(x.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             output, penalty = self.network(x)
         loss = _loss(config, output.float() if output.dtype == torch.bfloat16 else output, labels)
@@ -182,7 +168,7 @@ def fit(
         session.restore(saved)
     while session.place.epoch < config.epochs:
         session.model.train()
-        batches = _batches(recipe, splits.train, session.place.epoch, world)
+        batches = epoch_batches(recipe, splits.train, session.place.epoch, world)
         started = time.perf_counter() - session.place.time_s
         for index, (x, labels) in enumerate(batches):
             if index < session.place.step:
@@ -226,7 +212,8 @@ def evaluate(model: nn.Module, data: ImageSet, batch_size: int = 500) -> float:
     return float((logits.argmax(1) == data.labels).double().mean())
 
 
-def _batches(recipe: Recipe, data: ImageSet, epoch: int, world: World) -> Batches:
+def epoch_batches(recipe: Recipe, data: ImageSet, epoch: int, world: World) -> Batches:
+    """The training batches of one epoch, this process's share of each."""
     config = recipe.data
     return Batches(
         data,
@@ -236,6 +223,8 @@ def _batches(recipe: Recipe, data: ImageSet, epoch: int, world: World) -> Batche
         epoch=epoch,
         augment=config.augment,
         pad=config.pad,
+        hole=config.hole,
+        policy=config.policy,
         drop_last=len(data) > config.batch_size,
         rank=world.rank,
         world=world.size,

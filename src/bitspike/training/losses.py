@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from bitspike.checks import bad_value, one_of
 from bitspike.functional import popcount
-from bitspike.graph import Graph, Node
+from bitspike.graph import trace
 from bitspike.neurons import Neuron
 
 
@@ -58,32 +57,24 @@ class SpikePenalty:
         self.kind = one_of("SpikePenalty", "kind", kind, ("rate", "bits"))
         self.weight, self.target, self.per_layer = weight, target, per_layer
 
-    def run(self, graph: Graph, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(network output, penalty) of one forward pass over the traced graph."""
-        sums: list[Tensor] = []
-        sizes: list[int] = []
-
-        def handle(node: Node, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
-            value = call()
-            if isinstance(node.module, Neuron):
-                sums.append(self._activity(node.module, value).sum())
-                sizes.append(value.numel())
-            return value
-
-        output = graph.run(x, handler=handle)
-        if not sums:
-            raise bad_value("SpikePenalty", "the network must have neurons", "none", "drop the regulariser")
+    def __call__(self, neurons: Sequence[Neuron], spikes: Sequence[Tensor]) -> Tensor:
+        """The penalty [] of the spikes [T, B, ...] that these neurons sent."""
+        sums = [self._activity(neuron, sent).sum() for neuron, sent in zip(neurons, spikes, strict=True)]
+        sizes = [sent.numel() for sent in spikes]
         if self.per_layer:
             means = torch.stack([s / n for s, n in zip(sums, sizes, strict=True)])
         else:
             means = torch.stack(sums).sum() / sum(sizes)
-        return output, self.weight * (means - self.target).square().mean()
+        return self.weight * (means - self.target).square().mean()
 
     def _activity(self, neuron: Neuron, spikes: Tensor) -> Tensor:
+        spikes = spikes.to(torch.promote_types(spikes.dtype, torch.float32))
         amplitude = torch.as_tensor(neuron.emission.amplitude()).to(spikes)  # attached: activity does not depend on it
         if amplitude.dim():
             amplitude = amplitude.reshape(-1, *[1] * (spikes.dim() - 3))
         k = spikes / (amplitude * 2.0**-neuron.emission.fraction_bits)
+        if not neuron.format.real:  # integers, though bfloat16 spikes are rounded
+            k = k + (k.round() - k).detach()
         if neuron.format.signed:  # elsewhere |k| = k, and abs() would cut the gradient of silent neurons
             k = k.abs()
         if neuron.format.real:
@@ -93,4 +84,34 @@ class SpikePenalty:
         if self.kind == "rate":
             return torch.where(k.detach() <= 1, k, torch.ones_like(k))
         slope = neuron.format.bits / neuron.format.high
-        return popcount(k.detach().round(), 16) + slope * (k - k.detach())
+        return popcount(k.detach(), 16) + slope * (k - k.detach())
+
+
+class WithPenalty(nn.Module):
+    """A network and its spike penalty in one forward pass: several processes reduce both, `torch.compile` takes both.
+
+    Args:
+        model: the network; its layers are shared, not copied. penalty: None for a penalty of 0.
+
+    Raises:
+        ValueError: a penalty for a network without neurons.
+    """
+
+    def __init__(self, model: nn.Module, penalty: SpikePenalty | None) -> None:
+        super().__init__()
+        self.model, self.penalty = model, penalty
+        if penalty is None:
+            return
+        graph = trace(model)
+        nodes = [(node.name, node.module) for node in graph if isinstance(node.module, Neuron)]
+        if not nodes:
+            raise bad_value("SpikePenalty", "the network must have neurons", "none", "drop the regulariser")
+        names, self.neurons = zip(*nodes, strict=True)
+        self.showing = graph.showing(names)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Samples → (output of the network, penalty [])."""
+        if self.penalty is None:
+            return self.model(x), x.new_zeros(())
+        output, spikes = self.showing(x)
+        return output, self.penalty(self.neurons, spikes)

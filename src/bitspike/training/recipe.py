@@ -8,13 +8,32 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
-from bitspike.checks import at_least, bad_value, in_range, integer, positive, suggestion
+from bitspike.checks import at_least, bad_value, in_range, integer, one_of, positive, suggestion
 from bitspike.training.files import read_toml
 from bitspike.training.schema import canonical_key, conform, from_mapping, override, to_mapping
 
 _LARGE = 2**31 - 1
+LOADER_OPTIONS = {
+    "size": "size",
+    "channels": "channels",
+    "test_part": "test",
+    "config": "config",
+    "revision": "revision",
+    "image": "image",
+    "label": "label",
+}
+"""Keys of [data] that go to the set's own loader where they are given, and what they are called there."""
+
 # Keys that came later, and the value that results from before then had: it is left out of a run's identity.
-_LATER = {"layers": None, "train.precision": "float32", "train.channels_last": False, "train.compile": False}
+_LATER = {
+    "layers": None,
+    "train.precision": "float32",
+    "train.channels_last": False,
+    "train.compile": False,
+    "data.hole": 16,
+    "data.policy": "cifar10",
+    **dict.fromkeys(f"data.{name}" for name in LOADER_OPTIONS),
+}
 
 
 def _named(where: str, **names: str) -> None:
@@ -33,33 +52,58 @@ class DataConfig:
     """Which samples, and how they reach the model.
 
     Args:
-        name: registered data set.
+        name: a set of `bitspike.data.load`: "digits", "cifar10", ..., "folder:PATH" or "hub:NAME".
         root: folder that holds its files; None: the loader's own place. Not part of a run's key, the data digest is.
+        size: side in pixels that images are scaled to, 1 to 2^14; None: as they are.
+        channels: 1 (grey) or 3; None: the loader's default, 3.
+        test_part: name of the part to test on; None: "test", else the validation part.
+        config, revision: of a set on the hub. image, label: its columns; None: the only ones of their types.
         validation: share of the training split held out for choosing, (0, 1); the test split never chooses.
         batch_size: samples a training step, >= 1.
         eval_batch_size: samples an evaluation step, >= 1.
         augment: "none", "shift" (random crop after padding), "shift-flip" (and a mirror image half the time),
-            "shift-flip-cutout" (and a hole of 16 pixels) or "autoaugment" (with kornia).
-        pad: pixels of padding for "shift", >= 0.
+            "shift-flip-cutout" (and a hole) or "autoaugment" (a searched policy before the hole, with kornia).
+        pad: largest shift in pixels, below the side of an image; >= 1 unless augment is "none".
+        hole: side of the hole in pixels, 1 to the side of an image.
+        policy: of "autoaugment": "cifar10", "imagenet" or "svhn".
         test: whether the test split is read, once, at the end; false while choosing hyper-parameters.
     """
 
     name: str = "digits"
     root: str | None = None
+    size: int | None = None
+    channels: int | None = None
+    test_part: str | None = None
+    config: str | None = None
+    revision: str | None = None
+    image: str | None = None
+    label: str | None = None
     validation: float = 0.1
     batch_size: int = 64
     eval_batch_size: int = 500
     augment: Literal["none", "shift", "shift-flip", "shift-flip-cutout", "autoaugment"] = "none"
     pad: int = 2
+    hole: int = 16
+    policy: Literal["cifar10", "imagenet", "svhn"] = "cifar10"
     test: bool = True
 
     def __post_init__(self) -> None:
         conform(self)
-        _named("DataConfig", name=self.name, root="." if self.root is None else self.root)
+        texts = {key: getattr(self, key) for key in ("name", "root", *LOADER_OPTIONS)}
+        _named("DataConfig", **{key: text for key, text in texts.items() if isinstance(text, str)})
+        if self.size is not None:
+            integer("DataConfig", "size", self.size, 1, 2**14)
+        if self.channels is not None:
+            one_of("DataConfig", "channels", self.channels, (1, 3))
         if not 0 < self.validation < 1:
             raise bad_value("DataConfig", "validation must lie in (0, 1)", self.validation, "e.g. 0.1")
-        for key, low in (("batch_size", 1), ("eval_batch_size", 1), ("pad", 0)):
+        for key, low in (("batch_size", 1), ("eval_batch_size", 1), ("pad", 0), ("hole", 1)):
             integer("DataConfig", key, getattr(self, key), low, _LARGE)
+
+    def loader_options(self) -> dict[str, object]:
+        """The keys of `LOADER_OPTIONS` that are given, as name → value."""
+        given = {key: getattr(self, key) for key in LOADER_OPTIONS}
+        return {key: value for key, value in given.items() if value is not None}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.distributed import World, world
 from bitspike.training.files import read_json, write_bytes_atomic, write_json_atomic, write_text_atomic
 from bitspike.training.job import digest, load_data, measure
-from bitspike.training.loop import Progress, fit, load_weights, logits_of
+from bitspike.training.loop import Progress, epoch_batches, fit, load_weights, logits_of
 from bitspike.training.recipe import Recipe, read_recipe
 from bitspike.training.schema import to_toml
 
@@ -110,6 +110,7 @@ def _train_run(
         raise bad_value("train", f"{folder} must not hold a run yet", "one", "pass --resume or another --out")
     splits = load_data(recipe)
     key = recipe.key(digest(recipe, splits))
+    epoch_batches(recipe, splits.train, 0, together)  # what is wrong with them is said before anything is written
     together.barrier()  # everyone has looked before the first one writes
     checkpoints = Checkpoints(folder / "last", key)
     earlier = checkpoints.load()

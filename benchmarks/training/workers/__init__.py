@@ -1,0 +1,1 @@
+"""One process a library: each reads orders as JSON lines and answers with what it measured in itself."""

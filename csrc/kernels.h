@@ -1,0 +1,76 @@
+// What the native scan is asked to do, and the table of functions that every instruction set fills.
+//
+// Layout: a sequence [T, ...] is T rows of `size` elements each, row after row, in memory order; which axis of a step
+// is innermost does not matter, except for per-channel factors: element n belongs to channel (n / inner) % channels.
+// Saved bits: one row of row_bytes(size) bytes per step, bit n of a row is element n, least significant bit first.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+enum Alphabet : int32_t { BINARY = 0, TERNARY = 1, GRADED = 2, REAL = 3 };
+enum Bump : int32_t { WINDOW = 0, WINDOWS = 1, TRIANGLE = 2, ATAN = 3, SIGMOID = 4, FAST_SIGMOID = 5 };
+enum Element : int32_t { FLOAT32 = 0, BFLOAT16 = 1 };
+
+extern "C" {
+
+// One field per line, 8 bytes each, so that the caller packs it without padding; mirrored in ops/scan_native.py.
+struct ScanArgs {
+    // pointers: null where there is nothing
+    const void* x;            // [T, size] currents
+    const float* v0;          // [size] membrane before the first step; null is a discharged one
+    const float* amplitude;   // [amplitudes]
+    const void* grad_s;       // [T, size]
+    const float* grad_v;      // [size]
+    void* s;                  // [T, size] spikes
+    float* v;                 // [size] membrane after the last step
+    uint8_t* window;          // [T, row_bytes] inside a surrogate window (class M)
+    uint8_t* fired;           // [T, row_bytes] |level| > 0 (class M, hard reset and real spikes)
+    void* grad_x;             // [T, size]
+    float* grad_v0;           // [size]
+    double* partial;          // [scan_blocks, 1 + amplitudes]: gradients of decay and amplitude per block
+    // sizes
+    int64_t steps;
+    int64_t size;
+    int64_t inner;
+    int64_t channels;         // of the amplitude; 1 where it is shared or fixed
+    int64_t amplitudes;       // 0: fixed
+    int64_t threads;
+    int64_t element;          // of x, s and their gradients
+    // neuron
+    int64_t alphabet;
+    int64_t count;
+    int64_t soft;
+    int64_t detach;
+    int64_t bump;
+    int64_t gate;             // real spikes: whether the gate has a surrogate gradient (option B)
+    int64_t learn_decay;
+    double first;
+    double spacing;
+    double charge;            // membrane value that one level carries away in a soft reset
+    double decay;
+    double factor;            // of the emission, times the amplitude where there is one
+    double p0, p1, p2;        // of the surrogate, see surrogate() in scan.h
+};
+}
+
+typedef void (*ScanFunction)(const ScanArgs&);
+
+struct Kernels {
+    ScanFunction forward;        // s, v; window and fired where asked for
+    ScanFunction backward_bits;  // class M: from saved bits
+    ScanFunction backward_again; // class U: the membrane is computed again from x
+};
+
+extern const Kernels scalar_kernels, avx2_kernels, avx512_kernels;
+
+static inline int64_t row_bytes(int64_t size) { return (size + 63) / 64 * 8; }
+
+// Elements of a block: a multiple of 64 that depends on the shape alone, never on threads or instruction set, so that
+// sums over blocks come out the same everywhere. `rows` steps of it stay in the second-level cache.
+static inline int64_t block_size(int64_t size, int64_t rows) {
+    int64_t block = 4096;
+    while (block > 64 && (block * rows > 65536 || block * 8 > size)) block /= 2;
+    return block;
+}
