@@ -47,7 +47,7 @@ struct Ahead {
 
 // A row of a block as float32: the memory itself, or a buffer that is filled before and written back after.
 template <class V> class Row {
-    alignas(64) float buffer[MAX_BLOCK];
+    alignas(64) float buffer[MAX_BLOCK + 64];  // a whole vector is cleared behind the last element
     const int64_t element;
 
     bool direct(int64_t n) const { return element == FLOAT32 && n % V::W == 0; }

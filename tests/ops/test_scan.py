@@ -231,3 +231,22 @@ def test_native_compiles_in_one_graph(name: str) -> None:
     wanted, found = outcome(neuron, x, lambda y: [neuron(y)]), outcome(neuron, x, lambda y: [compiled(y)])
     for one, other in zip(found, wanted, strict=True):
         torch.testing.assert_close(one, other, rtol=0, atol=0)
+
+
+@built
+@pytest.mark.parametrize("name", ARMS)
+@pytest.mark.parametrize("size", [4681, 9363])
+def test_native_in_half_precision(name: str, size: int) -> None:
+    """bfloat16 currents, float32 membranes: as the reference on widened currents; whole blocks, and tails."""
+    neuron, x = arm(name), (torch.randn(2, 1, 7, size) * 1.5).bfloat16()
+    results = []
+    for kernel in ("reference", "native"):
+        leaf = x.clone().requires_grad_()
+        with using(kernel), torch.autocast("cpu", torch.bfloat16):
+            s, state = neuron.run(leaf)
+        assert s.dtype == torch.bfloat16 and state.v.dtype == torch.float32
+        weight = torch.linspace(-1, 1, s.numel()).reshape(s.shape).bfloat16()
+        results.append([s.detach(), state.v.detach(), torch.autograd.grad((s * weight).float().sum(), leaf)[0]])
+    (s, v, grad), (other_s, other_v, other_grad) = results
+    assert torch.equal(s, other_s) and torch.equal(v, other_v)
+    torch.testing.assert_close(grad, other_grad, rtol=2**-7, atol=1e-6)
