@@ -91,7 +91,7 @@ print(native.library(), native.available_isas(), native.isa_in_use(), native.why
 
 @pytest.mark.parametrize(("name", "value"), [("BITSPIKE_NATIVE", "no"), ("BITSPIKE_ISA", "sse")])
 def test_an_unknown_value_of_a_variable_is_refused(afresh, refuses, name: str, value: str) -> None:
-    with refuses("bitspike.native", name, value):
+    with refuses("native", name, value):
         afresh(**{name: value})
 
 
@@ -105,7 +105,7 @@ def test_a_missing_library_is_said_once(afresh, tmp_path: Path) -> None:
         native.warn_if_missing()
         native.warn_if_missing()
     assert [w.category for w in seen] == [UserWarning]
-    assert str(seen[0].message).startswith("bitspike.native: ")
+    assert str(seen[0].message).startswith("native: ")
 
 
 def test_a_capped_missing_library_has_no_isa(afresh, refuses, tmp_path: Path) -> None:
@@ -209,7 +209,7 @@ def test_it_does_not_break_a_compiled_graph(afresh, tmp_path: Path, there: bool)
         warnings.simplefilter("always")
         compiled_f = torch.compile(f, backend="eager", fullgraph=True)
         assert compiled_f(torch.zeros(1)).item() == (1 if there else 2)
-    assert len([w for w in seen if "bitspike.native" in str(w.message)]) == (not there)
+    assert len([w for w in seen if "native: " in str(w.message)]) == (not there)
 
 
 def test_loading_it_does_not_import_the_compiler() -> None:

@@ -133,7 +133,7 @@ def isa(name: str) -> Iterator[None]:
 
 def _off() -> bool:
     switch = os.environ.get("BITSPIKE_NATIVE") or "on"
-    return one_of("bitspike.native", "BITSPIKE_NATIVE", switch, ("on", "off")) == "off"
+    return one_of("native", "BITSPIKE_NATIVE", switch, ("on", "off")) == "off"
 
 
 @cache
@@ -143,10 +143,10 @@ def _warn_once() -> None:
 
 @cache
 def _load() -> Native:
-    cap = one_of("bitspike.native", "BITSPIKE_ISA", os.environ.get("BITSPIKE_ISA") or ISAS[-1], ISAS)
+    cap = one_of("native", "BITSPIKE_ISA", os.environ.get("BITSPIKE_ISA") or ISAS[-1], ISAS)
     if _off():
         todo = "unset BITSPIKE_NATIVE to use it"
-        return Native(None, message("bitspike.native", "the library must be on", "BITSPIKE_NATIVE=off", todo))
+        return Native(None, message("native", "the library must be on", "BITSPIKE_NATIVE=off", todo))
     package = sys.modules[__name__.rpartition(".")[0]]
     folders = [Path(entry) / "_native" for entry in package.__path__]
     files = [folder / f"libbitspike{_SUFFIX}" for folder in folders]
@@ -154,7 +154,7 @@ def _load() -> Native:
     if file is None:
         must = f"libbitspike{_SUFFIX} must be in {' or '.join(map(str, folders))}"
         todo = "install a C++ compiler, then reinstall bitspike or run `make native`"
-        return Native(None, message("bitspike.native", must, "no such file", todo))
+        return Native(None, message("native", must, "no such file", todo))
     native = _open(file)
     if isinstance(native, str):
         return Native(None, native)
@@ -171,11 +171,11 @@ def _open(file: Path) -> ctypes.CDLL | str:
     try:
         native = ctypes.CDLL(str(file))
     except OSError as error:
-        return message("bitspike.native", f"{file} must load", error, todo)
+        return message("native", f"{file} must load", error, todo)
     version = getattr(native, "bitspike_abi", None)
     got = None if version is None else int(version())
     if got != ABI:
-        return message("bitspike.native", f"the ABI of {file} must be {ABI}", got, todo)
+        return message("native", f"the ABI of {file} must be {ABI}", got, todo)
     native.bitspike_set_parallel.argtypes, native.bitspike_set_parallel.restype = [ctypes.c_void_p], None
     native.bitspike_set_isa.argtypes, native.bitspike_set_isa.restype = [ctypes.c_int], ctypes.c_int
     native.bitspike_isa.argtypes, native.bitspike_isa.restype = [], ctypes.c_char_p
