@@ -2,6 +2,7 @@
 
 #include <immintrin.h>
 
+#include "pack.h"
 #include "scan.h"
 
 namespace {
@@ -59,4 +60,5 @@ struct Avx2 {
 
 }  // namespace
 
-const Kernels avx2_kernels = {scan_forward<Avx2>, scan_backward_bits<Avx2>, scan_backward_again<Avx2>};
+const Kernels avx2_kernels = {
+    scan_forward<Avx2>, scan_backward_bits<Avx2>, scan_backward_again<Avx2>, pack_levels, unpack_levels};

@@ -2,6 +2,7 @@
 
 #include <immintrin.h>
 
+#include "pack.h"
 #include "scan.h"
 
 namespace {
@@ -58,4 +59,5 @@ struct Avx512 {
 
 }  // namespace
 
-const Kernels avx512_kernels = {scan_forward<Avx512>, scan_backward_bits<Avx512>, scan_backward_again<Avx512>};
+const Kernels avx512_kernels = {
+    scan_forward<Avx512>, scan_backward_bits<Avx512>, scan_backward_again<Avx512>, pack_levels, unpack_levels};

@@ -53,14 +53,28 @@ struct ScanArgs {
     double factor;            // of the emission, times the amplitude where there is one
     double p0, p1, p2;        // of the surrogate, see surrogate() in scan.h
 };
+
+// Spikes and their packed levels; the same rules. Level k is `low` or more, its spike is k * factor.
+struct PackArgs {
+    float* levels;            // [size] spikes; only read when packing
+    uint8_t* packed;          // [(size * bits + 7) / 8]
+    int64_t size;
+    int64_t bits;             // 1, 2, 4 or 8 a level
+    int64_t low;
+    int64_t threads;
+    double factor;
+    double inverse;           // 1 / factor
+};
 }
 
 typedef void (*ScanFunction)(const ScanArgs&);
+typedef void (*PackFunction)(const PackArgs&);
 
 struct Kernels {
     ScanFunction forward;        // s, v; window and fired where asked for
     ScanFunction backward_bits;  // class M: from saved bits
     ScanFunction backward_again; // class U: the membrane is computed again from x
+    PackFunction pack, unpack;   // spikes as bits and back
 };
 
 extern const Kernels scalar_kernels, avx2_kernels, avx512_kernels;

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "pack.h"
 #include "scan.h"
 
 namespace {
@@ -69,4 +70,5 @@ struct Lanes {
 
 }  // namespace
 
-const Kernels scalar_kernels = {scan_forward<Lanes>, scan_backward_bits<Lanes>, scan_backward_again<Lanes>};
+const Kernels scalar_kernels = {
+    scan_forward<Lanes>, scan_backward_bits<Lanes>, scan_backward_again<Lanes>, pack_levels, unpack_levels};

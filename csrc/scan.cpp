@@ -1,4 +1,4 @@
-// The exported scans: each calls the kernel of the instruction set in use.
+// The exported scans and packing: each calls the kernel of the instruction set in use.
 
 #include <cstdlib>
 
@@ -51,3 +51,7 @@ BITSPIKE_EXPORT int64_t bitspike_scan_blocks(int64_t size, int64_t steps) {
 BITSPIKE_EXPORT void bitspike_scan_forward(const ScanArgs* args) { kernels().forward(*args); }
 BITSPIKE_EXPORT void bitspike_scan_backward_bits(const ScanArgs* args) { kernels().backward_bits(*args); }
 BITSPIKE_EXPORT void bitspike_scan_backward_again(const ScanArgs* args) { kernels().backward_again(*args); }
+
+BITSPIKE_EXPORT int64_t bitspike_pack_args_size(void) { return sizeof(PackArgs); }
+BITSPIKE_EXPORT void bitspike_pack(const PackArgs* args) { kernels().pack(*args); }
+BITSPIKE_EXPORT void bitspike_unpack(const PackArgs* args) { kernels().unpack(*args); }

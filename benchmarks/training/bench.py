@@ -26,11 +26,12 @@ class Bench:
     """All workers alive at once; one works at a time.
 
     Args:
-        places: interpreters. pairs: wanted per row. quick: two rounds, short samples, disturbed samples kept.
+        places: interpreters. pairs: wanted per row. quick: two rounds, short samples.
+        keep_disturbed: disturbed samples count.
     """
 
-    def __init__(self, places: Places, pairs: int, quick: bool) -> None:
-        self.places, self.pairs, self.quick = places, pairs, quick
+    def __init__(self, places: Places, pairs: int, quick: bool, keep_disturbed: bool) -> None:
+        self.places, self.pairs, self.quick, self.keep_disturbed = places, pairs, quick, keep_disturbed
         self.versions: dict[str, Any] = {}
         self._workers: dict[str, Worker] = {}
         self._prepared: dict[str, Result] = {}
@@ -52,7 +53,7 @@ class Bench:
                 partial(self._sample, row.ours, plan),
                 partial(self._sample, chosen, plan),
                 self.pairs,
-                keep_disturbed=self.quick,
+                keep_disturbed=self.keep_disturbed,
             )
         except NotMeasuredError as reason:
             return result | {"status": str(reason)}

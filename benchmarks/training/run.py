@@ -32,7 +32,7 @@ def run_group(group: str, given: argparse.Namespace) -> list[dict[str, Any]]:
     settings = Settings(given.kernel, given.quick, not given.no_compile)
     plan: Plan = import_module(f"plans.{group}").plan(settings)
     rows = [row for row in plan.rows if given.only in f"{row.stage} {row.ours.label} {row.others[0].label}"]
-    bench = Bench(Places(given.venvs, given.bitspike_python), given.pairs, given.quick)
+    bench = Bench(Places(given.venvs, given.bitspike_python), given.pairs, given.quick, given.keep_disturbed)
     record: dict[str, Any] = {
         "group": group,
         "complete": False,
@@ -47,7 +47,7 @@ def run_group(group: str, given: argparse.Namespace) -> list[dict[str, Any]]:
             "order": "ours, other, ours, other …; all workers alive, one at work",
             "sample": f"as many calls as fill about {plan.sample_s:g} s, after one that does not count",
             "pause_s": PAUSE_S,
-            "disturbed": "kept (quick)" if given.quick else RULE,
+            "disturbed": "kept" if given.keep_disturbed else RULE,
             "ratio": f"median of the pairs' ratios; interval: 90 %, bootstrap over pairs, {RESAMPLES} resamples",
         },
         "left_out": list(plan.left_out),
@@ -99,6 +99,7 @@ def main() -> int:
     parser.add_argument("--cases", nargs="+", choices=GROUPS, default=list(GROUPS))
     parser.add_argument("--pairs", type=int, help="wanted per row; default 9, with --quick 2")
     parser.add_argument("--quick", action="store_true", help="tiny shapes, to see that all runs; figures mean nothing")
+    parser.add_argument("--keep-disturbed", action="store_true", help="count disturbed samples too (--quick does)")
     parser.add_argument("--kernel", default="native", help="bitspike's scan kernel, default native")
     parser.add_argument("--no-compile", action="store_true", help="leave out what runs under torch.compile")
     parser.add_argument("--only", default="", help="rows whose stage or labels hold this text")
@@ -106,6 +107,7 @@ def main() -> int:
     parser.add_argument("--venvs", type=Path, default=Places.venvs, help="folder with the peers' environments")
     parser.add_argument("--bitspike-python", type=Path, default=Places.bitspike, help="interpreter for bitspike")
     given = parser.parse_args()
+    given.keep_disturbed |= given.quick
     given.pairs = given.pairs or (2 if given.quick else 9)
     given.out = given.out or (Path(tempfile.mkdtemp(prefix="bitspike-training-")) if given.quick else RESULTS)
     given.out.mkdir(parents=True, exist_ok=True)

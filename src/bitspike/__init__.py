@@ -7,6 +7,7 @@ from bitspike.formats import SpikeFormat, WeightFormat, pack, unpack
 from bitspike.graph import trace
 from bitspike.neurons import detach
 from bitspike.observe import observe
+from bitspike.ops import lean
 from bitspike.stream import stream
 
 __version__ = "0.1.0"
@@ -22,6 +23,7 @@ __all__ = [
     "fold",
     "functional",
     "layers",
+    "lean",
     "models",
     "neurons",
     "observe",

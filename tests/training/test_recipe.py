@@ -83,6 +83,7 @@ def test_reads_a_file_with_overrides(path: Path) -> None:
         (["train.weight_decay=-1"], ["[train]: weight_decay must be >= 0"]),
         (["train.tet_weight=2"], ["[train]: tet_weight must lie in [0, 1]"]),
         (["train.threads=0"], ["[train]: threads must lie"]),
+        (["train.compile=true", "train.memory=lean"], ["[train]: memory 'lean' needs compile = false"]),
         (["model.T=0"], ["[model]: T must lie in [1, "]),
         (["data.validation=1.0"], ["[data]: validation must lie in (0, 1)"]),
         (["data.batch_size=0"], ["[data]: batch_size must lie"]),
@@ -126,7 +127,7 @@ def test_keys_that_came_later_are_no_part_of_an_older_key() -> None:
     mapping = to_mapping(BASE)
     first = ("name", "root", "validation", "batch_size", "eval_batch_size", "augment", "pad", "test")
     mapping["data"] = {**{key: mapping["data"][key] for key in first}, "root": None}
-    for key in ("precision", "channels_last", "compile"):
+    for key in ("precision", "channels_last", "compile", "memory"):
         del mapping["train"][key]
     del mapping["layers"]
     assert canonical_key(mapping, "d") == BASE.key("d")
@@ -155,6 +156,7 @@ CHANGED = {
     "precision": "bf16",
     "channels_last": True,
     "compile": True,
+    "memory": "lean",
     "size": 32,
     "channels": 1,
     "policy": "svhn",

@@ -30,8 +30,9 @@ class Goal:
     """A bound on a ratio.
 
     Args:
-        bound: the number. slower: False: other/ours must be at least the bound ("times faster"); True: ours/other must
-            be at most the bound ("times the other").
+        bound: the number.
+        slower: False: other/ours must be at least the bound ("times its speed"); True: ours/other must be at most the
+            bound ("times its time").
     """
 
     bound: float

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from plans.base import Case
@@ -25,6 +26,7 @@ DRIVE = {
     "real": (0.0, 0.6),
 }
 NEURONS: dict[str, Spec] = {"lif": LIF, "ternary": TERNARY, "multibit": MULTIBIT, "integer": INTEGER, "real": {}}
+WORDS = {"atan": "ATan", "rectangle": "window"}
 NAMES = {"lif": "LIF", "ternary": "Ternary", "multibit": "MultiBit(1,1)", "integer": "Integer(4)", "real": "Real"}
 
 
@@ -45,7 +47,10 @@ def spikingjelly(name: str, detach: bool, surrogate: str, spec: Spec, **more: An
     """SpikingJelly's node for bitspike's neuron of that name ("lif", "ternary" or "integer")."""
     node = {"lif": "LIF", "ternary": "TernaryLIF", "integer": "I-LIF"}[name]
     given = {"node": name, **NEURONS[name], "detach_reset": detach, "surrogate": surrogate, "compile": False, **more}
-    label = f"SpikingJelly {node}{', torch.compile' if more.get('compile') else ''}"
+    words = ["detached" if detach else "undetached", WORDS.get(surrogate, surrogate)]
+    words += ["bf16"] * bool(spec.get("autocast") or spec.get("dtype") == "bfloat16")
+    words += ["torch.compile"] * bool(more.get("compile"))
+    label = f"SpikingJelly {node}, {', '.join(words)}"
     return Case("spikingjelly", label, {**drive(name), **spec, **given})
 
 
@@ -58,7 +63,12 @@ def spikingjelly_any(spec: Spec) -> tuple[Case, ...]:
         for reset in ("hard", "soft")
     ]
     found += [spikingjelly("lif", detach, "atan", spec, decay_input=True) for detach in (True, False)]
-    return tuple(Case(case.worker, "SpikingJelly LIF, fastest eager", case.spec) for case in found)
+    return called("SpikingJelly LIF, fastest eager", found)
+
+
+def called(label: str, cases: Iterable[Case]) -> tuple[Case, ...]:
+    """Candidates under one label."""
+    return tuple(Case(case.worker, label, case.spec) for case in cases)
 
 
 def loops(spec: Spec) -> dict[str, tuple[Case, ...]]:

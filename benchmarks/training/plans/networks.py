@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from plans.base import Case, Goal, Plan, Row, Settings
-from plans.library import M, U, loops, ours, spikingjelly
+from plans.library import M, U, called, loops, ours, spikingjelly
 
 NETWORK = {"kind": "network", "T": 4, "batch": 32, "image": 32, "width": 16, "parameters": 269_722}
 QUICK = {"kind": "network", "T": 2, "batch": 4, "image": 16, "width": 4}
@@ -35,20 +35,17 @@ def networks(settings: Settings) -> dict[str, Any]:
             spikingjelly(name, detach, surrogate, {**base, "layout": way, **more}, compile=compiled) for way in LAYOUTS
         )
 
-    found["sj"] = (*either("lif", True, "atan"), *either("lif", True, "triangle"))
+    fastest = (*either("lif", True, "atan"), *either("lif", True, "triangle"))
+    found["sj"] = called("SpikingJelly LIF, fastest eager", fastest)
     found["sj u"] = either("lif", False, "atan")
     found["sj compiled"] = either("lif", True, "atan", compiled=True)
     found["sj ternary"] = either("ternary", True, "atan")
     found["sj ternary u"] = either("ternary", False, "atan")
     found["sj integer"] = either("integer", True, "window")
-    found["sj bf16"] = _said("SpikingJelly LIF bf16", either("lif", True, "atan", autocast=True))
-    found["sj ternary bf16"] = _said("SpikingJelly TernaryLIF bf16", either("ternary", True, "atan", autocast=True))
+    found["sj bf16"] = either("lif", True, "atan", autocast=True)
+    found["sj ternary bf16"] = either("ternary", True, "atan", autocast=True)
     found["snntorch"] = tuple(case for way in LAYOUTS for case in loops({**base, "layout": way})["snntorch"])
     return found
-
-
-def _said(label: str, cases: tuple[Case, ...]) -> tuple[Case, ...]:
-    return tuple(Case(case.worker, label, case.spec) for case in cases)
 
 
 def plan(settings: Settings) -> Plan:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from plans.base import Case, Goal, Plan, Row, Settings
-from plans.library import M, U, drive, loops, ours, spikingjelly, spikingjelly_any
+from plans.library import M, U, called, drive, loops, ours, spikingjelly, spikingjelly_any
 
 SHAPES = {"A": [4, 32, 128, 16, 16], "B": [16, 256, 1000]}
 QUICK = {"A": [4, 2, 8, 8, 8], "B": [16, 4, 50]}
@@ -33,7 +33,8 @@ def _shape(stage: str, shape: list[int], index: int, settings: Settings) -> list
     kernel = settings.kernel
     floor = (Case("bitspike", "two buffered copies", {"kind": "floor", "shape": shape, **drive("lif")}),)
     fastest = spikingjelly_any(spec)
-    compiled_m = tuple(spikingjelly("lif", detach, "atan", spec, compile=True) for detach in (True, False))
+    either = [spikingjelly("lif", detach, "atan", spec, compile=True) for detach in (True, False)]
+    compiled_m = called("SpikingJelly LIF, ATan, torch.compile", either)
     compiled_u = (spikingjelly("lif", False, "atan", spec, compile=True),)
     rows: list[Row] = []
 
@@ -83,6 +84,6 @@ def _shape(stage: str, shape: list[int], index: int, settings: Settings) -> list
         reference("ternary", options, case, "trained", f"amplitude per {sharing}")
         against(case, "trained", (spikingjelly("ternary", True, "rectangle", spec),))
 
-    half = {**spec, "dtype": "bfloat16"}
+    half = {**spec, "dtype": "bfloat16", "autocast": True}
     against(ours("lif", M, kernel, half, "bf16"), "M", (spikingjelly("lif", True, "atan", half),))
     return rows

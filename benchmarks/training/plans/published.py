@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from plans.base import Case, Plan, Row, Settings
-from plans.library import M, U, drive, loops, ours, spikingjelly, spikingjelly_any
+from plans.library import M, U, called, drive, loops, ours, spikingjelly, spikingjelly_any
 
 DECAY = 0.8  # tau = 5 in Open Neuromorphic's scripts
 LEFT_OUT = (
@@ -42,7 +42,10 @@ def _spikingjelly(shape: list[int], settings: Settings) -> list[Row]:
     case_m = ours("lif", M, settings.kernel, spec)
     case_u = ours("lif", U, settings.kernel, spec, "undetached, ATan")
     floor = (Case("bitspike", "two buffered copies", {"kind": "floor", "shape": shape, **drive("lif")}),)
-    eager = tuple(spikingjelly("lif", detach, surrogate, spec) for detach, surrogate in _FEW)
+    few = ((True, "atan"), (True, "triangle"), (False, "atan"))
+    eager = called(
+        "SpikingJelly LIF, fastest eager", (spikingjelly("lif", detach, surrogate, spec) for detach, surrogate in few)
+    )
     rows = [
         Row(stage, case_m, floor, "M", slower=True),
         Row(stage, case_m, eager, "M"),
@@ -53,6 +56,3 @@ def _spikingjelly(shape: list[int], settings: Settings) -> list[Row]:
     if shape[0] == 4:
         rows += [Row(stage, case_m, candidates, "M") for candidates in loops(spec).values()]
     return rows
-
-
-_FEW = ((True, "atan"), (True, "triangle"), (False, "atan"))

@@ -5,8 +5,9 @@ Before a kernel other than the reference is timed it must equal the reference on
 
 from __future__ import annotations
 
-import inspect
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from functools import partial
 
 import torch
@@ -14,7 +15,7 @@ from torch import nn
 
 from bitspike.models import he_resnet20
 from bitspike.neurons import NEURONS, Neuron
-from bitspike.ops import table, using
+from bitspike.ops import lean, table, using
 from workers.inputs import currents
 from workers.parity import same_network, same_scan
 from workers.protocol import Prepared, Spec, UnavailableError, serve
@@ -96,21 +97,20 @@ def network_case(spec: Spec) -> Prepared:
     """One training step of `he_resnet20`, checked against the reference first."""
     name = "reference" if spec["neuron"] == "relu" else kernel(spec)
     neuron = make(spec)
-    options = {}
-    if spec.get("memory", "normal") != "normal":
-        if "memory" not in inspect.signature(he_resnet20).parameters:
-            raise UnavailableError(f"bitspike has no memory={spec['memory']!r} yet")
-        options["memory"] = spec["memory"]
 
     def net(width: int = spec["width"], image: int = spec["image"]) -> nn.Module:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # inert factors
-            build = partial(he_resnet20, neuron, T=spec["T"], width=width, shape=(3, image, image), **options)
+            build = partial(he_resnet20, neuron, T=spec["T"], width=width, shape=(3, image, image))
             return seeded(build)
 
-    context = partial(using, name)
+    @contextmanager
+    def context() -> Iterator[None]:
+        with using(name), lean() if spec.get("memory") == "lean" else nullcontext():
+            yield
+
     try:
-        checked = {} if name == "reference" else same_network(net, spec, context)
+        checked = {} if name == "reference" or spec.get("bare") else same_network(net, spec, context)
         with context():
             made = step_case(spec, net(), (Neuron, nn.ReLU), said(neuron, name), around=context)
     except ValueError as error:

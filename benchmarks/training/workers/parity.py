@@ -33,9 +33,9 @@ def same_scan(neuron: Neuron, spec: Spec, kernel: Context) -> dict[str, str]:
     wanted = (x, *neuron.parameters())
     found = []
     for context in (kernel, lambda: using("reference")):
-        with context():
+        with context(), torch.autocast("cpu", torch.bfloat16, enabled=bool(spec.get("autocast"))):
             s = neuron(x)
-        found.append((s.detach(), *torch.autograd.grad(s, wanted, gradient)))
+        found.append((s.detach(), *torch.autograd.grad(s, wanted, gradient.to(s.dtype))))
     exact = not neuron.format.real and neuron.emission.train_kind == "none"
     for index, (got, reference) in enumerate(zip(*found, strict=True)):
         what = "spikes" if index == 0 else "input gradient" if index == 1 else "parameter gradient"

@@ -25,7 +25,7 @@ def scan_case(
 
     Args:
         spec: of kind "neuron" (the input requires a gradient) or "linear" (a linear map n → n stands in front, the
-            gradients of weight and bias are taken, the input is data).
+            gradients of weight and bias are taken, the input is data); autocast: forward under bfloat16 autocast.
         forward: currents [T, B, ...] → spikes, from a fresh state.
         computes: what the neuron computes, in words.
         parameters: learned by the neuron; their gradients are taken too.
@@ -49,9 +49,18 @@ def scan_case(
         def run() -> Tensor:
             return forward(x)
 
-    def call() -> Any:
-        return torch.autograd.grad(run(), wanted, gradient)
+    def fired() -> Tensor:
+        with torch.autocast("cpu", torch.bfloat16, enabled=bool(spec.get("autocast"))):
+            return run()
 
     with torch.no_grad():
-        fired = rate(run())
-    return Prepared(call, {"computes": computes, "firing_rate": round(fired, 4)})
+        spikes = fired()
+    gradient = gradient.to(spikes.dtype)
+    timed = fired if spec.get("autocast") else run
+
+    def call() -> Any:
+        return torch.autograd.grad(timed(), wanted, gradient)
+
+    if spec.get("autocast"):
+        computes += f"; autocast, currents {x.dtype}, spikes {spikes.dtype}".replace("torch.", "")
+    return Prepared(call, {"computes": computes, "firing_rate": round(rate(spikes), 4)})

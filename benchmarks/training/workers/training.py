@@ -25,7 +25,7 @@ def step_case(
     """A step of ``net`` on one fixed batch.
 
     Args:
-        spec: batch, image, T, layout ("nchw" or "channels_last"), autocast (bfloat16), compile.
+        spec: batch, image, T, layout ("nchw" or "channels_last"), autocast (bfloat16), compile; bare: run nothing now.
         net: images [B, 3, H, W] → mean logits [B, K].
         neurons: classes whose outputs are counted for the firing rate.
         computes: what the neurons compute, in words.
@@ -38,7 +38,7 @@ def step_case(
     facts: dict[str, Any] = {
         "computes": computes,
         "parameters": sum(p.numel() for p in net.parameters()),
-        "firing_rate": _firing_rate(net, neurons, x, reset) if neurons else None,
+        "firing_rate": None if spec.get("bare") else _firing_rate(net, neurons, x, reset),
     }
     if facts["parameters"] != spec.get("parameters", facts["parameters"]):
         raise ValueError(f"the network has {facts['parameters']} parameters, not {spec['parameters']}")

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bitspike.checks import bad_value, time_first
+from bitspike.ops import saver
 from bitspike.quantizers import Float, Quantizer
 
 
@@ -60,7 +61,12 @@ class Synapse(TimeLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [T, B, I, ...] through the quantised weight."""
-        return self.connect(x, self.quantizer(self.weight), self.bias)
+        weight = self.quantizer(self.weight)
+        y = self.connect(x, weight, self.bias)
+        keeper = saver()
+        if keeper is not None and y.requires_grad:
+            keeper.linear(y, self.connect, x, weight, self.bias)
+        return y
 
     def quantise_with(self, prototype: Quantizer) -> None:
         """Give the layer its own copy of a quantiser, initialised from the present weight."""

@@ -13,7 +13,7 @@ from bitspike.checks import bad_type, bad_value, time_first
 from bitspike.formats import SpikeFormat
 from bitspike.functional import SURROGATES, Stairs, Surrogate
 from bitspike.neurons.parts import Emission, Membrane
-from bitspike.ops import MembraneState, ScanFacts, ScanSpec, choose, spec_of
+from bitspike.ops import MembraneState, ScanFacts, ScanSpec, choose, saver, spec_of
 from bitspike.registry import Registry
 
 NEURONS: Registry[type[Neuron]] = Registry("neuron")
@@ -82,8 +82,13 @@ class Neuron(nn.Module, ABC):
         kernel = choose("scan", device, ScanFacts(spec, dtype, membranes))
         if wide and not kernel.half:
             s, after = kernel.function(self, x_seq.float(), state, keep, spec)
-            return s.to(dtype), after
-        return kernel.function(self, x_seq, state, keep, spec)  # type: ignore[no-any-return]
+            s = s.to(dtype)
+        else:
+            s, after = kernel.function(self, x_seq, state, keep, spec)
+        keeper = saver()
+        if keeper is not None and s.requires_grad and not self.format.real:
+            keeper.spikes(s, self.format.low, self.format.high, self.emission.value(s))
+        return s, after
 
     def fused(self) -> ScanSpec | str:
         """What a fused kernel has to know, or why there is none; optional, the plain scan serves every neuron."""

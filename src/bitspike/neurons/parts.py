@@ -113,6 +113,14 @@ class Emission(nn.Module):
         value = a.detach() if isinstance(a, Tensor) else torch.tensor(a, dtype=torch.float64)
         return value.double() * 2.0**-self.fraction_bits
 
+    def value(self, s: Tensor) -> Tensor | float:
+        """Value of one level in spikes s [T, B, C, ...]: a float, or a detached tensor that broadcasts."""
+        a = self.amplitude()
+        if isinstance(a, float):
+            return a * 2.0**-self.fraction_bits
+        a = a.detach() * 2.0**-self.fraction_bits if self.fraction_bits else a.detach()
+        return a.reshape(-1, *[1] * (s.dim() - 3)) if a.dim() == 1 else a
+
     def forward(self, k: Tensor) -> Tensor:
         """Levels [B, C, ...] → transmitted values of that shape."""
         a = self.amplitude()

@@ -1,6 +1,8 @@
 """Operations: the reference and fast kernels, chosen at one point."""
 
 from bitspike.ops.dispatch import Kernel, choose, explain, register, table, using
+from bitspike.ops.lean import lean, saver
+from bitspike.ops.packing import PackedSpikes, pack_spikes, stored_bits, unpack_spikes
 from bitspike.ops.scan import scan
 from bitspike.ops.scan_native import scan_native
 from bitspike.ops.spec import MembraneState, ScanFacts, ScanSpec, spec_of
@@ -8,14 +10,20 @@ from bitspike.ops.spec import MembraneState, ScanFacts, ScanSpec, spec_of
 __all__ = [
     "Kernel",
     "MembraneState",
+    "PackedSpikes",
     "ScanFacts",
     "ScanSpec",
     "choose",
     "explain",
+    "lean",
+    "pack_spikes",
     "register",
+    "saver",
     "scan",
     "scan_native",
     "spec_of",
+    "stored_bits",
     "table",
+    "unpack_spikes",
     "using",
 ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 from bitspike.checks import all_finite, bad_value
 from bitspike.data import Batches, ImageSet, Splits
 from bitspike.models import Network
+from bitspike.ops import lean
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoint, Checkpoints
 from bitspike.training.distributed import World
@@ -101,7 +103,8 @@ class _Session:
             group["lr"] = rate
         if config.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
-        with torch.autocast(x.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        saving = lean() if config.memory == "lean" else nullcontext()
+        with saving, torch.autocast(x.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
             output, penalty = self.network(x)
         loss = _loss(config, output.float() if output.dtype == torch.bfloat16 else output, labels)
         self.optimiser.zero_grad(set_to_none=True)

@@ -30,6 +30,7 @@ _LATER = {
     "train.precision": "float32",
     "train.channels_last": False,
     "train.compile": False,
+    "train.memory": "normal",
     "data.hole": 16,
     "data.policy": "cifar10",
     **dict.fromkeys(f"data.{name}" for name in LOADER_OPTIONS),
@@ -211,6 +212,7 @@ class TrainConfig:
         precision: "float32", or "bf16": autocast, membranes and norms in float32.
         channels_last: keep convolutions in channels-last memory order.
         compile: run the network through `torch.compile`.
+        memory: "normal", or "lean": spikes kept as bits, linear maps computed again; not with compile.
         threads: CPU threads, >= 1.
         log_every: steps between two log lines, >= 1.
     """
@@ -230,6 +232,7 @@ class TrainConfig:
     precision: Literal["float32", "bf16"] = "float32"
     channels_last: bool = False
     compile: bool = False
+    memory: Literal["normal", "lean"] = "normal"
     threads: int = 2
     log_every: int = 50
 
@@ -247,6 +250,8 @@ class TrainConfig:
         at_least(where, "weight_decay", self.weight_decay, 0)
         in_range(where, "warmup_epochs", self.warmup_epochs, 0, self.epochs)
         in_range(where, "tet_weight", self.tet_weight, 0, 1)
+        if self.compile and self.memory == "lean":
+            raise bad_value(where, "memory 'lean' needs compile = false", "compile = true", "switch one of them off")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,0 +1,117 @@
+"""Spikes as their levels in 1, 2, 4 or 8 bits, and back to the same values bit for bit."""
+
+from __future__ import annotations
+
+import ctypes
+import struct
+from functools import cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bitspike import native
+from bitspike.checks import bad_value
+
+_ARGS = struct.Struct("<2Q4q2d")  # PackArgs of csrc/kernels.h
+
+
+class PackedSpikes(NamedTuple):
+    """What `pack_spikes` returns.
+
+    Args:
+        codes: uint8, levels less ``low``: [ceil(numel·bits / 8)] in memory order, or one of 8 bits an element, shaped
+            and laid out as the spikes.
+        bits: of a code. low: least level. factor: value of a level; a tensor broadcasts against the spikes.
+        dtype, size, stride: of the spikes.
+    """
+
+    codes: Tensor
+    bits: int
+    low: int
+    factor: float | Tensor
+    dtype: torch.dtype
+    size: torch.Size
+    stride: tuple[int, ...]
+
+
+def stored_bits(low: int, high: int) -> int:
+    """Bits that a level takes: the next of 1, 2, 4, 8; 0 where there are more than 256 levels.
+
+    >>> stored_bits(0, 1), stored_bits(-1, 1), stored_bits(0, 7), stored_bits(0, 256)
+    (1, 2, 4, 0)
+    """
+    levels = high - low + 1
+    return next((bits for bits in (1, 2, 4, 8) if levels <= 1 << bits), 0)
+
+
+def pack_spikes(s: Tensor, low: int, high: int, factor: float | Tensor) -> PackedSpikes:
+    """The levels of spikes ``s = factor·k``, k in low..high.
+
+    float32 spikes with one factor are packed by native code; where the factor is one per channel, the spikes are
+    bfloat16 or there is no library, a level takes a byte.
+
+    Raises:
+        ValueError: more than 256 levels, or spikes whose elements do not fill their memory (see `dense`).
+
+    >>> packed = pack_spikes(torch.tensor([0.0, 0.5, 1.5, 1.0]), 0, 3, 0.5)
+    >>> unpack_spikes(packed).tolist()
+    [0.0, 0.5, 1.5, 1.0]
+    """
+    bits = stored_bits(low, high)
+    if not bits:
+        raise bad_value("pack_spikes", "levels must fit into 8 bits", f"{low}..{high}", "keep these spikes as they are")
+    if not dense(s):
+        raise bad_value("pack_spikes", "the elements must fill their memory", s.stride(), "call contiguous()")
+    s = s.detach()
+    single = isinstance(factor, float) or factor.numel() == 1
+    if single and s.dtype == torch.float32 and s.device.type == "cpu" and _library() is not None:
+        value = float(factor)
+        codes = torch.empty((s.numel() * bits + 7) // 8, dtype=torch.uint8)
+        _call("bitspike_pack", s, codes, bits, low, value)
+        return PackedSpikes(codes, bits, low, value, s.dtype, s.size(), s.stride())
+    codes = (s.to(_wide(s.dtype)) / factor).round_().sub_(low).to(torch.uint8)
+    kept = factor.detach() if isinstance(factor, Tensor) else factor
+    return PackedSpikes(codes, 8, low, kept, s.dtype, s.size(), s.stride())
+
+
+def unpack_spikes(packed: PackedSpikes) -> Tensor:
+    """The spikes, with their values, dtype and memory order."""
+    if packed.codes.shape == packed.size and packed.codes.stride() == packed.stride and packed.bits == 8:
+        return (packed.codes.to(_wide(packed.dtype)) + packed.low).mul_(packed.factor).to(packed.dtype)
+    s = torch.empty_strided(packed.size, packed.stride, dtype=packed.dtype)
+    _call("bitspike_unpack", s, packed.codes, packed.bits, packed.low, float(packed.factor))
+    return s
+
+
+def dense(x: Tensor) -> bool:
+    """Whether the elements fill their memory without gaps or repetition."""
+    expected = 1
+    for stride, size in sorted(zip(x.stride(), x.shape, strict=True)):
+        if size != 1 and stride != expected:
+            return False
+        expected *= size
+    return True
+
+
+def _wide(dtype: torch.dtype) -> torch.dtype:
+    return torch.float64 if dtype == torch.float64 else torch.float32
+
+
+def _call(name: str, s: Tensor, codes: Tensor, bits: int, low: int, factor: float) -> None:
+    if s.numel():
+        threads = torch.get_num_threads()
+        numbers = s.numel(), bits, low, threads, factor, 1.0 / factor
+        getattr(_library(), name)(_ARGS.pack(s.data_ptr(), codes.data_ptr(), *numbers))
+
+
+@cache
+def _prepared(library: ctypes.CDLL) -> ctypes.CDLL:
+    for name in ("bitspike_pack", "bitspike_unpack"):
+        getattr(library, name).argtypes, getattr(library, name).restype = [ctypes.c_char_p], None
+    return library
+
+
+def _library() -> ctypes.CDLL | None:
+    library = native.library()
+    return None if library is None else _prepared(library)
