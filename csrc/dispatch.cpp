@@ -38,18 +38,20 @@ int best_isa() {
 }
 
 struct Loop {
-    std::atomic<long> next;
-    long blocks;
-    void (*body)(void*, long);
+    std::atomic<long> next;  // run of neighbouring blocks
+    long runs, blocks;
+    void (*body)(void*, long, long);
     void* ctx;
 };
 
 void run_blocks(void* data) {
     Loop& loop = *static_cast<Loop*>(data);
     for (;;) {
-        const long block = loop.next.fetch_add(1, std::memory_order_relaxed);
-        if (block >= loop.blocks) return;
-        loop.body(loop.ctx, block);
+        const long run = loop.next.fetch_add(1, std::memory_order_relaxed);
+        if (run >= loop.runs) return;
+        const long end = (run + 1) * loop.blocks / loop.runs;
+        for (long block = run * loop.blocks / loop.runs; block < end; ++block)
+            loop.body(loop.ctx, block, block + 1 < end ? block + 1 : -1);
     }
 }
 
@@ -64,13 +66,15 @@ int bitspike_current_isa() {
     return isa;
 }
 
-void parallel_blocks(long blocks, int threads, void (*body)(void*, long), void* ctx) {
+void parallel_blocks(long blocks, int threads, void (*body)(void*, long, long), void* ctx) {
     const GompParallel parallel = gomp_parallel.load(std::memory_order_acquire);
     if (threads <= 1 || blocks <= 1 || !parallel) {
-        for (long block = 0; block < blocks; ++block) body(ctx, block);
+        for (long block = 0; block < blocks; ++block) body(ctx, block, block + 1 < blocks ? block + 1 : -1);
         return;
     }
-    Loop loop{{0}, blocks, body, ctx};
+    // Four runs a thread: neighbours can be fetched ahead, and a thread that is held up does not hold up the rest.
+    const long runs = blocks < 4L * threads ? blocks : 4L * threads;
+    Loop loop{{0}, runs, blocks, body, ctx};
     parallel(run_blocks, &loop, blocks < threads ? unsigned(blocks) : unsigned(threads), 0);
 }
 

@@ -73,7 +73,7 @@ template <class F> void over_pieces(const PackArgs& a, F body) {
     } context{a, body};
     parallel_blocks(
         long(blocks), int(a.threads),
-        [](void* raw, long index) {
+        [](void* raw, long index, long) {
             Context& c = *static_cast<Context*>(raw);
             const int64_t begin = index * PACK_BLOCK;
             const int64_t end = begin + PACK_BLOCK < c.a.size ? begin + PACK_BLOCK : c.a.size;

@@ -10,10 +10,10 @@
 #pragma once
 
 #include <cmath>
-#include <cstring>
 
 #include "kernels.h"
 #include "parallel.h"
+#include "rows.h"
 #include "scratch.h"
 
 #if defined(__GNUC__)
@@ -24,81 +24,10 @@
 
 namespace {
 
-constexpr int64_t MAX_BLOCK = 4096;
-
 // Results of at least this size are written past the caches: they would not stay there until they are read.
-constexpr int64_t PAST_BYTES = int64_t(12) << 20;
+constexpr int64_t PAST_BYTES = int64_t(6) << 20;
 
 inline int64_t padded(int64_t n) { return (n + 63) / 64 * 64; }
-
-// A row to read and the one that is read after it, which is fetched early: hardware stops at the end of a page.
-struct Ahead {
-    static constexpr int64_t DISTANCE = 512;
-    const float *row, *next;
-    int64_t n;
-
-    const float* operator+(int64_t i) const {
-#if defined(__GNUC__)
-        __builtin_prefetch(i + DISTANCE < n ? row + i + DISTANCE : next + (i + DISTANCE - n));
-#endif
-        return row + i;
-    }
-};
-
-// A row of a block as float32: the memory itself, or a buffer that is filled before and written back after.
-template <class V> class Row {
-    alignas(64) float buffer[MAX_BLOCK + 64];  // a whole vector is cleared behind the last element
-    const int64_t element;
-
-    bool direct(int64_t n) const { return element == FLOAT32 && n % V::W == 0; }
-
-  public:
-    explicit Row(int64_t element_) : element(element_) {}
-
-    // n elements of the row at `at`, of a sequence whose next row lies `onward` elements on (0: there is none).
-    Ahead read(const void* base, int64_t at, int64_t n, int64_t onward) {
-        const float* wide = static_cast<const float*>(base) + at;
-        return direct(n) ? Ahead{wide, wide + onward, n} : Ahead{copied(base, at, n), buffer, n};
-    }
-
-    const float* copied(const void* base, int64_t at, int64_t n) {
-        const float* wide = static_cast<const float*>(base) + at;
-        std::memset(buffer + n / V::W * V::W, 0, V::W * sizeof(float));
-        if (element == FLOAT32) {
-            std::memcpy(buffer, wide, n * sizeof(float));
-            return buffer;
-        }
-        const uint16_t* half = static_cast<const uint16_t*>(base) + at;
-        int64_t i = 0;
-        for (; i + V::W <= n; i += V::W) V::store(buffer + i, V::load_bf16(half + i));
-        if (i < n) {
-            uint16_t lane[V::W] = {};
-            std::memcpy(lane, half + i, (n - i) * sizeof(uint16_t));
-            V::store(buffer + i, V::load_bf16(lane));
-        }
-        return buffer;
-    }
-
-    float* place(void* base, int64_t at, int64_t n) {
-        return direct(n) ? static_cast<float*>(base) + at : buffer;
-    }
-
-    void write(void* base, int64_t at, int64_t n) const {
-        if (direct(n)) return;
-        if (element == FLOAT32) {
-            std::memcpy(static_cast<float*>(base) + at, buffer, n * sizeof(float));
-            return;
-        }
-        uint16_t* half = static_cast<uint16_t*>(base) + at;
-        int64_t i = 0;
-        for (; i + V::W <= n; i += V::W) V::store_bf16(half + i, V::load(buffer + i));
-        if (i < n) {
-            uint16_t lane[V::W];
-            V::store_bf16(lane, V::load(buffer + i));
-            std::memcpy(half + i, lane, (n - i) * sizeof(uint16_t));
-        }
-    }
-};
 
 // The numbers of a neuron in every lane. Small functions copy it into registers.
 template <class V> struct Constants {
@@ -254,9 +183,10 @@ APART void again_row(const Constants<V>& constants, Ahead x, float* v, float* ke
 template <class V, int A, bool SOFT, bool DETACH, bool WINDOWED>
 APART void again_back_row(
     const Constants<V>& constants, Ahead grad_s, const float* kept, float* carried, const float* amplitude,
-    float* into, float* grad_x, int64_t n, bool past) {
+    float* into, float* grad_x, const float* soon, int64_t n, bool past) {
     const Constants<V> c = constants;
     for (int64_t i = 0; i < n; i += V::W) {
+        prefetch(soon + i);
         const auto sent = V::load(grad_s + i), gv = V::load(carried + i), u = V::load(kept + i);
         auto g = V::mul(sent, amplitude ? V::load(amplitude + i) : c.factor);
         typename V::mask fired;
@@ -305,38 +235,52 @@ inline void copy_or_zero(const float* from, int64_t start, int64_t n, float* to)
     std::memset(to + known, 0, (padded(n) - known) * sizeof(float));
 }
 
-// The channels of the elements of a block, one after another.
+// Whether neighbours belong to different channels.
+inline bool interleaved(const ScanArgs& a) { return a.inner == 1 && a.channels > 1; }
+
+// Runs of elements of a block: of one channel each, or, where neighbours differ, of channels that follow each other.
+// Calls f(first element, length, first channel).
 template <class F> void over_channels(const ScanArgs& a, int64_t start, int64_t n, F f) {
-    int64_t channel = start / a.inner % a.channels, within = start % a.inner;
-    for (int64_t i = 0; i < n; ++i) {
-        f(i, channel);
-        if (++within == a.inner) {
-            within = 0;
-            if (++channel == a.channels) channel = 0;
-        }
+    if (a.channels == 1) return f(0, n, 0);
+    const int64_t run = interleaved(a) ? a.channels : a.inner;
+    for (int64_t i = 0; i < n;) {
+        const int64_t within = (start + i) % run, left = run - within, length = left < n - i ? left : n - i;
+        f(i, length, interleaved(a) ? within : (start + i) / run % a.channels);
+        i += length;
     }
 }
 
 // The same sum on every machine: eight running sums, whatever the width of a vector.
 inline double sum(const float* values, int64_t n) {
     double lanes[8] = {};
-    for (int64_t i = 0; i < n; ++i) lanes[i & 7] += values[i];
+    int64_t i = 0;
+    for (; i + 8 <= n; i += 8)
+        for (int j = 0; j < 8; ++j) lanes[j] += values[i + j];
+    for (; i < n; ++i) lanes[i & 7] += values[i];
     return ((lanes[0] + lanes[1]) + (lanes[2] + lanes[3])) + ((lanes[4] + lanes[5]) + (lanes[6] + lanes[7]));
 }
 
 inline void spread_amplitude(const ScanArgs& a, int64_t start, int64_t n, float* out) {
-    over_channels(a, start, n, [&](int64_t i, int64_t channel) { out[i] = a.amplitude[channel] * float(a.factor); });
+    const float factor = float(a.factor);
+    over_channels(a, start, n, [&](int64_t i, int64_t length, int64_t channel) {
+        const float* given = a.amplitude + channel;
+        const float one = *given * factor;
+        if (interleaved(a))
+            for (int64_t j = 0; j < length; ++j) out[i + j] = given[j] * factor;
+        else
+            for (int64_t j = 0; j < length; ++j) out[i + j] = one;
+    });
     std::memset(out + n, 0, (padded(n) - n) * sizeof(float));
 }
 
 template <class V> struct Block {
     const ScanArgs& a;
-    const int64_t start, n;
+    const int64_t start, n, next;  // next: where the block begins that this thread takes next
     const bool past;
     const Constants<V> constants;
 
-    Block(const ScanArgs& args, int64_t start_, int64_t n_, bool past_)
-        : a(args), start(start_), n(n_), past(past_ && n_ % V::W == 0), constants(args) {}
+    Block(const ScanArgs& args, int64_t start_, int64_t n_, int64_t next_, bool past_)
+        : a(args), start(start_), n(n_), next(next_), past(past_ && n_ % V::W == 0), constants(args) {}
 
     uint8_t* bits(uint8_t* base, int64_t t) const { return base + (t * row_bytes(a.size) + start / 8); }
 
@@ -386,21 +330,28 @@ template <class V> struct Block {
             copy_or_zero(nullptr, 0, n, of_amplitude);
         }
         if (a.learn_decay) copy_or_zero(nullptr, 0, n, of_decay);
+        const float* soon = a.element == FLOAT32 ? static_cast<const float*>(a.x) + next : nullptr;
         for (int64_t t = a.steps - 1; t >= 0; --t) {
             const int64_t at = t * a.size + start;
             float* out = grad_x.place(a.grad_x, at, n);
             again_back_row<V, A, SOFT, DETACH, WINDOWED>(
                 constants, given.read(a.grad_s, at, n, t ? -a.size : 0), rows + t * stride, carried, a.amplitudes ? amplitude : nullptr,
-                a.amplitudes ? of_amplitude : nullptr, out, n, past && !a.learn_decay);
+                a.amplitudes ? of_amplitude : nullptr, out, soon ? soon + t * a.size : carried, n,
+                past && !a.learn_decay);
             if (a.learn_decay)
                 decay_row<V, A, SOFT>(constants, out, t ? rows + (t - 1) * stride : v, t > 0, of_decay, n);
             grad_x.write(a.grad_x, at, n);
         }
         if (a.grad_v0) std::memcpy(a.grad_v0 + start, carried, n * sizeof(float));
         if (a.learn_decay) partial[0] = sum(of_decay, n);
-        if (a.amplitudes && a.channels == 1) partial[1] = sum(of_amplitude, n);
-        if (a.channels > 1)
-            over_channels(a, start, n, [&](int64_t i, int64_t channel) { partial[1 + channel] += of_amplitude[i]; });
+        if (a.amplitudes)
+            over_channels(a, start, n, [&](int64_t i, int64_t length, int64_t channel) {
+                double* into = partial + 1 + channel;
+                if (interleaved(a))
+                    for (int64_t j = 0; j < length; ++j) into[j] += of_amplitude[i + j];
+                else
+                    *into += sum(of_amplitude + i, length);
+            });
     }
 };
 
@@ -413,10 +364,10 @@ template <class F> void over_blocks(const ScanArgs& a, int64_t rows, F body) {
     const int threads = a.size * a.steps < 32768 ? 1 : int(a.threads);
     parallel_blocks(
         blocks, threads,
-        [](void* raw, long index) {
+        [](void* raw, long index, long next) {
             Context& c = *static_cast<Context*>(raw);
             const int64_t start = index * c.block;
-            c.body(index, start, start + c.block > c.size ? c.size - start : c.block);
+            c.body(index, start, start + c.block > c.size ? c.size - start : c.block, next < 0 ? start : next * c.block);
         },
         &context);
 }
@@ -453,8 +404,8 @@ template <class V> void scan_forward(const ScanArgs& a) {
     const bool past = beyond_caches(a, a.s);
     by_kind(a, [&](auto alphabet, auto soft) {
         by_truth(a.window || a.fired, [&](auto bits) {
-            over_blocks(a, 2, [&](int64_t, int64_t start, int64_t n) {
-                Block<V>(a, start, n, past).template forward<CONSTANT(alphabet), CONSTANT(soft), CONSTANT(bits)>();
+            over_blocks(a, 2, [&](int64_t, int64_t start, int64_t n, int64_t next) {
+                Block<V>(a, start, n, next, past).template forward<CONSTANT(alphabet), CONSTANT(soft), CONSTANT(bits)>();
             });
         });
     });
@@ -464,8 +415,8 @@ template <class V> void scan_backward_bits(const ScanArgs& a) {
     const bool past = beyond_caches(a, a.grad_x);
     by_truth(a.alphabet == REAL, [&](auto is_real) {
         by_truth(a.soft, [&](auto soft) {
-            over_blocks(a, 2, [&](int64_t, int64_t start, int64_t n) {
-                Block<V>(a, start, n, past).template backward_bits<CONSTANT(is_real), CONSTANT(soft)>();
+            over_blocks(a, 2, [&](int64_t, int64_t start, int64_t n, int64_t next) {
+                Block<V>(a, start, n, next, past).template backward_bits<CONSTANT(is_real), CONSTANT(soft)>();
             });
         });
     });
@@ -477,9 +428,9 @@ template <class V> void scan_backward_again(const ScanArgs& a) {
     by_kind(a, [&](auto alphabet, auto soft) {
         by_truth(a.alphabet == REAL ? !a.gate : a.detach, [&](auto detach) {
             by_truth(a.bump <= WINDOWS, [&](auto windowed) {
-                over_blocks(a, a.steps + 2, [&](int64_t index, int64_t start, int64_t n) {
+                over_blocks(a, a.steps + 2, [&](int64_t index, int64_t start, int64_t n, int64_t next) {
                     double* partial = sums ? a.partial + index * (1 + a.amplitudes) : nullptr;
-                    Block<V>(a, start, n, past)
+                    Block<V>(a, start, n, next, past)
                         .template backward_again<
                             CONSTANT(alphabet), CONSTANT(soft), CONSTANT(detach), CONSTANT(windowed)>(
                             scratch(a.steps * block), block, partial);

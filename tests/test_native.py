@@ -223,7 +223,8 @@ RENDEZVOUS = """
 #include <thread>
 #include "parallel.h"
 struct Meeting { std::atomic<int> inside{0}, most{0}; std::atomic<long> sum{0}; int wanted; };
-static void body(void* ctx, long block) {
+static void body(void* ctx, long block, long next) {
+    if (next != -1 && next <= block) return;
     Meeting& m = *static_cast<Meeting*>(ctx);
     int now = ++m.inside, most = m.most.load();
     while (now > most && !m.most.compare_exchange_weak(most, now)) {}

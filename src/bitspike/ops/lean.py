@@ -38,10 +38,11 @@ class _Known:
 class _Spikes(_Known):
     """Spikes, packed when a layer first wants to keep them."""
 
-    def __init__(self, s: Tensor, low: int, high: int, factor: float | Tensor) -> None:
+    def __init__(self, s: Tensor, low: int, high: int, factor: float | Tensor, last: dict[object, Tensor]) -> None:
         super().__init__(s)
         self.alphabet = low, high, factor
         self.packed: PackedSpikes | None = None
+        self.key, self.last = object(), last  # last: the spikes unpacked last; a layer wants its own twice
 
     def keep(self) -> None:
         s = self.alive()
@@ -50,7 +51,10 @@ class _Spikes(_Known):
 
     def restore(self) -> Tensor:
         assert self.packed is not None
-        return unpack_spikes(self.packed)
+        if self.key not in self.last:
+            self.last.clear()
+            self.last[self.key] = unpack_spikes(self.packed)
+        return self.last[self.key]
 
 
 class _Product(_Known):
@@ -86,11 +90,12 @@ class Saver:
 
     def __init__(self) -> None:
         self._known: dict[int, _Known] = {}
+        self._last: dict[object, Tensor] = {}
 
     def spikes(self, s: Tensor, low: int, high: int, factor: float | Tensor) -> None:
         """``s = factor·k`` with k in low..high has been emitted."""
         if stored_bits(low, high) and dense(s):
-            self._known[_address(s)] = _Spikes(s, low, high, factor)
+            self._known[_address(s)] = _Spikes(s, low, high, factor, self._last)
 
     def linear(self, y: Tensor, function: Map, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
         """``y = function(x, weight, bias)`` has been computed."""

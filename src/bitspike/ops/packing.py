@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import math
 import struct
 from functools import cache
 from typing import NamedTuple
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from bitspike import native
 from bitspike.checks import bad_value
+from bitspike.ops import buffers
 
 _ARGS = struct.Struct("<2Q4q2d")  # PackArgs of csrc/kernels.h
 
@@ -79,7 +81,7 @@ def unpack_spikes(packed: PackedSpikes) -> Tensor:
     """The spikes, with their values, dtype and memory order."""
     if packed.codes.shape == packed.size and packed.codes.stride() == packed.stride and packed.bits == 8:
         return (packed.codes.to(_wide(packed.dtype)) + packed.low).mul_(packed.factor).to(packed.dtype)
-    s = torch.empty_strided(packed.size, packed.stride, dtype=packed.dtype)
+    s = buffers.empty((math.prod(packed.size),), packed.dtype).as_strided(packed.size, packed.stride)
     _call("bitspike_unpack", s, packed.codes, packed.bits, packed.low, float(packed.factor))
     return s
 

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from bitspike import native
 from bitspike.checks import bad_value
+from bitspike.ops import buffers
 from bitspike.ops.dispatch import register
 from bitspike.ops.spec import REAL, MembraneState, ScanFacts, ScanSpec, is_class_m
 
@@ -73,12 +74,12 @@ def channels_last(x: Tensor) -> bool:
     return x.stride() == (batch * step, step, 1, width * channels, channels)
 
 
-def _empty(like: Tensor, shape: Sequence[int], last: bool, dtype: torch.dtype) -> Tensor:
+def _empty(like: Tensor, shape: Sequence[int], last: bool, dtype: torch.dtype, real: bool) -> Tensor:
     """Uninitialised rows of a shape [T, B, ...] (or one step of it), channels-last or contiguous."""
-    if not last:
-        return like.new_empty(shape, dtype=dtype)
-    *outer, channels, height, width = shape
-    return like.new_empty((*outer, height, width, channels), dtype=dtype).movedim(-1, -3)
+    if last:
+        *outer, channels, height, width = shape
+        return _empty(like, (*outer, height, width, channels), False, dtype, real).movedim(-1, -3)
+    return buffers.empty(shape, dtype) if real else like.new_empty(shape, dtype=dtype)
 
 
 def _rows(x: Tensor | None, like: Tensor, dtype: torch.dtype) -> Tensor | None:
@@ -139,11 +140,13 @@ def _kinds(codes: Sequence[int]) -> tuple[bool, bool]:
     return not real, real or not soft
 
 
-def _new_bits(x: Tensor, decay: Tensor | None, amplitude: Tensor | None, codes: Sequence[int], train: bool) -> Tensor:
+def _new_bits(
+    x: Tensor, decay: Tensor | None, amplitude: Tensor | None, codes: Sequence[int], train: bool, real: bool
+) -> Tensor:
     """[kinds, T, row bytes] where class M will need them, else nothing."""
     if not train or decay is not None or amplitude is not None or not is_class_m(codes):
         return x.new_empty(0, dtype=torch.uint8)
-    return x.new_empty((sum(_kinds(codes)), x.shape[0], (x[0].numel() + 63) // 64 * 8), dtype=torch.uint8)
+    return _empty(x, (sum(_kinds(codes)), x.shape[0], (x[0].numel() + 63) // 64 * 8), False, torch.uint8, real)
 
 
 def _split_bits(bits: Tensor, codes: Sequence[int]) -> tuple[Tensor | None, Tensor | None]:
@@ -162,9 +165,11 @@ def _fake_forward(
     numbers: Sequence[float],
     keep: bool,
     train: bool,
+    real: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     after = torch.empty_like(x[0], dtype=torch.float32) if keep else x.new_empty(0, dtype=torch.float32)
-    return torch.empty_like(x), after, _new_bits(x, decay, amplitude, codes, train)
+    s = _empty(x, x.shape, channels_last(x), x.dtype, real)
+    return s, after, _new_bits(x, decay, amplitude, codes, train, real)
 
 
 def _forward(
@@ -177,7 +182,7 @@ def _forward(
     keep: bool,
     train: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    s, after, bits = _fake_forward(x, v, decay, amplitude, codes, numbers, keep, train)
+    s, after, bits = _fake_forward(x, v, decay, amplitude, codes, numbers, keep, train, real=True)
     if x.numel():
         call = _Call(x, codes, numbers, decay, amplitude)
         pointers = (x, _rows(v, x[0], torch.float32), amplitude, None, None, s, after if keep else None)
@@ -198,11 +203,12 @@ def _fake_backward(
     shape: Sequence[int],
     last: bool,
     start: bool,
+    real: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     nothing = x.new_empty(0, dtype=torch.float32)
     return (
-        _empty(x, shape, last, x.dtype),
-        _empty(x, shape[1:], last, torch.float32) if start else nothing,
+        _empty(x, shape, last, x.dtype, real),
+        _empty(x, shape[1:], last, torch.float32, real) if start else nothing,
         nothing if decay is None else torch.empty_like(decay),
         nothing if amplitude is None else torch.empty_like(amplitude),
     )
@@ -222,7 +228,7 @@ def _backward(
     last: bool,
     start: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    grads = _fake_backward(grad_s, grad_v, x, v, decay, amplitude, bits, codes, numbers, shape, last, start)
+    grads = _fake_backward(grad_s, grad_v, x, v, decay, amplitude, bits, codes, numbers, shape, last, start, real=True)
     grad_x, grad_start, grad_decay, grad_amplitude = grads
     if not grad_x.numel():
         for grad in grads:
