@@ -1,0 +1,117 @@
+"""What a network costs per sample: operations by kind, bits, bytes; one pass over the graph on real samples.
+
+Counting rule (design): a synapse adds or subtracts where its spikes or its weights are ±1 or ternary; multi-bit
+spikes against other weights shift and add once per set bit; every other pair is a multiplication. Silent neurons cost
+nothing; factors that are powers of two are shifts. Zero padding is counted as if it were data, and so are zero weights.
+Every rule reads formats, T and parts; none reads the class of a neuron. docs/cost.md has all formulas.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bitspike.checks import finite, integer
+from bitspike.cost.elements import POOLS, amplitude_row, neuron_row, pool_row, rectifier_row, scaling_row, sum_row
+from bitspike.cost.memory import Memory
+from bitspike.cost.place import place
+from bitspike.cost.record import Cost
+from bitspike.cost.synapse import synapse_row
+from bitspike.graph import Graph, Node, trace
+from bitspike.layers import Affine, BatchNorm, Encoder, Gain, StepReadout, Synapse, TimeLayer
+from bitspike.neurons import Neuron
+
+
+@torch.no_grad()
+def cost(net: nn.Module | Graph, x: Tensor, memory: Memory | None = None, input_bits: int = 32) -> Cost:
+    """Measure a network on samples.
+
+    Args:
+        net: network in evaluation mode, or its graph; count the *folded* one for deployment. x: inputs [B, ...].
+        memory: hierarchy that bytes are counted for, default `Memory()`.
+        input_bits: stored bits of one value of the network's input, where no encoder turns it into spikes.
+
+    Returns:
+        `Cost` per sample (means over the B samples).
+
+    Raises:
+        ValueError: NaN or inf in the samples, an untraceable network, or a format per step with another number of
+            steps.
+
+    >>> from bitspike.layers import Linear; from bitspike.neurons import LIF
+    >>> net = nn.Sequential(LIF(), Linear(4, 3, bias=False))
+    >>> c = cost(net, torch.tensor([[[2.0, 2.0, 0.0, 0.0]]])); c.total("adds"), c.total("multiplications")
+    (6.0, 0.0)
+    """
+    finite("cost", "the sample", x)
+    integer("cost", "input_bits", input_bits, 1, 64)
+    graph = net if isinstance(net, Graph) else trace(net)
+    counter = _Counter(graph, memory or Memory(), input_bits)
+    graph.run(x, handler=counter)
+    counter.result.samples = x.shape[graph.batch_axis]
+    place(counter.result)
+    return counter.result
+
+
+class _Counter:
+    """Handler of the run; keeps the value of one level for every node made of spikes."""
+
+    def __init__(self, graph: Graph, memory: Memory, input_bits: int) -> None:
+        self.graph, self.memory, self.input_bits = graph, memory, input_bits
+        self.result = Cost(0, memory=memory)
+        self.scales: dict[str, Tensor] = {}
+
+    def __call__(self, node: Node, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
+        value = call()
+        self._count(node, args, value)
+        if node.format is not None:
+            self._carry(node, args)
+        return value
+
+    def _count(self, node: Node, args: tuple[Any, ...], value: Any) -> None:
+        module, layers, elements, memory = node.module, self.result.layers, self.result.elements, self.memory
+        if isinstance(module, Synapse):
+            before = self.graph[node.inputs[0]]
+            bits = self.input_bits if _raw(before) else 32
+            scale = self.scales.get(before.name)
+            layers.append(synapse_row(node, module, args[0], value, before.format, scale, bits, memory))
+        elif isinstance(module, (Affine, BatchNorm, Gain)):
+            spiking = self.graph[node.inputs[0]].format is not None
+            layers.append(scaling_row(node, module, args[0], value, spiking, memory))
+        elif isinstance(module, Neuron):
+            if not (module.emission.scale() == 1).all():
+                layers.append(amplitude_row(node, module, value, memory))
+            elements.append(neuron_row(node, module, value, memory))
+        elif isinstance(module, POOLS):
+            elements.append(pool_row(node, module, args[0], value))
+        elif isinstance(module, nn.ReLU):
+            elements.append(rectifier_row(node, value))
+        elif node.kind == "add":
+            elements.append(sum_row(node, [self.graph[name].format for name in node.inputs], value))
+        elif node.kind == "function" or (module is not None and not _free(module)):
+            self.result.uncounted.append(node.name)
+
+    def _carry(self, node: Node, args: tuple[Any, ...]) -> None:
+        module = node.module
+        if isinstance(module, Neuron):
+            self.scales[node.name] = module.emission.scale()
+        elif isinstance(module, Encoder):
+            self.scales[node.name] = torch.ones((), dtype=torch.float64)
+        else:
+            scale = self.scales[node.inputs[0]]
+            carried = module.carry(scale, tuple(args[0].shape)) if isinstance(module, TimeLayer) else scale
+            self.scales[node.name] = carried
+
+
+def _free(module: nn.Module) -> bool:
+    """Whether a layer without a rule moves values and computes nothing; encoders are left out by rule."""
+    moves = isinstance(module, TimeLayer) and module.keeps_format
+    return moves or isinstance(module, (Encoder, StepReadout, nn.Identity, nn.Dropout))
+
+
+def _raw(before: Node) -> bool:
+    """Whether a node's value is the network's input itself."""
+    return before.kind == "input" or (isinstance(before.module, Encoder) and before.format is None)

@@ -1,0 +1,90 @@
+"""Operations, bits and bytes of one synapse, from the formats on its two sides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+
+from bitspike.cost.bits import formats_over_time, sum_bits
+from bitspike.cost.memory import Memory
+from bitspike.cost.record import LayerCost
+from bitspike.formats import SpikeFormat
+from bitspike.functional import popcount
+from bitspike.graph import Node
+from bitspike.layers import Synapse
+
+
+def synapse_row(
+    node: Node,
+    module: Synapse,
+    x: Tensor,
+    y: Tensor,
+    spikes: SpikeFormat | Sequence[SpikeFormat] | None,
+    scale: Tensor | None,
+    real_bits: int,
+    memory: Memory,
+) -> LayerCost:
+    """The row of a synapse.
+
+    Args:
+        node, module: the synapse. x: its input [T, B, I, ...]; y: its output.
+        spikes: alphabet of the input, or one record per step; None where it is real.
+        scale: value of one level of the input, [] or per channel. real_bits: bits of a real input.
+        memory: hierarchy.
+    """
+    steps, samples = x.shape[:2]
+    macs, weights = module.macs(tuple(y.shape)), module.quantizer.format
+    row = LayerCost(node.name, "synapse", module.role, steps, real_bits, weights.bits, macs=macs, path=node.path)
+    row.inputs, row.outputs = x.numel() // (steps * samples), y.numel() // (steps * samples)
+    row.weight_adds = weights.adds
+    fired = (x != 0).flatten(1).sum(1).tolist()
+    row.rate = sum(fired) / x.numel()
+    each = samples * row.inputs
+    if spikes is None:
+        row.step_bits = (real_bits,) * steps
+        _operate(row, SpikeFormat(real=True), sum(fired) / each, 0.0)
+    else:
+        formats = formats_over_time(spikes, steps)
+        row.step_bits, row.sum_bits, row.spiking = tuple(f.bits for f in formats), sum_bits(formats), True
+        row.input_bits = max(row.step_bits)
+        ones = 0.0
+        for t, record in enumerate(formats):
+            bits = 0.0 if record.real else _set_bits(x[t : t + 1], record, scale)
+            ones += bits
+            _operate(row, record, fired[t] / each, bits / each)
+        row.set_bits = ones / x.numel()
+    row.payload_bits = sum(f * b for f, b in zip(fired, row.step_bits, strict=True)) / samples
+    biases = module.bias.numel() if module.bias is not None else 0
+    row.fixed_adds = y.numel() / samples if biases else 0.0
+    row.adds += row.fixed_adds
+    row.weights = module.weight.numel()
+    row.parameters = row.weights + biases
+    scales = {"none": 0, "layer": 1, "output": module.weight.shape[0], "input": module.weight.shape[1]}
+    factors = 0 if weights.real else scales[weights.scale]
+    row.size_bits = row.weights * weights.bits + 32 * (biases + factors)
+    row.weight_bytes = memory.passes(steps) * row.size_bits / 8
+    row.spike_bytes = row.inputs * row.time_bits / 8
+    return row
+
+
+def _operate(row: LayerCost, record: SpikeFormat, events: float, ones: float) -> None:
+    """Add the operations of ``events`` non-zero and ``ones`` set bits per input position."""
+    if record.adds or row.weight_adds:
+        row.adds += row.macs * events
+    elif not record.real:
+        row.shift_adds += row.macs * ones
+    else:
+        row.multiplications += row.macs * events
+
+
+def _set_bits(x: Tensor, record: SpikeFormat, scale: Tensor | None) -> float:
+    """Set bits of all levels of spikes x [1, B, C, ...]."""
+    if scale is None:
+        levels = x
+    else:
+        shaped = scale.to(x.device).reshape(-1, *[1] * (x.dim() - 3)) if scale.dim() else scale.to(x.device)
+        levels = (x.double() / shaped).round()
+    bits = max(-record.low, record.high).bit_length()
+    return float(popcount(levels, bits).sum(dtype=torch.float64))
