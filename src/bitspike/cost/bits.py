@@ -40,6 +40,12 @@ def sum_bits(formats: Sequence[SpikeFormat]) -> int:
     return 32 if any(f.real for f in formats) else sum(f.levels - 1 for f in formats).bit_length()
 
 
+def levels(spikes: Tensor, scale: Tensor) -> Tensor:
+    """Spikes [T, B, C, ...] → integer levels, given the value of one level, [] or [C]."""
+    on = scale.to(spikes.device)
+    return (spikes.double() / (on.reshape(-1, *[1] * (spikes.dim() - 3)) if on.dim() else on)).round()
+
+
 def powers(factor: Tensor) -> Tensor:
     """Whether each factor is ± a power of two: a shift, not a multiplication; a boolean of the same shape.
 

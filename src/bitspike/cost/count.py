@@ -21,7 +21,7 @@ from bitspike.cost.place import place
 from bitspike.cost.record import Cost
 from bitspike.cost.synapse import synapse_row
 from bitspike.graph import Graph, Node, trace
-from bitspike.layers import Affine, BatchNorm, Encoder, Gain, StepReadout, Synapse, TimeLayer
+from bitspike.layers import Affine, BatchNorm, Encoder, Gain, MeanReadout, StepReadout, Synapse, TimeLayer
 from bitspike.neurons import Neuron
 
 
@@ -57,15 +57,23 @@ def cost(net: nn.Module | Graph, x: Tensor, memory: Memory | None = None, input_
 
 
 class _Counter:
-    """Handler of the run; keeps the value of one level for every node made of spikes."""
+    """Handler of the run.
+
+    Attributes:
+        scales: value of one level of every node made of spikes. timed: nodes whose value begins with a time axis.
+    """
 
     def __init__(self, graph: Graph, memory: Memory, input_bits: int) -> None:
         self.graph, self.memory, self.input_bits = graph, memory, input_bits
         self.result = Cost(0, memory=memory)
         self.scales: dict[str, Tensor] = {}
+        self.timed = {node.name for node in graph.of_kind("input")} if graph.batch_axis == 1 else set[str]()
 
     def __call__(self, node: Node, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
         value = call()
+        reads_time = any(name in self.timed for name in node.inputs) and not isinstance(node.module, MeanReadout)
+        if reads_time or isinstance(node.module, Encoder):
+            self.timed.add(node.name)
         self._count(node, args, value)
         if node.format is not None:
             self._carry(node, args)
@@ -76,7 +84,7 @@ class _Counter:
         if isinstance(module, Synapse):
             before = self.graph[node.inputs[0]]
             bits = self.input_bits if _raw(before) else 32
-            scale = self.scales.get(before.name)
+            scale = torch.ones(()) if before.format is None else self.scales[before.name]
             layers.append(synapse_row(node, module, args[0], value, before.format, scale, bits, memory))
         elif isinstance(module, (Affine, BatchNorm, Gain)):
             spiking = self.graph[node.inputs[0]].format is not None
@@ -88,9 +96,10 @@ class _Counter:
         elif isinstance(module, POOLS):
             elements.append(pool_row(node, module, args[0], value))
         elif isinstance(module, nn.ReLU):
-            elements.append(rectifier_row(node, value))
+            elements.append(rectifier_row(node, value, node.name in self.timed))
         elif node.kind == "add":
-            elements.append(sum_row(node, [self.graph[name].format for name in node.inputs], value))
+            formats = [self.graph[name].format for name in node.inputs]
+            elements.append(sum_row(node, formats, value, node.name in self.timed))
         elif node.kind == "function" or (module is not None and not _free(module)):
             self.result.uncounted.append(node.name)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bitspike.cost.bits import formats_over_time, scaled_values, sum_bits
+from bitspike.cost.bits import formats_over_time, levels, scaled_values, sum_bits
 from bitspike.cost.memory import Memory
 from bitspike.cost.record import LayerCost
 from bitspike.formats import SpikeFormat
@@ -13,7 +13,6 @@ from bitspike.functional import popcount
 from bitspike.graph import Node
 from bitspike.layers import Affine, AvgPool2d, BatchNorm, Gain, GlobalAvgPool, MaxPool2d, MeanReadout
 from bitspike.neurons import Neuron
-from bitspike.observe import levels_of
 
 POOLS = (AvgPool2d, GlobalAvgPool, MaxPool2d, MeanReadout)
 
@@ -73,7 +72,7 @@ def neuron_row(node: Node, module: Neuron, s: Tensor, memory: Memory) -> LayerCo
     row.step_bits, row.sum_bits = tuple(f.bits for f in formats), sum_bits(formats)
     row.input_bits, row.rate = max(row.step_bits), float((s != 0).double().mean())
     if not any(f.real for f in formats):
-        row.set_bits = float(popcount(levels_of(module, s), 16).double().mean())
+        row.set_bits = float(popcount(levels(s, module.emission.scale()), 16).double().mean())
     row.updates = steps * neurons
     row.comparisons = float(neurons * sum(1 if f.real else f.bits for f in formats))
     row.spike_bytes = neurons * row.time_bits / 8
@@ -91,13 +90,13 @@ def neuron_row(node: Node, module: Neuron, s: Tensor, memory: Memory) -> LayerCo
     return row
 
 
-def sum_row(node: Node, formats: list[SpikeFormat | None], y: Tensor) -> LayerCost:
+def sum_row(node: Node, formats: list[SpikeFormat | None], y: Tensor, timed: bool) -> LayerCost:
     """A residual sum: one addition per value; the operand with fewer bits is read from memory.
 
     Args:
-        node: the addition. formats: alphabets of its operands. y: its value, [T, B, ...] or [B, ...].
+        node: the addition. formats: alphabets of its operands. y: its value, [T, B, ...] if ``timed``, else [B, ...].
     """
-    steps, samples = (y.shape[0], y.shape[1]) if node.T else (1, y.shape[0])
+    steps, samples = (y.shape[0], y.shape[1]) if timed else (1, y.shape[0])
     row = LayerCost(node.name, "add", "add", steps, weight_bits=0)
     row.inputs = row.outputs = y.numel() // (steps * samples)
     row.side_adds = row.fixed_adds = y.numel() / samples
@@ -134,10 +133,10 @@ def pool_row(node: Node, module: nn.Module, x: Tensor, y: Tensor) -> LayerCost:
     return row
 
 
-def rectifier_row(node: Node, y: Tensor) -> LayerCost:
-    """A ReLU: one comparison per value."""
-    samples = y.shape[1]
-    row = LayerCost(node.name, "rectifier", "rectifier", y.shape[0], weight_bits=0, path=node.path)
-    row.inputs = row.outputs = y.numel() // (y.shape[0] * samples)
+def rectifier_row(node: Node, y: Tensor, timed: bool) -> LayerCost:
+    """A ReLU on [T, B, ...] if ``timed``, else on [B, ...]: one comparison per value."""
+    steps, samples = (y.shape[0], y.shape[1]) if timed else (1, y.shape[0])
+    row = LayerCost(node.name, "rectifier", "rectifier", steps, weight_bits=0, path=node.path)
+    row.inputs = row.outputs = y.numel() // (steps * samples)
     row.comparisons = y.numel() / samples
     return row

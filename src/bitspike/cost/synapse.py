@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bitspike.cost.bits import formats_over_time, sum_bits
+from bitspike.cost.bits import formats_over_time, levels, sum_bits
 from bitspike.cost.memory import Memory
 from bitspike.cost.record import LayerCost
 from bitspike.formats import SpikeFormat
@@ -22,7 +22,7 @@ def synapse_row(
     x: Tensor,
     y: Tensor,
     spikes: SpikeFormat | Sequence[SpikeFormat] | None,
-    scale: Tensor | None,
+    scale: Tensor,
     real_bits: int,
     memory: Memory,
 ) -> LayerCost:
@@ -31,8 +31,8 @@ def synapse_row(
     Args:
         node, module: the synapse. x: its input [T, B, I, ...]; y: its output.
         spikes: alphabet of the input, or one record per step; None where it is real.
-        scale: value of one level of the input, [] or per channel. real_bits: bits of a real input.
-        memory: hierarchy.
+        scale: value of one level of the input, [] or per channel (not used where it is real).
+        real_bits: bits of a real input. memory: hierarchy.
     """
     steps, samples = x.shape[:2]
     macs, weights = module.macs(tuple(y.shape)), module.quantizer.format
@@ -79,12 +79,7 @@ def _operate(row: LayerCost, record: SpikeFormat, events: float, ones: float) ->
         row.multiplications += row.macs * events
 
 
-def _set_bits(x: Tensor, record: SpikeFormat, scale: Tensor | None) -> float:
+def _set_bits(x: Tensor, record: SpikeFormat, scale: Tensor) -> float:
     """Set bits of all levels of spikes x [1, B, C, ...]."""
-    if scale is None:
-        levels = x
-    else:
-        shaped = scale.to(x.device).reshape(-1, *[1] * (x.dim() - 3)) if scale.dim() else scale.to(x.device)
-        levels = (x.double() / shaped).round()
     bits = max(-record.low, record.high).bit_length()
-    return float(popcount(levels, bits).sum(dtype=torch.float64))
+    return float(popcount(levels(x, scale), bits).sum(dtype=torch.float64))
