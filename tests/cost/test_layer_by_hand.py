@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bitspike.cost import Cost, LayerCost, Memory, cost
+from bitspike.cost import Cost, LayerCost, Memory, cost, quantised_ann
+from bitspike.cost.bits import levels, over, scaled_values
 from bitspike.formats import SpikeFormat
 from bitspike.layers import (
     Affine,
@@ -92,10 +93,11 @@ class Stepwise(MultiBit):
 
     def __init__(self) -> None:
         super().__init__(2, 0, decay=0.0)
-        self.format = (SpikeFormat(0, 3), SpikeFormat(0, 1))  # type: ignore[assignment]
+        self.formats = (SpikeFormat(0, 3), SpikeFormat(0, 1))
+        self.format = self.formats[0]
 
     def forward(self, x_seq: Tensor) -> Tensor:
-        return torch.stack([x_seq[0].clamp(0, 3), x_seq[1].clamp(0, 1)])
+        return torch.stack([x.clamp(0, 3 if t == 0 else 1) for t, x in enumerate(x_seq)])
 
 
 def test_a_format_may_differ_from_step_to_step() -> None:
@@ -108,13 +110,41 @@ def test_a_format_may_differ_from_step_to_step() -> None:
     assert row.s_ace == 15 * 4 * 3 and row.ns_ace == pytest.approx(15 * 4 * 3 * 4 / 6)
     assert row.payload_bits == 2 * 2 + 2 * 1 and row.spike_bytes == 3 * 3 / 8
     assert neuron.spike_bytes == 3 * 3 / 8 and neuron.comparisons == 3 * (2 + 1)
-    with pytest.raises(ValueError, match="cost: a format per step takes 1 records, got 2"):
-        cost(nn.Sequential(nn.Identity(), StepwiseOnce(), Linear(3, 5)), x[:1])
+    longer = only(spikes_into(Linear(3, 5), Stepwise(), x[[0, 1, 1, 1]]), "synapse")
+    assert longer.step_bits == (2, 1, 1, 1)  # the last record stands for all later steps
+    pooled = nn.Sequential(MaxPool2d(1), Flatten(), Linear(3, 5, bias=False))
+    behind = only(spikes_into(pooled, Stepwise(), x.reshape(2, 1, 3, 1, 1)), "synapse")
+    assert (behind.step_bits, behind.shift_adds, behind.adds) == ((2, 1), 15.0, 10.0)
 
 
-class StepwiseOnce(Stepwise):
-    def forward(self, x_seq: Tensor) -> Tensor:
-        return x_seq.clamp(0, 3)
+class Sum(TimeLayer):
+    """The whole train in one step: its sum, or its mean."""
+
+    scaling = "linear"
+
+    def __init__(self, mean: bool) -> None:
+        super().__init__()
+        self.mean = mean
+
+    def forward(self, x: Tensor) -> Tensor:
+        return (x.mean(0) if self.mean else x.sum(0)).unsqueeze(0)
+
+
+def test_a_synapse_behind_a_mean_over_time_runs_once() -> None:
+    """4 steps of 2-bit spikes, their mean through 3·5 weights of 4 bits in one pass.
+
+    The metrics count the train: 15·4·(2·4). The operations count the pass: 2 of 3 means are not 0, and real.
+    """
+    x = torch.zeros(4, 1, 3)
+    x[0], x[:, :, 2], x[1, :, 1] = torch.tensor([[3.0, 1.0, 0.0]]), 0.0, 1.0
+    counted = cost(nn.Sequential(MultiBit(2, 0, decay=0.0), Sum(True), Linear(3, 5, bias=False, weight=Uniform(4))), x)
+    row = only(counted, "synapse")
+    assert (row.T, row.passes, row.step_bits, row.sum_bits) == (4, 1, (2, 2, 2, 2), 4)
+    assert (row.s_ace, row.bit_budget, row.ace) == (15 * 4 * 8, 32, 15 * 4 * 2)
+    assert row.ns_ace == 15 * 4 * 8 * 3 / 12 and (row.rate, row.spike_rate) == (2 / 3, 3 / 12)
+    assert (row.multiplications, row.adds, row.shift_adds) == (10.0, 0.0, 0.0) and row.events == 10.0
+    assert row.spike_bytes == 3 * 32 / 8 and counted.uncounted == ["_1"]
+    assert quantised_ann(counted).layers[0].step_bits == (4,)
 
 
 @pytest.mark.parametrize(
@@ -206,7 +236,7 @@ def test_gains_and_amplitudes_are_counted_per_channel() -> None:
     assert (gain.multiplications, gain.shifts, gain.spiking) == (2.0, 2.0, True)
     neuron = LIF(1.0, amplitude=1.0, train_amplitude="channel").replicate(3)
     assert neuron.emission.raw_amplitude is not None
-    neuron.emission.raw_amplitude.data = torch.tensor([0.3, 0.0, 0.0])
+    neuron.emission.raw_amplitude.data = torch.tensor([0.3, 0.0, 0.0])  # exp(0.3), 1, 1
     amplitude = only(cost(nn.Sequential(Repeat(2), neuron), x), "amplitude")
     assert (amplitude.multiplications, amplitude.shifts) == (2.0, 0.0)
 
@@ -278,3 +308,33 @@ def test_scopes_leave_synapses_out() -> None:
 def test_bad_values_are_refused(build: object, words: str) -> None:
     with pytest.raises(ValueError, match=words):
         build()  # type: ignore[operator]
+
+
+def test_factors_may_differ_from_step_to_step() -> None:
+    """[steps, C] factors, the last step for all later ones: ½ shifts, 0.3 multiplies, 1 does nothing."""
+    factor = torch.tensor([[0.5, 1.0], [0.3, 1.0]], dtype=torch.float64)
+    values = torch.ones(3, 2, 2, 4)
+    assert scaled_values(factor, values != 0) == (8.0, 4.0)
+    three = torch.full((3, 1, 2, 4), 3.0, dtype=torch.float64) * over(factor, values)
+    assert torch.equal(levels(three, factor), torch.full((3, 1, 2, 4), 3.0, dtype=torch.float64))
+    assert torch.equal(over(factor[:, :1], values)[:, 0, 0, 0], torch.tensor([0.5, 0.3, 0.3], dtype=torch.float64))
+
+
+class Graded(MultiBit):
+    """Steps of its own amplitude, fewer than there are time steps."""
+
+    def __init__(self) -> None:
+        super().__init__(2, 0, decay=0.0)
+        self.format = SpikeFormat(0, 3, amplitude="layer")
+        self.emission.scale = lambda: torch.tensor([[0.7], [1.9]], dtype=torch.float64)  # type: ignore[method-assign]
+
+    def forward(self, x_seq: Tensor) -> Tensor:
+        return x_seq * over(self.emission.scale(), x_seq)
+
+
+def test_levels_of_steps_with_amplitudes_of_their_own() -> None:
+    """Levels 3, 1, 0 at each of 3 steps: 3 set bits a step, whatever a level is worth; 6 spikes are multiplied."""
+    x = torch.tensor([[[3.0, 1.0, 0.0]]], dtype=torch.float64).repeat(3, 1, 1)
+    counted = spikes_into(Linear(3, 5, bias=False).double(), Graded(), x)
+    assert only(counted, "synapse").shift_adds == 3 * 3 * 5
+    assert only(counted, "amplitude").multiplications == 6.0

@@ -41,10 +41,12 @@ def quantised_ann(counted: Cost, activation_bits: int | None = None) -> Cost:
 
 def _one_step(row: LayerCost) -> LayerCost:
     """A row without spikes at one step instead of T."""
-    steps = max(row.T, 1)
+    steps = row.passes or max(row.T, 1)
     keys = ("adds", "shift_adds", "shifts", "multiplications", "side_adds", "side_multiplications", "comparisons")
     shares = {key: getattr(row, key) / steps for key in (*keys, "fixed_adds", "payload_bits", "spike_bytes")}
-    return replace(row, T=1, step_bits=row.step_bits[:1], weight_bytes=row.size_bits / 8, **shares)
+    return replace(
+        row, T=1, passes=0, spike_rate=None, step_bits=row.step_bits[:1], weight_bytes=row.size_bits / 8, **shares
+    )
 
 
 def _layer(row: LayerCost, activation_bits: int | None) -> LayerCost:
@@ -52,7 +54,7 @@ def _layer(row: LayerCost, activation_bits: int | None) -> LayerCost:
         return _one_step(row)
     bits = activation_bits or row.sum_bits
     adds = row.weight_adds or bits == 1
-    fixed = row.fixed_adds / row.T
+    fixed = row.fixed_adds / (row.passes or row.T)
     result = _one_step(row)
     result.input_bits, result.step_bits, result.sum_bits = bits, (bits,), bits
     result.rate, result.set_bits, result.shift_adds, result.fixed_adds = 1.0, 0.0, 0.0, fixed
@@ -97,5 +99,6 @@ def _scaled(row: LayerCost, factor: float) -> LayerCost:
     keys = seen if row.kind == "neuron" else seen + worked
     scaled = {key: factor * getattr(row, key) for key in keys}
     moving = "side_adds" if row.kind == "neuron" else "adds"
+    scaled["spike_rate"] = None if row.spike_rate is None else factor * row.spike_rate
     scaled[moving] = row.fixed_adds + factor * (getattr(row, moving) - row.fixed_adds)
     return replace(row, **scaled)

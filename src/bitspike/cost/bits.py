@@ -7,24 +7,19 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bitspike.checks import bad_value
 from bitspike.formats import SpikeFormat
 
 
-def formats_over_time(record: SpikeFormat | Sequence[SpikeFormat], steps: int) -> tuple[SpikeFormat, ...]:
-    """One format per time step: the same at every step, or T records.
-
-    Raises:
-        ValueError: as many records as steps are wanted.
+def formats_over_time(records: SpikeFormat | Sequence[SpikeFormat], steps: int) -> tuple[SpikeFormat, ...]:
+    """One format per time step; the last record given stands for all later steps.
 
     >>> [f.bits for f in formats_over_time(SpikeFormat(0, 3), 3)]
     [2, 2, 2]
+    >>> [f.bits for f in formats_over_time((SpikeFormat(0, 3), SpikeFormat()), 3)]
+    [2, 1, 1]
     """
-    if isinstance(record, SpikeFormat):
-        return (record,) * steps
-    if len(record) != steps:
-        raise bad_value("cost", f"a format per step takes {steps} records", len(record), "give one per time step")
-    return tuple(record)
+    given = (records,) if isinstance(records, SpikeFormat) else tuple(records)
+    return given[:steps] + given[-1:] * (steps - len(given))
 
 
 def sum_bits(formats: Sequence[SpikeFormat]) -> int:
@@ -40,10 +35,19 @@ def sum_bits(formats: Sequence[SpikeFormat]) -> int:
     return 32 if any(f.real for f in formats) else sum(f.levels - 1 for f in formats).bit_length()
 
 
+def over(factor: Tensor, values: Tensor) -> Tensor:
+    """A factor [], [C] or [steps, C] (the last step for all later ones), to broadcast over values [T, B, C, ...]."""
+    on = factor.detach().to(values.device)
+    inner = [1] * (values.dim() - 3)
+    if on.dim() == 2:
+        later = max(len(values) - len(on), 0)
+        return torch.cat([on[: len(values)], on[-1:].expand(later, -1)]).reshape(len(values), 1, -1, *inner)
+    return on.reshape(-1, *inner) if on.dim() else on
+
+
 def levels(spikes: Tensor, scale: Tensor) -> Tensor:
-    """Spikes [T, B, C, ...] → integer levels, given the value of one level, [] or [C]."""
-    on = scale.to(spikes.device)
-    return (spikes.double() / (on.reshape(-1, *[1] * (spikes.dim() - 3)) if on.dim() else on)).round()
+    """Spikes [T, B, C, ...] → integer levels, given the value of one level, as in `over`."""
+    return (spikes.double() / over(scale, spikes)).round()
 
 
 def powers(factor: Tensor) -> Tensor:
@@ -59,13 +63,12 @@ def scaled_values(factor: Tensor, values: Tensor) -> tuple[float, float]:
     """(multiplications, shifts) per sample that scaling takes; a factor of ±1 takes neither.
 
     Args:
-        factor: [] or [C]. values: [T, B, C, ...]; 1 for each value to scale, else 0.
+        factor: as in `over`. values: boolean [T, B, C, ...]: what is scaled.
 
-    >>> scaled_values(torch.tensor([0.3, 0.5, 1.0]), torch.ones(2, 4, 3))
+    >>> scaled_values(torch.tensor([0.3, 0.5, 1.0]), torch.ones(2, 4, 3, dtype=torch.bool))
     (2.0, 2.0)
     """
-    channels = values.sum([axis for axis in range(values.dim()) if axis != 2], dtype=torch.float64)
-    per_channel = factor.to(values.device).reshape(-1).expand(len(channels))
-    power, one = powers(per_channel), per_channel.abs() == 1
+    shaped = over(factor, values)
+    power, one = powers(shaped), shaped.abs() == 1
     samples = values.shape[1]
-    return float(channels[~power].sum()) / samples, float(channels[power & ~one].sum()) / samples
+    return float((values & ~power).sum()) / samples, float((values & power & ~one).sum()) / samples

@@ -16,8 +16,9 @@ class BreakEven:
     """One comparison, of a layer or of the network.
 
     Attributes:
-        name: of the layer, or "network". density: share of non-zero spikes now, over all synapses behind spikes,
-            weighted by multiply-accumulates. snn_pj, ann_pj: energies now. silent_pj: of the SNN without any spike.
+        name: of the layer, or "network", or "network, operations only".
+        density: share of non-zero spikes now, over all synapses behind spikes, weighted by multiply-accumulates.
+        snn_pj, ann_pj: energies now. silent_pj: of the SNN without any spike.
         break_even: density at which both are equal; None where energy does not depend on it. Above 1: the SNN
             takes less at any density; below 0: it takes more even without spikes.
     """
@@ -49,11 +50,17 @@ class BreakEven:
 
 @dataclass(frozen=True)
 class Comparison:
-    """SNN and ANN under one set of constants. Attributes: snn, ann; network; layers: synapses behind spikes."""
+    """SNN and ANN under one set of constants.
+
+    Attributes:
+        snn, ann: their energies. network: the comparison. operations: the same without memory.
+        layers: each synapse behind spikes, with the bytes that it moves.
+    """
 
     snn: Energy
     ann: Energy
     network: BreakEven
+    operations: BreakEven
     layers: list[BreakEven]
 
     def as_dict(self) -> dict[str, Any]:
@@ -62,6 +69,7 @@ class Comparison:
             "snn": self.snn.as_dict(),
             "ann": self.ann.as_dict(),
             "network": self.network.as_dict(),
+            "operations": self.operations.as_dict(),
             "layers": [layer.as_dict() for layer in self.layers],
         }
 
@@ -87,10 +95,11 @@ def compare_with_ann(counted: Cost, constants: Constants, ann: Cost | None = Non
     pairs = {a.name: (a.energy_pj, b.energy_pj) for a, b in both if a.kind == "synapse"}
     layers = [_solve(row.name, [row], *pairs[row.name], ann_pj[row.name]) for row in spiking]
     network = _solve("network", spiking, now.total_pj(), silent.total_pj(), beside.total_pj())
-    return Comparison(now, beside, network, layers)
+    worked = (now.operations_pj(), silent.operations_pj(), beside.operations_pj())
+    return Comparison(now, beside, network, _solve("network, operations only", spiking, *worked), layers)
 
 
 def _solve(name: str, rows: list[LayerCost], now: float, silent: float, ann: float) -> BreakEven:
-    density = sum(row.events for row in rows) / max(sum(row.macs * row.T for row in rows), 1)
+    density = sum(row.events for row in rows) / max(sum(row.macs * (row.passes or row.T) for row in rows), 1)
     slope = now - silent
     return BreakEven(name, density, now, ann, silent, density * (ann - silent) / slope if slope > 0 else None)

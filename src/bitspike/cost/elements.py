@@ -14,6 +14,7 @@ from bitspike.graph import Node
 from bitspike.layers import Affine, AvgPool2d, BatchNorm, Gain, GlobalAvgPool, MaxPool2d, MeanReadout
 from bitspike.neurons import Neuron
 
+_ONE = torch.ones(1, 1, 1, dtype=torch.bool)
 POOLS = (AvgPool2d, GlobalAvgPool, MaxPool2d, MeanReadout)
 
 
@@ -30,7 +31,7 @@ def scaling_row(
     if isinstance(module, Gain):
         row.multiplications, row.shifts = scaled_values(module.factor, x != 0)
     elif isinstance(module, Affine):
-        row.multiplications, row.shift_adds = scaled_values(module.scale, torch.ones_like(y))
+        row.multiplications, row.shift_adds = scaled_values(module.scale, torch.ones_like(y, dtype=torch.bool))
         row.adds = row.fixed_adds = per_sample - row.shift_adds
     else:
         row.multiplications = row.adds = row.fixed_adds = per_sample
@@ -43,9 +44,8 @@ def scaling_row(
     return row
 
 
-def amplitude_row(node: Node, module: Neuron, s: Tensor, memory: Memory) -> LayerCost:
+def amplitude_row(node: Node, module: Neuron, s: Tensor, formats: tuple[SpikeFormat, ...], memory: Memory) -> LayerCost:
     """An unfolded amplitude: one multiplication per spike, or a shift where it is a power of two."""
-    formats = formats_over_time(module.format, s.shape[0])
     bits = tuple(f.bits for f in formats)
     row = LayerCost(node.name, "amplitude", "amplitude", s.shape[0], max(bits), path=node.path, spiking=True)
     row.step_bits, row.sum_bits = bits, sum_bits(formats)
@@ -59,13 +59,12 @@ def amplitude_row(node: Node, module: Neuron, s: Tensor, memory: Memory) -> Laye
     return row
 
 
-def neuron_row(node: Node, module: Neuron, s: Tensor, memory: Memory) -> LayerCost:
+def neuron_row(node: Node, module: Neuron, s: Tensor, formats: tuple[SpikeFormat, ...], memory: Memory) -> LayerCost:
     """T updates a neuron: comparisons at every step; leak, charge and reset between steps, from the second step on.
 
     The membrane is 0 before the first step and dropped after the last, so T = 1 takes comparisons only.
     """
     steps, samples = s.shape[:2]
-    formats = formats_over_time(module.format, steps)
     neurons = s.numel() // (steps * samples)
     row = LayerCost(node.name, "neuron", "neuron", steps, weight_bits=0, path=node.path, spiking=True)
     row.inputs = row.outputs = neurons
@@ -81,7 +80,7 @@ def neuron_row(node: Node, module: Neuron, s: Tensor, memory: Memory) -> LayerCo
     carried = (steps - 1) * neurons
     if not leak.any():  # a neuron that forgets all keeps nothing
         return row
-    row.side_multiplications, row.shifts = (carried * part for part in scaled_values(leak, torch.ones(1, 1, 1)))
+    row.side_multiplications, row.shifts = (carried * part for part in scaled_values(leak, _ONE))
     row.fixed_adds = float(carried)
     row.side_adds = row.fixed_adds
     if module.membrane.reset_kind == "soft":
@@ -90,11 +89,12 @@ def neuron_row(node: Node, module: Neuron, s: Tensor, memory: Memory) -> LayerCo
     return row
 
 
-def sum_row(node: Node, formats: list[SpikeFormat | None], y: Tensor, timed: bool) -> LayerCost:
+def sum_row(node: Node, formats: list[tuple[SpikeFormat, ...] | None], y: Tensor, timed: bool) -> LayerCost:
     """A residual sum: one addition per value; the operand with fewer bits is read from memory.
 
     Args:
-        node: the addition. formats: alphabets of its operands. y: its value, [T, B, ...] if ``timed``, else [B, ...].
+        node: the addition. formats: alphabets of its operands, None where real.
+        y: its value, [T, B, ...] if ``timed``, else [B, ...].
     """
     steps, samples = (y.shape[0], y.shape[1]) if timed else (1, y.shape[0])
     row = LayerCost(node.name, "add", "add", steps, weight_bits=0)
@@ -129,7 +129,7 @@ def pool_row(node: Node, module: nn.Module, x: Tensor, y: Tensor) -> LayerCost:
         return row
     row.side_adds = row.fixed_adds = (window - 1) * values
     scale = torch.tensor(1 / window, dtype=torch.float64)
-    row.side_multiplications, row.shifts = (values * part for part in scaled_values(scale, torch.ones(1, 1, 1)))
+    row.side_multiplications, row.shifts = (values * part for part in scaled_values(scale, _ONE))
     return row
 
 

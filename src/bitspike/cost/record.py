@@ -39,6 +39,8 @@ class LayerCost:
         path: name of the module. inputs, outputs: values of one step. weights: without biases.
         step_bits: bits of an incoming value at each step. sum_bits: bits of the sum of all steps of one incoming
             spike (32 where real). spiking: the input is made of spikes. weight_adds: weights are ±1 or ternary.
+        passes: how often a synapse runs; fewer than T where it reads the sum or mean of a train (0: T times).
+        spike_rate: share of non-zero spikes of that train; None where ``rate`` is it.
         fixed_adds: share of ``adds`` that does not depend on spikes (biases).
         shifts: shifts without an addition. updates: neuron-steps.
         side_adds, side_multiplications, comparisons: operations of neurons, residual sums and pools.
@@ -68,6 +70,8 @@ class LayerCost:
     sum_bits: int = 32
     spiking: bool = False
     weight_adds: bool = False
+    passes: int = 0
+    spike_rate: float | None = None
     fixed_adds: float = 0.0
     shifts: float = 0.0
     updates: int = 0
@@ -106,8 +110,8 @@ class LayerCost:
 
     @property
     def ns_ace(self) -> float:
-        """``NS-ACE = S-ACE · rate``. Source: as `bit_budget`."""
-        return self.s_ace * self.rate
+        """``NS-ACE = S-ACE · rate`` of the spikes. Source: as `bit_budget`."""
+        return self.s_ace * (self.rate if self.spike_rate is None else self.spike_rate)
 
     @property
     def sops(self) -> int:
@@ -116,8 +120,8 @@ class LayerCost:
 
     @property
     def events(self) -> float:
-        """``macs · T · rate``: pairs of a spike and a weight, the SOPs of most papers."""
-        return self.macs * self.T * self.rate
+        """``macs · passes · rate``, with T passes but behind a sum: spikes × weights, the SOPs of most papers."""
+        return self.macs * (self.passes or self.T) * self.rate
 
     @property
     def moved_bytes(self) -> float:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-from bitspike.cost.bits import formats_over_time, levels, sum_bits
+from bitspike.cost.bits import levels, sum_bits
 from bitspike.cost.memory import Memory
 from bitspike.cost.record import LayerCost
 from bitspike.formats import SpikeFormat
@@ -16,23 +17,34 @@ from bitspike.graph import Node
 from bitspike.layers import Synapse
 
 
+class Train(NamedTuple):
+    """The spikes of a neuron: formats of its steps, and its rate."""
+
+    formats: tuple[SpikeFormat, ...]
+    rate: float
+
+
 def synapse_row(
     node: Node,
     module: Synapse,
     x: Tensor,
     y: Tensor,
-    spikes: SpikeFormat | Sequence[SpikeFormat] | None,
+    spikes: Sequence[SpikeFormat] | None,
     scale: Tensor,
     real_bits: int,
     memory: Memory,
+    train: Train | None = None,
 ) -> LayerCost:
     """The row of a synapse.
 
+    Where it reads the sum or mean of a train in fewer passes, operations and bytes are those of the passes, while T,
+    bits over time and the ACE metrics are those of the train, as the papers count.
+
     Args:
         node, module: the synapse. x: its input [T, B, I, ...]; y: its output.
-        spikes: alphabet of the input, or one record per step; None where it is real.
+        spikes: alphabet of the input at each step; None where it is real.
         scale: value of one level of the input, [] or per channel (not used where it is real).
-        real_bits: bits of a real input. memory: hierarchy.
+        real_bits: bits of a real input. memory: hierarchy. train: what the input is the sum or mean of.
     """
     steps, samples = x.shape[:2]
     macs, weights = module.macs(tuple(y.shape)), module.quantizer.format
@@ -46,12 +58,12 @@ def synapse_row(
         row.step_bits = (real_bits,) * steps
         _operate(row, SpikeFormat(real=True), sum(fired) / each, 0.0)
     else:
-        formats = formats_over_time(spikes, steps)
-        row.step_bits, row.sum_bits, row.spiking = tuple(f.bits for f in formats), sum_bits(formats), True
+        row.step_bits, row.sum_bits, row.spiking = tuple(f.bits for f in spikes), sum_bits(spikes), True
         row.input_bits = max(row.step_bits)
         ones = 0.0
-        for t, record in enumerate(formats):
-            bits = 0.0 if record.real else _set_bits(x[t : t + 1], record, scale)
+        over_time = None if any(f.real for f in spikes) else levels(x, scale)
+        for t, record in enumerate(spikes):
+            bits = 0.0 if over_time is None else _set_bits(over_time[t], record)
             ones += bits
             _operate(row, record, fired[t] / each, bits / each)
         row.set_bits = ones / x.numel()
@@ -66,6 +78,10 @@ def synapse_row(
     row.size_bits = row.weights * weights.bits + 32 * (biases + factors)
     row.weight_bytes = memory.passes(steps) * row.size_bits / 8
     row.spike_bytes = row.inputs * row.time_bits / 8
+    if train is not None:
+        row.spiking = True
+        row.T, row.passes, row.spike_rate = len(train.formats), steps, train.rate
+        row.step_bits, row.sum_bits = tuple(f.bits for f in train.formats), sum_bits(train.formats)
     return row
 
 
@@ -79,7 +95,6 @@ def _operate(row: LayerCost, record: SpikeFormat, events: float, ones: float) ->
         row.multiplications += row.macs * events
 
 
-def _set_bits(x: Tensor, record: SpikeFormat, scale: Tensor) -> float:
-    """Set bits of all levels of spikes x [1, B, C, ...]."""
-    bits = max(-record.low, record.high).bit_length()
-    return float(popcount(levels(x, scale), bits).sum(dtype=torch.float64))
+def _set_bits(k: Tensor, record: SpikeFormat) -> float:
+    """Set bits of all levels k [B, C, ...] of one step."""
+    return float(popcount(k, max(-record.low, record.high).bit_length()).sum(dtype=torch.float64))
