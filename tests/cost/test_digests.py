@@ -11,6 +11,7 @@ from bitspike.cost import APART, Cost, bit_budget, cost
 from bitspike.models import MODELS, Policy
 from bitspike.neurons import MultiBit
 from bitspike.quantizers import Uniform
+from builders import TINY, WIRINGS, images, tiny
 
 CIFAR, IMAGENET = (3, 32, 32), (3, 224, 224)
 TABLE: dict[str, tuple[tuple[int, int, int], dict[str, Any], str]] = {
@@ -67,6 +68,13 @@ def test_the_share_of_the_excluded_stem() -> None:
     stem = counted.synapses[0]
     assert f"{stem.macs / 1e9:.3f}" == "0.118" and f"{stem.s_ace / 1e9:.1f}" == "7.6"  # 7.55: the digest cuts
     assert f"{stem.s_ace / counted.total('s_ace', ['first']):.2f}" == "0.13"
+
+
+@pytest.mark.parametrize("wiring", WIRINGS)
+@pytest.mark.parametrize("name", list(TINY))
+def test_every_layer_of_the_builders_has_a_rule(name: str, wiring: str) -> None:
+    counted = cost(tiny(name, MultiBit(1, 1), wiring=wiring).eval(), images(2, TINY[name]["shape"], torch.float32))
+    assert not counted.uncounted and counted.total("s_ace") > 0
 
 
 def test_s_ace_scales_with_the_budget() -> None:
