@@ -9,8 +9,8 @@ import torch
 
 from bitspike.cost import APART, Cost, bit_budget, cost
 from bitspike.models import MODELS, Policy
-from bitspike.neurons import MultiBit
-from bitspike.quantizers import Uniform
+from bitspike.neurons import MultiBit, Ternary
+from bitspike.quantizers import Sign, Uniform
 from builders import TINY, WIRINGS, images, tiny
 
 CIFAR, IMAGENET = (3, 32, 32), (3, 224, 224)
@@ -87,3 +87,22 @@ def test_s_ace_scales_with_the_budget() -> None:
             counted = cost(net.eval(), torch.rand(1, *CIFAR))
         assert f"{counted.total('s_ace', ['first']) / 1e9:.1f}" == "2.2"
         assert bit_budget(counted, ["first"])["bit_budget"] == 4.0
+
+
+def test_resnet20_of_the_ternary_and_reverb_papers() -> None:
+    """Ternary digest 5.5: 427.8 M synapses behind spikes at T = 2, of which 71.20 M SOPs are 16.6 %, 79.21 M 18.5 %.
+
+    ReverB digest 4: convolutions that may be binary hold 11.23 M weights, 1.40 MB at 1 bit, 44.9 MB at 32.
+    """
+    with torch.random.fork_rng(devices=[]):
+        net = MODELS["resnet20"](Ternary(), Sign("none"), T=2)
+        counted = cost(net.eval(), torch.rand(1, *CIFAR))
+    possible = sum(row.macs * row.T for row in counted.synapses[1:])
+    assert f"{possible / 1e6:.1f}" == "427.8"
+    assert [f"{sops / possible:.3f}" for sops in (71.20e6, 79.21e6)] == ["0.166", "0.185"]
+    binary = [row for row in counted.synapses if row.role not in ("first", "last")]
+    weights = sum(row.weights for row in binary)
+    assert f"{weights / 1e6:.2f}" == "11.23" and f"{weights * 4 / 1e6:.1f}" == "44.9"
+    assert f"{sum(row.size_bits for row in binary) / 8e6:.2f}" == "1.40"
+    pooled = {row.name: row.input_bits for row in binary if not row.spiking}
+    assert len(pooled) == 4 and set(pooled.values()) == {32}  # behind average pools: one conv, three projections

@@ -264,6 +264,20 @@ def test_the_break_even_density_by_hand() -> None:
     assert compare_with_ann(counted, invented(mac=0.3)).network.break_even is None
 
 
+def test_the_break_even_density_of_the_operations_alone() -> None:
+    """The same layer; 1 pJ a bit: 8·4 bits are written and read, 8·3 by the ANN: 16ρ + 64 = 12 + 48."""
+    x = torch.zeros(4, 1, 8)
+    x[:2, :, :4] = 2.0
+    counted = cost(nn.Sequential(LIF(1.0, decay=0.0), Linear(8, 5, bias=False)), x, Memory(buffer_bytes=100))
+    counted.layers[0].weight_bytes = counted.layers[0].dram_bytes = 0.0
+    ann = quantised_ann(counted)
+    ann.layers[0].weight_bytes = ann.layers[0].dram_bytes = 0.0
+    result = compare_with_ann(counted, invented(add=0.1, mac=0.3, sram=1.0), ann)
+    assert result.operations.break_even == pytest.approx(0.75)
+    assert result.network.break_even == pytest.approx((12 + 48 - 64) / 16)
+    assert (result.operations.ann_pj, result.network.ann_pj) == (pytest.approx(12.0), pytest.approx(60.0))
+
+
 @pytest.mark.parametrize("constants", ["float32_45nm", "int8_45nm", "ternary_paper"])
 @pytest.mark.parametrize("spiking", ["lif", "ternary", "multibit"])
 def test_the_winner_changes_at_the_break_even_density(spiking: str, constants: str) -> None:

@@ -271,6 +271,13 @@ def test_order_and_size_of_the_buffer() -> None:
     assert narrow.total("membrane_bytes") == layer.total("membrane_bytes") / 4 == 2 * 7
 
 
+def test_a_train_that_fits_step_by_step() -> None:
+    """64 binary spikes are 8 bytes a step, 32 bytes in 4 steps: a buffer of 8 to 31 holds one step only."""
+    net, x = nn.Sequential(LIF(0.5, decay=0.0)), torch.ones(4, 1, 64)
+    for order, buffer_bytes, dram in (("layer", 32, 0.0), ("layer", 31, 32.0), ("step", 8, 0.0), ("step", 7, 32.0)):
+        assert cost(net, x, Memory(buffer_bytes, order=order)).total("dram_bytes") == dram, (order, buffer_bytes)
+
+
 class Odd(nn.Module):
     def __init__(self) -> None:
         super().__init__()
