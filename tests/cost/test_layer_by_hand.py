@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bitspike.cost import Cost, LayerCost, Memory, cost, quantised_ann
+from bitspike.cost import Cost, LayerCost, Memory, bit_budget, cost, quantised_ann
 from bitspike.cost.bits import levels, over, scaled_values
 from bitspike.formats import SpikeFormat
 from bitspike.layers import (
@@ -139,12 +139,54 @@ def test_a_synapse_behind_a_mean_over_time_runs_once() -> None:
     x[0], x[:, :, 2], x[1, :, 1] = torch.tensor([[3.0, 1.0, 0.0]]), 0.0, 1.0
     counted = cost(nn.Sequential(MultiBit(2, 0, decay=0.0), Sum(True), Linear(3, 5, bias=False, weight=Uniform(4))), x)
     row = only(counted, "synapse")
-    assert (row.T, row.passes, row.step_bits, row.sum_bits) == (4, 1, (2, 2, 2, 2), 4)
+    assert (row.T, row.train_steps, row.steps, row.step_bits, row.sum_bits) == (1, 4, 4, (2, 2, 2, 2), 4)
     assert (row.s_ace, row.bit_budget, row.ace) == (15 * 4 * 8, 32, 15 * 4 * 2)
     assert row.ns_ace == 15 * 4 * 8 * 3 / 12 and (row.rate, row.spike_rate) == (2 / 3, 3 / 12)
     assert (row.multiplications, row.adds, row.shift_adds) == (10.0, 0.0, 0.0) and row.events == 10.0
-    assert row.spike_bytes == 3 * 32 / 8 and counted.uncounted == ["_1"]
-    assert quantised_ann(counted).layers[0].step_bits == (4,)
+    assert row.spike_bytes == 3 * 32 / 8 and not counted.uncounted
+    mean = only(counted, "squeeze")
+    assert (mean.side_adds, mean.shifts, mean.side_multiplications, mean.T) == (9.0, 3.0, 0.0, 4)
+    means = bit_budget(counted)
+    assert [means[key] for key in ("mean_weight_bits", "mean_spike_bits", "mean_T")] == [4.0, 2.0, 4.0]
+    ann = quantised_ann(counted)
+    assert ann.layers[0].step_bits == (4,) and ann.layers[0].multiplications == 15.0
+    assert [row.kind for row in ann.elements] == ["neuron"]
+
+
+class Hold(TimeLayer):
+    """One step, three times."""
+
+    scaling = "linear"
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.expand(3, -1, -1)
+
+
+class Join(TimeLayer):
+    """A sum of branches that is a layer."""
+
+    scaling = "add"
+
+    def forward(self, *branches: Tensor) -> Tensor:
+        return sum(branches[1:], branches[0])
+
+
+class Branches(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.hold, self.neuron, self.join = Hold(), LIF(), Join()
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.hold(x)
+        return self.join(y, self.neuron(y), y * 2)
+
+
+def test_holding_is_free_and_a_layer_may_be_a_sum() -> None:
+    """3 branches of 3·5 values: 2·15 additions; the spikes are read, 15/8 bytes."""
+    counted = cost(Branches(), torch.ones(1, 2, 5))
+    assert [row.kind for row in counted.elements] == ["neuron", "add"]
+    joined = only(counted, "add")
+    assert (joined.side_adds, joined.spike_bytes) == (30.0, 15 / 8) and counted.uncounted == ["mul"]
 
 
 @pytest.mark.parametrize(

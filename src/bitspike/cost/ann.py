@@ -8,7 +8,7 @@ from bitspike.checks import at_least, integer
 from bitspike.cost.place import place
 from bitspike.cost.record import Cost, LayerCost
 
-_DROPPED = ("gain", "amplitude", "readout")
+_DROPPED = ("gain", "amplitude", "squeeze", "readout")
 
 
 def quantised_ann(counted: Cost, activation_bits: int | None = None) -> Cost:
@@ -17,7 +17,7 @@ def quantised_ann(counted: Cost, activation_bits: int | None = None) -> Cost:
     An activation takes the place of the T spikes it replaces; unless ``activation_bits`` says otherwise it has as many
     bits as their sum needs (⌈log2(T + 1)⌉ for binary spikes, see `bitspike.cost.bits.sum_bits`). No zero is skipped. A
     synapse multiplies, except where weights are ±1 or ternary or activations have 1 bit: it adds. Layers with a real
-    input stay as they are, at one step. Affine maps and norms stay, gains, amplitudes and the read-out over time go.
+    input stay as they are, at one step. Affine maps and norms stay, gains, amplitudes, sums and means over time go.
     An activation of A bits takes A comparisons, as a spike of A bits does, and keeps no membrane.
 
     Source: bits of the activations: arXiv 2409.08290, abstract; the rest: ours.
@@ -41,11 +41,11 @@ def quantised_ann(counted: Cost, activation_bits: int | None = None) -> Cost:
 
 def _one_step(row: LayerCost) -> LayerCost:
     """A row without spikes at one step instead of T."""
-    steps = row.passes or max(row.T, 1)
+    steps = max(row.T, 1)
     keys = ("adds", "shift_adds", "shifts", "multiplications", "side_adds", "side_multiplications", "comparisons")
     shares = {key: getattr(row, key) / steps for key in (*keys, "fixed_adds", "payload_bits", "spike_bytes")}
     return replace(
-        row, T=1, passes=0, spike_rate=None, step_bits=row.step_bits[:1], weight_bytes=row.size_bits / 8, **shares
+        row, T=1, train_steps=0, spike_rate=None, step_bits=row.step_bits[:1], weight_bytes=row.size_bits / 8, **shares
     )
 
 
@@ -54,7 +54,7 @@ def _layer(row: LayerCost, activation_bits: int | None) -> LayerCost:
         return _one_step(row)
     bits = activation_bits or row.sum_bits
     adds = row.weight_adds or bits == 1
-    fixed = row.fixed_adds / (row.passes or row.T)
+    fixed = row.fixed_adds / row.T
     result = _one_step(row)
     result.input_bits, result.step_bits, result.sum_bits = bits, (bits,), bits
     result.rate, result.set_bits, result.shift_adds, result.fixed_adds = 1.0, 0.0, 0.0, fixed

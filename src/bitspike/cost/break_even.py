@@ -100,6 +100,6 @@ def compare_with_ann(counted: Cost, constants: Constants, ann: Cost | None = Non
 
 
 def _solve(name: str, rows: list[LayerCost], now: float, silent: float, ann: float) -> BreakEven:
-    density = sum(row.events for row in rows) / max(sum(row.macs * (row.passes or row.T) for row in rows), 1)
+    density = sum(row.events for row in rows) / max(sum(row.macs * row.T for row in rows), 1)
     slope = now - silent
     return BreakEven(name, density, now, ann, silent, density * (ann - silent) / slope if slope > 0 else None)

@@ -16,7 +16,16 @@ from torch import Tensor, nn
 
 from bitspike.checks import finite, integer
 from bitspike.cost.bits import formats_over_time
-from bitspike.cost.elements import POOLS, amplitude_row, neuron_row, pool_row, rectifier_row, scaling_row, sum_row
+from bitspike.cost.elements import (
+    POOLS,
+    amplitude_row,
+    neuron_row,
+    pool_row,
+    rectifier_row,
+    scaling_row,
+    squeeze_row,
+    sum_row,
+)
 from bitspike.cost.memory import Memory
 from bitspike.cost.place import place
 from bitspike.cost.record import Cost, LayerCost
@@ -100,9 +109,12 @@ class _Counter:
             elements.append(pool_row(node, module, args[0], value))
         elif isinstance(module, nn.ReLU):
             elements.append(rectifier_row(node, value, node.name in self.timed))
-        elif node.kind == "add":
+        elif node.kind == "add" or (isinstance(module, TimeLayer) and module.scaling == "add"):
             operands = [self.records.get(name) for name in node.inputs]
             elements.append(sum_row(node, operands, value, node.name in self.timed))
+        elif isinstance(module, TimeLayer) and _over_time(module, args[0], value):
+            if len(args[0]) > 1:  # holding one step costs nothing
+                elements.append(squeeze_row(node, args[0], value))
         elif node.kind == "function" or (module is not None and not _free(module)):
             self.result.uncounted.append(node.name)
 
@@ -133,6 +145,11 @@ class _Counter:
 def _records(neuron: Neuron) -> tuple[SpikeFormat, ...]:
     """Formats of the steps, where a neuron names them in ``formats``; else the one it has."""
     return tuple(getattr(neuron, "formats", (neuron.format,)))
+
+
+def _over_time(module: TimeLayer, x: Tensor, y: Tensor) -> bool:
+    """Whether a layer sums, averages or holds steps: linear, only the number of steps changes."""
+    return module.scaling == "linear" and x.shape[1:] == y.shape[1:] and len(x) != len(y)
 
 
 def _free(module: nn.Module) -> bool:

@@ -90,7 +90,7 @@ def neuron_row(node: Node, module: Neuron, s: Tensor, formats: tuple[SpikeFormat
 
 
 def sum_row(node: Node, formats: list[tuple[SpikeFormat, ...] | None], y: Tensor, timed: bool) -> LayerCost:
-    """A residual sum: one addition per value; the operand with fewer bits is read from memory.
+    """A residual sum: one addition per value and operand but the first; the one with the fewest bits is read.
 
     Args:
         node: the addition. formats: alphabets of its operands, None where real.
@@ -99,7 +99,7 @@ def sum_row(node: Node, formats: list[tuple[SpikeFormat, ...] | None], y: Tensor
     steps, samples = (y.shape[0], y.shape[1]) if timed else (1, y.shape[0])
     row = LayerCost(node.name, "add", "add", steps, weight_bits=0)
     row.inputs = row.outputs = y.numel() // (steps * samples)
-    row.side_adds = row.fixed_adds = y.numel() / samples
+    row.side_adds = row.fixed_adds = max(len(formats) - 1, 1) * y.numel() / samples
     real = (SpikeFormat(real=True),) * steps
     trains = [real if f is None else formats_over_time(f, steps) for f in formats]
     read = min(trains, key=lambda train: sum(record.bits for record in train))
@@ -130,6 +130,20 @@ def pool_row(node: Node, module: nn.Module, x: Tensor, y: Tensor) -> LayerCost:
     row.side_adds = row.fixed_adds = (window - 1) * values
     scale = torch.tensor(1 / window, dtype=torch.float64)
     row.side_multiplications, row.shifts = (values * part for part in scaled_values(scale, _ONE))
+    return row
+
+
+def squeeze_row(node: Node, x: Tensor, y: Tensor) -> LayerCost:
+    """The sum over time of x [T, B, ...]: T − 1 additions per value; where y is a mean, not spikes, one scaling too."""
+    steps, samples = x.shape[:2]
+    values = x.numel() // (steps * samples)
+    row = LayerCost(node.name, "squeeze", "squeeze", steps, weight_bits=0, path=node.path)
+    row.inputs = row.outputs = values
+    row.rate = float((x != 0).double().mean())
+    row.side_adds = row.fixed_adds = float((steps - 1) * values)
+    if node.format is None:
+        scale = torch.tensor(1 / steps, dtype=torch.float64)
+        row.side_multiplications, row.shifts = (values * part for part in scaled_values(scale, _ONE))
     return row
 
 

@@ -29,7 +29,7 @@ class LayerCost:
 
     Attributes:
         name: graph node. kind: "synapse", "affine", "gain", "norm", "amplitude"; among the elements "neuron", "add",
-            "pool", "readout" or "rectifier". role: of a synapse.
+            "pool", "squeeze", "readout" or "rectifier". role: of a synapse.
         T: time steps. input_bits, weight_bits: bits of an incoming value (of a neuron: of what it sends; the widest
             where steps differ) and of a weight (32 where real).
         rate: share of non-zero incoming values. set_bits: mean set bits of an incoming integer (0 where real).
@@ -39,7 +39,7 @@ class LayerCost:
         path: name of the module. inputs, outputs: values of one step. weights: without biases.
         step_bits: bits of an incoming value at each step. sum_bits: bits of the sum of all steps of one incoming
             spike (32 where real). spiking: the input is made of spikes. weight_adds: weights are ±1 or ternary.
-        passes: how often a synapse runs; fewer than T where it reads the sum or mean of a train (0: T times).
+        train_steps: steps of the spikes that a synapse reads in T passes, as their sum or mean; 0 where they are T.
         spike_rate: share of non-zero spikes of that train; None where ``rate`` is it.
         fixed_adds: share of ``adds`` that does not depend on spikes (biases).
         shifts: shifts without an addition. updates: neuron-steps.
@@ -70,7 +70,7 @@ class LayerCost:
     sum_bits: int = 32
     spiking: bool = False
     weight_adds: bool = False
-    passes: int = 0
+    train_steps: int = 0
     spike_rate: float | None = None
     fixed_adds: float = 0.0
     shifts: float = 0.0
@@ -83,6 +83,11 @@ class LayerCost:
     spike_bytes: float = 0.0
     membrane_bytes: float = 0.0
     dram_bytes: float = 0.0
+
+    @property
+    def steps(self) -> int:
+        """Time steps of the spikes, which a sum or mean over time may have made fewer passes."""
+        return self.train_steps or self.T
 
     @property
     def time_bits(self) -> int:
@@ -106,7 +111,7 @@ class LayerCost:
     @property
     def ace(self) -> float:
         """``ACE = macs · b_s · b_w`` of one step (mean over steps). Source: PokeBNN (arXiv 2112.00133)."""
-        return self.s_ace / max(self.T, 1)
+        return self.s_ace / max(self.steps, 1)
 
     @property
     def ns_ace(self) -> float:
@@ -120,8 +125,8 @@ class LayerCost:
 
     @property
     def events(self) -> float:
-        """``macs · passes · rate``, with T passes but behind a sum: spikes × weights, the SOPs of most papers."""
-        return self.macs * (self.passes or self.T) * self.rate
+        """``macs · T · rate``: pairs of a spike and a weight, the SOPs of most papers."""
+        return self.macs * self.T * self.rate
 
     @property
     def moved_bytes(self) -> float:
@@ -140,7 +145,7 @@ class Cost:
 
     Attributes:
         samples: number of samples the rates were measured on. layers: what has weights or factors, one row each.
-        elements: neurons, residual sums, pools, rectifiers, read-outs over time.
+        elements: neurons, residual sums, pools, rectifiers, sums and means over time.
         uncounted: layers and functions that no rule covers. memory: the hierarchy that bytes were counted for.
     """
 

@@ -37,7 +37,7 @@ def synapse_row(
 ) -> LayerCost:
     """The row of a synapse.
 
-    Where it reads the sum or mean of a train in fewer passes, operations and bytes are those of the passes, while T,
+    Where it reads the sum or mean of a train in fewer passes, T, operations and bytes are those of the passes, while
     bits over time and the ACE metrics are those of the train, as the papers count.
 
     Args:
@@ -80,7 +80,7 @@ def synapse_row(
     row.spike_bytes = row.inputs * row.time_bits / 8
     if train is not None:
         row.spiking = True
-        row.T, row.passes, row.spike_rate = len(train.formats), steps, train.rate
+        row.train_steps, row.spike_rate = len(train.formats), train.rate
         row.step_bits, row.sum_bits = tuple(f.bits for f in train.formats), sum_bits(train.formats)
     return row
 

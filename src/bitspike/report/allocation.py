@@ -20,7 +20,7 @@ _PANELS = (
 
 
 def allocation_picture(counted: Cost, path: Path, title: str) -> Figure:
-    """Three bars per layer, as a PNG: bits of a weight, bits of an incoming spike (mean over its steps), T.
+    """Three bars per layer, as a PNG: bits of a weight, bits of an incoming spike (mean over its steps), its T.
 
     Where a layer has real weights or a real input the bar is left out and the word stands in its place. The dashed
     lines are the means of `bitspike.cost.bit_budget` without the first layer; its product is in the title.
@@ -59,6 +59,6 @@ def allocation_picture(counted: Cost, path: Path, title: str) -> Figure:
 def _value(row: LayerCost, key: str) -> float | None:
     """What a bar shows; None where it is real."""
     if key == "mean_T":
-        return float(row.T)
-    bits = row.weight_bits if key == "mean_weight_bits" else row.time_bits / row.T
+        return float(row.steps)
+    bits = row.weight_bits if key == "mean_weight_bits" else row.time_bits / row.steps
     return None if bits == 32 else bits
