@@ -110,7 +110,7 @@ class LayerCost:
 
     @property
     def ace(self) -> float:
-        """``ACE = macs · b_s · b_w`` of one step (mean over steps). Source: PokeBNN (arXiv 2112.00133)."""
+        """``ACE = macs · b_s · b_w`` of one step (mean over steps). Source: PokeBNN (arXiv 2112.00133), not re-read."""
         return self.s_ace / max(self.steps, 1)
 
     @property
