@@ -281,7 +281,7 @@ def test_train_leaves_a_run(run: Path) -> None:
     [
         ("eval", ["eval.json"], "test_accuracy"),
         ("fold", ["fold.json", "folded.safetensors"], "max_logit_difference"),
-        ("cost", ["cost.json", "cost.png"], "size_bytes"),
+        ("cost", ["cost.json", "cost.png", "allocation.png"], "size_bytes"),
     ],
 )
 def test_what_is_read_off_a_run(run: Path, tmp_path: Path, command: str, leaves: list[str], key: str) -> None:
@@ -290,6 +290,29 @@ def test_what_is_read_off_a_run(run: Path, tmp_path: Path, command: str, leaves:
     assert all((run / name).stat().st_size > 0 for name in leaves)
     result = json.loads((tmp_path / "result.json").read_text())
     assert key in result and result == read_json(run / leaves[0])
+
+
+def test_cost_takes_constants_and_a_memory(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("matplotlib")
+    own = '[mine]\ntitle = "t"\n[mine.add]\nvalue = 2.0\nunit = "pJ"\nnode_nm = 7\nsource = "s"\nconfirmed = true\n'
+    (tmp_path / "mine.toml").write_text(own)
+    options = ["--constants", str(tmp_path / "mine.toml"), "int8_45nm", "--input-bits", "8", "--activation-bits", "4"]
+    main(["cost", str(run), *options, "--order", "step", "--buffer-bytes", "10", "--json", str(tmp_path / "c.json")])
+    result = json.loads((tmp_path / "c.json").read_text())
+    assert list(result["energy"]) == list(result["constants"]) == ["mine", "int8_45nm"]
+    assert result["memory"] == {"buffer_bytes": 10, "membrane_bits": 32, "order": "step"}
+    assert result["layers"][0]["input_bits"] == 8 and result["totals"]["all"]["dram_bytes"] > 0
+    assert {row["input_bits"] for row in result["ann"]["layers"] if row["spiking"]} == {4}
+    shown = capsys.readouterr().out
+    assert "mine" in shown and "without first, last, downsample" in shown and "operations only" in shown
+    page = (
+        (Path(__file__).parents[1] / "docs" / "cli.md")
+        .read_text(encoding="utf-8")
+        .split("| key of `cost.json` | meaning |")[1]
+    )
+    lines = [line.split("|")[1] for line in page.splitlines() if line.startswith("| ") and "---" not in line]
+    assert sorted(key.strip() for line in lines for key in line.split(",")) == sorted(result)
+    assert "constants: it must be a file or one of" in refused(capsys, "cost", str(run), "--constants", "int7")
 
 
 def test_compare(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

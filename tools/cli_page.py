@@ -41,6 +41,19 @@ take turns; all that exact resume needs), `summary.json`.
 | rates | per neuron layer: rate, set_bits, saturation |
 | history, train_time_s | records of metrics.jsonl; seconds of training |
 | key, best_epoch, best_validation_accuracy | of a run only |
+
+| key of `cost.json` | meaning |
+| --- | --- |
+| samples | samples the rates were measured on |
+| adds, shift_adds, multiplications, macs, parameters, size_bytes | totals of layers |
+| hidden_only | the same without first, last and down-sampling layers |
+| totals | every quantity, for all, without_first, hidden_only |
+| layers, elements | a row per synapse, affine map, gain, norm, amplitude; per neuron, sum, pool, rectifier, read-out |
+| bit_budget | mean bits and steps, their product, S-ACE per multiply-accumulate, for the three scopes |
+| memory, uncounted | the hierarchy; layers that no rule covers |
+| ann | the same of the quantised ANN |
+| energy | per set of constants: snn, ann, network, operations (break-even density), layers |
+| constants | the sets, with value, unit, node, source, confirmed |
 """
 
 

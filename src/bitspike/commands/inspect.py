@@ -10,9 +10,19 @@ from safetensors.torch import save
 
 from bitspike.commands.options import Json, RunPath, write_json
 from bitspike.convert import fold as fold_network
+from bitspike.cost import Memory, builtin_constants, cost_summary, energy_constants
 from bitspike.cost import cost as count
 from bitspike.data import Batches
-from bitspike.report import as_text, cost_picture, cost_table, study_picture, study_table
+from bitspike.report import (
+    allocation_picture,
+    as_text,
+    cost_picture,
+    cost_table,
+    energy_table,
+    metric_table,
+    study_picture,
+    study_table,
+)
 from bitspike.training.files import write_bytes_atomic, write_json_atomic
 from bitspike.training.job import VERIFY_SAMPLES
 from bitspike.training.runs import RunFolder, evaluate_run, open_run
@@ -61,22 +71,48 @@ def fold(run: RunPath, weights: Which = "final", samples: int = VERIFY_SAMPLES, 
     write_json(json, folded.report.as_dict())
 
 
-def cost(run: RunPath, weights: Which = "final", samples: int = VERIFY_SAMPLES, json: Json = None) -> None:
-    """Operations, bits and bytes of the folded network per layer, rates measured on validation samples.
+def cost(
+    run: RunPath,
+    weights: Which = "final",
+    samples: int = VERIFY_SAMPLES,
+    constants: tuple[str, ...] = (),
+    input_bits: int = 32,
+    activation_bits: int | None = None,
+    buffer_bytes: int = Memory.buffer_bytes,
+    membrane_bits: int = Memory.membrane_bits,
+    order: Literal["layer", "step"] = "layer",
+    json: Json = None,
+) -> None:
+    """Operations, bits, bytes and energy of the folded network per layer, rates measured on validation samples.
 
     Args:
-        run: Folder of a finished run; cost.json and cost.png are left there.
+        run: Folder of a finished run; cost.json, cost.png and allocation.png are left there.
         weights: Weights after the last epoch, or those with the best validation accuracy.
         samples: Validation samples to measure rates on.
+        constants: Sets of energy constants, by name (float32_45nm, int8_45nm, ternary_paper) or TOML file; default
+            all three. The first one is drawn.
+        input_bits: Stored bits of one value of the network's real input.
+        activation_bits: Bits of an activation of the quantised ANN beside it; default what the sum of T spikes needs.
+        buffer_bytes: Size of the on-chip buffer; larger tensors come from DRAM.
+        membrane_bits: Stored bits of a membrane.
+        order: All steps of a layer before the next layer, or all layers before the next step.
         json: Write the result to this file too.
     """
+    memory = Memory(buffer_bytes, membrane_bits, order)
+    sets = [energy_constants(name) for name in constants] or list(builtin_constants().values())
     recipe, splits, model = open_run(run, weights)
     x, _ = next(iter(Batches(splits.validation, min(samples, len(splits.validation)))))
-    counted = count(fold_network(model, x).graph, x)
-    print(as_text(cost_table(counted)))
-    write_json_atomic(run / "cost.json", counted.as_dict())
-    cost_picture(counted, run / "cost.png", recipe.name)
-    write_json(json, counted.as_dict())
+    counted = count(fold_network(model, x).graph, x, memory, input_bits)
+    document, compared = cost_summary(counted, sets, activation_bits)
+    drawn = compared[sets[0].name].snn
+    for table in (cost_table(counted), metric_table(counted, drawn), energy_table(compared)):
+        print(as_text(table), end="\n\n")
+    if counted.uncounted:
+        print(f"not counted: {', '.join(counted.uncounted)}")
+    write_json_atomic(run / "cost.json", document)
+    cost_picture(counted, run / "cost.png", recipe.name, drawn)
+    allocation_picture(counted, run / "allocation.png", recipe.name)
+    write_json(json, document)
 
 
 def compare(

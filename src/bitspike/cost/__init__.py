@@ -1,0 +1,38 @@
+"""What a network costs: operations, bits, bytes, energy, and the quantised ANN beside it."""
+
+from bitspike.cost.ann import at_density, quantised_ann
+from bitspike.cost.bits import sum_bits
+from bitspike.cost.break_even import BreakEven, Comparison, compare_with_ann
+from bitspike.cost.budget import bit_budget
+from bitspike.cost.constants import Constant, Constants, builtin_constants, energy_constants
+from bitspike.cost.count import cost
+from bitspike.cost.energy import Energy, LayerEnergy, energy, operation_counts
+from bitspike.cost.memory import Memory
+from bitspike.cost.record import APART, QUANTITIES, SCOPES, Cost, LayerCost
+from bitspike.cost.summary import cost_summary
+
+__all__ = [
+    "APART",
+    "QUANTITIES",
+    "SCOPES",
+    "BreakEven",
+    "Comparison",
+    "Constant",
+    "Constants",
+    "Cost",
+    "Energy",
+    "LayerCost",
+    "LayerEnergy",
+    "Memory",
+    "at_density",
+    "bit_budget",
+    "builtin_constants",
+    "compare_with_ann",
+    "cost",
+    "cost_summary",
+    "energy",
+    "energy_constants",
+    "operation_counts",
+    "quantised_ann",
+    "sum_bits",
+]

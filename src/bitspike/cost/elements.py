@@ -1,0 +1,156 @@
+"""Operations of what has no synapse: affine maps, norms, gains, amplitudes, neurons, residual sums, pools."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from bitspike.cost.bits import formats_over_time, levels, scaled_values, sum_bits
+from bitspike.cost.memory import Memory
+from bitspike.cost.record import LayerCost
+from bitspike.formats import SpikeFormat
+from bitspike.functional import popcount
+from bitspike.graph import Node
+from bitspike.layers import Affine, AvgPool2d, BatchNorm, Gain, GlobalAvgPool, MaxPool2d, MeanReadout
+from bitspike.neurons import Neuron
+
+_ONE = torch.ones(1, 1, 1, dtype=torch.bool)
+POOLS = (AvgPool2d, GlobalAvgPool, MaxPool2d, MeanReadout)
+
+
+def scaling_row(
+    node: Node, module: Affine | BatchNorm | Gain, x: Tensor, y: Tensor, spiking: bool, memory: Memory
+) -> LayerCost:
+    """An affine map or norm: a multiplication and an addition per value, or a shift-addition where the scale is a power
+    of two, or an addition where it is ±1. A gain: a multiplication or shift per non-zero value."""
+    samples, steps = y.shape[1], y.shape[0]
+    per_sample = y.numel() / samples
+    kind = "affine" if isinstance(module, Affine) else "gain" if isinstance(module, Gain) else "norm"
+    row = LayerCost(node.name, kind, kind, steps, rate=float((x != 0).double().mean()), path=node.path)
+    row.inputs = row.outputs = y.numel() // (steps * samples)
+    if isinstance(module, Gain):
+        row.multiplications, row.shifts = scaled_values(module.factor, x != 0)
+    elif isinstance(module, Affine):
+        row.multiplications, row.shift_adds = scaled_values(module.scale, torch.ones_like(y, dtype=torch.bool))
+        row.adds = row.fixed_adds = per_sample - row.shift_adds
+    else:
+        row.multiplications = row.adds = row.fixed_adds = per_sample
+    numbers = {"affine": 2, "norm": 4, "gain": 1}[kind]
+    size = module.factor.numel() if isinstance(module, Gain) else y.shape[2]
+    row.parameters = size * (2 if kind == "norm" else numbers)
+    row.size_bits = 32 * size * numbers
+    row.weight_bytes = memory.passes(steps) * row.size_bits / 8
+    row.spiking = isinstance(module, Gain) and spiking
+    return row
+
+
+def amplitude_row(node: Node, module: Neuron, s: Tensor, formats: tuple[SpikeFormat, ...], memory: Memory) -> LayerCost:
+    """An unfolded amplitude: one multiplication per spike, or a shift where it is a power of two."""
+    bits = tuple(f.bits for f in formats)
+    row = LayerCost(node.name, "amplitude", "amplitude", s.shape[0], max(bits), path=node.path, spiking=True)
+    row.step_bits, row.sum_bits = bits, sum_bits(formats)
+    row.rate = float((s != 0).double().mean())
+    row.inputs = row.outputs = s.numel() // (s.shape[0] * s.shape[1])
+    scale = module.emission.scale()
+    row.multiplications, row.shifts = scaled_values(scale, s != 0)
+    row.parameters = scale.numel() if module.emission.raw_amplitude is not None else 0
+    row.size_bits = 32 * row.parameters
+    row.weight_bytes = memory.passes(s.shape[0]) * row.size_bits / 8
+    return row
+
+
+def neuron_row(node: Node, module: Neuron, s: Tensor, formats: tuple[SpikeFormat, ...], memory: Memory) -> LayerCost:
+    """T updates a neuron: comparisons at every step; leak, charge and reset between steps, from the second step on.
+
+    The membrane is 0 before the first step and dropped after the last, so T = 1 takes comparisons only.
+    """
+    steps, samples = s.shape[:2]
+    neurons = s.numel() // (steps * samples)
+    row = LayerCost(node.name, "neuron", "neuron", steps, weight_bits=0, path=node.path, spiking=True)
+    row.inputs = row.outputs = neurons
+    row.step_bits, row.sum_bits = tuple(f.bits for f in formats), sum_bits(formats)
+    row.input_bits, row.rate = max(row.step_bits), float((s != 0).double().mean())
+    if not any(f.real for f in formats):
+        row.set_bits = float(popcount(levels(s, module.emission.scale()), 16).double().mean())
+    row.updates = steps * neurons
+    row.comparisons = float(neurons * sum(1 if f.real else f.bits for f in formats))
+    row.spike_bytes = neurons * row.time_bits / 8
+    decay = module.membrane.decay()
+    leak = torch.as_tensor(decay, dtype=torch.float64).detach()
+    carried = (steps - 1) * neurons
+    if not leak.any():  # a neuron that forgets all keeps nothing
+        return row
+    row.side_multiplications, row.shifts = (carried * part for part in scaled_values(leak, _ONE))
+    row.fixed_adds = float(carried)
+    row.side_adds = row.fixed_adds
+    if module.membrane.reset_kind == "soft":
+        row.side_adds += float((s[:-1] != 0).sum()) / samples
+    row.membrane_bytes = memory.membrane_bytes(neurons, steps)
+    return row
+
+
+def sum_row(node: Node, formats: list[tuple[SpikeFormat, ...] | None], y: Tensor, timed: bool) -> LayerCost:
+    """A residual sum: one addition per value and operand but the first; the one with the fewest bits is read.
+
+    Args:
+        node: the addition. formats: alphabets of its operands, None where real.
+        y: its value, [T, B, ...] if ``timed``, else [B, ...].
+    """
+    steps, samples = (y.shape[0], y.shape[1]) if timed else (1, y.shape[0])
+    row = LayerCost(node.name, "add", "add", steps, weight_bits=0)
+    row.inputs = row.outputs = y.numel() // (steps * samples)
+    row.side_adds = row.fixed_adds = max(len(formats) - 1, 1) * y.numel() / samples
+    real = (SpikeFormat(real=True),) * steps
+    trains = [real if f is None else formats_over_time(f, steps) for f in formats]
+    read = min(trains, key=lambda train: sum(record.bits for record in train))
+    if len(trains) > 1:  # x + x reads nothing again
+        row.step_bits, row.sum_bits = tuple(record.bits for record in read), sum_bits(read)
+        row.spiking = read is not real
+    row.input_bits = max(row.step_bits, default=0)
+    row.spike_bytes = row.inputs * row.time_bits / 8
+    return row
+
+
+def pool_row(node: Node, module: nn.Module, x: Tensor, y: Tensor) -> LayerCost:
+    """Average pools and the mean read-out add and scale once; max pools compare."""
+    samples = x.shape[1]
+    values = y.numel() / samples if not isinstance(module, MeanReadout) else x.numel() / (samples * x.shape[0])
+    if isinstance(module, (AvgPool2d, MaxPool2d)):
+        window = module.kernel**2
+    else:
+        window = x.shape[0] if isinstance(module, MeanReadout) else x.shape[3] * x.shape[4]
+    kind = "readout" if isinstance(module, MeanReadout) else "pool"
+    row = LayerCost(node.name, kind, kind, x.shape[0], weight_bits=0, path=node.path)
+    row.inputs = x.numel() // (samples * x.shape[0])
+    row.outputs = int(values) if isinstance(module, MeanReadout) else int(values) // x.shape[0]
+    row.rate = float((x != 0).double().mean())
+    if isinstance(module, MaxPool2d):
+        row.comparisons = (window - 1) * values
+        return row
+    row.side_adds = row.fixed_adds = (window - 1) * values
+    scale = torch.tensor(1 / window, dtype=torch.float64)
+    row.side_multiplications, row.shifts = (values * part for part in scaled_values(scale, _ONE))
+    return row
+
+
+def squeeze_row(node: Node, x: Tensor, y: Tensor) -> LayerCost:
+    """The sum over time of x [T, B, ...]: T − 1 additions per value; where y is a mean, not spikes, one scaling too."""
+    steps, samples = x.shape[:2]
+    values = x.numel() // (steps * samples)
+    row = LayerCost(node.name, "squeeze", "squeeze", steps, weight_bits=0, path=node.path)
+    row.inputs = row.outputs = values
+    row.rate = float((x != 0).double().mean())
+    row.side_adds = row.fixed_adds = float((steps - 1) * values)
+    if node.format is None:
+        scale = torch.tensor(1 / steps, dtype=torch.float64)
+        row.side_multiplications, row.shifts = (values * part for part in scaled_values(scale, _ONE))
+    return row
+
+
+def rectifier_row(node: Node, y: Tensor, timed: bool) -> LayerCost:
+    """A ReLU on [T, B, ...] if ``timed``, else on [B, ...]: one comparison per value."""
+    steps, samples = (y.shape[0], y.shape[1]) if timed else (1, y.shape[0])
+    row = LayerCost(node.name, "rectifier", "rectifier", steps, weight_bits=0, path=node.path)
+    row.inputs = row.outputs = y.numel() // (steps * samples)
+    row.comparisons = y.numel() / samples
+    return row

@@ -1,0 +1,18 @@
+"""Tables and pictures."""
+
+from bitspike.report.allocation import allocation_picture
+from bitspike.report.cost import cost_picture, cost_table, energy_table, metric_table
+from bitspike.report.study import study_picture, study_table
+from bitspike.report.text import as_markdown, as_text
+
+__all__ = [
+    "allocation_picture",
+    "as_markdown",
+    "as_text",
+    "cost_picture",
+    "cost_table",
+    "energy_table",
+    "metric_table",
+    "study_picture",
+    "study_table",
+]

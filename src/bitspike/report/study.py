@@ -1,0 +1,86 @@
+"""Table and picture of a study."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from bitspike.checks import message
+from bitspike.report.figure import KINDS, new_figure
+from bitspike.training.study import ArmSummary, Metric
+
+_COLUMNS: tuple[tuple[str, str, str], ...] = (
+    ("accuracy %", "test_accuracy", "percent"),
+    ("folded %", "folded_test_accuracy", "percent"),
+    ("validation %", "validation_accuracy", "percent"),
+    ("rate %", "spike_rate", "percent"),
+    ("set bits", "set_bits", "plain"),
+    ("spike b", "spike_bits", "integer"),
+    ("weight b", "weight_bits", "integer"),
+    ("adds M", "adds", "million"),
+    ("shift-adds M", "shift_adds", "million"),
+    ("mults left M", "multiplications", "million"),
+    ("size kB", "size_bytes", "kilo"),
+)
+
+
+def _text(metric: Metric | None, kind: str) -> str:
+    if metric is None:
+        return "not run"
+    scale, digits = {"percent": (100.0, 2), "million": (1e-6, 3), "kilo": (1e-3, 1)}.get(kind, (1.0, 3))
+    if kind == "integer":
+        return f"{metric.mean:.0f}"
+    spread = f" ±{metric.std * scale:.2f}" if metric.std is not None and kind == "percent" else ""
+    return f"{metric.mean * scale:.{digits}f}{spread}"
+
+
+def study_table(rows: Sequence[ArmSummary]) -> list[list[str]]:
+    """Header and one line per arm; what has not run says so.
+
+    Args:
+        rows: from `bitspike.training.study.summarise`.
+    """
+    table = [["arm", "seeds", *(title for title, _, _ in _COLUMNS)]]
+    for row in rows:
+        table.append([row.arm, str(row.n), *(_text(row.metrics.get(key), kind) for _, key, kind in _COLUMNS)])
+    return table
+
+
+def study_picture(rows: Sequence[ArmSummary], path: Path, title: str) -> None:
+    """Accuracy beside operations per sample and size of every finished arm, as a PNG.
+
+    Where an arm did not read the test split, the accuracies shown are those on the validation split.
+
+    Args:
+        rows: from `summarise`; arms without a finished seed are left out. path: PNG to write. title: heading.
+
+    Raises:
+        ImportError: matplotlib is missing. ValueError: no arm has finished.
+    """
+    done = [row for row in rows if row.n]
+    measured = "test_accuracy" if all("test_accuracy" in row.metrics for row in done) else "validation_accuracy"
+    if not done:
+        raise ValueError(message("picture", "at least one arm must have finished", "none", "run the study first"))
+    figure = new_figure(11.0, 3.8)
+    left, middle, right = figure.subplots(1, 3)
+    names = [row.arm for row in done]
+    places = range(len(done))
+    accuracy = [100 * row.metrics[measured].mean for row in done]
+    spread = [100 * (row.metrics[measured].std or 0.0) for row in done]
+    left.errorbar(accuracy, places, xerr=spread, fmt="o", color="tab:blue", capsize=3)
+    left.set_title(f"{measured.replace('_', ' ')}, % (mean ± std)")
+    below = [0.0] * len(done)
+    for key, label, colour in KINDS:
+        values = [row.metrics[key].mean / 1e6 for row in done]
+        middle.barh(places, values, left=below, label=label, color=colour)
+        below = [a + b for a, b in zip(below, values, strict=True)]
+    middle.set_title("operations per sample, million")
+    middle.legend(fontsize="small")
+    right.barh(places, [row.metrics["size_bytes"].mean / 1e3 for row in done], color="tab:gray")
+    right.set_title("weights as packed, kB")
+    for axes in (left, middle, right):
+        axes.set_yticks(places, names if axes is left else [""] * len(names))
+        axes.invert_yaxis()
+        axes.grid(axis="x", alpha=0.3)
+    figure.suptitle(title)
+    figure.savefig(path, dpi=120)
