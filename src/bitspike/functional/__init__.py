@@ -1,6 +1,7 @@
 """Pure tensor functions: surrogates, dynamics, rounding."""
 
 from bitspike.functional.dynamics import charge, reset_hard, reset_soft
+from bitspike.functional.learned import follow, greatest_level, lsq_gain, processes, rounded, scale_gradient
 from bitspike.functional.quantize import bit_planes, popcount, round_half, round_ste, sign_pm1, unary_expand
 from bitspike.functional.surrogate import (
     SURROGATES,
@@ -26,11 +27,17 @@ __all__ = [
     "bit_planes",
     "charge",
     "fire",
+    "follow",
+    "greatest_level",
+    "lsq_gain",
     "popcount",
+    "processes",
     "reset_hard",
     "reset_soft",
     "round_half",
     "round_ste",
+    "rounded",
+    "scale_gradient",
     "sign_pm1",
     "unary_expand",
 ]

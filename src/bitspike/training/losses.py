@@ -69,10 +69,7 @@ class SpikePenalty:
 
     def _activity(self, neuron: Neuron, spikes: Tensor) -> Tensor:
         spikes = spikes.to(torch.promote_types(spikes.dtype, torch.float32))
-        amplitude = torch.as_tensor(neuron.emission.amplitude()).to(spikes)  # attached: activity does not depend on it
-        if amplitude.dim():
-            amplitude = amplitude.reshape(-1, *[1] * (spikes.dim() - 3))
-        k = spikes / (amplitude * 2.0**-neuron.emission.fraction_bits)
+        k = spikes / neuron.emission.over(spikes).to(spikes)  # attached: activity does not depend on the amplitude
         if not neuron.format.real:  # integers, though bfloat16 spikes are rounded
             k = k + (k.round() - k).detach()
         if neuron.format.signed:  # elsewhere |k| = k, and abs() would cut the gradient of silent neurons
