@@ -16,7 +16,7 @@ from bitspike.checks import bad_value
 from bitspike.convert.fold_norm import affine_behind
 from bitspike.convert.surgery import Surgery
 from bitspike.graph import adds
-from bitspike.layers import Affine, Encoder, Gain, MeanReadout, Synapse, TimeLayer
+from bitspike.layers import Affine, Encoder, Gain, MeanReadout, Squeeze, Synapse, TimeLayer
 from bitspike.neurons import Neuron
 from bitspike.quantizers import Fixed, Float
 
@@ -70,17 +70,32 @@ def move_factors(surgery: Surgery, shapes: dict[str, tuple[int, ...]], dtype: to
             pass
         elif isinstance(module, MeanReadout):
             _settle(surgery, item, before, factors, moved, dtype)  # behind it there is no time axis for a gain
-        elif isinstance(module, TimeLayer) and module.scaling != "none":
+        elif isinstance(module, Squeeze):
+            out = _sum_instead(module, shapes[before[0].name][0], factors[0])
+        elif isinstance(module, TimeLayer) and module.scaling not in ("none", "add"):
             if module.scaling == "positive" and (factors[0] <= 0).any():
                 must = "a factor that passes max pooling must be positive"
                 raise bad_value(f"fold {item.name}", must, factors[0].tolist(), "train it with raw_amplitude=False")
             out = module.carry(factors[0], shapes[before[0].name])
-        elif isinstance(module, (nn.Identity, nn.Dropout)) or (adds(item) and len(factors) > 1 and _alike(factors)):
+        elif isinstance(module, (nn.Identity, nn.Dropout)) or (_is_sum(item, module) and _alike(factors)):
             out = factors[0]
         else:
             _settle(surgery, item, before, factors, moved, dtype)
         moved.factors[item.name] = out
     return moved
+
+
+def _is_sum(item: fx.Node, module: nn.Module | None) -> bool:
+    joins = isinstance(module, TimeLayer) and module.scaling == "add"
+    return (adds(item) or joins) and len(item.all_input_nodes) > 1
+
+
+def _sum_instead(squeeze: Squeeze, steps: int, factor: Tensor) -> Tensor:
+    """Let a squeeze of so many steps add up without dividing; the factor on its output."""
+    if squeeze.passes(steps) or steps == 1:
+        return factor
+    squeeze.summed = True
+    return factor / steps
 
 
 def _alike(factors: list[Tensor]) -> bool:

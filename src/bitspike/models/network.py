@@ -180,6 +180,10 @@ def _all_cancelled(graph: Graph, node: Node) -> bool:
         if isinstance(module, Synapse):
             if not _only_norm(graph, consumer):
                 return False
-        elif not isinstance(module, TimeLayer) or module.scaling == "none" or not _all_cancelled(graph, consumer):
+        elif (
+            not isinstance(module, TimeLayer)
+            or module.scaling in ("none", "add")
+            or not _all_cancelled(graph, consumer)
+        ):
             return False
     return bool(node.consumers)
