@@ -3,13 +3,44 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Protocol, TypeGuard
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 
 from bitspike.functional.quantize import round_half
+
+
+class Widths(Protocol):
+    """What training asks of a neuron or quantiser with learned bits.
+
+    Attributes:
+        width: int64 bits in use, [] or [steps], a buffer. raw_bits: the learned numbers, or None for fixed bits.
+        channel_axis: axis of the quantised values [T, B, C, ...] or [O, I, ...] with a step size per entry, or None.
+    """
+
+    width: Tensor
+    raw_bits: nn.Parameter | None
+    channel_axis: int | None
+
+    def wanted_width(self) -> Tensor:
+        """Bits that the learned numbers ask for."""
+
+    def refresh(self) -> None:
+        """Put the wanted width to use."""
+
+    def levels(self, bits: int) -> tuple[int, int, int]:
+        """Least and greatest level and their stride at a width."""
+
+    def step_parameter(self) -> nn.Parameter:
+        """The learned step sizes: rows per time step if `width` has them, else of any shape, one entry per column."""
+
+
+def learns_bits(module: object) -> TypeGuard[Widths]:
+    """Whether a module has the parts of `Widths` (its bits may yet be fixed)."""
+    parts = ("width", "raw_bits", "channel_axis", "wanted_width", "refresh", "levels", "step_parameter")
+    return all(hasattr(module, part) for part in parts)
 
 
 def rounded(raw: Tensor, low: int, high: int) -> Tensor:

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from bitspike.checks import integer, one_of
+from bitspike.checks import bad_value, integer, one_of
 from bitspike.formats import SpikeFormat
 from bitspike.functional import (
     Rectangle,
@@ -88,6 +88,7 @@ class Adaptive(Neuron):
         self.halve = one_of("Adaptive", "bit_gradient", bit_gradient, ("true", "release")) == "release"
         self.signed, self.scale_gradient = signed, scale_gradient
         self.threshold, self.sharing, self.steps = threshold, sharing, steps
+        self.channel_axis: int | None = 2 if sharing == "channel" else None
         self.stairs = Stairs(threshold / 2, threshold, 1, signed)
         self.surrogate = Rectangle()
         self.membrane = Membrane(decay, learn_decay, "soft", True)
@@ -111,13 +112,21 @@ class Adaptive(Neuron):
 
     def _describe(self) -> None:
         """Format (of the widest step) and staircase, from the width."""
-        self.formats = tuple(self._format(int(bits)) for bits in self.width.flatten().tolist())
+        ends = [self.levels(int(bits)) for bits in self.width.flatten().tolist()]
+        self.formats = tuple(SpikeFormat(low, high, amplitude=self.sharing) for low, high, _ in ends)
         self.format = max(self.formats, key=lambda record: record.high)
         self.stairs = Stairs(self.threshold / 2, self.threshold, self.format.high, self.signed)
 
-    def _format(self, bits: int) -> SpikeFormat:
+    def levels(self, bits: int) -> tuple[int, int, int]:
+        """Least and greatest level and their stride at a width."""
         high = 2 ** (bits - 1 if self.signed else bits) - 1
-        return SpikeFormat(-high if self.signed else 0, high, amplitude=self.sharing)
+        return -high if self.signed else 0, high, 1
+
+    def step_parameter(self) -> nn.Parameter:
+        """The learned γ: [], [C], [steps, 1] or [steps, C]."""
+        if self.emission.raw_amplitude is None:
+            raise bad_value("Adaptive", "a step size can be set while it is learned", "a folded neuron", "train first")
+        return self.emission.raw_amplitude
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """As torch's; then the format is that of the loaded width."""

@@ -55,6 +55,7 @@ class LearnedBits(Quantizer):
         self.bound = integer("LearnedBits", "bound", bits + 2 if bound is None else bound, bits, 16)
         self.scale = one_of("LearnedBits", "scale", scale, ("layer", "output"))
         self.scale_gradient = scale_gradient
+        self.channel_axis: int | None = 0 if scale == "output" else None
         self.raw_bits = nn.Parameter(torch.tensor(float(bits))) if learn_bits else None
         self.register_buffer("width", torch.tensor(bits))
         self.width: Tensor
@@ -79,10 +80,20 @@ class LearnedBits(Quantizer):
         self.width.copy_(self.wanted_width())
         self._describe()
 
-    def _describe(self) -> None:
-        bits = int(self.width)
+    def levels(self, bits: int) -> tuple[int, int, int]:
+        """Least and greatest level and their stride at a width."""
         high = max(1, 2 ** (bits - 1) - 1)
-        self.format = WeightFormat(-high, high, stride=2 if bits == 1 else 1, scale=self.scale)
+        return -high, high, 2 if bits == 1 else 1
+
+    def _describe(self) -> None:
+        self.format = WeightFormat(*self.levels(int(self.width)), scale=self.scale)
+
+    def step_parameter(self) -> nn.Parameter:
+        """The learned α."""
+        if self.step is None:
+            must = "the step size must be initialised"
+            raise bad_value("LearnedBits", must, "none yet", "call replicate(weight) first")
+        return self.step
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """As torch's; then the format is that of the loaded width."""
@@ -91,10 +102,7 @@ class LearnedBits(Quantizer):
 
     def step_size(self) -> Tensor:
         """α, differentiable, shaped to broadcast to the weight."""
-        if self.step is None:
-            must = "the step size must be initialised"
-            raise bad_value("LearnedBits", must, "none yet", "call replicate(weight) first")
-        return self.step.clamp(min=_LEAST_STEP)
+        return self.step_parameter().clamp(min=_LEAST_STEP)
 
     def _levels(self, ratio: Tensor, top: Tensor) -> Tensor:
         """Hard levels of w/α; no gradient."""

@@ -85,18 +85,19 @@ class SpikePenalty:
 
 
 class WithPenalty(nn.Module):
-    """A network and its spike penalty in one forward pass: several processes reduce both, `torch.compile` takes both.
+    """A network and its penalties in one forward pass: several processes reduce both, `torch.compile` takes both.
 
     Args:
-        model: the network; its layers are shared, not copied. penalty: None for a penalty of 0.
+        model: the network; its layers are shared, not copied. penalty: of its spikes; None for 0.
+        pull: a module that gives a further penalty [] of the parameters; None for 0.
 
     Raises:
         ValueError: a penalty for a network without neurons.
     """
 
-    def __init__(self, model: nn.Module, penalty: SpikePenalty | None) -> None:
+    def __init__(self, model: nn.Module, penalty: SpikePenalty | None, pull: nn.Module | None = None) -> None:
         super().__init__()
-        self.model, self.penalty = model, penalty
+        self.model, self.penalty, self.pull = model, penalty, pull
         if penalty is None:
             return
         graph = trace(model)
@@ -108,7 +109,8 @@ class WithPenalty(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Samples → (output of the network, penalty [])."""
+        further = x.new_zeros(()) if self.pull is None else self.pull()
         if self.penalty is None:
-            return self.model(x), x.new_zeros(())
+            return self.model(x), further
         output, spikes = self.showing(x)
-        return output, self.penalty(self.neurons, spikes)
+        return output, self.penalty(self.neurons, spikes) + further

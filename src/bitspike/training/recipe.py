@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from bitspike.checks import at_least, bad_value, in_range, integer, one_of, positive, suggestion
+from bitspike.training.allocation import AllocationConfig
 from bitspike.training.files import read_toml
 from bitspike.training.schema import canonical_key, conform, from_mapping, override, to_mapping
 
@@ -27,6 +28,7 @@ LOADER_OPTIONS = {
 # Keys that came later, and the value that results from before then had: it is left out of a run's identity.
 _LATER = {
     "layers": None,
+    "allocation": None,
     "train.precision": "float32",
     "train.channels_last": False,
     "train.compile": False,
@@ -286,6 +288,7 @@ class Recipe:
         train: table [train].
         regulariser: table [regulariser].
         layers: tables [[layers]], applied in order after the policy; None: every layer as above.
+        allocation: table [allocation], of learned bits and time steps; None: its defaults, where bits are learned.
 
     >>> recipe_from_mapping({"name": "a", "neuron": {"name": "lif"}, "weight": {"name": "sign"}}).train.lr
     0.1
@@ -301,6 +304,7 @@ class Recipe:
     train: TrainConfig = field(default_factory=TrainConfig)
     regulariser: RegulariserConfig = field(default_factory=RegulariserConfig)
     layers: tuple[LayerConfig, ...] | None = None
+    allocation: AllocationConfig | None = None
 
     def __post_init__(self) -> None:
         conform(self)
