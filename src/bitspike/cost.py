@@ -157,7 +157,7 @@ def _synapse(
 def _levels(neuron: Neuron, x: Tensor) -> Tensor:
     """Integer levels of spikes that may have been flattened after the neuron."""
     scale = neuron.emission.scale()
-    if scale.dim() and x.dim() == 3 and x.shape[2] != scale.numel():
+    if scale.dim() == 1 and x.dim() == 3 and x.shape[2] != scale.numel():
         scale = scale.repeat_interleave(x.shape[2] // scale.numel())
         return (x.double() / scale).round()
     return levels_of(neuron, x)

@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 
 from bitspike.checks import bad_value
 from bitspike.formats import SpikeFormat
-from bitspike.layers import Encoder, Join, MeanReadout, Squeeze, Synapse, TimeLayer
+from bitspike.layers import Encoder, Gain, Join, MeanReadout, Squeeze, Synapse, TimeLayer
 from bitspike.neurons import Neuron
 
 Handler = Callable[["Node", Callable[[], Any], tuple[Any, ...]], Any]
@@ -131,6 +131,8 @@ class Graph:
                 steps = 0
             elif isinstance(module, Join):
                 steps = module.steps([node.T for node in before])
+            elif isinstance(module, Gain):
+                spikes, sources = module.format_of(before[0].format), before[0].sources
             elif isinstance(module, Squeeze):
                 spikes = module.format_of(before[0].format, steps)
                 steps, sources = module.T, before[0].sources

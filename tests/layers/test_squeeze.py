@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bitspike import fold, stream, trace
+from bitspike.convert.expand import UnarySynapse, expand_unary
 from bitspike.cost import cost
 from bitspike.layers import BatchNorm, Join, Linear, Refined, Squeeze
 from bitspike.models import assign, mlp, resnet20
@@ -172,6 +173,49 @@ def test_a_folded_squeeze_sums_integers(spiking: str) -> None:
     hidden = [row for row in rows.values() if row.role == "hidden"]
     assert len(hidden) == 4 and all(row.T == 1 and row.input_bits > 2 for row in hidden)
     assert all(row.shift_adds > 0 and row.multiplications == 0 for row in hidden)
+
+
+@pytest.mark.parametrize("sharing", ["layer", "channel"])
+@pytest.mark.parametrize("shifts", [True, False])
+def test_step_sizes_by_time_step_fold_into_a_gain(shifts: bool, sharing: str) -> None:
+    """Ratios that are powers of two are shifts and the squeeze sums integers; others are multiplications, counted."""
+    x = samples(6)
+    net = small_cnn(Refined(Adaptive(2, steps=3, sharing=sharing), T=3), Uniform(3), T=1)
+    for module in net.modules():
+        if isinstance(module, Adaptive):
+            factors = torch.tensor([2.0, 0.5, 1.0] if shifts else [1.3, 0.9, 0.6])
+            module.emission.raw_amplitude.data.mul_(factors.reshape(3, 1))  # type: ignore[union-attr]
+    net.to(x.dtype)
+    kept = {n: p.detach().clone() for n, p in net.named_parameters() if "raw_amplitude" in n}
+    liven(net, x)
+    for name, parameter in net.named_parameters():
+        if name in kept:
+            parameter.data.copy_(kept[name])
+    folded = fold(net, x)
+    assert all(layer.rate > 0.02 for layer in folded.report.layers.values())
+    gains = [node for node in folded.graph if node.name.endswith("gain_by_step")]
+    assert len(gains) == 5 and all(node.name in folded.report.gains for node in gains)
+    assert folded.report.forced_flips == 0 and folded.report.max_logit_difference < 1e-9
+    counted = {row.name: row for row in cost(folded.graph, x).layers}
+    for node in gains:
+        assert (node.format is not None) == shifts and node.T == 3
+        assert (counted[node.name].multiplications == 0) == shifts
+        assert node.format is None or node.format.high == 3 * 4
+    hidden = [row for row in counted.values() if row.role == "hidden"]
+    assert all((row.multiplications == 0) == shifts for row in hidden if sharing == "layer")
+    assert sum(row.shift_adds for row in hidden) > 0 or not shifts
+    untouched = cost(net, x)
+    assert {row.kind for row in untouched.layers} >= {"amplitude"}
+
+
+def test_binary_sub_steps_of_a_sum() -> None:
+    """T steps of integers up to D are T·D binary sub-steps behind the squeeze."""
+    x = samples(4)
+    folded = fold(refined_cnn("integer", x, train_amplitude="layer"), x)
+    expanded = expand_unary(folded)
+    assert torch.allclose(expanded.run(x), folded(x), atol=1e-9)
+    steps = [node.module.steps for node in expanded if isinstance(node.module, UnarySynapse)]
+    assert set(steps) == {4, 8, 16}
 
 
 @pytest.mark.parametrize("wiring", ["spike", "input"])

@@ -57,6 +57,8 @@ def move_factors(surgery: Surgery, shapes: dict[str, tuple[int, ...]], dtype: to
             _settle(surgery, item, before, factors, moved, dtype)
             out = module.emission.scale()
             surgery.put(item, module.normalised())
+            if out.dim() == 2:
+                out = _settle_steps(surgery, item, out, shapes, moved, dtype)
             if module.format.real:
                 out = out * _absorb_in_neuron(surgery, item, out, moved, dtype)
         elif isinstance(module, Synapse):
@@ -120,6 +122,34 @@ def _gain(surgery: Surgery, source: fx.Node, item: fx.Node, factor: Tensor, move
     name = f"{item.name}_gain_{source.name}"
     surgery.insert(source, item, name, Gain(factor.to(dtype)))
     moved.gains[name] = factor.numel()
+
+
+def _settle_steps(
+    surgery: Surgery,
+    item: fx.Node,
+    factors: Tensor,
+    shapes: dict[str, tuple[int, ...]],
+    moved: Moved,
+    dtype: torch.dtype,
+) -> Tensor:
+    """The factor of a neuron whose factors [steps, 1 or C] differ by time step; what differs becomes a gain behind it.
+
+    The gain holds ratios to the least of them, so that powers of two are shifts to the left.
+    """
+    factors = factors[: shapes[item.name][0]]
+    least = factors.amin(0)
+    common = least[0] if len(least) == 1 else least
+    ratios = factors / least
+    if _trivial(ratios):
+        return common
+    name = f"{item.name}_gain_by_step"
+    surgery.module.add_module(name, Gain(ratios.to(dtype)))
+    with surgery.module.graph.inserting_after(item):
+        added = surgery.module.graph.call_module(name, (item,))
+    item.replace_all_uses_with(added, delete_user_cb=lambda user: user is not added)
+    moved.gains[name] = ratios.numel()
+    moved.factors[added.name], shapes[added.name] = common, shapes[item.name]
+    return common
 
 
 def _fold_synapse(

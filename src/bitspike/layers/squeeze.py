@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -51,7 +52,7 @@ class Squeeze(TimeLayer):
             return spikes if self.passes(steps) or self.summed else None
         if not self.summed and steps > 1:
             return None
-        return SpikeFormat(spikes.low * steps, spikes.high * steps, spikes.fraction_bits, spikes.amplitude)
+        return replace(spikes, low=spikes.low * steps, high=spikes.high * steps, unary=spikes.unary * steps)
 
     def forward(self, x: Tensor) -> Tensor:
         """[T₁, B, ...] → [T, B, ...], a view of one mean."""
