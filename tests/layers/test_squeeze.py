@@ -275,6 +275,15 @@ def test_assign_reaches_the_neuron_inside() -> None:
     assert isinstance(neuron, Adaptive) and neuron.step_size().shape == (8,)
 
 
+def test_assign_sets_time_steps(refuses: Any) -> None:
+    net = mlp(Refined(LIF(), T=2, learn_T=True), T=1, hidden=(8, 8))
+    assert assign(net, "body.3", T=5) == ["body.3"]
+    refined = net.get_submodule("body.3")
+    assert isinstance(refined, Refined) and (refined.time_steps, refined.wanted_steps(), refined.bound) == (5, 5, 5)
+    with refuses("assign", "refined neuron"):
+        assign(mlp(LIF(), hidden=(8,)), "body.3", T=2)
+
+
 def test_bad_values(refuses: Any) -> None:
     with refuses("Refined", "squeeze", "'always', 'differs'"):
         Refined(LIF(), squeeze="never")

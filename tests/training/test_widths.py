@@ -23,8 +23,9 @@ from bitspike.training.averages import Averages
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.job import load_data, run_job
-from bitspike.training.loop import Run, fit, warm_start
+from bitspike.training.loop import Run, evaluate, fit, warm_start
 from bitspike.training.recipe import Recipe, recipe_from_mapping
+from bitspike.training.runs import open_run, train_run
 from bitspike.training.schema import to_mapping
 from bitspike.training.widths import Allocation
 from training.test_distributed import HERE, torchrun
@@ -149,6 +150,17 @@ def test_the_closed_form_keeps_the_range() -> None:
     ask(part, 5)
     allocation.settle(torch.randn(8, 6), optimiser)
     assert part.step_parameter().item() == pytest.approx(step * 3 / 15)
+
+
+def test_a_step_below_the_least_is_renewed_from_what_is_in_use() -> None:
+    for renewal in ("range", "search"):
+        allocation, part, _ = one_weight(AllocationConfig(renewal=renewal))  # type: ignore[arg-type]
+        part.step_parameter().data.fill_(-3.0)
+        ask(part, 2)
+        allocation.settle(torch.randn(8, 6))
+        assert (
+            part.step_parameter().item() == pytest.approx(3e-5) if renewal == "range" else part.step_parameter() > 0.1
+        )
 
 
 def test_no_renewal_keeps_the_step_and_its_momentum() -> None:
@@ -276,6 +288,11 @@ def test_renewal_ends_near_the_target() -> None:
     assert allocation.renews["weights"]
     allocation.close_epoch(15, {"weights": 3.23, "spikes": 4.0}, initial)
     assert not allocation.renews["weights"]
+    growing = Allocation(network(), AllocationConfig(weight_target=5.0))
+    growing.close_epoch(20, {"weights": 3.5}, {"weights": 3.0})
+    assert growing.renews["weights"]
+    growing.close_epoch(20, {"weights": 4.6}, {"weights": 3.0})
+    assert not growing.renews["weights"]
     timed = Allocation(network(), AllocationConfig(renewal_epochs=2))
     timed.close_epoch(1, {}, {})
     assert all(timed.renews.values())
@@ -318,6 +335,7 @@ def curve(run: Run) -> list[dict[str, float]]:
     [
         ({}, {"refined": True}),
         ({"optimiser": "adamw", "lr": 0.002}, {"extreme": "growing", "bits_lr": 0.1}),
+        ({}, {"renewal_epochs": 1}),
     ],
 )
 def test_a_run_resumes_bit_for_bit_across_flips(
@@ -378,6 +396,27 @@ def test_a_warm_start_brings_weights_widths_and_steps(splits: Splits, tmp_path: 
     with pytest.warns(UserWarning, match=r"left as built: .*body\.1\.bias"):
         left = warm_start(run.model, str(path))
     assert "body.0.weight" not in left and "body.1.weight" in left
+
+
+def test_a_run_folder_brings_widths_and_steps(tmp_path: Path) -> None:
+    train_run(recipe({"epochs": 2}, refined=True), tmp_path / "run", resume=False)
+    _, splits, model = open_run(tmp_path / "run", "final")
+    left = load_file(tmp_path / "run" / "final.safetensors")
+    widths = {name: value for name, value in model.state_dict().items() if name.endswith(("width", "steps"))}
+    assert widths and all(torch.equal(value, left[name]) for name, value in widths.items())
+    for module in model.modules():
+        if isinstance(module, Adaptive):
+            assert module.format.bits == module.width.item()
+        if isinstance(module, Refined):
+            assert module.time_steps == module.steps.item()
+    assert any(m.format.bits < 4 for m in model.modules() if isinstance(m, Adaptive))
+    assert evaluate(model, splits.validation) > 0.1
+
+
+@pytest.mark.parametrize("switch", [{"precision": "bf16"}, {"channels_last": True}])
+def test_switches(splits: Splits, switch: dict[str, Any]) -> None:
+    run = fit(recipe({"epochs": 2, **switch}, refined=True), splits)
+    assert run.history[-1]["weight_bits"] < 4 and run.history[-1]["loss"] < 2.4
 
 
 def test_rates_and_decay_of_the_groups() -> None:

@@ -13,7 +13,7 @@ from bitspike.functional.learned import processes
 from bitspike.functional.quantize import round_half, sign_pm1
 
 _POWER = 2.4
-_LEAST_STEP = 1e-5
+LEAST_STEP = 1e-5
 
 
 def quantised(x: Tensor, step: Tensor, low: int, high: int, stride: int = 1) -> Tensor:
@@ -51,7 +51,7 @@ def best_step(
     reduced = total if shared else (lambda values, operation=None: values)
     reach = reduced(torch.stack([x.amax(0), -x.amin(0)]), dist.ReduceOp.MAX).sum(0)
     shares = torch.arange(1, grid + 1, dtype=x.dtype, device=x.device).reshape(-1, 1) / grid
-    candidates = torch.cat([step.reshape(1, -1), (shares * reach / high).clamp(min=_LEAST_STEP)])
+    candidates = torch.cat([step.reshape(1, -1), (shares * reach / high).clamp(min=LEAST_STEP)])
     errors = reduced(torch.stack([error(x, candidate, low, high, stride) for candidate in candidates]))
     least, place = errors[1:].min(0)
     found = candidates[1:].gather(0, place.reshape(1, -1))[0]
@@ -60,7 +60,7 @@ def best_step(
 
 def kept_range(step: Tensor, before: int, after: int) -> Tensor:
     """Closed form: the step that keeps the clip range, ``step·before/after`` for greatest levels before and after."""
-    return (step * (before / after)).clamp(min=_LEAST_STEP)
+    return (step * (before / after)).clamp(min=LEAST_STEP)
 
 
 def start_step(x: Tensor, high: int) -> Tensor:

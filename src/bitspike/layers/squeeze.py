@@ -159,17 +159,24 @@ class Refined(nn.Module):
         """T as a tensor [], with a straight-through gradient where it is learned."""
         return self.steps if self.raw_steps is None else follow(self.steps, self.raw_steps)
 
-    def wanted_steps(self) -> int:
-        """Steps that the parameter asks for."""
-        return self.time_steps if self.raw_steps is None else int(rounded(self.raw_steps.clamp(min=1), 1, self.bound))
+    def wanted_steps(self) -> Tensor:
+        """Steps that the parameter asks for, int64 []."""
+        return self.steps if self.raw_steps is None else rounded(self.raw_steps.clamp(min=1), 1, self.bound)
 
     def refresh(self) -> None:
         """Put the wanted T to use. Call it between optimiser steps, never in a compiled graph."""
-        self.set_steps(self.wanted_steps())
+        self._use(int(self.wanted_steps()))
 
     def set_steps(self, T: int) -> None:
-        """Let the neuron run for T steps from now on."""
-        self.before.T = integer("Refined", "T", T, 1, 10_000)
+        """Let the neuron run for T steps from now on; a learned T goes on from there, its bound at least T."""
+        integer("Refined", "T", T, 1, 10_000)
+        self.bound = max(self.bound, T)
+        if self.raw_steps is not None:
+            self.raw_steps.data.fill_(T)
+        self._use(T)
+
+    def _use(self, T: int) -> None:
+        self.before.T = T
         self.steps.fill_(T)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:

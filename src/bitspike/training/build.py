@@ -74,7 +74,7 @@ def build_network(recipe: Recipe, shape: tuple[int, ...], classes: int, warn: bo
     for layer in recipe.layers or ():
         other = build_neuron(layer.neuron) if layer.neuron else None
         weight = build_quantizer(layer.weight) if layer.weight else None
-        assign(model, layer.match, other, weight)
+        assign(model, layer.match, other, weight, layer.T)
     if warn:
         warn_inert(model, stacklevel=3)
     return model

@@ -161,17 +161,21 @@ class LayerConfig:
         match: shell pattern on the module's name in the network, such as "body.3.*"; must match something.
         neuron: for the matched neurons; None leaves them.
         weight: for the matched synapses; None leaves them.
+        T: time steps of the matched refined neurons, >= 1; a learned T starts from it; None leaves them.
     """
 
     match: str
     neuron: ComponentConfig | None = None
     weight: ComponentConfig | None = None
+    T: int | None = None
 
     def __post_init__(self) -> None:
         conform(self)
         _named("LayerConfig", match=self.match)
-        if self.neuron is None and self.weight is None:
-            raise bad_value("LayerConfig", "neuron or weight must be given", "neither", "add a table for one of them")
+        if self.T is not None:
+            integer("LayerConfig", "T", self.T, 1, 10_000)
+        if self.neuron is None and self.weight is None and self.T is None:
+            raise bad_value("LayerConfig", "neuron, weight or T must be given", "none", "add one of them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -319,6 +323,9 @@ class Recipe:
             table = resolved[tables[0]] if tables else resolved
             if table[name] == before:
                 del table[name]
+        for layer in resolved.get("layers", ()):
+            if layer["T"] is None:  # came later
+                del layer["T"]
         return canonical_key(resolved, data_digest)
 
 

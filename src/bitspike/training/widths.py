@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, cast
@@ -10,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bitspike.functional import Widths, learns_bits
-from bitspike.functional.renewal import best_step, columns, kept_range, start_step
+from bitspike.functional.renewal import LEAST_STEP, best_step, columns, kept_range, start_step
 from bitspike.graph import Graph, Node, trace
 from bitspike.layers import Refined, Synapse
 from bitspike.neurons import Neuron
@@ -83,8 +84,10 @@ class Allocation:
     @torch.no_grad()
     def settle(self, x: Tensor, optimiser: torch.optim.Optimizer | None = None) -> list[str]:
         """After an optimiser step on the batch x: put widths and T to use; names of the layers whose width changed."""
-        for refined in self.refined.values():
-            if refined.raw_steps is not None:
+        learned = [refined for refined in self.refined.values() if refined.raw_steps is not None]
+        wanted = torch.stack([refined.wanted_steps() for refined in learned]).tolist() if learned else []
+        for refined, steps in zip(learned, wanted, strict=True):
+            if refined.time_steps != steps:
                 refined.refresh()
         changed = self._changed()
         if not changed:
@@ -130,6 +133,7 @@ class Allocation:
         parameter = part.step_parameter()
         steps = parameter.reshape(len(old), -1) if part.width.dim() else parameter.reshape(1, -1)
         result, touched = steps.clone(), []
+        steps = steps.clamp(min=LEAST_STEP)  # what is in use
         for row, x in enumerate(values):
             if old[row] == new[row]:
                 continue
@@ -175,9 +179,9 @@ class Allocation:
                 self.renews[kind] = False
             if target is None or config.renewal_ratio is None or kind not in averages:
                 continue
-            way = initial[kind] - target
-            near = averages[kind] - target < config.renewal_ratio * way and epochs >= config.renewal_after
-            if near or way == 0:
+            way, left = initial[kind] - target, averages[kind] - target
+            near = math.copysign(1, way) * left < config.renewal_ratio * abs(way)
+            if (near and epochs >= config.renewal_after) or way == 0:
                 self.renews[kind] = False
 
     def capture(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
