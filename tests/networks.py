@@ -17,11 +17,11 @@ from bitspike.layers import BatchNorm, Conv2d, Flatten, Linear, MaxPool2d, MeanR
 from bitspike.models import Network, Policy, study_cnn
 from bitspike.neurons import NEURONS, Neuron
 from bitspike.observe import levels_of
-from bitspike.quantizers import Quantizer, Sign, TernaryWeight, Uniform
+from bitspike.quantizers import LearnedBits, Quantizer, Sign, TernaryWeight, Uniform
 
 WIDTH = 6
 SHAPE = (2, 8, 8)
-SPIKING = ("lif", "ternary", "multibit", "integer", "real")
+SPIKING = ("lif", "ternary", "multibit", "integer", "real", "adaptive")
 WEIGHTS: dict[str, Callable[[], Quantizer | None]] = {
     "float": lambda: None,
     "sign-none": lambda: Sign("none"),
@@ -35,6 +35,8 @@ WEIGHTS: dict[str, Callable[[], Quantizer | None]] = {
     "uniform1-layer": lambda: Uniform(1),
     "uniform4-layer": lambda: Uniform(4),
     "uniform3-output": lambda: Uniform(3, "output"),
+    "learned3-layer": lambda: LearnedBits(3),
+    "learned1-output": lambda: LearnedBits(1, scale="output"),
 }
 
 
@@ -54,7 +56,14 @@ def dyadic(x: Tensor, steps: int = 16) -> Tensor:
 
 
 def make_neuron(name: str, **options: Any) -> Neuron:
-    """A registered neuron; options that its class does not take (the reset of "real") are dropped."""
+    """A registered neuron; options that its class does not take (the reset of "real") are dropped.
+
+    The step size of "adaptive" is its amplitude, and it must be given a decay below 1 to learn one.
+    """
+    if name == "adaptive":
+        options |= {"sharing": "channel"} if options.get("train_amplitude") == "channel" else {}
+        options |= {"threshold": options["amplitude"]} if options.get("amplitude", 0) > 0 else {}
+        options |= {} if "decay" in options else {"decay": 0.5}
     known = inspect.signature(NEURONS[name]).parameters
     return NEURONS[name](**{key: value for key, value in options.items() if key in known})
 
@@ -123,6 +132,8 @@ def liven(model: nn.Module, x: Tensor, seed: int = 1, grid: int | None = None) -
             _spread(module.emission.raw_amplitude, noise, not module.emission.raw, grid)
         if isinstance(module, Quantizer):
             for name, value in module.named_parameters():
+                if name == "raw_bits":
+                    continue
                 _spread(value, noise, name == "factor.raw_factor", grid)
         if isinstance(module, Synapse):
             module.weight.copy_(step(module.weight))

@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 
 from bitspike.checks import bad_value
 from bitspike.formats import SpikeFormat
-from bitspike.layers import Encoder, MeanReadout, Synapse, TimeLayer
+from bitspike.layers import Encoder, Gain, Join, MeanReadout, Squeeze, Synapse, TimeLayer
 from bitspike.neurons import Neuron
 
 Handler = Callable[["Node", Callable[[], Any], tuple[Any, ...]], Any]
@@ -129,6 +129,13 @@ class Graph:
                 steps, spikes = module.T, module.format
             elif isinstance(module, MeanReadout):
                 steps = 0
+            elif isinstance(module, Join):
+                steps = module.steps([node.T for node in before])
+            elif isinstance(module, Gain):
+                spikes, sources = module.format_of(before[0].format), before[0].sources
+            elif isinstance(module, Squeeze):
+                spikes = module.format_of(before[0].format, steps)
+                steps, sources = module.T, before[0].sources
             elif isinstance(module, TimeLayer) and module.scaling != "none" and len(before) == 1:
                 sources = before[0].sources
                 spikes = before[0].format if module.keeps_format else None

@@ -74,10 +74,7 @@ class Activity:
 
 def levels_of(neuron: Neuron, spikes: Tensor) -> Tensor:
     """Transmitted spikes [T, B, C, ...] → integer levels (real spikes: values without their amplitude)."""
-    scale = neuron.emission.scale().to(spikes.device)
-    if scale.dim():
-        scale = scale.reshape(-1, *[1] * (spikes.dim() - 3))
-    levels = spikes.detach().double() / scale
+    levels = spikes.detach().double() / neuron.emission.over(spikes).detach().double()
     return levels if neuron.format.real else levels.round()
 
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bitspike.checks import bad_value, time_first
 from bitspike.graph import Graph, Node, trace
-from bitspike.layers import BatchNorm, Encoder, TimeLayer
+from bitspike.layers import BatchNorm, Encoder, Join, Squeeze, TimeLayer
 
 States = dict[str, Any]
 
@@ -49,6 +49,11 @@ def stream(net: nn.Module | Graph, x_seq: Tensor, states: States | None = None) 
         if node.kind == "neuron":
             value, after[node.name] = module.run(args[0], before.get(node.name))  # type: ignore[union-attr,operator]
             return value
+        steps = {graph[name].T for name in node.inputs}
+        if isinstance(module, Squeeze) and module.passes(max(steps)):
+            return args[0]  # a chunk of a train that passes unchanged
+        if isinstance(module, Join) and len(steps) == 1:
+            return call()
         reason = _objection(node)
         if reason:
             raise bad_value("stream", "every node must be causal and known", f"{node.name} ({reason})", "see stream()")

@@ -14,6 +14,8 @@ SHARING = [{"factor": sharing} for sharing in ("none", "layer", "output", "input
 CONFIGURATIONS: Mapping[str, list[dict[str, Any]]] = {
     "sign": [*SHARING, {"factor": "layer", "clip": 0.25}],
     "ternary": [*SHARING, {"factor": "layer", "share": 0.0}, {"factor": "output", "share": 0.9, "clip": 0.25}],
+    "learned_bits": [{"bits": b, "scale": s} for b, s in itertools.product((1, 2, 3, 4, 8), ("layer", "output"))]
+    + [{"scale_gradient": False}, {"learn_bits": False, "bits": 3}],
     "uniform": [{"bits": b, "scale": s} for b, s in itertools.product((1, 2, 3, 4, 5, 8), ("layer", "output"))]
     + [{"scale_gradient": False}],
 }

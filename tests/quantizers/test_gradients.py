@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from bitspike.quantizers import Sign, TernaryWeight, Uniform
+from bitspike.quantizers import LearnedBits, Sign, TernaryWeight, Uniform
 
 SHAPE = (4, 3, 2, 2)
 
@@ -135,3 +135,56 @@ def test_a_factor_before_a_norm_is_inert_and_one_per_input_channel_is_not(sharin
         assert own.factor.raw_factor is not None and own.factor.raw_factor.grad is not None
         size[kind] = own.factor.raw_factor.grad.abs().max().item()
     assert size[sharing] < 1e-4 * size["input"]
+
+
+@pytest.mark.parametrize("scaled", [True, False])
+@pytest.mark.parametrize("sharing", ["layer", "output"])
+@pytest.mark.parametrize("bits", [1, 2, 3, 4])
+def test_learned_bits_by_hand(bits: int, sharing: str, scaled: bool) -> None:
+    """As LSQ, and dL/dB = Σ g·out·sign(u)·ln2·α·(Q + [B >= 2]); one bit gives ±α."""
+    w, g = upstream()
+    own = LearnedBits(bits, scale=sharing, scale_gradient=scaled).replicate(w)
+    assert isinstance(own, LearnedBits) and own.step is not None and own.raw_bits is not None
+    own.step.data *= 0.37 if bits > 1 else 1.0
+    twin = Uniform(bits, sharing, scale_gradient=scaled).replicate(w)
+    assert twin.step is not None
+    twin.step.data.copy_(own.step.data)
+    assert torch.equal(own(w), twin(w)) and own.format == twin.format
+    own(w).backward(g)
+    by_own = w.grad
+    w.grad = None
+    twin(w).backward(g)
+    assert by_own is not None and w.grad is not None and torch.allclose(by_own, w.grad, rtol=1e-12)
+    assert own.step.grad is not None and twin.step.grad is not None
+    assert torch.allclose(own.step.grad, twin.step.grad, rtol=1e-12, atol=1e-12)
+    q, by_bits, clipped = max(1, 2 ** (bits - 1) - 1), 0.0, 0
+    steps = own.step.detach().flatten().tolist()
+    for index, (weight, grad) in enumerate(zip(w.detach().flatten().tolist(), g.flatten().tolist(), strict=True)):
+        step = steps[group(index, sharing)]
+        if abs(weight / step) > q:
+            clipped += 1
+            by_bits += grad * math.copysign(1, weight) * math.log(2) * step * (q + (bits >= 2))
+    assert 0 < clipped < w.numel() and own.raw_bits.grad is not None
+    assert own.raw_bits.grad.item() == pytest.approx(by_bits, rel=1e-12)
+
+
+def test_learned_bits_change_at_refresh_only() -> None:
+    own = LearnedBits(3).replicate(torch.ones(1, 1))
+    assert isinstance(own, LearnedBits) and own.step is not None and own.raw_bits is not None
+    own.step.data.fill_(1.0)
+    far = torch.full((1, 1), 99.0)
+    for raw, bits, top in ((1.2, 1, 1), (2.5, 3, 3), (-4.0, 4, 7), (9.0, 5, 15), (0.0, 1, 1)):
+        before = own(far).item()
+        own.raw_bits.data.fill_(raw)
+        assert own(far).item() == before
+        own.refresh()
+        assert (own.bits, own.format.high, own(far).item()) == (bits, top, top)
+        assert own.format.stride == (2 if bits == 1 else 1)
+
+
+def test_loading_learned_bits_brings_their_format() -> None:
+    source, target = LearnedBits(4).replicate(torch.ones(2, 3)), LearnedBits(4).replicate(torch.ones(2, 3))
+    source.raw_bits.data.fill_(2.0)  # type: ignore[union-attr, operator]
+    source.refresh()  # type: ignore[operator]
+    target.load_state_dict(source.state_dict())
+    assert target.format == source.format and target.bits == 2

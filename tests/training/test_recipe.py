@@ -129,8 +129,23 @@ def test_keys_that_came_later_are_no_part_of_an_older_key() -> None:
     mapping["data"] = {**{key: mapping["data"][key] for key in first}, "root": None}
     for key in ("precision", "channels_last", "compile", "memory"):
         del mapping["train"][key]
-    del mapping["layers"]
+    del mapping["layers"], mapping["allocation"]
     assert canonical_key(mapping, "d") == BASE.key("d")
+
+
+def test_keys_of_layers_without_time_steps_are_the_older_ones() -> None:
+    layer = {"match": "body.*", "neuron": None, "weight": {"name": "sign"}}
+    mapping = to_mapping(replace(BASE, layers=(r.LayerConfig(match="body.*", weight=r.ComponentConfig("sign")),)))
+    assert mapping["layers"] == [{**layer, "T": None}]
+    changed = r.recipe_from_mapping({**mapping, "layers": [{**layer, "T": 3}]})
+    plain = r.recipe_from_mapping(mapping)
+    assert plain.key("d") != changed.key("d")
+    first = ("name", "root", "validation", "batch_size", "eval_batch_size", "augment", "pad", "test")
+    mapping["data"] = {**{key: mapping["data"][key] for key in first}, "root": None}
+    for key in ("precision", "channels_last", "compile"):
+        del mapping["train"][key]
+    del mapping["allocation"]
+    assert canonical_key({**mapping, "layers": [layer]}, "d") == plain.key("d")
 
 
 @given(RECIPES)
@@ -162,6 +177,7 @@ CHANGED = {
     "policy": "svhn",
     **dict.fromkeys(("test_part", "config", "revision", "image", "label"), "x"),
     "layers": (r.LayerConfig(match="body.*", weight=r.ComponentConfig("sign")),),
+    "allocation": r.AllocationConfig(refined=True),
 }  # fmt: skip
 
 

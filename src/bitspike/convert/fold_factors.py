@@ -16,7 +16,7 @@ from bitspike.checks import bad_value
 from bitspike.convert.fold_norm import affine_behind
 from bitspike.convert.surgery import Surgery
 from bitspike.graph import adds
-from bitspike.layers import Affine, Encoder, Gain, MeanReadout, Synapse, TimeLayer
+from bitspike.layers import Affine, Encoder, Gain, MeanReadout, Squeeze, Synapse, TimeLayer
 from bitspike.neurons import Neuron
 from bitspike.quantizers import Fixed, Float
 
@@ -57,6 +57,8 @@ def move_factors(surgery: Surgery, shapes: dict[str, tuple[int, ...]], dtype: to
             _settle(surgery, item, before, factors, moved, dtype)
             out = module.emission.scale()
             surgery.put(item, module.normalised())
+            if out.dim() == 2:
+                out = _settle_steps(surgery, item, out, shapes, moved, dtype)
             if module.format.real:
                 out = out * _absorb_in_neuron(surgery, item, out, moved, dtype)
         elif isinstance(module, Synapse):
@@ -70,17 +72,32 @@ def move_factors(surgery: Surgery, shapes: dict[str, tuple[int, ...]], dtype: to
             pass
         elif isinstance(module, MeanReadout):
             _settle(surgery, item, before, factors, moved, dtype)  # behind it there is no time axis for a gain
-        elif isinstance(module, TimeLayer) and module.scaling != "none":
+        elif isinstance(module, Squeeze):
+            out = _sum_instead(module, shapes[before[0].name][0], factors[0])
+        elif isinstance(module, TimeLayer) and module.scaling not in ("none", "add"):
             if module.scaling == "positive" and (factors[0] <= 0).any():
                 must = "a factor that passes max pooling must be positive"
                 raise bad_value(f"fold {item.name}", must, factors[0].tolist(), "train it with raw_amplitude=False")
             out = module.carry(factors[0], shapes[before[0].name])
-        elif isinstance(module, (nn.Identity, nn.Dropout)) or (adds(item) and len(factors) > 1 and _alike(factors)):
+        elif isinstance(module, (nn.Identity, nn.Dropout)) or (_is_sum(item, module) and _alike(factors)):
             out = factors[0]
         else:
             _settle(surgery, item, before, factors, moved, dtype)
         moved.factors[item.name] = out
     return moved
+
+
+def _is_sum(item: fx.Node, module: nn.Module | None) -> bool:
+    joins = isinstance(module, TimeLayer) and module.scaling == "add"
+    return (adds(item) or joins) and len(item.all_input_nodes) > 1
+
+
+def _sum_instead(squeeze: Squeeze, steps: int, factor: Tensor) -> Tensor:
+    """Let a squeeze of so many steps add up without dividing; the factor on its output."""
+    if squeeze.passes(steps) or steps == 1:
+        return factor
+    squeeze.summed = True
+    return factor / steps
 
 
 def _alike(factors: list[Tensor]) -> bool:
@@ -105,6 +122,34 @@ def _gain(surgery: Surgery, source: fx.Node, item: fx.Node, factor: Tensor, move
     name = f"{item.name}_gain_{source.name}"
     surgery.insert(source, item, name, Gain(factor.to(dtype)))
     moved.gains[name] = factor.numel()
+
+
+def _settle_steps(
+    surgery: Surgery,
+    item: fx.Node,
+    factors: Tensor,
+    shapes: dict[str, tuple[int, ...]],
+    moved: Moved,
+    dtype: torch.dtype,
+) -> Tensor:
+    """The factor of a neuron whose factors [steps, 1 or C] differ by time step; what differs becomes a gain behind it.
+
+    The gain holds ratios to the least of them, so that powers of two are shifts to the left.
+    """
+    factors = factors[: shapes[item.name][0]]
+    least = factors.amin(0)
+    common = least[0] if len(least) == 1 else least
+    ratios = factors / least
+    if _trivial(ratios):
+        return common
+    name = f"{item.name}_gain_by_step"
+    surgery.module.add_module(name, Gain(ratios.to(dtype)))
+    with surgery.module.graph.inserting_after(item):
+        added = surgery.module.graph.call_module(name, (item,))
+    item.replace_all_uses_with(added, delete_user_cb=lambda user: user is not added)
+    moved.gains[name] = ratios.numel()
+    moved.factors[added.name], shapes[added.name] = common, shapes[item.name]
+    return common
 
 
 def _fold_synapse(

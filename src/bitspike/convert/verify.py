@@ -163,6 +163,5 @@ def _differ(folded: Neuron, value: Tensor, wanted: Tensor) -> Tensor:
 
 
 def _unit(neuron: nn.Module | None, spikes: Tensor) -> Tensor:
-    """What a real-spike neuron's threshold and spikes [T, B, C, ...] are scaled by, to broadcast; 1 for others."""
-    factor = getattr(neuron, "threshold_factor", None)
-    return torch.ones(()) if factor is None else factor.reshape(-1, *[1] * (spikes.dim() - 3))
+    """What a neuron's thresholds (a real one's spikes too) are scaled by, to broadcast over [T, B, C, ...]."""
+    return neuron.unit_like(spikes) if isinstance(neuron, Neuron) else torch.ones(())

@@ -6,6 +6,7 @@ from bitspike.layers.codec import Encoder, Latency, MeanReadout, Poisson, Repeat
 from bitspike.layers.norm import BatchNorm
 from bitspike.layers.pool import AvgPool2d, Flatten, GlobalAvgPool, MaxPool2d
 from bitspike.layers.quantized import Conv2d, Linear
+from bitspike.layers.squeeze import Join, Refined, Squeeze
 
 __all__ = [
     "Affine",
@@ -16,12 +17,15 @@ __all__ = [
     "Flatten",
     "Gain",
     "GlobalAvgPool",
+    "Join",
     "Latency",
     "Linear",
     "MaxPool2d",
     "MeanReadout",
     "Poisson",
+    "Refined",
     "Repeat",
+    "Squeeze",
     "StepReadout",
     "Synapse",
     "TimeLayer",

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+import torch
 from torch import Tensor
 
 from bitspike.checks import time_first
+from bitspike.formats import SpikeFormat
 from bitspike.layers.base import TimeLayer
+from bitspike.neurons.parts import over_time
 
 
 def _per_channel(value: Tensor, x: Tensor) -> Tensor:
@@ -37,7 +42,7 @@ class Gain(TimeLayer):
     """``y = factor·x``: a factor that could not be folded into weights.
 
     Args:
-        factor: [] or [C].
+        factor: [] or [C]; [steps, 1] or [steps, C] where it changes with time (the last step's for all later ones).
     """
 
     scaling = "linear"
@@ -50,4 +55,13 @@ class Gain(TimeLayer):
     def forward(self, x: Tensor) -> Tensor:
         """x [T, B, C, ...] → the same shape."""
         time_first("Gain", x, 3)
-        return x * _per_channel(self.factor, x)
+        return x * over_time(self.factor, x)
+
+    def format_of(self, spikes: SpikeFormat | None) -> SpikeFormat | None:
+        """Alphabet of integer spikes whose steps are shifted to the left; None for any other factor."""
+        mantissa, _ = torch.frexp(self.factor)
+        shifts = bool(((mantissa == 0.5) & (self.factor >= 1)).all())
+        if spikes is None or spikes.real or self.factor.dim() < 2 or not shifts:
+            return None
+        most = int(self.factor.max())
+        return replace(spikes, low=spikes.low * most, high=spikes.high * most, unary=0)

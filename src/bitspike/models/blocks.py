@@ -7,7 +7,7 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from bitspike.layers import Conv2d
-from bitspike.models.parts import after_norm, before_synapse, new_neuron, new_norm, new_shortcut
+from bitspike.models.parts import after_norm, before_synapse, join, new_join, new_neuron, new_norm, new_shortcut
 
 
 def unit(conv: Conv2d, neuron: nn.Module, norm: str, wiring: str) -> nn.Sequential:
@@ -58,11 +58,12 @@ class InputBlock(nn.Module):
         self.norm2 = new_norm(outputs, norm, neuron)
         self.shortcut = new_shortcut(shortcut, inputs, outputs, stride, neuron, norm, "input", sew)
         self.rectifier2 = nn.Sequential(*after_norm("input", neuron, outputs))
+        self.join = new_join(neuron)
 
     def forward(self, x: Tensor) -> Tensor:
         """Real values [T, B, C, H, W] → real values."""
         y = self.rectifier1(self.norm1(self.conv1(self.neuron1(x))))
         y = self.norm2(self.conv2(self.neuron2(y)))
         if self.sew:
-            return self.rectifier2(y) + self.shortcut(x)  # type: ignore[no-any-return]
-        return self.rectifier2(y + self.shortcut(x))  # type: ignore[no-any-return]
+            return join(self.join, self.rectifier2(y), self.shortcut(x))
+        return self.rectifier2(join(self.join, y, self.shortcut(x)))  # type: ignore[no-any-return]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from bitspike.checks import bad_value, integer
-from bitspike.layers import AvgPool2d, Conv2d, Flatten, Linear
+from bitspike.layers import AvgPool2d, Conv2d, Flatten, Linear, Refined
 from bitspike.models.network import MODELS, Network, Policy, finish
 from bitspike.models.parts import ResidualBlock, new_encoder, new_norm, new_readout
 from bitspike.neurons import Neuron
@@ -14,7 +14,7 @@ from bitspike.quantizers import Quantizer
 
 @MODELS.register("study_cnn")
 def study_cnn(
-    neuron: Neuron,
+    neuron: Neuron | Refined,
     weight: Quantizer | None = None,
     T: int = 2,
     shape: tuple[int, int, int] = (1, 28, 28),

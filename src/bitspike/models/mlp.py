@@ -8,7 +8,7 @@ import math
 from torch import nn
 
 from bitspike.checks import integer
-from bitspike.layers import Flatten, Linear
+from bitspike.layers import Flatten, Linear, Refined
 from bitspike.models.network import MODELS, Network, Policy, finish
 from bitspike.models.parts import new_encoder, new_norm, new_readout
 from bitspike.neurons import Neuron
@@ -17,7 +17,7 @@ from bitspike.quantizers import Quantizer
 
 @MODELS.register("mlp")
 def mlp(
-    neuron: Neuron,
+    neuron: Neuron | Refined,
     weight: Quantizer | None = None,
     T: int = 2,
     shape: tuple[int, ...] = (1, 28, 28),

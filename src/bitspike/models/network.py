@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bitspike.checks import bad_value, one_of
 from bitspike.graph import Graph, Node, trace
-from bitspike.layers import BatchNorm, Encoder, Synapse, TimeLayer
+from bitspike.layers import BatchNorm, Encoder, Refined, Synapse, TimeLayer
 from bitspike.neurons import Neuron
 from bitspike.quantizers import Float, Quantizer
 from bitspike.registry import Registry
@@ -68,13 +68,20 @@ def policy_for(paper: str) -> Policy:
     }[paper]
 
 
-def assign(model: nn.Module, match: str, neuron: Neuron | None = None, weight: Quantizer | None = None) -> list[str]:
-    """Give the layers whose name matches a shell pattern another neuron or quantiser, in place.
+def assign(
+    model: nn.Module,
+    match: str,
+    neuron: Neuron | None = None,
+    weight: Quantizer | None = None,
+    T: int | None = None,
+) -> list[str]:
+    """Give the layers whose name matches a shell pattern another neuron, quantiser or number of time steps, in place.
 
     Args:
         model: the network. match: pattern on the names of ``named_modules()``, e.g. "body.3.*".
         neuron: prototype for the matched neurons; per-channel amplitudes are sized by the neuron it replaces.
         weight: prototype for the matched synapses, initialised from their present weight.
+        T: time steps of the matched `Refined` neurons; a learned T starts from it.
 
     Returns:
         Names of the modules that changed.
@@ -93,8 +100,12 @@ def assign(model: nn.Module, match: str, neuron: Neuron | None = None, weight: Q
         elif isinstance(module, Synapse) and weight is not None:
             module.quantise_with(weight)
             changed.append(name)
+        elif isinstance(module, Refined) and T is not None:
+            module.set_steps(T)
+            changed.append(name)
     if not changed:
-        kinds = " or ".join(k for k, given in (("neuron", neuron), ("synapse", weight)) if given is not None)
+        given = (("neuron", neuron), ("synapse", weight), ("refined neuron", T))
+        kinds = " or ".join(kind for kind, value in given if value is not None)
         raise bad_value("assign", f"the pattern must match a {kinds or 'layer'}", repr(match), "see named_modules()")
     return changed
 
@@ -180,6 +191,10 @@ def _all_cancelled(graph: Graph, node: Node) -> bool:
         if isinstance(module, Synapse):
             if not _only_norm(graph, consumer):
                 return False
-        elif not isinstance(module, TimeLayer) or module.scaling == "none" or not _all_cancelled(graph, consumer):
+        elif (
+            not isinstance(module, TimeLayer)
+            or module.scaling in ("none", "add")
+            or not _all_cancelled(graph, consumer)
+        ):
             return False
     return bool(node.consumers)

@@ -12,9 +12,11 @@ from bitspike.layers import (
     BatchNorm,
     Conv2d,
     Encoder,
+    Join,
     Latency,
     MeanReadout,
     Poisson,
+    Refined,
     Repeat,
     StepReadout,
     TimeLayer,
@@ -55,13 +57,14 @@ class ResidualBlock(nn.Module):
         self.norm2 = new_norm(outputs, norm, neuron)
         self.shortcut = new_shortcut(shortcut, inputs, outputs, stride, neuron, norm, "spike", sew)
         self.neuron2 = new_neuron(neuron, outputs)
+        self.join = new_join(neuron)
 
     def forward(self, x: Tensor) -> Tensor:
         """Spikes [T, B, C, H, W] → spikes, or with ``sew`` sums of spikes."""
         y = self.norm2(self.conv2(self.neuron1(self.norm1(self.conv1(x)))))
         if self.sew:
-            return self.neuron2(y) + self.shortcut(x)  # type: ignore[no-any-return]
-        return self.neuron2(y + self.shortcut(x))  # type: ignore[no-any-return]
+            return join(self.join, self.neuron2(y), self.shortcut(x))
+        return self.neuron2(join(self.join, y, self.shortcut(x)))  # type: ignore[no-any-return]
 
 
 def new_shortcut(
@@ -98,7 +101,7 @@ def after_norm(wiring: str, neuron: nn.Module, channels: int) -> list[nn.Module]
     """What follows a norm: the neuron (wiring "spike"), or a ReLU unless the neuron is signed (wiring "input")."""
     if wiring == "spike":
         return [new_neuron(neuron, channels)]
-    return [] if isinstance(neuron, Neuron) and neuron.format.signed else [nn.ReLU()]
+    return [] if isinstance(neuron, (Neuron, Refined)) and neuron.format.signed else [nn.ReLU()]
 
 
 def new_neuron(prototype: nn.Module, channels: int) -> nn.Module:
@@ -109,12 +112,22 @@ def new_neuron(prototype: nn.Module, channels: int) -> nn.Module:
     if not isinstance(prototype, nn.Module):
         todo = "pass an object such as LIF() or nn.ReLU()"
         raise bad_type("models", "the neuron must be a module", getattr(prototype, "__name__", prototype), todo)
-    return prototype.replicate(channels) if isinstance(prototype, Neuron) else copy.deepcopy(prototype)
+    return prototype.replicate(channels) if isinstance(prototype, (Neuron, Refined)) else copy.deepcopy(prototype)
+
+
+def new_join(neuron: nn.Module) -> nn.Module | None:
+    """What adds residual branches where the neurons' time steps may differ; None where a plain sum will do."""
+    return Join() if isinstance(neuron, Refined) and neuron.squeeze == "differs" else None
+
+
+def join(layer: nn.Module | None, y: Tensor, shortcut: Tensor) -> Tensor:
+    """The sum of two branches, by `new_join`'s layer or plainly."""
+    return y + shortcut if layer is None else layer(y, shortcut)  # type: ignore[no-any-return]
 
 
 def new_norm(channels: int, norm: str, neuron: nn.Module) -> BatchNorm:
     """Batch norm of a mode; tdBN takes the neuron's threshold."""
-    if isinstance(neuron, Neuron):
+    if isinstance(neuron, (Neuron, Refined)):
         return BatchNorm(channels, norm, threshold=neuron.threshold)
     if norm == "threshold":
         raise bad_value("models", "norm 'threshold' needs a neuron with a threshold", neuron, "choose norm 'joint'")

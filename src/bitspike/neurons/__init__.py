@@ -1,5 +1,6 @@
 """Neurons: membrane dynamics × spike format × surrogate. One file each."""
 
+from bitspike.neurons.adaptive import Adaptive, TimedState
 from bitspike.neurons.base import NEURONS, Neuron, detach
 from bitspike.neurons.integer import Integer
 from bitspike.neurons.lif import LIF
@@ -12,6 +13,7 @@ from bitspike.ops import MembraneState
 __all__ = [
     "LIF",
     "NEURONS",
+    "Adaptive",
     "Emission",
     "Integer",
     "Membrane",
@@ -20,5 +22,6 @@ __all__ = [
     "Neuron",
     "Real",
     "Ternary",
+    "TimedState",
     "detach",
 ]

@@ -31,7 +31,7 @@ class Neuron(nn.Module, ABC):
         emission: value of one level on the wire.
 
     A leaf may also say in `fused` what a fused kernel has to know; a subclass that changes ``step`` starts again
-    without.
+    without. ``constants`` names the buffers that ``state_dict`` holds.
 
     ``forward`` maps currents [T, B, ...] to spikes [T, B, ...] from a fresh state and drops the final one: there is
     nothing to reset between batches.
@@ -43,6 +43,7 @@ class Neuron(nn.Module, ABC):
     surrogate: Surrogate
     membrane: Membrane
     emission: Emission
+    constants: tuple[str, ...] = ()
     _runs_itself: bool = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -107,9 +108,17 @@ class Neuron(nn.Module, ABC):
         re-parameterisation).
         """
         twin = copy.deepcopy(self)
+        twin.keep_thresholds()
         twin.emission = Emission()
         twin.format = self.format.unit()
         return twin
+
+    def keep_thresholds(self) -> None:
+        """A hook: store as a constant what firing reads from the emission, before that is replaced."""
+
+    def unit_like(self, u: Tensor) -> Tensor:
+        """What membranes [T, B, C, ...] are divided by before `stairs` reads them, to broadcast; 1 for most neurons."""
+        return torch.ones((), dtype=u.dtype, device=u.device)
 
     def extra_repr(self) -> str:
         return f"{self.format.label()}, threshold={self.threshold:g}, {self.surrogate}"

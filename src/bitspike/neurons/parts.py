@@ -75,9 +75,19 @@ class Emission(nn.Module):
         train: "none", "layer" or "channel".
         raw: train the amplitude itself.
         fraction_bits: n of a fixed-point spike.
+        least: a raw amplitude below it counts as this and gets no gradient; None: anything goes.
+        steps: time steps with amplitudes of their own, the last one for all later ones; 1: shared over time.
     """
 
-    def __init__(self, amplitude: float = 1.0, train: str = "none", raw: bool = False, fraction_bits: int = 0) -> None:
+    def __init__(
+        self,
+        amplitude: float = 1.0,
+        train: str = "none",
+        raw: bool = False,
+        fraction_bits: int = 0,
+        least: float | None = None,
+        steps: int = 1,
+    ) -> None:
         super().__init__()
         self.train_kind = one_of("Emission", "train_amplitude", train, ("none", "layer", "channel"))
         if raw and train != "none":
@@ -88,13 +98,15 @@ class Emission(nn.Module):
         self.raw = raw
         self.fraction_bits = fraction_bits
         self.initial = float(amplitude)
+        self.least, self.steps = least, steps
         self.raw_amplitude: nn.Parameter | None = None
         if train != "none":
             self._allocate(())
 
     def _allocate(self, shape: tuple[int, ...]) -> None:
         start = self.initial if self.raw else math.log(self.initial)
-        self.raw_amplitude = nn.Parameter(torch.full(shape, start))
+        sizes = shape if self.steps == 1 else (self.steps, *(shape or (1,)))
+        self.raw_amplitude = nn.Parameter(torch.full(sizes, start))
 
     def resize(self, channels: int) -> None:
         """Give every channel its own amplitude, if this emission is per channel."""
@@ -102,13 +114,21 @@ class Emission(nn.Module):
             self._allocate((channels,))
 
     def amplitude(self) -> Tensor | float:
-        """A float where fixed, else a differentiable tensor [] or [C]."""
+        """A float where fixed, else a differentiable tensor [] or [C]; [steps, 1] or [steps, C] if not shared."""
         if self.raw_amplitude is None:
             return self.initial
-        return self.raw_amplitude if self.raw else self.raw_amplitude.exp()
+        if not self.raw:
+            return self.raw_amplitude.exp()
+        return self.raw_amplitude if self.least is None else self.raw_amplitude.clamp(min=self.least)
+
+    def over(self, s: Tensor) -> Tensor:
+        """Value of one level, differentiable, to broadcast over values [T, B, C, ...]; see `over_time`."""
+        a = self.amplitude()
+        value = a if isinstance(a, Tensor) else torch.tensor(a, dtype=torch.float64, device=s.device)
+        return over_time(value * 2.0**-self.fraction_bits, s)
 
     def scale(self) -> Tensor:
-        """Value of one level as a detached tensor [] or [C] in float64."""
+        """Value of one level as a detached tensor in float64, shaped like `amplitude`."""
         a = self.amplitude()
         value = a.detach() if isinstance(a, Tensor) else torch.tensor(a, dtype=torch.float64)
         return value.double() * 2.0**-self.fraction_bits
@@ -118,8 +138,8 @@ class Emission(nn.Module):
         a = self.amplitude()
         if isinstance(a, float):
             return a * 2.0**-self.fraction_bits
-        a = a.detach() * 2.0**-self.fraction_bits if self.fraction_bits else a.detach()
-        return a.reshape(-1, *[1] * (s.dim() - 3)) if a.dim() == 1 else a
+        a = a.detach()
+        return over_time(a * 2.0**-self.fraction_bits if self.fraction_bits else a, s)
 
     def forward(self, k: Tensor) -> Tensor:
         """Levels [B, C, ...] → transmitted values of that shape."""
@@ -127,12 +147,33 @@ class Emission(nn.Module):
         if isinstance(a, float):
             factor = a * 2.0**-self.fraction_bits
             return k if factor == 1.0 else k * factor
-        if a.dim() == 1:
-            if k.dim() < 2 or k.shape[1] != a.numel():
-                must = f"a per-channel amplitude of {a.numel()} channels needs [B, {a.numel()}, ...]"
-                raise bad_value("Emission", must, list(k.shape), "call replicate(channels) for the right width")
-            a = a.reshape(-1, *[1] * (k.dim() - 2))
+        a = per_channel(a, k)
         return k * (a * 2.0**-self.fraction_bits if self.fraction_bits else a)
 
     def extra_repr(self) -> str:
         return f"amplitude={self.initial:g}, train={self.train_kind}, fraction_bits={self.fraction_bits}"
+
+
+def per_channel(a: Tensor, k: Tensor) -> Tensor:
+    """A factor [] or [C] to broadcast over k [B, C, ...]; raises `ValueError` if the channels differ."""
+    if a.dim() == 0:
+        return a
+    if k.dim() < 2 or k.shape[1] != a.numel():
+        must = f"a per-channel amplitude of {a.numel()} channels needs [B, {a.numel()}, ...]"
+        raise bad_value("Emission", must, list(k.shape), "call replicate(channels) for the right width")
+    return a.reshape(-1, *[1] * (k.dim() - 2))
+
+
+def over_time(value: Tensor, s: Tensor) -> Tensor:
+    """A factor [], [C] or [steps, C] (the last step for all later ones) to broadcast over s [T, B, C, ...].
+
+    Features [T, B, F] with F a multiple of C are the flattened values of C channels.
+    """
+    if value.dim() == 2 and len(s) != len(value):
+        value = torch.cat([value[: len(s)], value[-1:].expand(max(len(s) - len(value), 0), -1)])
+    if value.dim() and s.dim() == 3 and value.shape[-1] not in (1, s.shape[2]):
+        value = value.repeat_interleave(s.shape[2] // value.shape[-1], -1)
+    inner = [1] * (s.dim() - 3)
+    if value.dim() == 2:
+        return value.reshape(len(value), 1, -1, *inner)
+    return value.reshape(-1, *inner) if value.dim() else value

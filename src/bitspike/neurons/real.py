@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 
+import torch
 from torch import Tensor
 
 from bitspike.checks import one_of
@@ -56,6 +57,11 @@ class Real(Neuron):
         self.emission = Emission(amplitude, train_amplitude, raw_amplitude)
         self.register_buffer("threshold_factor", None)
         self.threshold_factor: Tensor | None
+
+    def unit_like(self, u: Tensor) -> Tensor:
+        """The factors on the thresholds; 1 where there are none."""
+        f = self.threshold_factor
+        return torch.ones((), dtype=u.dtype, device=u.device) if f is None else f.reshape(-1, *[1] * (u.dim() - 3))
 
     def rescaled(self, factor: Tensor) -> Real:
         """A copy with threshold·factor, factor > 0 [C]: fed factor·x it emits factor·s at the same times."""

@@ -3,8 +3,9 @@
 from bitspike.quantizers.base import QUANTIZERS, Factor, Quantizer
 from bitspike.quantizers.fixed import Fixed
 from bitspike.quantizers.float import Float
+from bitspike.quantizers.learned_bits import LearnedBits
 from bitspike.quantizers.sign import Sign
 from bitspike.quantizers.ternary import TernaryWeight
 from bitspike.quantizers.uniform import Uniform
 
-__all__ = ["QUANTIZERS", "Factor", "Fixed", "Float", "Quantizer", "Sign", "TernaryWeight", "Uniform"]
+__all__ = ["QUANTIZERS", "Factor", "Fixed", "Float", "LearnedBits", "Quantizer", "Sign", "TernaryWeight", "Uniform"]

@@ -21,11 +21,13 @@ class Quantizer(nn.Module, ABC):
 
     Attributes:
         format: alphabet of the weights.
+        constants: names of the buffers that ``state_dict`` holds.
 
     A quantiser object given to a layer is a prototype: the layer calls ``replicate(weight)`` for its own copy.
     """
 
     format: WeightFormat
+    constants: tuple[str, ...] = ()
 
     @abstractmethod
     def to_int(self, w: Tensor) -> tuple[Tensor, Tensor]:

@@ -48,10 +48,10 @@ def check_neuron(
     """
     own = copy.deepcopy(neuron).to(device)
     if own.emission.train_kind == "channel":
-        width = int(own.emission.scale().numel())
+        width = int(own.emission.scale().shape[-1]) if own.emission.scale().dim() else 1
         channels = width if width > 1 else channels
         own = _distinct(own if width > 1 else own.replicate(channels).to(device))
-    trial = Trial(own, channels, torch.device(device), constants)
+    trial = Trial(own, channels, torch.device(device), (*own.constants, *constants))
     for check in CHECKS:
         check(trial)
     if compiled:
@@ -62,7 +62,7 @@ def _distinct(neuron: Neuron) -> Neuron:
     """Give every channel an amplitude of its own."""
     raw = neuron.emission.raw_amplitude
     if raw is not None:
-        ramp = torch.linspace(0, 1, raw.numel()).to(raw)
+        ramp = torch.linspace(0, 1, raw.shape[-1]).to(raw)
         raw.data = raw * (1 + ramp) if neuron.emission.raw else raw + ramp
     return neuron
 
@@ -109,15 +109,14 @@ def values_are_on_the_alphabet(trial: Trial) -> None:
     for neuron, x in trial.inputs():
         s = neuron(x).detach()
         if neuron.format.real:
-            factor = getattr(neuron, "threshold_factor", None)
-            least = neuron.stairs.first * (1.0 if factor is None else factor.double())
-            value = s.double() / neuron.emission.scale().to(s.device)
+            least = neuron.stairs.first * neuron.unit_like(s).double()
+            value = s.double() / neuron.emission.over(s).detach().double()
             must = "a real spike must be 0 or at least threshold·amplitude"
             tell.expect_all((s == 0) | (value >= least * (1 - 1e-6)), s, trial.where, must, "mend the gate")
             continue
         k = levels(neuron, s)
         on = (k >= neuron.format.low) & (k <= neuron.format.high)
-        on &= s == k.to(s.dtype) * neuron.emission.scale().to(s)
+        on &= s == k.to(s.dtype) * neuron.emission.over(s).detach().to(s)
         must = f"every value must be on the alphabet {neuron.format.label()}"
         tell.expect_all(on, s, trial.where, must, "mend the format or the emission")
 
@@ -126,9 +125,8 @@ def boundary_fires(trial: Trial) -> None:
     """From rest, the first boundary itself fires and the number before it does not."""
     for dtype in DTYPES:
         neuron = trial.cast(dtype)
-        factor = getattr(neuron, "threshold_factor", None)
         at = torch.full((1, 1, trial.channels), neuron.stairs.first, dtype=dtype, device=trial.device)
-        at = at if factor is None else at * factor
+        at = at * neuron.unit_like(at)
         below = torch.nextafter(at, torch.zeros_like(at))
         signs = (1, -1) if neuron.format.signed else (1,)
         for sign in signs:
@@ -192,20 +190,20 @@ def samples_are_independent(trial: Trial) -> None:
 def reset_keeps_charge(trial: Trial) -> None:
     """Silent: v = u. Hard reset: v = 0. Soft reset: v + threshold·2^-n·k = u."""
     soft = trial.neuron.membrane.reset_kind == "soft"
-    for neuron, u, s, v in trial.traces():
+    for neuron, u, s, v, over, unit in trial.traces():
         silent = s == 0
         tell.expect_all(~silent | (v == u), v, trial.where, "a silent neuron must keep its membrane", "reset if fired")
         if neuron.format.real:
-            sent = s.double() / neuron.emission.scale().to(s.device)
+            sent = s.double() / over
             close = ((v + sent) - u).abs() <= 1e-6 * u.abs()
             tell.expect_all(close, v, trial.where, "a real spike must send what the membrane loses", "s = u, v = u − s")
         elif not soft:
             tell.expect_all(silent | (v == 0), v, trial.where, "a hard reset must leave 0", "reset fully")
         else:
-            k, charge = levels(neuron, s), neuron.threshold * 2.0**-neuron.format.fraction_bits
+            k, charge = (s.double() / over).round(), neuron.threshold * 2.0**-neuron.format.fraction_bits * unit
             error = (v.double() + charge * k - u.double()).abs()
             close = error <= 8 * torch.finfo(s.dtype).eps * (u.abs() + charge * k.abs())
-            must = f"v + {charge:g}·level must equal u (soft reset)"
+            must = f"v + {float(charge.max()):g}·level must equal u (soft reset)"
             tell.expect_all(close, v, trial.where, must, "subtract threshold·2^-fraction_bits for a level")
 
 
@@ -217,7 +215,7 @@ def normalised_sends_levels(trial: Trial) -> None:
         todo = "let threshold, decay and reset follow the levels, never the amplitude"
         tell.expect_same(same, state, trial.where, "the normalised neuron must have the same membrane", todo)
         must = "the normalised neuron must send the spikes without their scale"
-        tell.expect_same(k * neuron.emission.scale().to(s), s, trial.where, must, todo)
+        tell.expect_same(k * neuron.emission.over(s).detach().to(s), s, trial.where, must, todo)
     twin = trial.neuron.replicate(trial.channels)
     if {p.data_ptr() for p in trial.neuron.parameters()} & {p.data_ptr() for p in twin.parameters()}:
         tell.fail(trial.where, "a replica must own its parameters", "shared ones", "copy deeply")
@@ -239,8 +237,13 @@ def surrogate_has_its_primitive(trial: Trial) -> None:
 
 
 def gradients_are_those_of_the_relaxed_neuron(trial: Trial) -> None:
-    """Input and parameters get the finite differences of the relaxed neuron over three steps; all are finite."""
+    """Input and parameters get the finite differences of the relaxed neuron over three steps; all are finite.
+
+    A gradient scale (an attribute ``scale_gradient``) is left out: it is to be tested apart.
+    """
     neuron = trial.cast(torch.float64)
+    if hasattr(neuron, "scale_gradient"):
+        neuron.scale_gradient = False  # type: ignore[assignment]
     x = trial.uniform(3, 2, trial.channels, dtype=torch.float64, seed=3).requires_grad_()
     named = {"the input": x, **dict(neuron.named_parameters())}
     weight = torch.randn(x.shape, generator=torch.Generator().manual_seed(4), dtype=x.dtype).to(x.device)

@@ -110,7 +110,7 @@ def kind_is_kept(trial: QuantizerTrial) -> None:
 
 
 def nothing_is_written(trial: QuantizerTrial) -> None:
-    """Weight, parameters and attributes stay as they were; state_dict holds parameters only."""
+    """Weight, parameters and attributes stay as they were; state_dict holds parameters and declared constants."""
     q, w = trial.quantizer, trial.w
 
     def run() -> None:
@@ -120,7 +120,7 @@ def nothing_is_written(trial: QuantizerTrial) -> None:
                 q.to_int(weight)
 
     tell.expect_untouched(run, q, {"the weight": w}, trial.where)
-    tell.expect_clean_state(q, (), trial.where)
+    tell.expect_clean_state(q, q.constants, trial.where)
 
 
 def calls_agree(trial: QuantizerTrial) -> None:

@@ -60,16 +60,21 @@ class Trial:
             yield neuron, self.uniform(T, B, self.channels, dtype=dtype)
             yield neuron, self.dyadic(dtype)
 
-    def traces(self) -> Iterator[tuple[Neuron, Tensor, Tensor, Tensor]]:
-        """(neuron, membrane before firing, spikes, membrane after), each [B, C], of every step of every input."""
+    def traces(self) -> Iterator[tuple[Neuron, Tensor, Tensor, Tensor, Tensor, Tensor]]:
+        """(neuron, membrane before firing, spikes, membrane after), each [B, C], of every step of every input.
+
+        And, to broadcast: the value of a level, and what the membrane is divided by before `stairs` reads it.
+        """
         for neuron, x_seq in self.inputs():
             state = neuron.initial_state(x_seq[0])
-            for x in x_seq.unbind(0):
+            over = neuron.emission.over(x_seq).detach().double().expand(x_seq.shape)
+            unit = neuron.unit_like(x_seq).double().expand(x_seq.shape)
+            for t, x in enumerate(x_seq.unbind(0)):
                 u = state.v * neuron.membrane.decay() + x
                 s, state = neuron.step(x, state)
-                yield neuron, u.detach(), s.detach(), state.v.detach()
+                yield neuron, u.detach(), s.detach(), state.v.detach(), over[t], unit[t]
 
 
 def levels(neuron: Neuron, s: Tensor) -> Tensor:
-    """The nearest integer level of transmitted values [..., C], in float64."""
-    return (s.double() / neuron.emission.scale().to(s.device)).round()
+    """The nearest integer level of transmitted values [T, B, C, ...], in float64."""
+    return (s.double() / neuron.emission.over(s).detach().double()).round()

@@ -9,6 +9,7 @@ import torch
 
 from bitspike.checks import bad_value
 from bitspike.data import ImageSet
+from bitspike.layers import Refined
 from bitspike.models import MODELS, Network, Policy, assign, warn_inert
 from bitspike.models.network import INERT
 from bitspike.neurons import NEURONS, Neuron
@@ -46,13 +47,15 @@ def build_network(recipe: Recipe, shape: tuple[int, ...], classes: int, warn: bo
         ValueError: an unknown model, neuron, quantiser or option, with the nearest name.
     """
     builder = MODELS[recipe.model.name]
+    neuron, T = build_neuron(recipe.neuron), recipe.model.T
+    refined = recipe.allocation is not None and recipe.allocation.refined
     rules = recipe.policy
     named = {"first": rules.first, "last": rules.last, "downsample": rules.downsample}
     policy = Policy(**{role: None if name == "same" else QUANTIZERS[name]() for role, name in named.items()})
     arguments = {
-        "neuron": build_neuron(recipe.neuron),
+        "neuron": Refined(neuron, T, recipe.allocation.learn_steps) if refined and recipe.allocation else neuron,
         "weight": build_quantizer(recipe.weight),
-        "T": recipe.model.T,
+        "T": 1 if refined else T,
         "shape": shape,
         "classes": classes,
         "norm": recipe.model.norm,
@@ -69,9 +72,9 @@ def build_network(recipe: Recipe, shape: tuple[int, ...], classes: int, warn: bo
         torch.manual_seed(recipe.seed)
         model = builder(**arguments, **recipe.model.options)
     for layer in recipe.layers or ():
-        neuron = build_neuron(layer.neuron) if layer.neuron else None
+        other = build_neuron(layer.neuron) if layer.neuron else None
         weight = build_quantizer(layer.weight) if layer.weight else None
-        assign(model, layer.match, neuron, weight)
+        assign(model, layer.match, other, weight, layer.T)
     if warn:
         warn_inert(model, stacklevel=3)
     return model

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import math
 import time
+import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bitspike.checks import all_finite, bad_value
 from bitspike.data import Batches, ImageSet, Splits
 from bitspike.models import Network
 from bitspike.ops import lean
+from bitspike.training.allocation import AllocationConfig
+from bitspike.training.averages import Averages
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoint, Checkpoints
 from bitspike.training.distributed import World
 from bitspike.training.losses import SpikePenalty, WithPenalty, mean_loss, tet_loss
 from bitspike.training.optim import learning_rate, load_optimiser, make_optimiser, optimiser_tensors
 from bitspike.training.recipe import Recipe, TrainConfig
+from bitspike.training.widths import Allocation
+
+AVERAGES = {"weights": "weight_bits", "spikes": "spike_bits", "steps": "T"}
+"""Keys in the history of runs that learn bits or T: rounded averages over the layers that learn them."""
 
 Progress = Callable[[dict[str, float]], None]
 
@@ -60,14 +70,23 @@ class _Session:
     def __init__(self, recipe: Recipe, splits: Splits, world: World) -> None:
         self.recipe, self.splits, self.world = recipe, splits, world
         self.model = build_model(recipe, splits.train).to(world.device)
+        config = recipe.allocation or AllocationConfig()
+        if config.warm_start is not None:
+            warm_start(self.model, config.warm_start)
+        self.allocation = Allocation(self.model, config)
         if recipe.train.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.optimiser = make_optimiser(self.model, recipe.train)
+        self.averages = None
+        if self.allocation.active:
+            sample = torch.zeros(1, *splits.train.images.shape[1:], device=world.device)
+            self.averages = Averages(self.allocation, sample)
+        self.initial = {} if self.averages is None else self.averages.values()
+        self.optimiser = make_optimiser(self.model, recipe.train, *_own_groups(self.allocation, recipe.train))
         regulariser = recipe.regulariser
         penalty = None
         if regulariser.kind != "none":
             penalty = SpikePenalty(regulariser.kind, regulariser.weight, regulariser.target, regulariser.per_layer)
-        network = world.wrap(WithPenalty(self.model, penalty))
+        network = world.wrap(WithPenalty(self.model, penalty, self.averages))
         self.network = torch.compile(network) if recipe.train.compile else network
         self.place = _Place()
         self.history: list[dict[str, float]] = []
@@ -79,11 +98,13 @@ class _Session:
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
         tensors |= optimiser_tensors(self.optimiser)
         tensors["generator"] = torch.get_rng_state()
-        return Checkpoint(tensors, {"place": asdict(self.place), "history": self.history})
+        extremes, renews = self.allocation.capture()
+        tensors |= {f"allocation.{name}": value for name, value in extremes.items()}
+        return Checkpoint(tensors, {"place": asdict(self.place), "history": self.history, "renews": renews})
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """The inverse of `capture`."""
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimiser": {}}
+        parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimiser": {}, "allocation": {}}
         for name, value in checkpoint.tensors.items():
             part, _, rest = name.partition(".")
             if part in parts:
@@ -94,17 +115,26 @@ class _Session:
         self.place = _Place(**checkpoint.facts["place"])
         self.history = checkpoint.facts["history"]
         torch.set_rng_state(checkpoint.tensors["generator"])
+        if "renews" in checkpoint.facts:  # not in checkpoints of older versions
+            extremes = {name: value.to(self.world.device) for name, value in parts["allocation"].items()}
+            self.allocation.restore(extremes, checkpoint.facts["renews"])
 
     def step(self, x: Tensor, labels: Tensor, share: float) -> None:
         """One optimiser step at a fractional position of the epoch."""
         config, place = self.recipe.train, self.place
         rate = learning_rate(config, place.epoch + share)
+        freeze = self.allocation.config.freeze_epoch
+        frozen = freeze is not None and place.epoch + share >= freeze
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            still = frozen and group.get("name") in ("bits", "steps")
+            group["lr"] = 0.0 if still else rate * group.get("share", 1.0)
         if config.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
-        saving = lean() if config.memory == "lean" else nullcontext()
-        with saving, torch.autocast(x.device.type, torch.bfloat16, enabled=config.precision == "bf16"):
+        cast = partial(torch.autocast, x.device.type, torch.bfloat16, enabled=config.precision == "bf16")
+        if place.epoch == place.step == 0 and self.allocation.config.warm_start is None:
+            with cast():
+                self.allocation.start(x)
+        with lean() if config.memory == "lean" else nullcontext(), cast():
             output, penalty = self.network(x)
         loss = _loss(config, output.float() if output.dtype == torch.bfloat16 else output, labels)
         self.optimiser.zero_grad(set_to_none=True)
@@ -112,6 +142,8 @@ class _Session:
         if config.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
         self.optimiser.step()
+        with cast():
+            self.allocation.settle(x, self.optimiser)
         place.loss_sum += float(loss.detach()) * len(labels)
         place.correct += int((_mean(output).argmax(1) == labels).sum())
         place.seen += len(labels)
@@ -130,6 +162,10 @@ class _Session:
             "lr": self.optimiser.param_groups[0]["lr"],
             "time_s": place.time_s,
         }
+        if self.averages is not None:
+            averages = self.averages.values()
+            record |= {AVERAGES[kind]: value for kind, value in averages.items()}
+            self.allocation.close_epoch(place.epoch + 1, averages, self.initial)
         self.history.append(record)
         if accuracy > place.best:
             self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
@@ -232,6 +268,40 @@ def epoch_batches(recipe: Recipe, data: ImageSet, epoch: int, world: World) -> B
         rank=world.rank,
         world=world.size,
     )
+
+
+def _own_groups(allocation: Allocation, config: TrainConfig) -> list[dict[str, tuple[list[nn.Parameter], float]]]:
+    """The further argument of `make_optimiser`; none where a network learns no bits and no T."""
+    if not allocation.active:
+        return []
+    given = allocation.config
+    rates = {"bits": given.bits_lr, "step": given.step_lr, "steps": given.steps_lr or config.lr / 10}
+    return [{kind: (found, rates[kind] or config.lr) for kind, found in allocation.groups().items()}]
+
+
+def warm_start(model: nn.Module, path: str) -> list[str]:
+    """Load the tensors of a file that fit the network; names of the network's tensors that are left as they are.
+
+    Raises:
+        ValueError: nothing fits, or the file is no whole .safetensors. OSError: it cannot be read.
+    """
+    try:
+        given = load_file(path)
+    except SafetensorError as error:
+        raise bad_value(
+            "warm_start", f"{path} must be a whole .safetensors file", error, "take another file"
+        ) from error
+    own = model.state_dict()
+    fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
+    if not fitting:
+        raise bad_value(
+            "warm_start", f"tensors of {path} must fit the network", "none", "use weights of a like network"
+        )
+    model.load_state_dict(fitting, strict=False)
+    left = sorted(own.keys() - fitting.keys())
+    if left:
+        warnings.warn(f"warm_start: not in {path} and left as built: {', '.join(left)}.", stacklevel=2)
+    return left
 
 
 def _mean(output: Tensor) -> Tensor:

@@ -69,10 +69,7 @@ class SpikePenalty:
 
     def _activity(self, neuron: Neuron, spikes: Tensor) -> Tensor:
         spikes = spikes.to(torch.promote_types(spikes.dtype, torch.float32))
-        amplitude = torch.as_tensor(neuron.emission.amplitude()).to(spikes)  # attached: activity does not depend on it
-        if amplitude.dim():
-            amplitude = amplitude.reshape(-1, *[1] * (spikes.dim() - 3))
-        k = spikes / (amplitude * 2.0**-neuron.emission.fraction_bits)
+        k = spikes / neuron.emission.over(spikes).to(spikes)  # attached: activity does not depend on the amplitude
         if not neuron.format.real:  # integers, though bfloat16 spikes are rounded
             k = k + (k.round() - k).detach()
         if neuron.format.signed:  # elsewhere |k| = k, and abs() would cut the gradient of silent neurons
@@ -88,18 +85,19 @@ class SpikePenalty:
 
 
 class WithPenalty(nn.Module):
-    """A network and its spike penalty in one forward pass: several processes reduce both, `torch.compile` takes both.
+    """A network and its penalties in one forward pass: several processes reduce both, `torch.compile` takes both.
 
     Args:
-        model: the network; its layers are shared, not copied. penalty: None for a penalty of 0.
+        model: the network; its layers are shared, not copied. penalty: of its spikes; None for 0.
+        pull: a module that gives a further penalty [] of the parameters; None for 0.
 
     Raises:
         ValueError: a penalty for a network without neurons.
     """
 
-    def __init__(self, model: nn.Module, penalty: SpikePenalty | None) -> None:
+    def __init__(self, model: nn.Module, penalty: SpikePenalty | None, pull: nn.Module | None = None) -> None:
         super().__init__()
-        self.model, self.penalty = model, penalty
+        self.model, self.penalty, self.pull = model, penalty, pull
         if penalty is None:
             return
         graph = trace(model)
@@ -111,7 +109,8 @@ class WithPenalty(nn.Module):
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Samples → (output of the network, penalty [])."""
+        further = x.new_zeros(()) if self.pull is None else self.pull()
         if self.penalty is None:
-            return self.model(x), x.new_zeros(())
+            return self.model(x), further
         output, spikes = self.showing(x)
-        return output, self.penalty(self.neurons, spikes)
+        return output, self.penalty(self.neurons, spikes) + further

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -12,12 +14,26 @@ from bitspike.layers import Synapse
 from bitspike.training.recipe import TrainConfig
 
 
-def make_optimiser(model: nn.Module, config: TrainConfig) -> torch.optim.Optimizer:
-    """SGD or AdamW; weight decay on synaptic weights only, never on norms, biases, amplitudes, factors or steps."""
+def make_optimiser(
+    model: nn.Module, config: TrainConfig, own: Mapping[str, tuple[list[nn.Parameter], float]] | None = None
+) -> torch.optim.Optimizer:
+    """SGD or AdamW; weight decay on synaptic weights only, never on norms, biases, amplitudes, factors or steps.
+
+    Args:
+        model: the network. config: table [train].
+        own: name → (parameters, peak learning rate) of groups beside the two usual ones; their groups carry "name" and
+            "share", the factor on the scheduled rate.
+    """
+    own = {} if own is None else own
     decayed = [m.weight for m in model.modules() if isinstance(m, Synapse)]
-    chosen = {id(p) for p in decayed}
+    chosen = {id(p) for p in [*decayed, *(p for parameters, _ in own.values() for p in parameters)]}
     rest = [p for p in model.parameters() if id(p) not in chosen]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}, {"params": rest, "weight_decay": 0.0}]
+    groups: list[dict[str, Any]] = [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": rest, "weight_decay": 0.0},
+    ]
+    for name, (parameters, rate) in own.items():
+        groups.append({"params": parameters, "weight_decay": 0.0, "name": name, "share": rate / config.lr})
     if config.optimiser == "sgd":
         return torch.optim.SGD(groups, lr=config.lr, momentum=config.momentum)
     return torch.optim.AdamW(groups, lr=config.lr)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from bitspike.checks import at_least, bad_value, in_range, integer, one_of, positive, suggestion
+from bitspike.training.allocation import AllocationConfig
 from bitspike.training.files import read_toml
 from bitspike.training.schema import canonical_key, conform, from_mapping, override, to_mapping
 
@@ -27,6 +28,7 @@ LOADER_OPTIONS = {
 # Keys that came later, and the value that results from before then had: it is left out of a run's identity.
 _LATER = {
     "layers": None,
+    "allocation": None,
     "train.precision": "float32",
     "train.channels_last": False,
     "train.compile": False,
@@ -160,17 +162,21 @@ class LayerConfig:
         match: shell pattern on the module's name in the network, such as "body.3.*"; must match something.
         neuron: for the matched neurons; None leaves them.
         weight: for the matched synapses; None leaves them.
+        T: time steps of the matched refined neurons, >= 1; a learned T starts from it; None leaves them.
     """
 
     match: str
     neuron: ComponentConfig | None = None
     weight: ComponentConfig | None = None
+    T: int | None = None
 
     def __post_init__(self) -> None:
         conform(self)
         _named("LayerConfig", match=self.match)
-        if self.neuron is None and self.weight is None:
-            raise bad_value("LayerConfig", "neuron or weight must be given", "neither", "add a table for one of them")
+        if self.T is not None:
+            integer("LayerConfig", "T", self.T, 1, 10_000)
+        if self.neuron is None and self.weight is None and self.T is None:
+            raise bad_value("LayerConfig", "neuron, weight or T must be given", "none", "add one of them")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -291,6 +297,7 @@ class Recipe:
         train: table [train].
         regulariser: table [regulariser].
         layers: tables [[layers]], applied in order after the policy; None: every layer as above.
+        allocation: table [allocation], of learned bits and time steps; None: its defaults, where bits are learned.
 
     >>> recipe_from_mapping({"name": "a", "neuron": {"name": "lif"}, "weight": {"name": "sign"}}).train.lr
     0.1
@@ -306,6 +313,7 @@ class Recipe:
     train: TrainConfig = field(default_factory=TrainConfig)
     regulariser: RegulariserConfig = field(default_factory=RegulariserConfig)
     layers: tuple[LayerConfig, ...] | None = None
+    allocation: AllocationConfig | None = None
 
     def __post_init__(self) -> None:
         conform(self)
@@ -320,6 +328,9 @@ class Recipe:
             table = resolved[tables[0]] if tables else resolved
             if table[name] == before:
                 del table[name]
+        for layer in resolved.get("layers", ()):
+            if layer["T"] is None:  # came later
+                del layer["T"]
         return canonical_key(resolved, data_digest)
 
 

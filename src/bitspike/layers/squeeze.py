@@ -1,0 +1,195 @@
+"""Edges between layers with different numbers of time steps, and the refined neuron that has its own."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bitspike.checks import bad_value, integer, one_of, time_first
+from bitspike.formats import SpikeFormat
+from bitspike.functional import follow, rounded
+from bitspike.layers.base import TimeLayer
+from bitspike.neurons import Neuron
+
+
+class Squeeze(TimeLayer):
+    """Mean over the time steps that come in, held for T steps: ``y_t = (Σ_t' x_t')/T₁``, t = 1 … T.
+
+    In a folded network it is the sum (of integers), and 1/T₁ is in the weights behind it. Behind a neuron whose T is
+    learned the divisor is ``T₁ + (T̂ − sg(T̂))``, so ``dL/dT̂ = −1/T₁²·Σ g·Σ_t x_t``: the gradient sees the divisor
+    alone, and a step more or less, a side effect of rounding, enters between optimiser steps.
+
+    Source: refined neuron of adaptive bit allocation (arXiv 2506.23717), eq. 12 and code.
+
+    Args:
+        T: steps of the output. always: False lets a train of T steps pass unchanged.
+        learned: initial T̂ of the neuron before; None where it is not learned.
+
+    >>> Squeeze(3)(torch.tensor([[[1.0]], [[2.0]]])).flatten().tolist()
+    [1.5, 1.5, 1.5]
+    """
+
+    scaling = "linear"
+    causal = False
+
+    def __init__(self, T: int = 1, always: bool = True, learned: float | None = None) -> None:
+        super().__init__()
+        self.T = integer("Squeeze", "T", T, 1, 10_000)
+        self.always, self.summed = always, False
+        self.raw_steps = None if learned is None else nn.Parameter(torch.tensor(float(learned)))
+
+    def passes(self, steps: int) -> bool:
+        """Whether a train of so many steps passes unchanged."""
+        return not self.always and steps == self.T
+
+    def format_of(self, spikes: SpikeFormat | None, steps: int) -> SpikeFormat | None:
+        """Alphabet of the output for spikes of so many steps: unchanged, that of their sum, or None for a mean."""
+        if spikes is None or spikes.real or steps == 0 or self.passes(steps):
+            return spikes if self.passes(steps) or self.summed else None
+        if not self.summed and steps > 1:
+            return None
+        return replace(spikes, low=spikes.low * steps, high=spikes.high * steps, unary=spikes.unary * steps)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T₁, B, ...] → [T, B, ...], a view of one mean."""
+        time_first("Squeeze", x)
+        if self.passes(len(x)):
+            return x
+        y = x[0] if len(x) == 1 else x.sum(0)
+        if not self.summed and self.raw_steps is not None:
+            y = y / follow(torch.full_like(self.raw_steps, len(x)), self.raw_steps).to(y.dtype)
+        elif not self.summed and len(x) > 1:
+            y = y / len(x)
+        return y.unsqueeze(0).expand(self.T, *[-1] * y.dim())
+
+    def extra_repr(self) -> str:
+        return f"T={self.T}, always={self.always}" + (", summed" if self.summed else "")
+
+
+class Join(TimeLayer):
+    """Sum of branches; where their numbers of steps differ, each is squeezed to its mean first.
+
+    >>> Join()(torch.ones(2, 1, 1), torch.ones(3, 1, 1)).shape
+    torch.Size([1, 1, 1])
+    """
+
+    scaling = "add"
+    causal = False
+
+    @staticmethod
+    def steps(branches: list[int]) -> int:
+        """Steps of the sum of branches with these numbers of steps."""
+        return branches[0] if len(set(branches)) == 1 else 1
+
+    def forward(self, *branches: Tensor) -> Tensor:
+        """[T₁, B, ...], [T₂, B, ...], … → [T₁, B, ...] if all are equal, else [1, B, ...]."""
+        together = len({len(x) for x in branches}) == 1
+        parts = [x if together else x.mean(0, keepdim=True) for x in branches]
+        return sum(parts[1:], parts[0])
+
+
+class Refined(nn.Module):
+    """A neuron with its own number of time steps T: hold the current for T steps, fire, average the spikes.
+
+    Pass it to a builder in place of the neuron. With ``squeeze="always"`` every value between neurons has one step, so
+    neighbours may differ in T, residual branches always fit, and linear maps run once, not T times.
+
+    Source: refined neuron of adaptive bit allocation (arXiv 2506.23717), eq. 11-14.
+    Differs: currents that change over time are averaged, too; ``squeeze="differs"`` is ours.
+
+    Args:
+        neuron: prototype. T: its steps, >= 1, default 2.
+        learn_T: learn T (one per layer, ``round_half(clip(T̂, 1, bound))``); `refresh`, between optimiser steps,
+            brings the steps in use up to date.
+        bound: greatest T; default T + 1.
+        squeeze: "always", or "differs": trains pass unchanged to neurons with the same T, and others are averaged in
+            front of the neuron (linear maps then run for every step); T cannot be learned.
+
+    >>> from bitspike.neurons import LIF
+    >>> Refined(LIF(decay=1.0, reset="soft"), T=4)(torch.full((1, 1, 1), 0.5)).tolist()
+    [[[0.5]]]
+    """
+
+    def __init__(
+        self,
+        neuron: Neuron,
+        T: int = 2,
+        learn_T: bool = False,
+        bound: int | None = None,
+        squeeze: str = "always",
+    ) -> None:
+        super().__init__()
+        integer("Refined", "T", T, 1, 10_000)
+        self.bound = integer("Refined", "bound", T + 1 if bound is None else bound, T, 10_000)
+        self.squeeze = one_of("Refined", "squeeze", squeeze, ("always", "differs"))
+        if learn_T and squeeze != "always":
+            must = 'T is learned through its divisor, so squeeze must be "always"'
+            raise bad_value("Refined", must, squeeze, 'choose squeeze="always"')
+        self.before = Squeeze(T, always=squeeze == "always")
+        self.neuron = neuron
+        self.after = Squeeze(1, learned=T if learn_T else None) if squeeze == "always" else nn.Identity()
+        self.register_buffer("steps", torch.tensor(T))
+        self.steps: Tensor
+
+    @property
+    def time_steps(self) -> int:
+        """Time steps in use."""
+        return self.before.T
+
+    @property
+    def format(self) -> SpikeFormat:
+        """Alphabet of the neuron."""
+        return self.neuron.format
+
+    @property
+    def threshold(self) -> float:
+        """Threshold of the neuron, as the user gave it."""
+        return self.neuron.threshold
+
+    @property
+    def raw_steps(self) -> nn.Parameter | None:
+        """The learned number behind T, or None."""
+        return self.after.raw_steps if isinstance(self.after, Squeeze) else None
+
+    def soft_steps(self) -> Tensor:
+        """T as a tensor [], with a straight-through gradient where it is learned."""
+        return self.steps if self.raw_steps is None else follow(self.steps, self.raw_steps)
+
+    def wanted_steps(self) -> Tensor:
+        """Steps that the parameter asks for, int64 []."""
+        return self.steps if self.raw_steps is None else rounded(self.raw_steps.clamp(min=1), 1, self.bound)
+
+    def refresh(self) -> None:
+        """Put the wanted T to use. Call it between optimiser steps, never in a compiled graph."""
+        self._use(int(self.wanted_steps()))
+
+    def set_steps(self, T: int) -> None:
+        """Let the neuron run for T steps from now on; a learned T goes on from there, its bound at least T."""
+        integer("Refined", "T", T, 1, 10_000)
+        self.bound = max(self.bound, T)
+        if self.raw_steps is not None:
+            self.raw_steps.data.fill_(T)
+        self._use(T)
+
+    def _use(self, T: int) -> None:
+        self.before.T = T
+        self.steps.fill_(T)
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """As torch's; then the steps in use are those loaded."""
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self.before.T = int(self.steps)
+
+    def replicate(self, channels: int) -> Refined:
+        """A copy with its own parameters, per-channel ones sized for [B, channels, ...]."""
+        twin = copy.deepcopy(self)
+        twin.neuron = self.neuron.replicate(channels)
+        return twin
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Currents [T₁, B, ...] → mean spikes [1, B, ...] (squeeze "differs": spikes [T, B, ...])."""
+        return self.after(self.neuron(self.before(x)))  # type: ignore[no-any-return]

@@ -1,0 +1,175 @@
+"""Multi-bit neuron whose bits and step size are learned: adaptive bit allocation."""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from bitspike.checks import bad_value, integer, one_of
+from bitspike.formats import SpikeFormat
+from bitspike.functional import (
+    Rectangle,
+    Stairs,
+    greatest_level,
+    lsq_gain,
+    processes,
+    round_half,
+    rounded,
+    scale_gradient,
+)
+from bitspike.neurons.base import NEURONS, Neuron, fresh
+from bitspike.neurons.parts import Emission, Membrane, over_time, per_channel
+from bitspike.ops import MembraneState
+
+_LEAST_STEP = 1e-5
+
+
+class TimedState(NamedTuple):
+    """``v``: membrane after the last reset; ``time``: steps so far, at most the last one that has its own step size."""
+
+    v: Tensor
+    time: Tensor
+
+
+@NEURONS.register("adaptive")
+class Adaptive(Neuron):
+    """``k = round_half(clip(u/γ, 0, Q))``, ``Q = 2^B − 1``, ``s = γ·k``, ``v = sg(u − s)``; B and γ are learned.
+
+    The step γ is threshold and amplitude in one; ``B = round_half(clip(|raw_bits|, 1, bound))``. With g the gradient of
+    s, in = [0 <= u/γ <= Q] and over = [u/γ > Q]: ``dL/du = g·in``; ``dL/dγ = G·Σ g·(in·(k − u/γ) + over·Q)`` with G =
+    1/√(N·Q); ``dL/dB = Σ g·over·ln2·γ·(Q + 1)``. Signed: levels −Q .. Q with ``Q = 2^(B−1) − 1``, B >= 2.
+    No gradient passes from one time step to the next but that of a learned decay.
+
+    The width in use is the buffer ``width``; `refresh`, between optimiser steps, brings it and ``format`` up to date.
+
+    Source: adaptive bit allocation (arXiv 2506.23717), eq. 9-14, charge and reset from its code.
+    Differs: fires at >= γ/2 with one bit too (the release: >); its signed one-bit form does not exist here (it would
+    fire at every step); steps are shared over time by default.
+
+    Args:
+        bits: initial or fixed B, 1 to 8, default 4. learn_bits: learn it.
+        bound: greatest B, up to 16; default bits + 2.
+        threshold: initial γ, > 0, default 1; training starts it from the first batch.
+        sharing: who shares γ: "layer" (default) or "channel".
+        steps: time steps with B and γ of their own, the last ones for all later steps; default 1, shared over time.
+        decay: factor per step in [0, 1], default 1 (no leak). learn_decay: learn it (one per layer).
+        signed: whether levels may be negative.
+        bit_gradient: "true", or "release", which halves dL/dB at one bit.
+        scale_gradient: apply G; False leaves the plain gradient (for tests).
+
+    >>> Adaptive(2)(torch.tensor([[[0.4, 0.5, 1.5, 9.0, -3.0]]])).flatten().tolist()
+    [0.0, 1.0, 2.0, 3.0, 0.0]
+    """
+
+    constants = ("width", "fixed_step")
+
+    def __init__(
+        self,
+        bits: int = 4,
+        learn_bits: bool = True,
+        bound: int | None = None,
+        threshold: float = 1.0,
+        sharing: str = "layer",
+        steps: int = 1,
+        decay: float = 1.0,
+        learn_decay: bool = False,
+        signed: bool = False,
+        bit_gradient: str = "true",
+        scale_gradient: bool = True,
+    ) -> None:
+        super().__init__()
+        self.least_bits = 2 if signed else 1
+        integer("Adaptive", "bits", bits, self.least_bits, 8)
+        self.bound = integer("Adaptive", "bound", bits + 2 if bound is None else bound, bits, 16)
+        integer("Adaptive", "steps", steps, 1, 1000)
+        one_of("Adaptive", "sharing", sharing, ("layer", "channel"))
+        self.halve = one_of("Adaptive", "bit_gradient", bit_gradient, ("true", "release")) == "release"
+        self.signed, self.scale_gradient = signed, scale_gradient
+        self.threshold, self.sharing, self.steps = threshold, sharing, steps
+        self.channel_axis: int | None = 2 if sharing == "channel" else None
+        self.stairs = Stairs(threshold / 2, threshold, 1, signed)
+        self.surrogate = Rectangle()
+        self.membrane = Membrane(decay, learn_decay, "soft", True)
+        self.emission = Emission(threshold, sharing, True, least=_LEAST_STEP, steps=steps)
+        shape = () if steps == 1 else (steps,)
+        self.raw_bits = nn.Parameter(torch.full(shape, float(bits))) if learn_bits else None
+        self.register_buffer("width", torch.full(shape, bits))
+        self.register_buffer("fixed_step", None)
+        self.width: Tensor
+        self.fixed_step: Tensor | None
+        self._describe()
+
+    def wanted_width(self) -> Tensor:
+        """Bits that the parameters ask for, int64 [] or [steps]."""
+        return self.width if self.raw_bits is None else rounded(self.raw_bits, self.least_bits, self.bound)
+
+    def refresh(self) -> None:
+        """Put the wanted width to use. Call it between optimiser steps, never in a compiled graph."""
+        self.width.copy_(self.wanted_width())
+        self._describe()
+
+    def _describe(self) -> None:
+        """Format (of the widest step) and staircase, from the width."""
+        ends = [self.levels(int(bits)) for bits in self.width.flatten().tolist()]
+        self.formats = tuple(SpikeFormat(low, high, amplitude=self.sharing) for low, high, _ in ends)
+        self.format = max(self.formats, key=lambda record: record.high)
+        self.stairs = Stairs(self.threshold / 2, self.threshold, self.format.high, self.signed)
+
+    def levels(self, bits: int) -> tuple[int, int, int]:
+        """Least and greatest level and their stride at a width."""
+        high = 2 ** (bits - 1 if self.signed else bits) - 1
+        return -high if self.signed else 0, high, 1
+
+    def step_parameter(self) -> nn.Parameter:
+        """The learned γ: [], [C], [steps, 1] or [steps, C]."""
+        if self.emission.raw_amplitude is None:
+            raise bad_value("Adaptive", "a step size can be set while it is learned", "a folded neuron", "train first")
+        return self.emission.raw_amplitude
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """As torch's; then the format is that of the loaded width."""
+        super()._load_from_state_dict(state_dict, prefix, *args)
+        self._describe()
+
+    def step_size(self) -> Tensor:
+        """γ, differentiable: [] or [C]; [steps, 1] or [steps, C] if not shared over time."""
+        return torch.as_tensor(self.emission.amplitude()) if self.fixed_step is None else self.fixed_step
+
+    def keep_thresholds(self) -> None:
+        """γ stays the threshold when the amplitude has gone."""
+        self.fixed_step = self.step_size().detach().clone()
+        self.formats = tuple(record.unit() for record in self.formats)
+
+    def unit_like(self, u: Tensor) -> Tensor:
+        """γ over the initial one, which `stairs` is made for."""
+        return (over_time(self.step_size().detach(), u) / self.threshold).to(u.dtype)
+
+    def initial_state(self, x: Tensor) -> MembraneState | TimedState:
+        """A discharged membrane at step 0."""
+        return fresh(x) if self.steps == 1 else TimedState(torch.zeros_like(x), torch.zeros_like(x))
+
+    def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        """One step, x [B, ...]."""
+        u = self.membrane.charge(state.v, x)
+        size, width = self.step_size(), self.width
+        raw: Tensor | None = self.raw_bits
+        if self.steps > 1:
+            now = state.time.flatten()[:1].to(torch.int64)
+            size, width = size.index_select(0, now)[0], width.index_select(0, now)
+            size = size if self.sharing == "channel" else size.reshape(())
+            raw = None if raw is None else raw.index_select(0, now)
+        top = greatest_level(width, raw, self.signed, u.dtype, self.halve)
+        if self.scale_gradient and self.fixed_step is None:
+            size = scale_gradient(size, lsq_gain(u.numel() * processes(), size.numel(), top).to(size.dtype))
+        size = per_channel(size.to(u.dtype), u)
+        ratio = u / size
+        clipped = torch.clamp(ratio, -top if self.signed else torch.zeros_like(top), top)
+        k = round_half(clipped) + (clipped - clipped.detach())
+        s = k * size
+        v = u.detach() - s.detach()
+        sent = s if self.fixed_step is None else k
+        if self.steps == 1:
+            return sent, MembraneState(v)
+        return sent, TimedState(v, (state.time + 1).clamp(max=self.steps - 1))

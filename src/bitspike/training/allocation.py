@@ -1,0 +1,80 @@
+"""Table [allocation] of a recipe: how bits, step sizes and time steps are learned."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+from bitspike.checks import at_least, bad_value, integer, positive
+from bitspike.training.schema import conform
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllocationConfig:
+    """Learned bits and time steps: targets, rates, renewal of step sizes, freezing.
+
+    Source: adaptive bit allocation (arXiv 2506.23717), code; the defaults are those of its CIFAR script, but for the
+    renewal of convolution weights (searched here) and ``extreme`` (never decreasing there).
+
+    Args:
+        refined: every neuron gets its own T, from model.T, through `Refined`. learn_steps: learn it.
+        weight_target, spike_target, steps_target: averages of weight bits, spike bits and T to pull to; None: no pull.
+        weight_pull, spike_pull, steps_pull: factor of the distance to the target, >= 0.
+        bits_lr, step_lr: peak learning rate of bits and of step sizes; None: train.lr.
+        steps_lr: of T; None: a tenth of train.lr.
+        start: initial step sizes of spikes: "batch" (from the first batch) or "given" (the neuron's threshold).
+        renewal: step sizes at a change of width: "search", "range" (the clip range is kept) or "none".
+        grid: candidates of the search, >= 1.
+        extreme: "fresh" takes the range just found, "growing" the largest one found so far.
+        momentum: of a renewed step size: "reset" or "keep".
+        renewal_ratio: renewal of a kind ends when its average is nearer to its target than this share of the initial
+            distance; None: never for this reason.
+        renewal_after: epochs before which that does not happen.
+        renewal_epochs: renewal ends after this many epochs, whatever the averages; None: no such end.
+        freeze_epoch: from this epoch on (a fraction counts) bits and T stay as they are; None: never.
+        warm_start: file of weights (.safetensors) to start from; tensors that do not fit are left as built.
+    """
+
+    refined: bool = False
+    learn_steps: bool = False
+    weight_target: float | None = None
+    spike_target: float | None = None
+    steps_target: float | None = None
+    weight_pull: float = 0.01
+    spike_pull: float = 0.02
+    steps_pull: float = 0.01
+    bits_lr: float | None = None
+    step_lr: float | None = None
+    steps_lr: float | None = None
+    start: Literal["batch", "given"] = "batch"
+    renewal: Literal["search", "range", "none"] = "search"
+    grid: int = 100
+    extreme: Literal["fresh", "growing"] = "fresh"
+    momentum: Literal["reset", "keep"] = "reset"
+    renewal_ratio: float | None = 0.24
+    renewal_after: int = 14
+    renewal_epochs: int | None = None
+    freeze_epoch: float | None = None
+    warm_start: str | None = None
+
+    def __post_init__(self) -> None:
+        conform(self)
+        where = "AllocationConfig"
+        for key in ("weight_target", "spike_target", "steps_target"):
+            if getattr(self, key) is not None:
+                at_least(where, key, getattr(self, key), 1)
+        for key in ("weight_pull", "spike_pull", "steps_pull"):
+            at_least(where, key, getattr(self, key), 0)
+        for key in ("bits_lr", "step_lr", "steps_lr", "renewal_ratio"):
+            if getattr(self, key) is not None:
+                positive(where, key, getattr(self, key))
+        if self.freeze_epoch is not None:
+            at_least(where, "freeze_epoch", self.freeze_epoch, 0)
+        integer(where, "grid", self.grid, 1, 100_000)
+        integer(where, "renewal_after", self.renewal_after, 0, 2**31)
+        if self.renewal_epochs is not None:
+            integer(where, "renewal_epochs", self.renewal_epochs, 0, 2**31)
+        if self.learn_steps and not self.refined:
+            raise bad_value(where, "learned time steps need refined neurons", "refined = false", "set refined = true")
+        if self.extreme == "growing" and self.renewal != "search":
+            raise bad_value(where, 'extreme "growing" needs a search', self.renewal, 'set renewal = "search"')
