@@ -2,6 +2,7 @@
 
 from bitspike.layers.affine import Affine, Gain
 from bitspike.layers.base import Synapse, TimeLayer, merge_time, split_time
+from bitspike.layers.clip_floor import ClipFloor
 from bitspike.layers.codec import Encoder, Latency, MeanReadout, Poisson, Repeat, StepReadout
 from bitspike.layers.norm import BatchNorm
 from bitspike.layers.pool import AvgPool2d, Flatten, GlobalAvgPool, MaxPool2d
@@ -11,6 +12,7 @@ __all__ = [
     "Affine",
     "AvgPool2d",
     "BatchNorm",
+    "ClipFloor",
     "Conv2d",
     "Encoder",
     "Flatten",
