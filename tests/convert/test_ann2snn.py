@@ -49,7 +49,7 @@ def test_fine_levels_approach_the_ann(name: str, neuron: Neuron, T: int) -> None
         T = 128  # these are held to the looser bound below
     net, x = ann(name), inputs(24)
     before = copy.deepcopy(net.state_dict())
-    snn = bitspike.ann2snn(net, neuron, x, T, "max", correct_bias=False)
+    snn = bitspike.ann2snn(net, neuron, x, T, "max", correction="none")
     with torch.no_grad():
         wanted, got = net(x), snn(x)
     assert float((got - wanted).norm() / wanted.norm()) < (0.05 if isinstance(neuron, LIF) else 0.01)
@@ -121,33 +121,35 @@ def check_theorem(neuron: Neuron, ceilings: tuple[float, float, float], dtype: t
     if dyadic:
         assert all(torch.frexp(act.ceiling() / levels)[0] == 0.5 for act in net.acts)
     wanted = grid_levels(net, x)
-    snn = bitspike.ann2snn(net, neuron, x, 1, correct_bias=False)
-    graph = snn.graph
-    spikes = outputs(graph, x)
-    got = [levels_of(graph[name].module, value)[0] for name, value in spikes.items()]  # type: ignore[arg-type]
-    assert len(got) == 3
-    for one, other in zip(got, wanted, strict=True):
-        assert torch.equal(one, other.double())
-        assert {0.0, float(levels)} <= set(other.unique().tolist())
-    with torch.no_grad():
-        torch.testing.assert_close(snn(x), net(x), rtol=1e-5, atol=1e-5)
+    for correction in ("none", "line"):  # there is nothing to correct
+        snn = bitspike.ann2snn(net, neuron, x, 1, correction=correction)
+        graph = snn.graph
+        spikes = outputs(graph, x)
+        got = [levels_of(graph[name].module, value)[0] for name, value in spikes.items()]  # type: ignore[arg-type]
+        assert len(got) == 3
+        for one, other in zip(got, wanted, strict=True):
+            assert torch.equal(one, other.double())
+            assert {0.0, float(levels)} <= set(other.unique().tolist())
+        with torch.no_grad():
+            torch.testing.assert_close(snn(x), net(x), rtol=1e-5, atol=1e-5)
 
 
 def test_the_theorem_fails_for_unequal_grids() -> None:
     """Seven levels for fifteen: other integers, so the tests above can fail."""
     net, x = Grid(15, (0.5, 0.5, 0.5)), inputs(16)
-    snn = bitspike.ann2snn(net, MultiBit(1, 2, decay=1.0), x, 1, correct_bias=False)
+    snn = bitspike.ann2snn(net, MultiBit(1, 2, decay=1.0), x, 1, correction="none")
     with torch.no_grad():
         assert float((snn(x) - net(x)).abs().max()) > 1e-3
 
 
+@pytest.mark.parametrize("kind", ["mean", "line"])
 @pytest.mark.parametrize("sharing", ["channel", "layer"])
 @pytest.mark.parametrize("name", ["residual", "chain", "he"])
-def test_corrected_means(name: str, sharing: str) -> None:
-    """On the calibration data the mean logits are the ANN's, and so is the mean current of the first layer's heir."""
+def test_corrected_means(name: str, sharing: str, kind: str) -> None:
+    """On the calibration data the mean logits are the ANN's; the first layer, which sees the input, needs nothing."""
     net, x = ann(name, torch.float64), inputs(24, torch.float64)
-    rough = bitspike.ann2snn(net, MultiBit(1, 1, decay=1.0), x, 2, sharing=sharing, correct_bias=False)
-    snn = bitspike.ann2snn(net, MultiBit(1, 1, decay=1.0), x, 2, sharing=sharing)
+    rough = bitspike.ann2snn(net, MultiBit(1, 1, decay=1.0), x, 2, sharing=sharing, correction="none")
+    snn = bitspike.ann2snn(net, MultiBit(1, 1, decay=1.0), x, 2, sharing=sharing, correction=kind)
     with torch.no_grad():
         wanted, got, plain = net(x).mean(0), snn(x).mean(0), rough(x).mean(0)
     if name != "chain":  # its last layer is an activation
@@ -156,7 +158,8 @@ def test_corrected_means(name: str, sharing: str) -> None:
     assert snn.report is not None and rough.report is not None
     assert all(layer.correction == 0 for layer in rough.report.layers.values())
     first, *others = snn.report.layers.values()
-    assert first.correction == pytest.approx(0, abs=1e-12) and all(layer.correction > 0 for layer in others)
+    assert first.correction == 0 and first.slope == 0 and all(layer.correction > 0 for layer in others)
+    assert all((layer.slope > 0) == (kind == "line") for layer in others)
 
 
 @pytest.mark.parametrize("name", ["residual", "chain", "he"])
@@ -269,6 +272,7 @@ def test_other_bad_input() -> None:
     for options, words in (
         ({"threshold": "best"}, "threshold must be one of"),
         ({"percentile": 0.0}, r"percentile must lie in \(0, 100\], got 0"),
+        ({"correction": "bias"}, "correction must be one of"),
         ({"sharing": "pixel"}, "sharing must be one of"),
         ({"initial": 1.0}, r"initial membrane must lie in \[0, 1\)"),
         ({"T": 0}, "T must"),

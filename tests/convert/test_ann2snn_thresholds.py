@@ -7,6 +7,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bitspike.convert.ann2snn_calibrate import line
 from bitspike.convert.ann2snn_thresholds import quantised, ranges, rows_of, thinned
 from bitspike.neurons import LIF, Integer, MultiBit, Neuron
 from networks import rng
@@ -77,3 +78,16 @@ def test_rows() -> None:
     assert rows_of(torch.zeros(1, 5)).shape == (5, 1)
     assert thinned(torch.arange(10.0)[:, None], 4).flatten().tolist() == [0.0, 2.0, 5.0, 7.0]
     assert torch.equal(thinned(x, 4), x)
+
+
+@pytest.mark.parametrize("kind", ["none", "mean", "line"])
+def test_the_line_by_hand(kind: str) -> None:
+    """A column on a line of slope 0.8, a constant one, an equal one, one whose slope is cut."""
+    got = torch.tensor([[0.0, 2.0, 1.0, 0.0], [1.0, 2.0, 5.0, 1.0], [2.0, 2.0, 3.0, 2.0]], dtype=torch.float64)
+    wanted = torch.tensor([[1.0, 3.0, 1.0, 1.0], [1.8, 4.0, 5.0, 4.0], [2.6, 5.0, 3.0, 7.0]], dtype=torch.float64)
+    slope, shift = line(wanted, got, kind)
+    assert slope.tolist() == pytest.approx([0.8, 1.0, 1.0, 1.5] if kind == "line" else [1.0] * 4)
+    by_kind = {"none": [0.0] * 4, "mean": [0.8, 2.0, 0.0, 3.0], "line": [1.25, 2.0, 0.0, 4 / 1.5 - 1]}
+    assert shift.tolist() == pytest.approx(by_kind[kind])
+    if kind != "none":
+        torch.testing.assert_close(((got + shift) * slope).mean(0), wanted.mean(0))

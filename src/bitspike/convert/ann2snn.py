@@ -47,7 +47,7 @@ def ann2snn(
     percentile: float = 99.9,
     sharing: str = "channel",
     initial: float = 0.5,
-    correct_bias: bool = True,
+    correction: str = "line",
 ) -> Converted:
     """Convert a trained ANN: every ReLU, ReLU6 or ClipFloor becomes an integrate-and-fire neuron.
 
@@ -61,7 +61,7 @@ def ann2snn(
     Source: thresholds by maximum and percentile: Rueckauer et al. (Front. Neurosci. 2017); initial membrane of half a
     level and ClipFloor: QCFS (Bu et al., ICLR 2022); one graded step for many binary ones: LM-HT (NeurIPS 2024),
     theorem 4.2; conversion to multi-bit spikes: reconstruction [?] of arXiv 2407.05739. Least-error ranges and the
-    correction of mean currents are those of post-training quantisation.
+    correction of means are those of post-training quantisation; the slope is ours.
 
     Args:
         model: a trained ANN that `upgrade` can trace, [B, ...] → [B, K]; copied. Batch norms use running statistics.
@@ -73,7 +73,8 @@ def ann2snn(
         percentile: of "percentile", in (0, 100].
         sharing: one λ per "channel" or "layer".
         initial: membrane at the start in levels, in [0, 1); ½ makes firing round instead of floor.
-        correct_bias: make the mean current of every channel, and of the logits, that of the ANN on the data.
+        correction: of every channel's current, to be that of the ANN on the data: "line" (mean, and slope by least
+            squares), "mean" (bias correction) or "none". The mean of the logits is corrected too.
 
     Returns:
         `Converted`, with ``report``. `fold`, `cost`, `observe` and `stream` take it.
@@ -88,12 +89,13 @@ def ann2snn(
     (torch.Size([5, 2]), ['body_1'])
     """
     one_of("ann2snn", "threshold", threshold, ("max", "percentile", "mse"))
+    one_of("ann2snn", "correction", correction, ("line", "mean", "none"))
     if not 0 < percentile <= 100:
         raise bad_value("ann2snn", "percentile must lie in (0, 100]", percentile, "e.g. 99.9")
     x = _inputs(data)
     all_finite("ann2snn", [*model.named_parameters(), *model.named_buffers()])
     made = skeleton(model, neuron, x, T, sharing, initial)
-    report = calibrate(made, x, T, Options(threshold, percentile, sharing, initial, correct_bias))
+    report = calibrate(made, x, T, Options(threshold, percentile, sharing, initial, correction))
     return Converted(made.graph, report)
 
 

@@ -17,6 +17,7 @@ from bitspike.layers import Affine, Encoder, Gain, Synapse
 from bitspike.neurons import Neuron
 
 _CHUNK = 64
+_SLOPES = (0.5, 1.5)
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,7 @@ class Options:
     percentile: float
     sharing: str
     initial: float
-    correct_bias: bool
+    correction: str
 
 
 @torch.no_grad()
@@ -35,7 +36,7 @@ def calibrate(skeleton: Skeleton, x: Tensor, T: int, options: Options) -> Conver
     """Fill a skeleton with numbers, in place.
 
     Every node is computed once for the ANN (one step) and once for the SNN (T steps), in the order of the graph, so a
-    neuron sees the currents that the neurons before it really cause. At a neuron the order is: correct the mean current
+    neuron sees the currents that the neurons before it really cause. At a neuron the order is: correct the currents
     of every channel, choose the range, fire, then move range and correction into the layers before.
 
     Args:
@@ -46,7 +47,7 @@ def calibrate(skeleton: Skeleton, x: Tensor, T: int, options: Options) -> Conver
     neurons = {name: cast(Neuron, root.get_submodule(name)) for name in skeleton.places}
     record = next(iter(neurons.values())).format
     report = ConversionReport(
-        len(x), T, record.label(), options.threshold, options.sharing, options.initial, options.correct_bias
+        len(x), T, record.label(), options.threshold, options.sharing, options.initial, options.correction
     )
     values: dict[fx.Node, tuple[Tensor, Tensor]] = {}
     last = {before: item for item in graph.nodes for before in item.all_input_nodes}
@@ -95,13 +96,11 @@ def _settle(
     analog, currents = current
     activation = place.rectifier(analog)
     wanted, mean = rows_of(activation), rows_of(currents.mean(0, keepdim=True))
-    correction = torch.zeros_like(mean[0])
-    if options.correct_bias:
-        correction = (rows_of(analog) - mean).mean(0)
-    ceiling = _range(place, wanted, mean + correction, neuron.format.high, T, options)
+    slope, correction = line(rows_of(analog), mean, options.correction)
+    ceiling = _range(place, wanted, (mean + correction) * slope, neuron.format.high, T, options)
     spacing = neuron.stairs.spacing
     step = ceiling / neuron.format.high
-    factor = spacing / step
+    factor = slope * spacing / step
     amplitude = neuron.emission.raw_amplitude
     assert amplitude is not None
     amplitude.copy_((step * 2.0**neuron.emission.fraction_bits).reshape(amplitude.shape))
@@ -116,10 +115,31 @@ def _settle(
         *shares(levels, neuron.format),
         float(ceiling.min()),
         float(ceiling.max()),
+        float((slope - 1).abs().max()),
         float(correction.square().mean().sqrt()),
         sum(isinstance(module, Gain) for module in place.before),
     )
     return (activation, spikes), row
+
+
+def line(wanted: Tensor, got: Tensor, correction: str) -> tuple[Tensor, Tensor]:
+    """(a, b) per column with ``a·(got + b)`` near ``wanted`` [N, C].
+
+    "none": (1, 0). "mean": a = 1, equal means. "line": least squares, a kept in [0.5, 1.5], equal means. What is left
+    to rounding is no correction: where both sides are equal, a = 1 and b = 0 exactly.
+    """
+    slope, shift = torch.ones_like(got[0]), torch.zeros_like(got[0])
+    close = torch.finfo(got.dtype).eps ** 0.5 / 16
+    means = wanted.mean(0), got.mean(0)
+    spread = (got - means[1]).square().mean(0)
+    if correction == "line":
+        fitted = ((wanted - means[0]) * (got - means[1])).mean(0) / spread.clamp_min(torch.finfo(got.dtype).tiny)
+        slope = torch.where((fitted - 1).abs() > close, fitted.clamp(*_SLOPES), slope)
+        slope = torch.where(spread > 0, slope, torch.ones_like(slope))
+    if correction != "none":
+        found = means[0] / slope - means[1]
+        shift = torch.where(found.abs() > close * (spread + means[1].square()).sqrt(), found, shift)
+    return slope, shift
 
 
 def _range(place: Place, wanted: Tensor, got: Tensor, levels: int, T: int, options: Options) -> Tensor:
@@ -138,7 +158,7 @@ def _along(value: Tensor, x: Tensor) -> Tensor:
 
 
 def _move(place: Place, factor: Tensor, correction: Tensor) -> None:
-    """Put factor and correction into the layers before a neuron: ``y' = factor·(y + correction)``."""
+    """Put both into the layers before a neuron: ``y' = factor·(y + correction)``."""
     factor = factor.expand(place.channels).contiguous()
     for module in place.before:
         if isinstance(module, Gain):
@@ -160,7 +180,7 @@ def _move_synapse(module: Synapse, factor: Tensor, correction: Tensor | None) ->
 
 def _finish(skeleton: Skeleton, wanted: Tensor, got: Tensor, report: ConversionReport, options: Options) -> None:
     """Correct the mean of the logits and compare them."""
-    if options.correct_bias and skeleton.logits is not None and got.dim() == 2:
+    if options.correction != "none" and skeleton.logits is not None and got.dim() == 2:
         correction = (wanted - got).mean(0)
         assert skeleton.logits.bias is not None
         skeleton.logits.bias.add_(correction)

@@ -19,7 +19,7 @@ class LayerConversion:
         path: the user's name. activation: what it replaces. error: root of Σ(mean spike − activation)² / Σ activation².
         rate: share of neuron-steps with a spike. saturation: share at the highest level (0 for binary spikes).
         ceiling_least, ceiling_greatest: value of the highest level, over the channels.
-        correction: root mean square of the bias correction, in units of the activation.
+        slope: greatest |slope − 1| of the correction. correction: root mean square of its shift, in units of the ANN.
         multiplies: gains in front of it, where spikes are added to a current (a multiplication a spike each).
     """
 
@@ -30,6 +30,7 @@ class LayerConversion:
     saturation: float
     ceiling_least: float
     ceiling_greatest: float
+    slope: float
     correction: float
     multiplies: int
 
@@ -39,7 +40,7 @@ class ConversionReport:
     """A conversion on its calibration data.
 
     Attributes:
-        samples, T: of the calibration. format: of the spikes. threshold, sharing, initial, correct_bias: options.
+        samples, T: of the calibration. format: of the spikes. threshold, sharing, initial, correction: options.
         layers: node → `LayerConversion`.
         logit_error: root of Σ(SNN − ANN)² / Σ ANN² over the logits. agreement: share of samples with the same class.
         time_s: seconds that calibration took.
@@ -51,7 +52,7 @@ class ConversionReport:
     threshold: str
     sharing: str
     initial: float
-    correct_bias: bool
+    correction: str
     layers: dict[str, LayerConversion] = field(default_factory=dict)
     logit_error: float = 0.0
     agreement: float = 1.0
@@ -63,7 +64,7 @@ class ConversionReport:
 
     def table(self) -> list[list[str]]:
         """Rows for a person, the heading first."""
-        head = ["layer", "was", "error", "rate", "saturated", "highest level", "correction", "gains"]
+        head = ["layer", "was", "error", "rate", "saturated", "highest level", "slope ±", "shift", "gains"]
         rows = [
             [
                 layer.path,
@@ -72,6 +73,7 @@ class ConversionReport:
                 f"{layer.rate:.3f}",
                 f"{layer.saturation:.4f}",
                 f"{layer.ceiling_least:.3g} to {layer.ceiling_greatest:.3g}",
+                f"{layer.slope:.2g}",
                 f"{layer.correction:.2g}",
                 str(layer.multiplies),
             ]
