@@ -13,7 +13,6 @@ from torch import Tensor, nn
 
 from bitspike.checks import all_finite, bad_value
 from bitspike.data import Batches, ImageSet, Splits
-from bitspike.models import Network
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoint, Checkpoints
 from bitspike.training.distributed import World
@@ -34,7 +33,7 @@ class Run:
         best: state of the network after the epoch with the best validation accuracy (the first of equals).
     """
 
-    model: Network
+    model: nn.Module
     history: list[dict[str, float]]
     best: dict[str, Tensor] = field(default_factory=dict)
 
