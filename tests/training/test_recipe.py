@@ -128,7 +128,7 @@ def test_keys_that_came_later_are_no_part_of_an_older_key() -> None:
     mapping["data"] = {**{key: mapping["data"][key] for key in first}, "root": None}
     for key in ("precision", "channels_last", "compile"):
         del mapping["train"][key]
-    del mapping["layers"]
+    del mapping["layers"], mapping["convert"]
     assert canonical_key(mapping, "d") == BASE.key("d")
 
 
@@ -160,6 +160,7 @@ CHANGED = {
     "policy": "svhn",
     **dict.fromkeys(("test_part", "config", "revision", "image", "label"), "x"),
     "layers": (r.LayerConfig(match="body.*", weight=r.ComponentConfig("sign")),),
+    "convert": r.ConvertConfig(images=8),
 }  # fmt: skip
 
 
