@@ -59,10 +59,24 @@ def chain(activation: nn.Module | None = None) -> nn.Module:
     )
 
 
+class Pooled(nn.Module):
+    """Max pooling behind and before activations."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.conv2, self.head = nn.Conv2d(3, 6, 3, padding=1), nn.Conv2d(6, 6, 3), nn.Linear(6, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.max_pool2d(F.relu(self.conv1(x)), 2)
+        x = F.relu(F.max_pool2d(self.conv2(x), 2))
+        return self.head(x.flatten(1))  # type: ignore[no-any-return]
+
+
 NETS: dict[str, Callable[[], nn.Module]] = {
     "residual": Residual,
     "relu6": lambda: Residual(nn.ReLU6()),
     "chain": chain,
+    "pooled": Pooled,
     "he": lambda: he_resnet20(nn.ReLU(), T=1, shape=SHAPE, classes=5, width=4),
     "clip_floor": lambda: Residual(ClipFloor(255, 4.0)),
 }

@@ -243,6 +243,7 @@ class Times(nn.Module):
         (nn.Sigmoid(), r"ann2snn layer: the activation must be .*, got Sigmoid"),
         (nn.GroupNorm(2, 4), r"ann2snn layer: every layer must be .*, got GroupNorm"),
         (nn.Conv2d(4, 4, 1, groups=2), r"ann2snn layer: every layer must be .*, got Conv2d"),
+        (nn.MaxPool2d(3, 1, padding=1), r"ann2snn layer: every layer must be .*, got MaxPool2d"),
         (Times(), r"ann2snn layer\.mul: every layer must be .*, got mul in module 'layer'"),
     ],
 )

@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import cast
 
 import torch
 from torch import Tensor, fx, nn
@@ -21,7 +22,18 @@ from bitspike.convert.upgrade_roles import assign_roles
 from bitspike.convert.upgrade_trace import is_torch_layer, trace_user
 from bitspike.functional import round_half
 from bitspike.graph import Graph, adds, trace
-from bitspike.layers import Affine, AvgPool2d, ClipFloor, Encoder, Gain, MeanReadout, Synapse, TimeLayer
+from bitspike.layers import (
+    Affine,
+    AvgPool2d,
+    ClipFloor,
+    Encoder,
+    Gain,
+    MaxPool2d,
+    MeanReadout,
+    Synapse,
+    TallyMaxPool2d,
+    TimeLayer,
+)
 from bitspike.models import Network
 from bitspike.neurons import Emission, Neuron
 
@@ -114,6 +126,9 @@ def build(
             _connect(surgery, item, place, sample)
             surgery.put(item, _sized(neuron, place.channels, sharing, initial, sample))
             places[item.name] = place
+        elif isinstance(surgery.get(item), MaxPool2d):
+            pool = cast(MaxPool2d, surgery.get(item))
+            surgery.put(item, TallyMaxPool2d(pool.kernel, pool.stride))
         else:
             _check(surgery, item, path.removeprefix("body."))
             if isinstance(surgery.get(item), MeanReadout):

@@ -5,7 +5,7 @@ from bitspike.layers.base import Synapse, TimeLayer, merge_time, split_time
 from bitspike.layers.clip_floor import ClipFloor
 from bitspike.layers.codec import Encoder, Latency, MeanReadout, Poisson, Repeat, StepReadout
 from bitspike.layers.norm import BatchNorm
-from bitspike.layers.pool import AvgPool2d, Flatten, GlobalAvgPool, MaxPool2d
+from bitspike.layers.pool import AvgPool2d, Flatten, GlobalAvgPool, MaxPool2d, TallyMaxPool2d
 from bitspike.layers.quantized import Conv2d, Linear
 
 __all__ = [
@@ -26,6 +26,7 @@ __all__ = [
     "Repeat",
     "StepReadout",
     "Synapse",
+    "TallyMaxPool2d",
     "TimeLayer",
     "merge_time",
     "split_time",
