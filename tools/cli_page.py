@@ -26,7 +26,9 @@ KEYS = """## Files and keys
 
 A run folder: `recipe.toml` (resolved recipe), `metrics.jsonl` (a JSON record an epoch: epoch, loss, train_accuracy,
 validation_accuracy, lr, time_s), `best.safetensors` and `final.safetensors` (weights), `last/` (two checkpoints that
-take turns; all that exact resume needs), `summary.json`.
+take turns; all that exact resume needs), `summary.json`. `bitspike convert` leaves `recipe.toml` with a table
+[convert], both weights files (equal), `convert.json` (the calibration: options, and per layer error, rate, saturation,
+highest level, slope, correction, multiplies) and `summary.json`.
 
 | key of `summary.json` and of a job's `result` | meaning |
 | --- | --- |
@@ -40,6 +42,7 @@ take turns; all that exact resume needs), `summary.json`.
 | fold | the report: samples, max_logit_difference, flips per layer, gains, affines, absorbed |
 | rates | per neuron layer: rate, set_bits, saturation |
 | history, train_time_s | records of metrics.jsonl; seconds of training |
+| ann_validation_accuracy, ann_test_accuracy | of the ANN that was converted; of a conversion only |
 | key, best_epoch, best_validation_accuracy | of a run only |
 
 | key of `cost.json` | meaning |
@@ -62,7 +65,13 @@ def options(function: Callable[..., None]) -> Iterator[tuple[str, str, str]]:
     text = inspect.getdoc(function) or ""
     described = dict(re.findall(r"^\s+(\w+): (.*(?:\n {8,}.*)*)", text.partition("Args:")[2], re.MULTILINE))
     for name, parameter in inspect.signature(function).parameters.items():
-        positional = "Positional" in str(parameter.annotation) or name in ("run", "runs", "queue", "recipe")
+        positional = "Positional" in str(parameter.annotation) or name in (
+            "run",
+            "runs",
+            "queue",
+            "recipe",
+            "checkpoint",
+        )
         flag = name.upper() if positional else "--" + name.replace("_", "-")
         default = "" if parameter.default in (inspect.Parameter.empty, None, ()) else str(parameter.default)
         if name not in described:

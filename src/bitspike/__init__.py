@@ -1,7 +1,7 @@
 """Spiking neural networks whose spikes carry more than one bit: train, fold, count, run."""
 
 from bitspike import convert, data, functional, layers, models, neurons, ops, quantizers, training
-from bitspike.convert import expand_unary, fold, upgrade
+from bitspike.convert import ann2snn, expand_unary, fold, upgrade
 from bitspike.cost import cost
 from bitspike.formats import SpikeFormat, WeightFormat, pack, unpack
 from bitspike.graph import trace
@@ -15,6 +15,7 @@ __version__ = "0.1.0"
 __all__ = [
     "SpikeFormat",
     "WeightFormat",
+    "ann2snn",
     "convert",
     "cost",
     "data",

@@ -7,13 +7,14 @@ from collections.abc import Callable, Sequence
 
 import tyro
 
-from bitspike.commands import compare, cost, demo, evaluate, fold, study, train
+from bitspike.commands import compare, convert, cost, demo, evaluate, fold, study, train
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
     "eval": evaluate,
     "fold": fold,
     "cost": cost,
+    "convert": convert,
     "compare": compare,
     "study": study,
     "demo": demo,

@@ -129,7 +129,7 @@ def test_keys_that_came_later_are_no_part_of_an_older_key() -> None:
     mapping["data"] = {**{key: mapping["data"][key] for key in first}, "root": None}
     for key in ("precision", "channels_last", "compile", "memory"):
         del mapping["train"][key]
-    del mapping["layers"], mapping["allocation"]
+    del mapping["layers"], mapping["allocation"], mapping["convert"]
     assert canonical_key(mapping, "d") == BASE.key("d")
 
 
@@ -142,9 +142,9 @@ def test_keys_of_layers_without_time_steps_are_the_older_ones() -> None:
     assert plain.key("d") != changed.key("d")
     first = ("name", "root", "validation", "batch_size", "eval_batch_size", "augment", "pad", "test")
     mapping["data"] = {**{key: mapping["data"][key] for key in first}, "root": None}
-    for key in ("precision", "channels_last", "compile"):
+    for key in ("precision", "channels_last", "compile", "memory"):
         del mapping["train"][key]
-    del mapping["allocation"]
+    del mapping["allocation"], mapping["convert"]
     assert canonical_key({**mapping, "layers": [layer]}, "d") == plain.key("d")
 
 
@@ -178,6 +178,7 @@ CHANGED = {
     **dict.fromkeys(("test_part", "config", "revision", "image", "label"), "x"),
     "layers": (r.LayerConfig(match="body.*", weight=r.ComponentConfig("sign")),),
     "allocation": r.AllocationConfig(refined=True),
+    "convert": r.ConvertConfig(images=8),
 }  # fmt: skip
 
 

@@ -1,7 +1,8 @@
 """The commands of ``bitspike``, one typed function each."""
 
+from bitspike.commands.convert import convert
 from bitspike.commands.inspect import compare, cost, evaluate, fold
 from bitspike.commands.study import demo, study
 from bitspike.commands.train import train
 
-__all__ = ["compare", "cost", "demo", "evaluate", "fold", "study", "train"]
+__all__ = ["compare", "convert", "cost", "demo", "evaluate", "fold", "study", "train"]

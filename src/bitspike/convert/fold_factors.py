@@ -68,6 +68,12 @@ def move_factors(surgery: Surgery, shapes: dict[str, tuple[int, ...]], dtype: to
                 shapes[added.name] = shapes[item.name]
         elif isinstance(module, Affine):
             module.scale = (module.scale.double() * factors[0]).to(dtype)
+        elif isinstance(module, Gain):
+            module.factor = (module.factor.double() * factors[0]).to(dtype)
+            if _trivial(module.factor.double(), dtype):
+                surgery.put(item, nn.Identity())  # its input keeps a factor of its own, for other consumers
+            elif not _trivial(factors[0]):
+                moved.gains[item.name] = module.factor.numel()
         elif isinstance(module, Encoder):
             pass
         elif isinstance(module, MeanReadout):
@@ -104,9 +110,9 @@ def _alike(factors: list[Tensor]) -> bool:
     return all(f.shape == factors[0].shape and torch.equal(f, factors[0]) for f in factors)
 
 
-def _trivial(factor: Tensor) -> bool:
-    """Whether a float64 factor is 1 within the rounding of a product with its reciprocal."""
-    return bool(((factor - 1).abs() <= 4 * torch.finfo(torch.float64).eps).all())
+def _trivial(factor: Tensor, dtype: torch.dtype = torch.float64) -> bool:
+    """Whether a float64 factor is 1 within the rounding, in ``dtype``, of a product with its reciprocal."""
+    return bool(((factor - 1).abs() <= 4 * torch.finfo(dtype).eps).all())
 
 
 def _settle(

@@ -11,15 +11,16 @@ from bitspike.convert.upgrade_mapping import Choices
 from bitspike.convert.upgrade_report import UpgradeReport
 from bitspike.convert.upgrade_sites import Names, Site, called, find_sites, put
 from bitspike.convert.upgrade_trace import path_of
-from bitspike.layers import BatchNorm, Encoder, TimeLayer
+from bitspike.layers import BatchNorm, ClipFloor, Encoder, TimeLayer
 from bitspike.neurons import Neuron
 
 Found = tuple[fx.GraphModule, list[tuple[Site, Tensor]], UpgradeReport]
 
 
 def over_time(model: nn.Module) -> bool:
-    """Whether a model is made of layers over time."""
-    return any(isinstance(module, (TimeLayer, Neuron)) for module in model.modules())
+    """Whether a model is made of layers over time (an activation works on any axes and does not tell)."""
+    told = (module for module in model.modules() if not isinstance(module, ClipFloor))
+    return any(isinstance(module, (TimeLayer, Neuron)) for module in told)
 
 
 def body_over_time(root: nn.Module, graph: fx.Graph, choices: Choices, sample: Tensor | None) -> Found:

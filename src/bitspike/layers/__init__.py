@@ -2,9 +2,10 @@
 
 from bitspike.layers.affine import Affine, Gain
 from bitspike.layers.base import Synapse, TimeLayer, merge_time, split_time
+from bitspike.layers.clip_floor import ClipFloor
 from bitspike.layers.codec import Encoder, Latency, MeanReadout, Poisson, Repeat, StepReadout
 from bitspike.layers.norm import BatchNorm
-from bitspike.layers.pool import AvgPool2d, Flatten, GlobalAvgPool, MaxPool2d
+from bitspike.layers.pool import AvgPool2d, Flatten, GlobalAvgPool, MaxPool2d, TallyMaxPool2d
 from bitspike.layers.quantized import Conv2d, Linear
 from bitspike.layers.squeeze import Join, Refined, Squeeze
 
@@ -12,6 +13,7 @@ __all__ = [
     "Affine",
     "AvgPool2d",
     "BatchNorm",
+    "ClipFloor",
     "Conv2d",
     "Encoder",
     "Flatten",
@@ -28,6 +30,7 @@ __all__ = [
     "Squeeze",
     "StepReadout",
     "Synapse",
+    "TallyMaxPool2d",
     "TimeLayer",
     "merge_time",
     "split_time",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -48,6 +49,52 @@ class MaxPool2d(TimeLayer):
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, C, H, W] → [T, B, C, H', W']."""
         return split_time(F.max_pool2d(merge_time("MaxPool2d", x, 5), self.kernel, self.stride), x)
+
+
+class TallyMaxPool2d(TimeLayer):
+    """Max pooling of what was sent so far: ``y_t = max Σ_{τ<=t} x_τ − max Σ_{τ<t} x_τ``, maxima over the window.
+
+    The sum of the outputs is the maximum of the sums, so a mean over time is pooled as the ANN pools its activations;
+    the maximum of every step would be too large where spikes of a window alternate. One output lies between the least
+    and the greatest spike of its window at that step, so the format is kept; at T = 1 it is plain max pooling.
+
+    Source: ours; for binary spikes it lets through the input that has fired most (Rueckauer et al., 2017: gating).
+
+    Args:
+        kernel: side length; stride: default the kernel.
+
+    >>> x = torch.tensor([[1.0, 0.0], [0.0, 1.0], [0.0, 1.0]]).reshape(3, 1, 1, 1, 2).expand(3, 1, 1, 2, 2)
+    >>> TallyMaxPool2d(2)(x).flatten().tolist()
+    [1.0, 0.0, 1.0]
+    """
+
+    scaling = "positive"
+    keeps_format = True
+    stateful = True
+
+    def __init__(self, kernel: int, stride: int | None = None) -> None:
+        super().__init__()
+        integer("TallyMaxPool2d", "kernel", kernel, 1, 1024)
+        self.kernel, self.stride = kernel, stride or kernel
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, B, C, H, W] → [T, B, C, H', W']."""
+        return self.stream_step(x, None)[0]
+
+    def stream_step(self, x: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """One chunk; the state is (sums of the inputs [B, C, H, W], sums of the outputs [B, C, H', W'])."""
+        merge_time("TallyMaxPool2d", x, 5)
+        sums, sent = (torch.zeros_like(x[0]), None) if state is None else state
+        outputs = []
+        for step in x.unbind(0):
+            sums = sums + step
+            top = F.max_pool2d(sums, self.kernel, self.stride)
+            outputs.append(top if sent is None else top - sent)
+            sent = top
+        return torch.stack(outputs), (sums, outputs[0] if sent is None else sent)
+
+    def extra_repr(self) -> str:
+        return f"kernel={self.kernel}, stride={self.stride}"
 
 
 class GlobalAvgPool(TimeLayer):

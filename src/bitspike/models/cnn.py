@@ -5,16 +5,15 @@ from __future__ import annotations
 from torch import nn
 
 from bitspike.checks import bad_value, integer
-from bitspike.layers import AvgPool2d, Conv2d, Flatten, Linear, Refined
+from bitspike.layers import AvgPool2d, Conv2d, Flatten, Linear
 from bitspike.models.network import MODELS, Network, Policy, finish
-from bitspike.models.parts import ResidualBlock, new_encoder, new_norm, new_readout
-from bitspike.neurons import Neuron
+from bitspike.models.parts import ResidualBlock, new_encoder, new_neuron, new_norm, new_readout
 from bitspike.quantizers import Quantizer
 
 
 @MODELS.register("study_cnn")
 def study_cnn(
-    neuron: Neuron | Refined,
+    neuron: nn.Module,
     weight: Quantizer | None = None,
     T: int = 2,
     shape: tuple[int, int, int] = (1, 28, 28),
@@ -32,7 +31,7 @@ def study_cnn(
     flatten; linear. Wiring "spike": the shortcuts carry spikes.
 
     Args:
-        neuron: prototype; every layer gets its own copy. weight: prototype of the hidden layers; default float.
+        neuron: prototype, `nn.ReLU()` for an ANN; every layer gets a copy. weight: of the hidden layers; default float.
         T: time steps. shape: (C, H, W) of a sample. classes: K. width: w. stem_stride: 1 or 2.
         norm: "joint", "per_step" or "threshold". encoder: "repeat", "poisson", "latency". readout: "mean" or "steps".
         policy: quantisers of first, last and down-sampling layers; default the first and last float.
@@ -55,7 +54,7 @@ def study_cnn(
     body = nn.Sequential(
         stem,
         new_norm(width, norm, neuron),
-        neuron.replicate(width),
+        new_neuron(neuron, width),
         ResidualBlock(width, width, 1, neuron, norm),
         ResidualBlock(width, 2 * width, 2, neuron, norm),
         AvgPool2d(2),

@@ -8,16 +8,15 @@ import math
 from torch import nn
 
 from bitspike.checks import integer
-from bitspike.layers import Flatten, Linear, Refined
+from bitspike.layers import Flatten, Linear
 from bitspike.models.network import MODELS, Network, Policy, finish
-from bitspike.models.parts import new_encoder, new_norm, new_readout
-from bitspike.neurons import Neuron
+from bitspike.models.parts import new_encoder, new_neuron, new_norm, new_readout
 from bitspike.quantizers import Quantizer
 
 
 @MODELS.register("mlp")
 def mlp(
-    neuron: Neuron | Refined,
+    neuron: nn.Module,
     weight: Quantizer | None = None,
     T: int = 2,
     shape: tuple[int, ...] = (1, 28, 28),
@@ -31,7 +30,7 @@ def mlp(
     """flatten – (linear – BN – neuron) per hidden width – linear.
 
     Args:
-        neuron: prototype; every layer gets its own copy. weight: prototype of the hidden layers; default float.
+        neuron: prototype, `nn.ReLU()` for an ANN; every layer gets a copy. weight: of the hidden layers; default float.
         T: time steps. shape: of a sample. classes: K. hidden: widths, at least one.
         norm, encoder, readout, policy: as in `study_cnn`.
 
@@ -46,7 +45,7 @@ def mlp(
     for index, (inputs, outputs) in enumerate(itertools.pairwise(widths)):
         linear = Linear(inputs, outputs, bias=False)
         linear.role = "first" if index == 0 else "hidden"
-        layers += [linear, new_norm(outputs, norm, neuron), neuron.replicate(outputs)]
+        layers += [linear, new_norm(outputs, norm, neuron), new_neuron(neuron, outputs)]
     classifier = Linear(widths[-1], classes)
     classifier.role = "last"
     body = nn.Sequential(*layers, classifier)

@@ -77,6 +77,8 @@ class Neuron(nn.Module, ABC):
             must = f"the state must be shaped like one step {list(x_seq.shape[1:])}"
             raise bad_value(type(self).__name__, must, list(state[0].shape), "start a new stream for a new batch")
         device, dtype = x_seq.device.type, x_seq.dtype
+        if state is None and self.membrane.initial:
+            state = self.initial_state(x_seq[0])  # kernels take None for a discharged membrane
         wide = dtype in (torch.bfloat16, torch.float16) and torch.is_autocast_enabled(device)
         membranes = torch.float32 if wide else dtype
         spec = self.fused()
@@ -145,9 +147,9 @@ def fused_levels(neuron: Neuron, charge: float) -> ScanSpec | str:
     )
 
 
-def fresh(x: Tensor) -> MembraneState:
-    """A discharged membrane for one step x [B, ...]."""
-    return MembraneState(torch.zeros_like(x))
+def fresh(x: Tensor, initial: float = 0.0) -> MembraneState:
+    """A membrane at its initial value, by default discharged, for one step x [B, ...]."""
+    return MembraneState(torch.full_like(x, initial) if initial else torch.zeros_like(x))
 
 
 def as_surrogate(surrogate: str | Surrogate) -> Surrogate:

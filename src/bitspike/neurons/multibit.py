@@ -28,6 +28,7 @@ class MultiBit(Neuron):
         reset: "soft" (default; loses nothing) or "hard". detach_reset: cut the gradient of the reset, default True.
         surrogate: object, name or "name:parameter"; default one window over the whole range.
         amplitude, train_amplitude, raw_amplitude: see `Emission`; default 1, fixed.
+        initial: membrane before the first step, default 0.
 
     >>> import torch; MultiBit(1, 1)(torch.tensor([[[0.4, 0.5, 1.2, 9.0]]])).flatten().tolist()
     [0.0, 0.5, 1.0, 1.5]
@@ -46,6 +47,7 @@ class MultiBit(Neuron):
         amplitude: float = 1.0,
         train_amplitude: str = "none",
         raw_amplitude: bool = False,
+        initial: float = 0.0,
     ) -> None:
         super().__init__()
         self.threshold = threshold
@@ -59,12 +61,12 @@ class MultiBit(Neuron):
         self.format = SpikeFormat(0, 2 ** (m + n) - 1, fraction_bits=n, amplitude=sharing)
         self.surrogate = as_surrogate(surrogate)
         self.surrogate.check("MultiBit", self.stairs)
-        self.membrane = Membrane(decay, learn_decay, reset, detach_reset)
+        self.membrane = Membrane(decay, learn_decay, reset, detach_reset, initial)
         self.emission = Emission(amplitude, train_amplitude, raw_amplitude, fraction_bits=n)
 
     def initial_state(self, x: Tensor) -> MembraneState:
-        """A discharged membrane."""
-        return fresh(x)
+        """The initial membrane."""
+        return fresh(x, self.membrane.initial)
 
     def step(self, x: Tensor, state: MembraneState) -> tuple[Tensor, MembraneState]:
         """One step, x [B, ...]."""

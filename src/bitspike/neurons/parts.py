@@ -19,10 +19,14 @@ class Membrane(nn.Module):
         learn_decay: learn one decay per layer, as ``sigmoid(raw_decay)`` in (0, 1) (PLIF form).
         reset: "hard" (to 0) or "soft" (subtract the emitted charge).
         detach_reset: cut the gradient of the reset through the spike.
+        initial: membrane before the first step; half a level makes a floor round (conversion).
     """
 
-    def __init__(self, decay: float, learn_decay: bool, reset: str, detach_reset: bool) -> None:
+    def __init__(self, decay: float, learn_decay: bool, reset: str, detach_reset: bool, initial: float = 0.0) -> None:
         super().__init__()
+        if not math.isfinite(initial):
+            raise bad_value("Membrane", "the initial membrane must be finite", initial, "start at 0")
+        self.initial = float(initial)
         in_range("Membrane", "decay", decay, 0.0, 1.0)
         if learn_decay and not 0 < decay < 1:
             raise bad_value("Membrane", "a learnable decay must start inside (0, 1)", decay, "start at 0.25 or 0.5")
@@ -59,7 +63,8 @@ class Membrane(nn.Module):
 
     def extra_repr(self) -> str:
         learned = ", learned" if self.raw_decay is not None else ""
-        return f"decay={self.fixed_decay:g}{learned}, reset={self.reset_kind}, detach_reset={self.detach_reset}"
+        start = f", initial={self.initial:g}" if self.initial else ""
+        return f"decay={self.fixed_decay:g}{learned}, reset={self.reset_kind}, detach_reset={self.detach_reset}{start}"
 
 
 class Emission(nn.Module):

@@ -29,6 +29,7 @@ class Ternary(Neuron):
         surrogate: object, name or "name:parameter"; default a rectangle of width 2·threshold, i.e. |u| <= 2·threshold.
         amplitude: initial or fixed a, default 1.
         train_amplitude: "none", "layer" or "channel". raw_amplitude: train a itself, which may then turn negative.
+        initial: membrane before the first step, default 0.
 
     >>> import torch; Ternary()(torch.tensor([[[0.5, -0.5, 0.4]]])).flatten().tolist()
     [1.0, -1.0, 0.0]
@@ -45,6 +46,7 @@ class Ternary(Neuron):
         amplitude: float = 1.0,
         train_amplitude: str = "none",
         raw_amplitude: bool = False,
+        initial: float = 0.0,
     ) -> None:
         super().__init__()
         self.threshold = threshold
@@ -52,12 +54,12 @@ class Ternary(Neuron):
         self.format = SpikeFormat(-1, 1, amplitude=amplitude_sharing(amplitude, train_amplitude))
         self.surrogate = as_surrogate(surrogate)
         self.surrogate.check("Ternary", self.stairs)
-        self.membrane = Membrane(decay, learn_decay, reset, detach_reset)
+        self.membrane = Membrane(decay, learn_decay, reset, detach_reset, initial)
         self.emission = Emission(amplitude, train_amplitude, raw_amplitude)
 
     def initial_state(self, x: Tensor) -> MembraneState:
-        """A discharged membrane."""
-        return fresh(x)
+        """The initial membrane."""
+        return fresh(x, self.membrane.initial)
 
     def step(self, x: Tensor, state: MembraneState) -> tuple[Tensor, MembraneState]:
         """One step, x [B, ...]."""

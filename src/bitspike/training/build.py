@@ -46,6 +46,9 @@ def build_network(recipe: Recipe, shape: tuple[int, ...], classes: int, warn: bo
     Raises:
         ValueError: an unknown model, neuron, quantiser or option, with the nearest name.
     """
+    if recipe.convert is not None:
+        must = "a converted network must not be trained or built from its recipe alone"
+        raise bad_value("[convert]", must, recipe.name, "open its folder with bitspike.training.runs.open_run")
     builder = MODELS[recipe.model.name]
     neuron, T = build_neuron(recipe.neuron), recipe.model.T
     refined = recipe.allocation is not None and recipe.allocation.refined

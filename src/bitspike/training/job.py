@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+from torch import nn
 
 from bitspike.checks import bad_value
 from bitspike.convert import Folded, fold
@@ -15,7 +16,6 @@ from bitspike.data import Batches, Splits, load
 from bitspike.data.catalog import find
 from bitspike.data.loader import check_augment
 from bitspike.graph import trace
-from bitspike.models import Network
 from bitspike.observe import observe
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoints
@@ -43,6 +43,9 @@ def load_data(recipe: Recipe) -> Splits:
     named = {LOADER_OPTIONS[key]: value for key, value in options.items()}
     splits = load(config.name, config.root, config.validation, **named)  # type: ignore[arg-type]
     check_augment("[data]", splits.train.images, config.augment, config.pad, config.hole)
+    if recipe.convert is not None and recipe.convert.mean is not None and recipe.convert.std is not None:
+        mean, std = recipe.convert.mean, recipe.convert.std
+        return Splits(**{part: replace(getattr(splits, part), mean=mean, std=std) for part in _PARTS})
     if recipe.model.encoder == "repeat":
         return splits
     flat = (0.0,) * splits.train.images.shape[1]
@@ -63,7 +66,7 @@ def digest(recipe: Recipe, splits: Splits) -> str:
 class Finished:
     """A finished job: the trained network, its folded form, and the figures as plain values."""
 
-    model: Network
+    model: nn.Module
     folded: Folded
     result: dict[str, Any]
 

@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from bitspike.checks import all_finite, bad_value
 from bitspike.data import Batches, ImageSet, Splits
-from bitspike.models import Network
 from bitspike.ops import lean
 from bitspike.training.allocation import AllocationConfig
 from bitspike.training.averages import Averages
@@ -46,7 +45,7 @@ class Run:
         best: state of the network after the epoch with the best validation accuracy (the first of equals).
     """
 
-    model: Network
+    model: nn.Module
     history: list[dict[str, float]]
     best: dict[str, Tensor] = field(default_factory=dict)
 

@@ -29,6 +29,7 @@ LOADER_OPTIONS = {
 _LATER = {
     "layers": None,
     "allocation": None,
+    "convert": None,
     "train.precision": "float32",
     "train.channels_last": False,
     "train.compile": False,
@@ -283,6 +284,37 @@ class RegulariserConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ConvertConfig:
+    """A network that was converted from a trained ANN, not trained; see `bitspike.ann2snn`.
+
+    Args:
+        weights: SHA-256 of the file of the ANN's weights, "" if unknown.
+        images: calibration images, drawn from the training split with the recipe's seed, >= 1.
+        threshold, percentile, sharing, initial, correction: as in `ann2snn`.
+        mean, std: what the ANN's inputs are normalised by, one number a channel; None: the constants of the data.
+    """
+
+    weights: str = ""
+    images: int = 512
+    threshold: Literal["mse", "percentile", "max"] = "mse"
+    percentile: float = 99.9
+    sharing: Literal["channel", "layer"] = "channel"
+    initial: float = 0.5
+    correction: Literal["line", "mean", "none"] = "line"
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        conform(self)
+        integer("ConvertConfig", "images", self.images, 1, _LARGE)
+        if not 0 < self.percentile <= 100:
+            raise bad_value("ConvertConfig", "percentile must lie in (0, 100]", self.percentile, "e.g. 99.9")
+        _share("ConvertConfig", "initial", self.initial)
+        if (self.mean is None) != (self.std is None):
+            raise bad_value("ConvertConfig", "mean and std must be given together", "one of them", "give both or none")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Recipe:
     """One training run.
 
@@ -298,6 +330,7 @@ class Recipe:
         regulariser: table [regulariser].
         layers: tables [[layers]], applied in order after the policy; None: every layer as above.
         allocation: table [allocation], of learned bits and time steps; None: its defaults, where bits are learned.
+        convert: table [convert] of a network converted from an ANN; None: it is trained.
 
     >>> recipe_from_mapping({"name": "a", "neuron": {"name": "lif"}, "weight": {"name": "sign"}}).train.lr
     0.1
@@ -314,6 +347,7 @@ class Recipe:
     regulariser: RegulariserConfig = field(default_factory=RegulariserConfig)
     layers: tuple[LayerConfig, ...] | None = None
     allocation: AllocationConfig | None = None
+    convert: ConvertConfig | None = None
 
     def __post_init__(self) -> None:
         conform(self)

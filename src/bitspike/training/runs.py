@@ -11,14 +11,14 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor
+from torch import Tensor, nn
 
 from bitspike.checks import bad_value
 from bitspike.data import ImageSet, Splits
-from bitspike.models import Network
 from bitspike.training.boards import Board
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoints
+from bitspike.training.converted import build_converted
 from bitspike.training.distributed import World, world
 from bitspike.training.files import read_json, write_bytes_atomic, write_json_atomic, write_text_atomic
 from bitspike.training.job import digest, load_data, measure
@@ -142,8 +142,8 @@ def _train_run(
     return summary
 
 
-def open_run(folder: Path, which: str = "final") -> tuple[Recipe, Splits, Network]:
-    """Recipe, data and trained network (evaluation mode) of a run folder.
+def open_run(folder: Path, which: str = "final") -> tuple[Recipe, Splits, nn.Module]:
+    """Recipe, data and trained (or converted) network (evaluation mode) of a run folder.
 
     Args:
         folder: of the run. which: "final" or "best" weights.
@@ -156,7 +156,7 @@ def open_run(folder: Path, which: str = "final") -> tuple[Recipe, Splits, Networ
         raise bad_value(str(folder), "it must hold a run (recipe.toml)", "none", "run `bitspike train` first")
     recipe = read_recipe(run.recipe)
     splits = load_data(recipe)
-    model = build_model(recipe, splits.train)
+    model = build_model(recipe, splits.train) if recipe.convert is None else build_converted(recipe, splits.train)
     path = run.weights(which)
     if not path.exists():
         raise bad_value(str(path), "the run must be finished", "no weights", "run `bitspike train --resume`")
@@ -192,7 +192,7 @@ def evaluate_run(folder: Path, which: str = "final") -> dict[str, Any]:
     }
 
 
-def _against(model: Network, part: ImageSet, size: int) -> dict[str, float]:
+def _against(model: nn.Module, part: ImageSet, size: int) -> dict[str, float]:
     whole, parts = logits_of(model, part, 64), logits_of(model, part, size)
     return {
         "max_logit_difference": float((whole - parts).abs().max()),

@@ -1,0 +1,171 @@
+"""Accuracy of converted CIFAR-10 ResNets on the whole test set: one JSON a setting, done ones are skipped.
+
+Usage: BITSPIKE_DATA=DIR python benchmarks/conversion/run.py [NAME ...] [--out results/conversion] [--list]
+           [--validation N] [--threads 2]
+
+Every choice is made on training images. A setting reads the test set once, after its conversion. With --validation N it
+is the first N images held out of the training set that are classified instead, shifted, flipped and partly cut out,
+which both networks find about as hard as the test set; nothing is written then: that is for choosing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+import bitspike
+from bitspike.cost import cost
+from bitspike.data import Batches, ImageSet, Splits, load
+from bitspike.models import IMAGENET_MEAN, IMAGENET_STD, MODELS, load_he_checkpoint
+from bitspike.neurons import LIF, Integer, MultiBit, Neuron
+from bitspike.training.files import read_json, write_json_atomic
+
+FILES = {"he_resnet20": "resnet20-12fca82f.th", "he_resnet32": "resnet32-d509ac18.th"}
+NEURONS: dict[str, Neuron] = {
+    "binary": LIF(1.0, 1.0, reset="soft"),
+    "multibit11": MultiBit(1, 1, decay=1.0),
+    "multibit22": MultiBit(2, 2, decay=1.0),
+    "integer4": Integer(4, decay=1.0),
+}
+BATCH = 250
+COST_SAMPLES = 64
+
+
+@dataclass(frozen=True)
+class Setting:
+    """One conversion; the fields decide its result."""
+
+    arch: str
+    neuron: str
+    T: int
+    threshold: str = "mse"
+    sharing: str = "channel"
+    correction: str = "line"
+    images: int = 512
+    seed: int = 0
+
+    @property
+    def name(self) -> str:
+        """File name."""
+        return f"{self.arch}-{self.neuron}-T{self.T}-{self.threshold}-{self.sharing}-{self.correction}-{self.images}"
+
+    @property
+    def key(self) -> str:
+        """Hash of the fields."""
+        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+def settings() -> Iterator[Setting]:
+    """The goal first (m + n = 4), then the same with other alphabets, then each choice changed alone."""
+    goal = [Setting(arch, "multibit22", T) for arch in FILES for T in (1, 2, 4)]
+    yield from goal
+    for neuron, steps in (("multibit11", (2, 4)), ("integer4", (2, 4)), ("binary", (8, 32))):
+        yield from (Setting("he_resnet20", neuron, T) for T in steps)
+    yield from (replace(goal[0], threshold=threshold) for threshold in ("max", "percentile"))
+    yield replace(goal[0], sharing="layer")
+    yield from (replace(goal[0], correction=correction) for correction in ("none", "mean"))
+
+
+def convert(setting: Setting, data: ImageSet, root: Path) -> tuple[nn.Module, bitspike.convert.Converted, Tensor]:
+    """(ANN, SNN, calibration inputs); calibration images are drawn from the training part."""
+    ann = MODELS[setting.arch](nn.ReLU(), T=1)
+    load_he_checkpoint(ann, root / "checkpoints" / FILES[setting.arch]).eval()
+    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(setting.seed))
+    x = data.normalise(data.images[order[: setting.images]])
+    options = {key: getattr(setting, key) for key in ("threshold", "sharing", "correction")}
+    return ann, bitspike.ann2snn(ann, NEURONS[setting.neuron], x, setting.T, **options), x
+
+
+@torch.no_grad()
+def evaluate(nets: dict[str, nn.Module], batches: Batches) -> dict[str, float]:
+    """Share correct of each network, and share of equal classes, over one pass of the data."""
+    right, same, seen = dict.fromkeys(nets, 0), 0, 0
+    for x, labels in batches:
+        classes = {name: net(x).argmax(1) for name, net in nets.items()}
+        for name, found in classes.items():
+            right[name] += int((found == labels).sum())
+        first, second = classes.values()
+        same, seen = same + int((first == second).sum()), seen + len(labels)
+    return {**{f"{name}_accuracy": count / seen for name, count in right.items()}, "agreement": same / seen}
+
+
+def measure(setting: Setting, splits: Splits, root: Path, validation: int) -> dict[str, object]:
+    """Convert, count the cost on calibration images, and classify the test set (or held-out training images)."""
+    start = time.perf_counter()
+    ann, snn, x = convert(setting, splits.train, root)
+    seconds = time.perf_counter() - start
+    folded = bitspike.fold(snn, x[:COST_SAMPLES])
+    counted = cost(folded.graph, x[:COST_SAMPLES])
+    if validation:
+        part = splits.validation.subset(torch.arange(min(validation, len(splits.validation))))
+        batches = Batches(part, BATCH, shuffle=True, augment="shift-flip-cutout", pad=4, hole=10)
+    else:
+        batches = Batches(splits.test, BATCH)
+    found = evaluate({"ann": ann, "snn": snn}, batches)
+    assert snn.report is not None
+    kinds = ("adds", "shift_adds", "multiplications", "macs")
+    return {
+        "key": setting.key,
+        "setting": asdict(setting),
+        **found,
+        "drop_points": 100 * (found["ann_accuracy"] - found["snn_accuracy"]),
+        "conversion_time_s": seconds,
+        "threads": torch.get_num_threads(),
+        "operations_per_sample": {kind: counted.total(kind) for kind in kinds},
+        "size_bytes": counted.size_bytes,
+        "fold": {"agreement": folded.report.agreement, "gains": folded.report.gains},
+        "report": snn.report.as_dict(),
+        "source": "weights: github.com/akamaster/pytorch_resnet_cifar10 (Y. Idelbayev, two-clause BSD)",
+    }
+
+
+def done(path: Path, setting: Setting) -> bool:
+    """Whether a file holds this very setting."""
+    document = read_json(path) if path.exists() else None
+    return isinstance(document, dict) and document.get("key") == setting.key
+
+
+def main() -> None:
+    """Run what is asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("names", nargs="*", help="only settings whose name begins so")
+    parser.add_argument("--out", type=Path, default=Path("results/conversion"))
+    parser.add_argument("--list", action="store_true", help="print the settings and stop")
+    parser.add_argument("--validation", type=int, default=0, help="choose on that many held-out training images")
+    parser.add_argument("--threads", type=int, default=2)
+    given = parser.parse_args()
+    wanted = [s for s in settings() if not given.names or s.name.startswith(tuple(given.names))]
+    if given.list:
+        print("\n".join(f"{'done' if done(given.out / f'{s.name}.json', s) else 'open'}  {s.name}" for s in wanted))
+        return
+    torch.set_num_threads(given.threads)
+    parts = load("cifar10")
+    root = Path(os.environ["BITSPIKE_DATA"])
+    normal = {
+        part: replace(getattr(parts, part), mean=IMAGENET_MEAN, std=IMAGENET_STD)
+        for part in ("train", "validation", "test")
+    }
+    splits = Splits(**normal)
+    given.out.mkdir(parents=True, exist_ok=True)
+    for setting in wanted:
+        path = given.out / f"{setting.name}.json"
+        if not given.validation and done(path, setting):
+            continue
+        result = measure(setting, splits, root, given.validation)
+        print(f"{setting.name}: ANN {result['ann_accuracy']:.2%}, SNN {result['snn_accuracy']:.2%}, ", end="")
+        print(f"agreement {result['agreement']:.2%}, converted in {result['conversion_time_s']:.1f} s", flush=True)
+        if not given.validation:
+            write_json_atomic(path, result)
+
+
+if __name__ == "__main__":
+    main()

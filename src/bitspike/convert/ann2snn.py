@@ -1,0 +1,119 @@
+"""Turning a trained ANN into a spiking network, calibrated on data."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+from bitspike.checks import all_finite, bad_value, finite, floating, integer, one_of
+from bitspike.convert.ann2snn_build import Skeleton, build
+from bitspike.convert.ann2snn_calibrate import Options, calibrate
+from bitspike.convert.ann2snn_report import ConversionReport
+from bitspike.graph import Graph
+from bitspike.neurons import Neuron
+
+
+class Converted(nn.Module):
+    """A spiking network made from an ANN: samples [B, ...] → logits [B, K].
+
+    Attributes:
+        net: the traced network. report: of its calibration; None where weights were loaded.
+    """
+
+    def __init__(self, graph: Graph, report: ConversionReport | None = None) -> None:
+        super().__init__()
+        self.net = graph.model
+        self.report = report
+        self.eval()
+
+    @property
+    def graph(self) -> Graph:
+        """Its graph; neurons have the names of the activations they replace."""
+        return Graph(self.net, self.net.graph)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Samples [B, ...] → logits, the mean over the T steps."""
+        return self.net(x)  # type: ignore[no-any-return]
+
+
+def ann2snn(
+    model: nn.Module,
+    neuron: Neuron,
+    data: Tensor | Iterable[Tensor],
+    T: int = 1,
+    threshold: str = "mse",
+    percentile: float = 99.9,
+    sharing: str = "channel",
+    initial: float = 0.5,
+    correction: str = "line",
+) -> Converted:
+    """Convert a trained ANN: every ReLU, ReLU6 or ClipFloor becomes an integrate-and-fire neuron.
+
+    With the highest level worth λ, a level is worth Δ = λ/(levels of the format); the neuron's current is multiplied by
+    spacing/Δ and its spikes are worth Δ each, so one step carries the whole range [0, λ], and T steps T times as many
+    values. Factors per channel go into the weights before the neuron and, when folded, into those behind it; where
+    spikes are added to a current (identity and zero-padding shortcuts), a `Gain` is left, which `cost` counts.
+
+        u_0 = initial·spacing;   k_t = clip(⌊u_t/spacing⌋, 0, M);   u_{t+1} = u_t − spacing·k_t + x_{t+1}·spacing/Δ
+
+    Source: thresholds by maximum and percentile: Rueckauer et al. (Front. Neurosci. 2017); initial membrane of half a
+    level and ClipFloor: QCFS (Bu et al., ICLR 2022); one graded step for many binary ones: LM-HT (NeurIPS 2024),
+    theorem 4.2; conversion to multi-bit spikes: reconstruction [?] of arXiv 2407.05739. Least-error ranges and the
+    correction of means are those of post-training quantisation; the slope is ours.
+
+    Args:
+        model: a trained ANN that `upgrade` can trace, [B, ...] → [B, K]; copied. Batch norms use running statistics.
+        neuron: prototype: unsigned levels, decay 1, soft reset, e.g. ``MultiBit(2, 2, decay=1.0)``. Its amplitude and
+            initial membrane are set here.
+        data: calibration inputs [N, ...] or batches of them, never test data; 256 to 1024 images are enough.
+        T: time steps, >= 1.
+        threshold: how λ is chosen: "max", "percentile" or "mse", see `ranges`. A ClipFloor brings its own λ.
+        percentile: of "percentile", in (0, 100].
+        sharing: one λ per "channel" or "layer".
+        initial: membrane at the start in levels, in [0, 1); ½ makes firing round instead of floor.
+        correction: of every channel's current, to be that of the ANN on the data: "line" (mean, and slope by least
+            squares), "mean" (bias correction) or "none". The mean of the logits is corrected too.
+
+    Returns:
+        `Converted`, with ``report``. `fold`, `cost`, `observe` and `stream` take it.
+
+    Raises:
+        ValueError: a layer that cannot be converted (named), a neuron or data that do not fit, NaN or inf.
+
+    >>> from bitspike.neurons import MultiBit
+    >>> ann = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> snn = ann2snn(ann, MultiBit(2, 2, decay=1.0), torch.rand(64, 4), T=2)
+    >>> snn(torch.rand(5, 4)).shape, list(snn.report.layers)
+    (torch.Size([5, 2]), ['body_1'])
+    """
+    one_of("ann2snn", "threshold", threshold, ("max", "percentile", "mse"))
+    one_of("ann2snn", "correction", correction, ("line", "mean", "none"))
+    if not 0 < percentile <= 100:
+        raise bad_value("ann2snn", "percentile must lie in (0, 100]", percentile, "e.g. 99.9")
+    x = _inputs(data)
+    all_finite("ann2snn", [*model.named_parameters(), *model.named_buffers()])
+    made = skeleton(model, neuron, x, T, sharing, initial)
+    report = calibrate(made, x, T, Options(threshold, percentile, sharing, initial, correction))
+    return Converted(made.graph, report)
+
+
+def skeleton(
+    model: nn.Module, neuron: Neuron, sample: Tensor, T: int, sharing: str = "channel", initial: float = 0.5
+) -> Skeleton:
+    """The network of `ann2snn` before calibration, for loading weights of an earlier conversion into ``graph.model``.
+
+    Args:
+        model: any network of the same structure. sample: inputs [B, ...] of the right shape; others as in `ann2snn`.
+    """
+    return build(model, neuron, sample, integer("ann2snn", "T", T, 1, 10_000), sharing, initial)
+
+
+def _inputs(data: Tensor | Iterable[Tensor]) -> Tensor:
+    x = data if isinstance(data, Tensor) else torch.cat(list(data))
+    floating("ann2snn", x)
+    finite("ann2snn", "the calibration data", x)
+    if x.dim() < 2 or not len(x):
+        raise bad_value("ann2snn", "the calibration data must be [N, ...], N >= 1", list(x.shape), "pass inputs")
+    return x

@@ -1,0 +1,293 @@
+"""The spiking network that a conversion fills with numbers: norms folded, neurons, gains and biases in their places."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import cast
+
+import torch
+from torch import Tensor, fx, nn
+
+from bitspike.checks import bad_type, bad_value, one_of
+from bitspike.convert.fold_norm import fold_norms
+from bitspike.convert.surgery import Surgery
+from bitspike.convert.upgrade import upgrade
+from bitspike.convert.upgrade_layers import Merged
+from bitspike.convert.upgrade_mapping import activation
+from bitspike.convert.upgrade_over_time import over_time
+from bitspike.convert.upgrade_roles import assign_roles
+from bitspike.convert.upgrade_trace import is_torch_layer, trace_user
+from bitspike.functional import round_half
+from bitspike.graph import Graph, adds, trace
+from bitspike.layers import (
+    Affine,
+    AvgPool2d,
+    ClipFloor,
+    Encoder,
+    Gain,
+    MaxPool2d,
+    MeanReadout,
+    Synapse,
+    TallyMaxPool2d,
+    TimeLayer,
+)
+from bitspike.models import Network
+from bitspike.neurons import Emission, Neuron
+
+WHERE = "ann2snn"
+_CEILINGS: dict[type[nn.Module], float] = {nn.ReLU: math.inf, nn.ReLU6: 6.0}
+
+
+@dataclass(frozen=True)
+class Rectifier:
+    """An activation that a neuron can take over: ``a = clip(x, 0, ceiling)``, on a grid if it has levels.
+
+    Args:
+        kind: class name. ceiling: greatest value; inf for ReLU. levels: of a `ClipFloor`, else 0.
+    """
+
+    kind: str
+    ceiling: float = math.inf
+    levels: int = 0
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """The activation itself."""
+        if self.levels:
+            step = self.ceiling / self.levels
+            return round_half((x / step).clamp(0, self.levels)) * step
+        return x.clamp(0, self.ceiling) if math.isfinite(self.ceiling) else x.clamp_min(0)
+
+
+@dataclass
+class Place:
+    """One neuron of the new network and the layers its scale goes into.
+
+    Attributes:
+        name: node. path: the user's name of the activation. rectifier: what it was. channels: C.
+        before: layers whose output is the neuron's current; all take the factor. shift: the one that takes the bias.
+    """
+
+    name: str
+    path: str
+    rectifier: Rectifier
+    channels: int
+    before: list[Synapse | Affine | Gain] = field(default_factory=list)
+    shift: Synapse | Affine | None = None
+
+
+@dataclass
+class Skeleton:
+    """A converted network before calibration: all factors 1, all corrections 0.
+
+    Attributes:
+        graph: of the network. places: node → `Place`, in order. logits: the synapse in front of the read-out, or None.
+    """
+
+    graph: Graph
+    places: dict[str, Place]
+    logits: Synapse | None
+
+
+def build(
+    model: nn.Module, neuron: Neuron, sample: Tensor, T: int, sharing: str = "channel", initial: float = 0.5
+) -> Skeleton:
+    """Norms folded, every activation a neuron, a gain on every spike that is added to a current.
+
+    The structure depends on the model, the neuron's format and the options alone, never on values.
+
+    Args:
+        model, neuron, T, sharing, initial: as in `ann2snn`. sample: inputs [B, ...], B >= 1; their shape is used.
+
+    Raises:
+        TypeError, ValueError: see `ann2snn`.
+    """
+    check_neuron(neuron)
+    one_of(WHERE, "sharing", sharing, ("channel", "layer"))
+    if not 0 <= initial < 1:
+        raise bad_value(WHERE, "the initial membrane must lie in [0, 1) of a level", initial, "0.5 rounds")
+    kinds = _activations(model)
+    spiking = upgrade(model, {kind: None for kind in kinds}, sample, T=T, readout="mean").eval()
+    reference = trace(spiking)
+    left = {f"body.{name}": name for name in spiking.report.left_alone}
+    surgery = Surgery(reference)
+    surgery.module.eval()
+    fold_norms(surgery)
+    channels = _channels(reference, sample, set(left))
+    places: dict[str, Place] = {}
+    logits: Synapse | None = None
+    for item in surgery:
+        path = reference[item.name].path
+        if path in left:
+            rectifier = _rectifier(surgery.get(item), left[path])
+            place = Place(item.name, left[path], rectifier, channels[item.name])
+            _connect(surgery, item, place, sample)
+            surgery.put(item, _sized(neuron, place.channels, sharing, initial, sample))
+            places[item.name] = place
+        elif isinstance(surgery.get(item), MaxPool2d):
+            pool = cast(MaxPool2d, surgery.get(item))
+            surgery.put(item, TallyMaxPool2d(pool.kernel, pool.stride))
+        else:
+            _check(surgery, item, path.removeprefix("body."))
+            if isinstance(surgery.get(item), MeanReadout):
+                logits = _last(surgery, item)
+    graph = surgery.finish()
+    if not over_time(model):  # a builder has said which synapses are first, last and on shortcuts
+        for synapse in (node.module for node in graph.of_kind("synapse")):
+            synapse.role = "hidden"  # type: ignore[union-attr,assignment]
+        assign_roles(graph)
+    return Skeleton(graph, places, logits)
+
+
+def check_neuron(neuron: Neuron) -> None:
+    """Raise unless a neuron can take over a rectifier: integrate, fire unsigned levels, subtract what was sent."""
+    if not isinstance(neuron, Neuron):
+        got = getattr(neuron, "__name__", type(neuron).__name__)
+        raise bad_type(WHERE, "the neuron must be a Neuron", got, "e.g. MultiBit(2, 2, decay=1.0)")
+    name, membrane = type(neuron).__name__, neuron.membrane
+    if neuron.format.real:
+        raise bad_value(WHERE, "the neuron must emit levels", f"{name} with real spikes", "take MultiBit")
+    if neuron.format.signed:
+        must = "the format must be unsigned for ReLU, ReLU6 and ClipFloor, which send nothing below 0"
+        raise bad_value(WHERE, must, f"{name} ({neuron.format.label()})", "take LIF, MultiBit or Integer")
+    if membrane.raw_decay is not None or membrane.fixed_decay != 1 or membrane.reset_kind != "soft":
+        must = f"{name} must be integrate-and-fire with soft reset"
+        got = f"decay {membrane.fixed_decay:g}, {membrane.reset_kind} reset"
+        raise bad_value(WHERE, must, got, "pass decay=1.0 and reset='soft'")
+
+
+def _activations(model: nn.Module) -> set[type[nn.Module]]:
+    """Classes of the activations that a forward calls."""
+    ours = copy.deepcopy(model)
+    body = ours.body if isinstance(ours, Network) else ours
+    root, graph = trace_user(body, lambda m, _: isinstance(m, (TimeLayer, Neuron)) or is_torch_layer(m))
+    called = [root.get_submodule(str(n.target)) for n in graph.nodes if n.op == "call_module"]
+    if any(isinstance(module, Neuron) for module in called):
+        raise bad_value(WHERE, "the model must be an ANN", "a network with neurons", "pass the network before upgrade")
+    found = {kind for kind in (activation(root, node) for node in graph.nodes) if kind is not None}
+    found |= {ClipFloor} if any(isinstance(module, ClipFloor) for module in called) else set()
+    if not found:
+        raise bad_value(WHERE, "the model must have activations", "none", "a network without any needs no conversion")
+    return found
+
+
+def _rectifier(module: nn.Module | None, where: str) -> Rectifier:
+    """What an activation is; raises `ValueError` for one that no neuron can take over."""
+    body = module.body if isinstance(module, Merged) else module
+    if isinstance(body, ClipFloor):
+        return Rectifier("ClipFloor", float(body.ceiling().detach()), body.levels)
+    kind = _kind(body)
+    if kind not in _CEILINGS:
+        name = kind.__name__ if kind else type(body).__name__
+        raise bad_value(f"{WHERE} {where}", "the activation must be ReLU, ReLU6 or ClipFloor", name, "retrain with one")
+    return Rectifier(kind.__name__, _CEILINGS[kind])
+
+
+def _kind(body: nn.Module | None) -> type[nn.Module] | None:
+    """The class of activation that a module is, or that a traced function stands for."""
+    if isinstance(body, fx.GraphModule):
+        kinds = [activation(body, node) for node in body.graph.nodes]
+        return next((kind for kind in kinds if kind is not None), None)
+    return type(body) if body is not None else None
+
+
+def _channels(graph: Graph, sample: Tensor, activations: set[str]) -> dict[str, int]:
+    found: dict[str, int] = {}
+
+    def note(node, call: Callable[[], Tensor], args: tuple[Tensor, ...]) -> Tensor:  # type: ignore[no-untyped-def]
+        if node.path in activations:
+            found[node.name] = args[0].shape[2] if args[0].dim() > 2 else 1
+        return call()
+
+    with torch.no_grad():
+        graph.run(sample[:1], handler=note)
+    return found
+
+
+def _check(surgery: Surgery, item: fx.Node, path: str) -> None:
+    """Raise `ValueError` unless a mean over time passes through a layer unchanged."""
+    module = surgery.get(item)
+    if item.op in ("placeholder", "output") or isinstance(module, (Encoder, Synapse, nn.Identity, nn.Dropout)):
+        return
+    if isinstance(module, Affine) or (isinstance(module, TimeLayer) and module.scaling == "linear"):
+        return
+    plain = adds(item) and len(item.args) > 1 and all(isinstance(a, fx.Node) for a in item.args) and not item.kwargs
+    if plain:
+        return
+    body = module.body if isinstance(module, Merged) else module
+    what = type(body).__name__ if body is not None else getattr(item.target, "__name__", str(item.target))
+    if isinstance(body, fx.GraphModule):
+        what = module.where if isinstance(module, Merged) else what
+    must = "every layer must be a convolution, linear map, norm, pool, addition or shortcut"
+    raise bad_value(f"{WHERE} {path or item.name}", must, what, "convert the parts before and behind it, or replace it")
+
+
+def _connect(surgery: Surgery, item: fx.Node, place: Place, like: Tensor) -> None:
+    """Find the layers whose outputs make up a neuron's current; put gains where spikes are added to it."""
+    source = item.all_input_nodes[0]
+    edges: list[tuple[fx.Node, fx.Node]] = []
+    _inlets(surgery, source, item, place.before, edges)
+    place.shift = next((m for m in place.before if isinstance(m, (Synapse, Affine))), None)
+    if place.shift is None:
+        affine = Affine(torch.ones(place.channels), torch.zeros(place.channels)).to(like)
+        surgery.insert(source, item, f"{item.name}_affine", affine)
+        place.before, place.shift = [affine], affine
+        return
+    for index, (before, consumer) in enumerate(edges):
+        gain = Gain(torch.ones(place.channels)).to(like)
+        surgery.insert(before, consumer, f"{item.name}_level_{index}", gain)
+        place.before.append(gain)
+    for module in place.before:
+        _biased(module, module is place.shift)
+
+
+def _inlets(
+    surgery: Surgery, source: fx.Node, consumer: fx.Node, found: list, edges: list[tuple[fx.Node, fx.Node]]
+) -> None:
+    """Layers behind which a factor per channel can be put into weights; other edges are listed."""
+    module = surgery.get(source)
+    alone = len(source.users) == 1
+    if alone and isinstance(module, (Synapse, Affine)) and _real(module):
+        found.append(module)
+    elif alone and adds(source):
+        for before in source.all_input_nodes:
+            _inlets(surgery, before, source, found, edges)
+    elif alone and (isinstance(module, (nn.Identity, nn.Dropout)) or _pools(module)):
+        _inlets(surgery, source.all_input_nodes[0], source, found, edges)
+    else:
+        edges.append((source, consumer))
+
+
+def _real(module: Synapse | Affine) -> bool:
+    return isinstance(module, Affine) or module.quantizer.format.real
+
+
+def _pools(module: nn.Module | None) -> bool:
+    """Whether a constant passes a pool unchanged: no zeros are averaged in."""
+    return isinstance(module, AvgPool2d) and not module.padding
+
+
+def _biased(module: Synapse | Affine | Gain, wanted: bool) -> None:
+    if wanted and isinstance(module, Synapse) and module.bias is None:
+        module.bias = nn.Parameter(module.weight.new_zeros(module.weight.shape[0]))
+
+
+def _last(surgery: Surgery, readout: fx.Node) -> Synapse | None:
+    """The synapse right in front of the read-out, given a bias."""
+    module = surgery.get(readout.all_input_nodes[0])
+    if not isinstance(module, Synapse) or len(readout.all_input_nodes[0].users) != 1:
+        return None
+    _biased(module, True)
+    return module
+
+
+def _sized(prototype: Neuron, channels: int, sharing: str, initial: float, like: Tensor) -> Neuron:
+    """A neuron whose amplitude is a number per channel or layer, and whose first level begins where asked."""
+    made = copy.deepcopy(prototype)
+    made.emission = Emission(1.0, sharing, raw=True, fraction_bits=made.emission.fraction_bits)
+    made.emission.resize(channels)
+    made.format = replace(made.format, amplitude=sharing)
+    made.membrane.initial = made.stairs.first - (1 - initial) * made.stairs.spacing
+    return made.to(like)

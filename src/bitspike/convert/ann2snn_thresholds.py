@@ -1,0 +1,85 @@
+"""The range that a neuron's levels cover, from activations seen in calibration."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bitspike.checks import bad_value, in_range
+
+ROWS = 2**15
+_CANDIDATES = 96
+_LEAST = 2.0**-8
+
+
+def quantised(x: Tensor, step: Tensor, levels: int, T: int, initial: float) -> Tensor:
+    """Mean output over T steps of an integrate-and-fire neuron with constant current x [N, C].
+
+    ``step/T·clip(⌊T·x/step + initial⌋, 0, T·levels)``: T steps of `levels` levels are one step of T·levels levels.
+
+    Source: LM-HT (NeurIPS 2024), lemma 4.1 and theorem 4.2 (soft reset, constant input).
+
+    >>> quantised(torch.tensor([[0.3], [0.9]]), torch.tensor([0.5]), 3, 2, 0.5).flatten().tolist()
+    [0.25, 1.0]
+    """
+    fine = step / T
+    return torch.floor(x / fine + initial).clamp(0, T * levels) * fine
+
+
+def rows_of(x: Tensor) -> Tensor:
+    """[T, B, C, ...] → [N, C], one row a sample, step and place."""
+    return x.movedim(2, -1).reshape(-1, x.shape[2]) if x.dim() > 2 else x.reshape(-1, 1)
+
+
+def thinned(x: Tensor, count: int = ROWS) -> Tensor:
+    """At most ``count`` rows, spread evenly."""
+    return x if len(x) <= count else x[torch.arange(count, device=x.device) * len(x) // count]
+
+
+def ranges(method: str, wanted: Tensor, got: Tensor, levels: int, T: int, initial: float, percentile: float) -> Tensor:
+    """The value of the highest level, per column.
+
+    - "max": the greatest activation;
+    - "percentile": that percentile of the activations above 0;
+    - "mse": of 96 shares of the greatest activation, the one with the least ``Σ (quantised(got) − wanted)²``.
+
+    Args:
+        method: as above. wanted: activations of the ANN [N, C], >= 0. got: mean currents of the SNN [N, C].
+        levels, T, initial: of the neuron, see `quantised`. percentile: in (0, 100].
+
+    Returns:
+        [C], > 0: columns that are never active get the greatest range of all (1 if all are silent).
+
+    Raises:
+        ValueError: an unknown method, or a percentile out of range.
+    """
+    top = wanted.amax(0)
+    if method == "max":
+        found = top
+    elif method == "percentile":
+        in_range("ann2snn", "percentile", percentile, 0, 100)
+        found = torch.stack([_percentile(column, percentile) for column in thinned(wanted).unbind(1)])
+    elif method == "mse":
+        found = _least_error(thinned(wanted), thinned(got), top, levels, T, initial)
+    else:
+        raise bad_value("ann2snn", "the threshold must be 'max', 'percentile' or 'mse'", repr(method), "choose one")
+    greatest = float(found.max())
+    if greatest <= 0:
+        return torch.ones_like(found)
+    return torch.where(top > 0, found.clamp_min(greatest * _LEAST), torch.full_like(found, greatest))
+
+
+def _percentile(column: Tensor, percentile: float) -> Tensor:
+    active = column[column > 0]
+    return torch.quantile(active, percentile / 100) if len(active) else column.new_zeros(())
+
+
+def _least_error(wanted: Tensor, got: Tensor, top: Tensor, levels: int, T: int, initial: float) -> Tensor:
+    best, chosen = torch.full_like(top, torch.inf), top
+    for share in range(4, _CANDIDATES + 4):
+        candidate = top * (share / (_CANDIDATES + 3))
+        step = candidate.clamp_min(torch.finfo(top.dtype).tiny) / levels
+        error = (quantised(got, step, levels, T, initial) - wanted).square().mean(0)
+        better = error < best
+        best, chosen = torch.where(better, error, best), torch.where(better, candidate, chosen)
+    return chosen

@@ -1,0 +1,141 @@
+"""Networks converted from trained ANNs: their weights, their calibration, and their run folder."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import nn
+
+from bitspike.checks import bad_value
+from bitspike.convert import ConversionReport, Converted, ann2snn, skeleton
+from bitspike.data import ImageSet
+from bitspike.models import IMAGENET_MEAN, IMAGENET_STD, MODELS, Network, load_he_checkpoint
+from bitspike.training.build import build_neuron
+from bitspike.training.files import write_bytes_atomic, write_json_atomic, write_text_atomic
+from bitspike.training.job import load_data, measure
+from bitspike.training.loop import Run, evaluate, load_weights
+from bitspike.training.recipe import ConvertConfig, Recipe, recipe_from_mapping
+from bitspike.training.schema import override, to_toml
+
+NEURONS: dict[str, dict[str, object]] = {
+    "lif": {"decay": 1.0, "reset": "soft"},
+    "multibit": {"m": 2, "n": 2, "decay": 1.0},
+    "integer": {"D": 15, "decay": 1.0},
+}
+"""Options that the neurons of a conversion start from."""
+
+
+def converted_recipe(arch: str, neuron: str, data: str, T: int, sets: tuple[str, ...] = ()) -> Recipe:
+    """The recipe of a conversion: defaults, then ``sets`` over them, as in ``--set``.
+
+    Args:
+        arch: registered builder of the ANN. neuron: a key of `NEURONS`. data: a set of `bitspike.data.load`.
+        T: time steps. sets: ``key=value`` texts, e.g. "neuron.m=1".
+
+    Raises:
+        ValueError, TypeError: an unknown name or key, or a value out of range.
+    """
+    if neuron not in NEURONS:
+        raise bad_value("convert", f"the neuron must be one of {', '.join(NEURONS)}", repr(neuron), "see ann2snn")
+    builder = MODELS[arch]
+    published = {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)} if builder.__name__.startswith("he_") else {}
+    base = {
+        "name": f"{arch} converted",
+        "data": {"name": data, "test": False},
+        "model": {"name": arch, "T": T},
+        "neuron": {"name": neuron, **NEURONS[neuron]},
+        "weight": {"name": "float"},
+        "convert": published,
+    }
+    return recipe_from_mapping(override(base, sets), "convert")
+
+
+def build_ann(recipe: Recipe, data: ImageSet) -> Network:
+    """The network that was converted, with `nn.ReLU` and one time step, its weights not yet loaded."""
+    with torch.random.fork_rng(devices=[]):
+        shape, classes = tuple(data.images.shape[1:]), len(data.classes)
+        return MODELS[recipe.model.name](nn.ReLU(), T=1, shape=shape, classes=classes, **recipe.model.options)
+
+
+def build_converted(recipe: Recipe, data: ImageSet) -> Converted:
+    """The structure of a converted network, for loading its weights."""
+    settings = recipe.convert or ConvertConfig()
+    sample = torch.zeros(1, *data.images.shape[1:])
+    neuron = build_neuron(recipe.neuron)
+    made = skeleton(build_ann(recipe, data).eval(), neuron, sample, recipe.model.T, settings.sharing, settings.initial)
+    return Converted(made.graph)
+
+
+def load_ann(model: Network, path: Path) -> str:
+    """Load weights into an ANN, in place; returns the SHA-256 of the file.
+
+    Args:
+        path: a ``.safetensors`` file with our names, else a published file for `load_he_checkpoint`.
+    """
+    if path.suffix == ".safetensors":
+        try:
+            load_weights(model, load_file(path))
+        except (SafetensorError, OSError) as error:
+            raise bad_value(str(path), "it must be a whole safetensors file", error, "check the path") from error
+    else:
+        load_he_checkpoint(model, path)
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def convert_run(recipe: Recipe, checkpoint: Path, folder: Path) -> tuple[dict[str, Any], ConversionReport]:
+    """Convert an ANN into a run folder, which `open_run` and the commands read.
+
+    Leaves recipe.toml, final.safetensors, best.safetensors (the same), convert.json and summary.json. Calibration
+    images are drawn from the training split; the test split is read only where ``data.test`` is true.
+
+    Args:
+        recipe: of `converted_recipe`. checkpoint: file for `load_ann`. folder: created; must not hold a run.
+
+    Returns:
+        (the summary, the report of the calibration).
+    """
+    settings = recipe.convert or ConvertConfig()
+    if (folder / "recipe.toml").exists():
+        raise bad_value("convert", f"{folder} must not hold a run yet", "one", "pass another --out")
+    splits = load_data(recipe)
+    ann = build_ann(recipe, splits.train)
+    settings = replace(settings, weights=load_ann(ann, checkpoint))
+    recipe = replace(recipe, convert=settings)
+    order = torch.randperm(len(splits.train), generator=torch.Generator().manual_seed(recipe.seed))
+    x = splits.train.normalise(splits.train.images[order[: settings.images]])
+    snn = ann2snn(
+        ann.eval(),
+        build_neuron(recipe.neuron),
+        x,
+        recipe.model.T,
+        settings.threshold,
+        settings.percentile,
+        settings.sharing,
+        settings.initial,
+        settings.correction,
+    )
+    report = snn.report
+    if report is None:
+        raise RuntimeError("ann2snn returned no report")
+    batch = recipe.data.eval_batch_size
+    record = {"validation_accuracy": evaluate(snn, splits.validation, batch), "time_s": report.time_s}
+    key = recipe.key(splits.digest())
+    _, figures = measure(recipe, splits, Run(snn, [record]))
+    accuracy = {"ann_validation_accuracy": evaluate(ann, splits.validation, batch)}
+    if recipe.data.test:
+        accuracy["ann_test_accuracy"] = evaluate(ann, splits.test, batch)
+    summary = {"key": key, **accuracy, **figures}
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = save({n: v.detach().contiguous() for n, v in snn.state_dict().items()}, {"key": key})
+    for name in ("best", "final"):
+        write_bytes_atomic(folder / f"{name}.safetensors", tensors)
+    write_json_atomic(folder / "convert.json", report.as_dict())
+    write_json_atomic(folder / "summary.json", summary)
+    write_text_atomic(folder / "recipe.toml", to_toml(recipe))
+    return summary, report
