@@ -4,6 +4,7 @@ from bitspike.layers.affine import Affine, Gain
 from bitspike.layers.base import Synapse, TimeLayer, merge_time, split_time
 from bitspike.layers.codec import Encoder, Latency, MeanReadout, Poisson, Repeat, StepReadout
 from bitspike.layers.norm import BatchNorm
+from bitspike.layers.norm_scan import Chain, norm_then_fire
 from bitspike.layers.pool import AvgPool2d, Flatten, GlobalAvgPool, MaxPool2d
 from bitspike.layers.quantized import Conv2d, Linear
 
@@ -11,6 +12,7 @@ __all__ = [
     "Affine",
     "AvgPool2d",
     "BatchNorm",
+    "Chain",
     "Conv2d",
     "Encoder",
     "Flatten",
@@ -26,5 +28,6 @@ __all__ = [
     "Synapse",
     "TimeLayer",
     "merge_time",
+    "norm_then_fire",
     "split_time",
 ]
