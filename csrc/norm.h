@@ -4,8 +4,8 @@
 // Backward: the scan is run backwards twice from its bits, first for the two sums per channel that the gradient of y
 // needs, then for that gradient; the gradient of x is written only where a shortcut asks for it.
 //
-// Sums over a channel: float32 over the steps of an element and by halves within a block, then float64 per block, then
-// the blocks in order. So they come out the same for any number of threads and any instruction set.
+// Sums over a channel: float32 over the steps and the repeats of a place and by halves within a block, then float64 per
+// block, then the blocks in order. So they come out the same for any number of threads and any instruction set.
 
 #pragma once
 
@@ -15,72 +15,124 @@ namespace {
 
 inline int64_t norm_block(const ScanArgs& a) { return block_size(a.size, NORM_ROWS); }
 
-// A value per channel at every element of a block; zero behind it.
-inline void spread(const ScanArgs& a, int64_t start, int64_t n, const float* given, float* out) {
-    if (interleaved(a)) {
-        const int64_t phase = start % a.channels, known = a.channels < n ? a.channels : n;
-        for (int64_t i = 0; i < known; ++i) out[i] = given[phase + i < a.channels ? phase + i : phase + i - a.channels];
-        for (int64_t i = known; i < n; i *= 2) std::memcpy(out + i, out, (i < n - i ? i : n - i) * sizeof(float));
-    } else {
-        over_channels(a, start, n, [&](int64_t i, int64_t length, int64_t channel) {
-            for (int64_t j = 0; j < length; ++j) out[i + j] = given[channel];
-        });
-    }
-    std::memset(out + n, 0, (padded(n) - n) * sizeof(float));
+// After how many elements of a block the values per channel repeat: a multiple of 64 and at least 256, so that sums are
+// short and do not wait for each other; or the padded block. The same on every machine.
+inline int64_t period(const ScanArgs& a, int64_t n) {
+    if (!interleaved(a) || n % 64) return padded(n);
+    int64_t common = a.channels;
+    for (int doubled = 0; doubled < 6 && common % 64; ++doubled) common *= 2;
+    const int64_t length = common * ((255 + common) / common);
+    return length < n ? length : n;
 }
 
-// Adds the values of a block to the sums of their channels; the values are lost.
-inline void gather(const ScanArgs& a, int64_t start, int64_t n, float* values, double* into) {
+// A value per channel at every element of a block, as far as they do not repeat; zero behind the block.
+inline void spread(const ScanArgs& a, int64_t start, int64_t n, int64_t length, const float* given, float* out) {
+    const int64_t filled = length < n ? length : n;
+    if (interleaved(a)) {
+        const int64_t phase = start % a.channels, known = a.channels < filled ? a.channels : filled;
+        for (int64_t i = 0; i < known; ++i) out[i] = given[phase + i < a.channels ? phase + i : phase + i - a.channels];
+        for (int64_t i = known; i < filled; i *= 2)
+            std::memcpy(out + i, out, (i < filled - i ? i : filled - i) * sizeof(float));
+    } else {
+        over_channels(a, start, n, [&](int64_t i, int64_t run, int64_t channel) {
+            for (int64_t j = 0; j < run; ++j) out[i + j] = given[channel];
+        });
+    }
+    std::memset(out + filled, 0, (length - filled) * sizeof(float));
+}
+
+// Adds the sums of the elements of a block to the sums of their channels; the values are lost.
+inline void gather(const ScanArgs& a, int64_t start, int64_t n, int64_t length, float* values, double* into) {
+    int64_t left = length < n ? length : n;
     if (interleaved(a))
-        while (n % 2 == 0 && n / 2 % a.channels == 0) {
-            n /= 2;
-            for (int64_t i = 0; i < n; ++i) values[i] += values[n + i];
+        while (left % 2 == 0 && left / 2 % a.channels == 0) {
+            left /= 2;
+            for (int64_t i = 0; i < left; ++i) values[i] += values[left + i];
         }
-    over_channels(a, start, n, [&](int64_t i, int64_t length, int64_t channel) {
+    over_channels(a, start, left, [&](int64_t i, int64_t run, int64_t channel) {
         if (interleaved(a))
-            for (int64_t j = 0; j < length; ++j) into[channel + j] += values[i + j];
+            for (int64_t j = 0; j < run; ++j) into[channel + j] += values[i + j];
         else
-            into[channel] += sum(values + i, length);
+            into[channel] += sum(values + i, run);
     });
 }
 
+// Where the values per channel of the next vector are.
+template <class V> struct Turn {
+    const int64_t period;
+    int64_t at = 0;
+
+    explicit Turn(int64_t period_) : period(period_) {}
+    int64_t next() {
+        const int64_t here = at;
+        at = here + V::W == period ? 0 : here + V::W;
+        return here;
+    }
+};
+
 template <class V>
-APART void moments_row(Ahead y, const float* about, float* sums, float* squares, int64_t n) {
+APART void moments_row(Ahead y, const float* about, float* sums, float* squares, int64_t n, int64_t period) {
+    Turn<V> turn(period);
     for (int64_t i = 0; i < n; i += V::W) {
-        const auto d = V::sub(V::load(y + i), V::load(about + i));
-        V::store(sums + i, V::add(V::load(sums + i), d));
-        V::store(squares + i, V::add(V::load(squares + i), V::mul(d, d)));
+        const int64_t j = turn.next();
+        const auto d = V::sub(V::load(y + i), V::load(about + j));
+        V::store(sums + j, V::add(V::load(sums + j), d));
+        V::store(squares + j, V::add(V::load(squares + j), V::mul(d, d)));
     }
 }
 
-template <class V, bool ADDED>
-APART void current_row(Ahead y, const float* scale, const float* shift, Ahead shortcut, float* x, int64_t n) {
+// Currents scale * y + shift, and a shortcut if there is one.
+template <class V, bool ADDED> struct Normed {
+    Ahead y, shortcut;
+    const float *scale, *shift;
+    Turn<V> turn;
+
+    typename V::reg operator()(int64_t i) {
+        const int64_t j = turn.next();
+        const auto x = V::add(V::mul(V::load(y + i), V::load(scale + j)), V::load(shift + j));
+        return ADDED ? V::add(x, V::load(shortcut + i)) : x;
+    }
+};
+
+// One step backwards: `sums` of the gradient of x, and of its product with y - mean.
+template <class V, bool IS_REAL, bool SOFT>
+APART void products_row(
+    const Constants<V>& constants, Ahead grad_s, float* carried, const uint8_t* window, const uint8_t* hit, Ahead y,
+    const float* mean, float* sums, float* products, int64_t n, int64_t period) {
+    const Constants<V> c = constants;
+    Turn<V> turn(period);
     for (int64_t i = 0; i < n; i += V::W) {
-        auto current = V::add(V::mul(V::load(y + i), V::load(scale + i)), V::load(shift + i));
-        if (ADDED) current = V::add(current, V::load(shortcut + i));
-        V::store(x + i, current);
+        const int64_t j = turn.next();
+        const auto g = bits_step<V, IS_REAL, SOFT>(
+            c, V::load(grad_s + i), V::load(carried + i), window + i / 8, hit + i / 8);
+        V::store(carried + i, V::mul(g, c.decay));
+        V::store(sums + j, V::add(V::load(sums + j), g));
+        const auto product = V::mul(g, V::sub(V::load(y + i), V::load(mean + j)));
+        V::store(products + j, V::add(V::load(products + j), product));
     }
 }
 
-template <class V>
-APART void products_row(const float* grad_x, Ahead y, const float* mean, float* sums, float* products, int64_t n) {
-    for (int64_t i = 0; i < n; i += V::W) {
-        const auto g = V::load(grad_x + i);
-        V::store(sums + i, V::add(V::load(sums + i), g));
-        const auto product = V::mul(g, V::sub(V::load(y + i), V::load(mean + i)));
-        V::store(products + i, V::add(V::load(products + i), product));
-    }
-}
+// Values per channel that the gradient of y takes.
+struct Slopes {
+    const float *mean, *scale, *slope, *offset;
+};
 
-// The gradient of y: scale * grad_x + slope * (y - mean) + offset; grad_x is copied to `also` where there is such a row.
-template <class V>
+// One step backwards: with g, the gradient of x, that of y is scale * g + slope * (y - mean) + offset; g itself goes to
+// `also` if there is such a row.
+template <class V, bool IS_REAL, bool SOFT>
 APART void norm_row(
-    const float* grad_x, Ahead y, const float* mean, const float* scale, const float* slope, const float* offset,
-    float* grad_y, float* also, int64_t n, bool past) {
+    const Constants<V>& constants, Ahead grad_s, float* carried, const uint8_t* window, const uint8_t* hit, Ahead y,
+    Slopes of, float* grad_y, float* also, int64_t n, int64_t period, bool past) {
+    const Constants<V> c = constants;
+    Turn<V> turn(period);
     for (int64_t i = 0; i < n; i += V::W) {
-        const auto g = V::load(grad_x + i), d = V::sub(V::load(y + i), V::load(mean + i));
-        const auto rest = V::add(V::mul(d, V::load(slope + i)), V::load(offset + i));
-        const auto found = V::add(V::mul(g, V::load(scale + i)), rest);
+        const int64_t j = turn.next();
+        const auto g = bits_step<V, IS_REAL, SOFT>(
+            c, V::load(grad_s + i), V::load(carried + i), window + i / 8, hit + i / 8);
+        V::store(carried + i, V::mul(g, c.decay));
+        const auto d = V::sub(V::load(y + i), V::load(of.mean + j));
+        const auto rest = V::add(V::mul(d, V::load(of.slope + j)), V::load(of.offset + j));
+        const auto found = V::add(V::mul(g, V::load(of.scale + j)), rest);
         past ? V::stream(grad_y + i, found) : V::store(grad_y + i, found);
         if (also) past ? V::stream(also + i, g) : V::store(also + i, g);
     }
@@ -88,93 +140,90 @@ APART void norm_row(
 
 template <class V> struct NormBlock : Block<V> {
     const NormArgs& norm;
+    const int64_t length;  // of the values per channel
 
     NormBlock(const NormArgs& args, int64_t start, int64_t n, int64_t next, bool past)
-        : Block<V>(args.scan, start, n, next, past), norm(args) {}
+        : Block<V>(args.scan, start, n, next, past), norm(args), length(period(args.scan, n)) {}
 
-    const float* row(int which) const { return norm.moments + which * this->a.channels; }
+    void per_channel(const float* given, float* out) const { spread(this->a, this->start, this->n, length, given, out); }
+    void moment(int which, float* out) const { per_channel(norm.moments + which * this->a.channels, out); }
+    void add_up(float* values, double* into) const { gather(this->a, this->start, this->n, length, values, into); }
 
     void moments(double* partial) const {
         const ScanArgs& a = this->a;
-        const int64_t start = this->start, n = this->n;
+        const int64_t n = this->n;
         alignas(64) float about[MAX_BLOCK], sums[MAX_BLOCK], squares[MAX_BLOCK];
         Row<V> y(a.element);
-        spread(a, start, n, row(MEAN), about);
-        copy_or_zero(nullptr, 0, n, sums);
-        copy_or_zero(nullptr, 0, n, squares);
+        moment(MEAN, about);
+        std::memset(sums, 0, length * sizeof(float));
+        std::memset(squares, 0, length * sizeof(float));
         for (int64_t t = 0; t < a.steps; ++t)
-            moments_row<V>(y.read(a.x, t * a.size + start, n, t + 1 < a.steps ? a.size : 0), about, sums, squares, n);
-        gather(a, start, n, sums, partial);
-        gather(a, start, n, squares, partial + a.channels);
+            moments_row<V>(
+                y.read(a.x, t * a.size + this->start, n, t + 1 < a.steps ? a.size : 0), about, sums, squares, n, length);
+        add_up(sums, partial);
+        add_up(squares, partial + a.channels);
     }
 
-    template <int A, bool SOFT, bool BITS> void forward() const {
+    template <int A, bool SOFT, bool BITS, bool ADDED> void forward() const {
         const ScanArgs& a = this->a;
-        const int64_t start = this->start, n = this->n;
-        alignas(64) float v[MAX_BLOCK], x[MAX_BLOCK], scale[MAX_BLOCK], shift[MAX_BLOCK];
+        const int64_t n = this->n;
+        alignas(64) float v[MAX_BLOCK], scale[MAX_BLOCK], shift[MAX_BLOCK];
         Row<V> y(a.element), shortcut(a.element), s(a.element);
-        spread(a, start, n, row(SCALE), scale);
-        spread(a, start, n, row(SHIFT), shift);
+        moment(SCALE, scale);
+        moment(SHIFT, shift);
         copy_or_zero(nullptr, 0, n, v);
         for (int64_t t = 0; t < a.steps; ++t) {
-            const int64_t at = t * a.size + start, onward = t + 1 < a.steps ? a.size : 0;
+            const int64_t at = t * a.size + this->start, onward = t + 1 < a.steps ? a.size : 0;
             const Ahead given = y.read(a.x, at, n, onward);
-            if (norm.shortcut)
-                current_row<V, true>(given, scale, shift, shortcut.read(norm.shortcut, at, n, onward), x, n);
-            else
-                current_row<V, false>(given, scale, shift, given, x, n);
+            const Ahead added = ADDED ? shortcut.read(norm.shortcut, at, n, onward) : given;
             forward_row<V, A, SOFT, BITS>(
-                this->constants, Ahead{x, x, n}, v, nullptr, s.place(a.s, at, n), this->bits(a.window, t),
-                this->bits(a.fired, t), n, this->past);
+                this->constants, Normed<V, ADDED>{given, added, scale, shift, Turn<V>(length)}, v, nullptr,
+                s.place(a.s, at, n), this->bits(a.window, t), this->bits(a.fired, t), n, this->past);
             s.write(a.s, at, n);
         }
     }
 
-    // Calls f(grad_x of a step, its place, the elements to the step that follows) for all steps, the last first.
-    template <bool IS_REAL, bool SOFT, class F> void backwards(F f) const {
+    // Calls f(row of grad_s, row of y, gradient of the membrane, bits, place) for all steps, the last first.
+    template <class F> void backwards(F f) const {
         const ScanArgs& a = this->a;
-        const int64_t start = this->start, n = this->n;
-        alignas(64) float carried[MAX_BLOCK], grad_x[MAX_BLOCK];
-        Row<V> grad_s(a.element);
+        const int64_t n = this->n;
+        alignas(64) float carried[MAX_BLOCK];
+        Row<V> grad_s(a.element), y(a.element);
         copy_or_zero(nullptr, 0, n, carried);
         for (int64_t t = a.steps - 1; t >= 0; --t) {
-            const int64_t at = t * a.size + start, onward = t ? -a.size : 0;
-            bits_row<V, IS_REAL, SOFT>(
-                this->constants, grad_s.read(a.grad_s, at, n, onward), carried, this->bits(a.window, t),
-                this->bits(a.fired, t), grad_x, n, false);
-            f(grad_x, at, onward);
+            const int64_t at = t * a.size + this->start, onward = t ? -a.size : 0;
+            f(grad_s.read(a.grad_s, at, n, onward), y.read(a.x, at, n, onward), carried, this->bits(a.window, t),
+              this->bits(a.fired, t), at);
         }
     }
 
     template <bool IS_REAL, bool SOFT> void products(double* partial) const {
-        const ScanArgs& a = this->a;
-        const int64_t start = this->start, n = this->n;
         alignas(64) float mean[MAX_BLOCK], sums[MAX_BLOCK], products[MAX_BLOCK];
-        Row<V> y(a.element);
-        spread(a, start, n, row(MEAN), mean);
-        copy_or_zero(nullptr, 0, n, sums);
-        copy_or_zero(nullptr, 0, n, products);
-        backwards<IS_REAL, SOFT>([&](const float* grad_x, int64_t at, int64_t onward) {
-            products_row<V>(grad_x, y.read(a.x, at, n, onward), mean, sums, products, n);
+        moment(MEAN, mean);
+        std::memset(sums, 0, length * sizeof(float));
+        std::memset(products, 0, length * sizeof(float));
+        backwards([&](Ahead grad_s, Ahead y, float* carried, const uint8_t* window, const uint8_t* hit, int64_t) {
+            products_row<V, IS_REAL, SOFT>(
+                this->constants, grad_s, carried, window, hit, y, mean, sums, products, this->n, length);
         });
-        gather(a, start, n, sums, partial);
-        gather(a, start, n, products, partial + a.channels);
+        add_up(sums, partial);
+        add_up(products, partial + this->a.channels);
     }
 
     template <bool IS_REAL, bool SOFT> void backward() const {
         const ScanArgs& a = this->a;
-        const int64_t start = this->start, n = this->n;
+        const int64_t n = this->n;
         alignas(64) float mean[MAX_BLOCK], scale[MAX_BLOCK], slope[MAX_BLOCK], offset[MAX_BLOCK];
-        Row<V> y(a.element), grad_y(a.element), also(a.element);
-        spread(a, start, n, row(MEAN), mean);
-        spread(a, start, n, row(SCALE), scale);
-        spread(a, start, n, norm.grads + SLOPE * a.channels, slope);
-        spread(a, start, n, norm.grads + OFFSET * a.channels, offset);
-        backwards<IS_REAL, SOFT>([&](const float* grad_x, int64_t at, int64_t onward) {
+        Row<V> grad_y(a.element), also(a.element);
+        moment(MEAN, mean);
+        moment(SCALE, scale);
+        per_channel(norm.grads + SLOPE * a.channels, slope);
+        per_channel(norm.grads + OFFSET * a.channels, offset);
+        backwards([&](Ahead grad_s, Ahead y, float* carried, const uint8_t* window, const uint8_t* hit, int64_t at) {
             float* to = norm.grad_shortcut ? also.place(norm.grad_shortcut, at, n) : nullptr;
-            norm_row<V>(
-                grad_x, y.read(a.x, at, n, onward), mean, scale, slope, offset, grad_y.place(a.grad_x, at, n), to, n,
-                this->past);
+            norm_row<V, IS_REAL, SOFT>(
+                this->constants, grad_s, carried, window, hit, y, Slopes{mean, scale, slope, offset},
+                grad_y.place(a.grad_x, at, n), to, n, length, this->past);
             grad_y.write(a.grad_x, at, n);
             if (to) also.write(norm.grad_shortcut, at, n);
         });
@@ -220,9 +269,11 @@ template <class V> void norm_forward(const NormArgs& norm) {
     const bool past = beyond_caches(a, a.s);
     by_kind(a, [&](auto alphabet, auto soft) {
         by_truth(a.window || a.fired, [&](auto bits) {
-            over_blocks(a, NORM_ROWS, [&](int64_t, int64_t start, int64_t n, int64_t next) {
-                NormBlock<V>(norm, start, n, next, past)
-                    .template forward<CONSTANT(alphabet), CONSTANT(soft), CONSTANT(bits)>();
+            by_truth(norm.shortcut, [&](auto added) {
+                over_blocks(a, NORM_ROWS, [&](int64_t, int64_t start, int64_t n, int64_t next) {
+                    NormBlock<V>(norm, start, n, next, past)
+                        .template forward<CONSTANT(alphabet), CONSTANT(soft), CONSTANT(bits), CONSTANT(added)>();
+                });
             });
         });
     });

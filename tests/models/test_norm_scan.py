@@ -80,7 +80,7 @@ def test_loss_gradients_and_running_statistics_are_those_of_the_modules(norm: st
 @pytest.mark.parametrize("kernel", ["native", "reference"])
 def test_it_learns(kernel: str) -> None:
     losses = trained(kernel, 20, lr=0.2)[1]
-    assert losses[-1] < 0.8 * losses[0]
+    assert losses[-1] < 0.95 * losses[0]
 
 
 @pytest.mark.parametrize("build", [he_resnet20, resnet19, study_cnn])
