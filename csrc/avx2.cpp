@@ -2,6 +2,7 @@
 
 #include <immintrin.h>
 
+#include "norm.h"
 #include "pack.h"
 #include "scan.h"
 
@@ -61,4 +62,5 @@ struct Avx2 {
 }  // namespace
 
 const Kernels avx2_kernels = {
-    scan_forward<Avx2>, scan_backward_bits<Avx2>, scan_backward_again<Avx2>, pack_levels, unpack_levels};
+    scan_forward<Avx2>, scan_backward_bits<Avx2>, scan_backward_again<Avx2>, pack_levels, unpack_levels,
+    norm_forward<Avx2>, norm_backward<Avx2>};

@@ -2,6 +2,7 @@
 
 #include <immintrin.h>
 
+#include "norm.h"
 #include "pack.h"
 #include "scan.h"
 
@@ -60,4 +61,5 @@ struct Avx512 {
 }  // namespace
 
 const Kernels avx512_kernels = {
-    scan_forward<Avx512>, scan_backward_bits<Avx512>, scan_backward_again<Avx512>, pack_levels, unpack_levels};
+    scan_forward<Avx512>, scan_backward_bits<Avx512>, scan_backward_again<Avx512>, pack_levels, unpack_levels,
+    norm_forward<Avx512>, norm_backward<Avx512>};

@@ -54,6 +54,22 @@ struct ScanArgs {
     double p0, p1, p2;        // of the surrogate, see surrogate() in scan.h
 };
 
+// Rows of NormArgs.moments and NormArgs.grads.
+enum Moment : int32_t { MEAN = 0, INVERSE = 1, UNBIASED = 2, SCALE = 3, SHIFT = 4 };
+enum NormGrad : int32_t { OF_WEIGHT = 0, OF_BIAS = 1, SLOPE = 2, OFFSET = 3 };
+
+// Batch norm and the scan behind it: x, grad_x, channels and partial of `scan` are those of the norm's input y.
+struct NormArgs {
+    ScanArgs scan;            // partial: [norm_blocks, 2 * channels], working memory
+    const float* shortcut;    // [T, size] added to the normalised values, or null
+    const float* weight;      // [channels]
+    const float* bias;        // [channels]
+    float* moments;           // [5, channels] mean, 1 / deviation, unbiased variance, scale, shift
+    float* grad_shortcut;     // [T, size] or null
+    float* grads;             // [4, channels] of weight and of bias; then working memory
+    double eps;
+};
+
 // Spikes and their packed levels; the same rules. Level k is `low` or more, its spike is k * factor.
 struct PackArgs {
     float* levels;            // [size] spikes; only read when packing
@@ -68,6 +84,7 @@ struct PackArgs {
 }
 
 typedef void (*ScanFunction)(const ScanArgs&);
+typedef void (*NormFunction)(const NormArgs&);
 typedef void (*PackFunction)(const PackArgs&);
 
 struct Kernels {
@@ -75,6 +92,8 @@ struct Kernels {
     ScanFunction backward_bits;  // class M: from saved bits
     ScanFunction backward_again; // class U: the membrane is computed again from x
     PackFunction pack, unpack;   // spikes as bits and back
+    NormFunction norm_forward;   // moments, s; window and fired where asked for
+    NormFunction norm_backward;  // class M: grads, grad_x, and grad_shortcut where asked for
 };
 
 extern const Kernels scalar_kernels, avx2_kernels, avx512_kernels;
@@ -88,3 +107,5 @@ static inline int64_t block_size(int64_t size, int64_t rows) {
     while (block > 64 && (block * rows > 65536 || block * 8 > size)) block /= 2;
     return block;
 }
+
+constexpr int64_t NORM_ROWS = 32;  // so that the rows of a block that batch norm works on stay in the caches

@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "norm.h"
 #include "pack.h"
 #include "scan.h"
 
@@ -71,4 +72,5 @@ struct Lanes {
 }  // namespace
 
 const Kernels scalar_kernels = {
-    scan_forward<Lanes>, scan_backward_bits<Lanes>, scan_backward_again<Lanes>, pack_levels, unpack_levels};
+    scan_forward<Lanes>, scan_backward_bits<Lanes>, scan_backward_again<Lanes>, pack_levels, unpack_levels,
+    norm_forward<Lanes>, norm_backward<Lanes>};

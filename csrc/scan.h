@@ -128,14 +128,21 @@ template <class V> struct Constants {
     }
 };
 
-// One step of one block. `amplitude` is null where it is fixed. Bits go to `window` and `hit`.
-template <class V, int A, bool SOFT, bool BITS>
+// Currents as they are in memory.
+template <class V> struct Given {
+    Ahead x;
+    typename V::reg operator()(int64_t i) { return V::load(x + i); }
+};
+
+// One step of one block. `x` gives the current of a vector, in order. `amplitude` is null where it is fixed. Bits go to
+// `window` and `hit`.
+template <class V, int A, bool SOFT, bool BITS, class X>
 APART void forward_row(
-    const Constants<V>& constants, Ahead x, float* v, const float* amplitude, float* s, uint8_t* window,
+    const Constants<V>& constants, X x, float* v, const float* amplitude, float* s, uint8_t* window,
     uint8_t* hit, int64_t n, bool past) {
     const Constants<V> c = constants;
     for (int64_t i = 0; i < n; i += V::W) {
-        const auto u = V::add(V::mul(V::load(v + i), c.decay), V::load(x + i));
+        const auto u = V::add(V::mul(V::load(v + i), c.decay), x(i));
         typename V::mask fired;
         const auto k = c.template level<A>(u, fired);
         V::store(v + i, c.template reset<SOFT>(u, k, fired));
@@ -146,6 +153,17 @@ APART void forward_row(
     }
 }
 
+// Class M backwards through one step of a vector: from the gradient of the spikes and `gv`, that of the membrane after
+// it, the gradient of the current.
+template <class V, bool IS_REAL, bool SOFT>
+inline typename V::reg bits_step(
+    const Constants<V>& c, typename V::reg grad_s, typename V::reg gv, const uint8_t* window, const uint8_t* hit) {
+    const auto g = V::mul(grad_s, c.factor);
+    if (IS_REAL) return V::add(gv, V::keep(V::load_bits(hit), V::sub(g, gv)));
+    const auto direct = SOFT ? gv : V::drop(V::load_bits(hit), gv);
+    return V::add(V::keep(V::load_bits(window), V::mul(g, c.height)), direct);
+}
+
 // Class M backwards through one step: `carried` is the gradient of the membrane after it, then before it.
 template <class V, bool IS_REAL, bool SOFT>
 APART void bits_row(
@@ -153,14 +171,8 @@ APART void bits_row(
     float* grad_x, int64_t n, bool past) {
     const Constants<V> c = constants;
     for (int64_t i = 0; i < n; i += V::W) {
-        const auto g = V::mul(V::load(grad_s + i), c.factor), gv = V::load(carried + i);
-        typename V::reg du;
-        if (IS_REAL) {
-            du = V::add(gv, V::keep(V::load_bits(hit + i / 8), V::sub(g, gv)));
-        } else {
-            const auto direct = SOFT ? gv : V::drop(V::load_bits(hit + i / 8), gv);
-            du = V::add(V::keep(V::load_bits(window + i / 8), V::mul(g, c.height)), direct);
-        }
+        const auto du = bits_step<V, IS_REAL, SOFT>(
+            c, V::load(grad_s + i), V::load(carried + i), window + i / 8, hit + i / 8);
         past ? V::stream(grad_x + i, du) : V::store(grad_x + i, du);
         V::store(carried + i, V::mul(du, c.decay));
     }
@@ -292,8 +304,8 @@ template <class V> struct Block {
         for (int64_t t = 0; t < a.steps; ++t) {
             const int64_t at = t * a.size + start;
             forward_row<V, A, SOFT, BITS>(
-                constants, x.read(a.x, at, n, t + 1 < a.steps ? a.size : 0), v, a.amplitudes ? amplitude : nullptr, s.place(a.s, at, n),
-                bits(a.window, t), bits(a.fired, t), n, past);
+                constants, Given<V>{x.read(a.x, at, n, t + 1 < a.steps ? a.size : 0)}, v,
+                a.amplitudes ? amplitude : nullptr, s.place(a.s, at, n), bits(a.window, t), bits(a.fired, t), n, past);
             s.write(a.s, at, n);
         }
         if (a.v) std::memcpy(a.v + start, v, n * sizeof(float));

@@ -12,10 +12,11 @@ from bitspike import native
 from bitspike.neurons import NEURONS, Neuron
 from bitspike.ops import Kernel, ScanFacts, scan, table, using
 from neurons.cases import CHANNELS, Options, build, cases
+from ops import norm_cases
 
 # Of gradients, once per operation, the same everywhere; spikes and states are equal bit for bit, and so are all
 # results of the reference. Sums over many elements (amplitude, decay) are taken in another order.
-TOLERANCE = {"scan": {"rtol": 2e-5, "atol": 2e-5}}
+TOLERANCE = {"scan": {"rtol": 2e-5, "atol": 2e-5}, "norm_scan": {"largest": norm_cases.TOLERANCE}}
 
 
 def by_hand(neuron: Neuron, x_seq: Tensor) -> list[Tensor]:
@@ -62,7 +63,7 @@ def compare(kernel: Kernel, neuron: Neuron, x: Tensor) -> None:
         torch.testing.assert_close(one, other, **({"rtol": 0.0, "atol": 0.0} if exact else TOLERANCE["scan"]))
 
 
-PARITY = {"scan": check_scan}
+PARITY = {"scan": check_scan, "norm_scan": norm_cases.check_norm_scan}
 
 
 def test_every_operation_has_a_parity_test_and_a_reference() -> None:
@@ -94,7 +95,7 @@ def test_the_registry_is_covered() -> None:
     assert {name for name, _ in cases(1)} == set(NEURONS)
 
 
-NATIVE = next(kernel for kernel in table() if kernel.name == "native")
+NATIVE = next(kernel for kernel in table() if (kernel.operation, kernel.name) == ("scan", "native"))
 built = pytest.mark.skipif(native.library() is None, reason="not run: the native library is not built")
 ARMS: dict[str, Options] = {
     "lif": {"detach_reset": True},

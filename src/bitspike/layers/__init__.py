@@ -5,6 +5,7 @@ from bitspike.layers.base import Synapse, TimeLayer, merge_time, split_time
 from bitspike.layers.clip_floor import ClipFloor
 from bitspike.layers.codec import Encoder, Latency, MeanReadout, Poisson, Repeat, StepReadout
 from bitspike.layers.norm import BatchNorm
+from bitspike.layers.norm_scan import Chain, norm_then_fire
 from bitspike.layers.pool import AvgPool2d, Flatten, GlobalAvgPool, MaxPool2d, TallyMaxPool2d
 from bitspike.layers.quantized import Conv2d, Linear
 from bitspike.layers.squeeze import Join, Refined, Squeeze
@@ -13,6 +14,7 @@ __all__ = [
     "Affine",
     "AvgPool2d",
     "BatchNorm",
+    "Chain",
     "ClipFloor",
     "Conv2d",
     "Encoder",
@@ -33,5 +35,6 @@ __all__ = [
     "TallyMaxPool2d",
     "TimeLayer",
     "merge_time",
+    "norm_then_fire",
     "split_time",
 ]

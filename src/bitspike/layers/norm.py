@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from bitspike.checks import bad_value, integer, one_of, positive, time_first
 from bitspike.layers.base import TimeLayer
 from bitspike.layers.sync import sync_batch_norm, synced
+from bitspike.ops import NormParts
 
 
 class BatchNorm(TimeLayer):
@@ -63,6 +64,11 @@ class BatchNorm(TimeLayer):
         if self.training and self.mode == "per_step":
             return torch.stack([self._normalise(step) for step in x.unbind(0)])
         return self._normalise(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+    def parts(self) -> NormParts:
+        """What the operation "norm_scan" has to know of joint statistics."""
+        weight = self.weight if self.height == 1.0 else self.weight * self.height
+        return NormParts(weight, self.bias, self.running_mean, self.running_var, self.momentum, self.eps)
 
     def _normalise(self, x: Tensor) -> Tensor:
         weight = self.weight if self.height == 1.0 else self.weight * self.height

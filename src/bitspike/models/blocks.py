@@ -6,7 +6,7 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from bitspike.layers import Conv2d
+from bitspike.layers import Chain, Conv2d
 from bitspike.models.parts import after_norm, before_synapse, join, new_join, new_neuron, new_norm, new_shortcut
 
 
@@ -21,7 +21,7 @@ def unit(conv: Conv2d, neuron: nn.Module, norm: str, wiring: str) -> nn.Sequenti
     layers = [*front, conv, new_norm(outputs, norm, neuron), *behind]
     last = "neuron" if wiring == "spike" else "rectifier"
     names = ["neuron"] * len(front) + ["conv", "norm"] + [last] * len(behind)
-    return nn.Sequential(OrderedDict(zip(names, layers, strict=True)))
+    return Chain(OrderedDict(zip(names, layers, strict=True)))
 
 
 class InputBlock(nn.Module):

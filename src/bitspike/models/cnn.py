@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from bitspike.checks import bad_value, integer
-from bitspike.layers import AvgPool2d, Conv2d, Flatten, Linear
+from bitspike.layers import AvgPool2d, Chain, Conv2d, Flatten, Linear
 from bitspike.models.network import MODELS, Network, Policy, finish
 from bitspike.models.parts import ResidualBlock, new_encoder, new_neuron, new_norm, new_readout
 from bitspike.quantizers import Quantizer
@@ -51,7 +51,7 @@ def study_cnn(
         raise bad_value("study_cnn", must, f"{shape} at stem_stride {stem_stride}", "pad it or change stem_stride")
     classifier = Linear(2 * width * (sides[0] // 4) * (sides[1] // 4), classes)
     classifier.role = "last"
-    body = nn.Sequential(
+    body = Chain(
         stem,
         new_norm(width, norm, neuron),
         new_neuron(neuron, width),

@@ -10,6 +10,7 @@ from bitspike.checks import bad_type, bad_value, one_of
 from bitspike.layers import (
     AvgPool2d,
     BatchNorm,
+    Chain,
     Conv2d,
     Encoder,
     Join,
@@ -20,6 +21,7 @@ from bitspike.layers import (
     Repeat,
     StepReadout,
     TimeLayer,
+    norm_then_fire,
 )
 from bitspike.models.pad import PadShortcut
 from bitspike.neurons import Neuron
@@ -61,10 +63,12 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Spikes [T, B, C, H, W] → spikes, or with ``sew`` sums of spikes."""
-        y = self.norm2(self.conv2(self.neuron1(self.norm1(self.conv1(x)))))
+        y = self.conv2(norm_then_fire(self.norm1, self.neuron1, self.conv1(x)))
         if self.sew:
-            return join(self.join, self.neuron2(y), self.shortcut(x))
-        return self.neuron2(join(self.join, y, self.shortcut(x)))  # type: ignore[no-any-return]
+            return join(self.join, norm_then_fire(self.norm2, self.neuron2, y), self.shortcut(x))
+        if self.join is None:
+            return norm_then_fire(self.norm2, self.neuron2, y, lambda: self.shortcut(x))
+        return self.neuron2(self.join(self.norm2(y), self.shortcut(x)))  # type: ignore[no-any-return]
 
 
 def new_shortcut(
@@ -89,7 +93,7 @@ def new_shortcut(
     pool = [AvgPool2d(stride)] if pooled else []
     front = before_synapse(wiring, neuron, inputs)
     behind = after_norm(wiring, neuron, outputs) if sew else []
-    return nn.Sequential(*pool, *front, projection, new_norm(outputs, norm, neuron), *behind)
+    return Chain(*pool, *front, projection, new_norm(outputs, norm, neuron), *behind)
 
 
 def before_synapse(wiring: str, neuron: nn.Module, channels: int) -> list[nn.Module]:

@@ -88,10 +88,14 @@ class Neuron(nn.Module, ABC):
             s = s.to(dtype)
         else:
             s, after = kernel.function(self, x_seq, state, keep, spec)
+        return self.announce(s), after
+
+    def announce(self, s: Tensor) -> Tensor:
+        """Tell `bitspike.lean` around this call that s are spikes of this neuron; returns s."""
         keeper = saver()
         if keeper is not None and s.requires_grad and not self.format.real:
             keeper.spikes(s, self.format.low, self.format.high, self.emission.value(s))
-        return s, after
+        return s
 
     def fused(self) -> ScanSpec | str:
         """What a fused kernel has to know, or why there is none; optional, the plain scan serves every neuron."""

@@ -56,11 +56,18 @@ def register(
     refuses: Callable[[object], str | None] = _runs_everything,
     half: bool = False,
 ) -> None:
-    """Add a kernel; those registered later are preferred. At import only; a duplicate name raises `ValueError`."""
-    known = _KERNELS.setdefault(operation, {})
+    """Add a kernel; those registered later are preferred, the reference last.
+
+    At import only.
+
+    Raises:
+        ValueError: the name is taken.
+    """
+    known = _KERNELS.get(operation, {})
     if name in known:
         raise bad_value("dispatch", f"a kernel of {operation!r} is registered once", repr(name), "choose another name")
-    known[name] = Kernel(operation, name, device, function, refuses, half)
+    kernel = Kernel(operation, name, device, function, refuses, half)
+    _KERNELS[operation] = {name: kernel, **known} if name == REFERENCE else {**known, name: kernel}
 
 
 def choose(operation: str, device: str, facts: object = None) -> Kernel:

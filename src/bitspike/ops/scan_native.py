@@ -23,12 +23,12 @@ from bitspike.ops.spec import REAL, MembraneState, ScanFacts, ScanSpec, is_class
 
 _ARGS = struct.Struct("<12Q14q8d")  # ScanArgs of csrc/kernels.h
 _ELEMENTS = {torch.float32: 0, torch.bfloat16: 1}
-_LIBRARY = torch.library.Library("bitspike", "DEF")
-_LIBRARY.define(
+LIBRARY = torch.library.Library("bitspike", "DEF")
+LIBRARY.define(
     "scan(Tensor x, Tensor? v, Tensor? decay, Tensor? amplitude, int[] codes, float[] numbers, bool keep, bool train)"
     " -> (Tensor, Tensor, Tensor)"
 )
-_LIBRARY.define(
+LIBRARY.define(
     "scan_backward(Tensor? grad_s, Tensor? grad_v, Tensor x, Tensor? v, Tensor? decay, Tensor? amplitude, Tensor bits,"
     " int[] codes, float[] numbers, SymInt[] shape, bool last, bool start) -> (Tensor, Tensor, Tensor, Tensor)"
 )
@@ -74,15 +74,15 @@ def channels_last(x: Tensor) -> bool:
     return x.stride() == (batch * step, step, 1, width * channels, channels)
 
 
-def _empty(like: Tensor, shape: Sequence[int], last: bool, dtype: torch.dtype, real: bool) -> Tensor:
+def empty_rows(like: Tensor, shape: Sequence[int], last: bool, dtype: torch.dtype, real: bool) -> Tensor:
     """Uninitialised rows of a shape [T, B, ...] (or one step of it), channels-last or contiguous."""
     if last:
         *outer, channels, height, width = shape
-        return _empty(like, (*outer, height, width, channels), False, dtype, real).movedim(-1, -3)
+        return empty_rows(like, (*outer, height, width, channels), False, dtype, real).movedim(-1, -3)
     return buffers.empty(shape, dtype) if real else like.new_empty(shape, dtype=dtype)
 
 
-def _rows(x: Tensor | None, like: Tensor, dtype: torch.dtype) -> Tensor | None:
+def same_rows(x: Tensor | None, like: Tensor, dtype: torch.dtype) -> Tensor | None:
     """x in the memory order and dtype wanted, copied only where it differs."""
     if x is None or (x.stride() == like.stride() and x.dtype == dtype):
         return x
@@ -95,7 +95,12 @@ def _check_channels(x: Tensor, amplitude: Tensor) -> None:
         raise bad_value("Emission", must, list(x.shape[1:]), "call replicate(channels) for the right width")
 
 
-class _Call:
+def address(tensor: Tensor | None) -> int:
+    """Where the memory of a tensor begins; 0 where there is none."""
+    return 0 if tensor is None else tensor.data_ptr()
+
+
+class ScanCall:
     """One call of the library: sizes of the rows, then pointers and numbers in the order of ScanArgs."""
 
     def __init__(
@@ -105,12 +110,13 @@ class _Call:
         numbers: Sequence[float],
         decay: Tensor | None,
         amplitude: Tensor | None,
+        channels: int = 1,
     ) -> None:
         self.amplitudes = 0 if amplitude is None else amplitude.numel()
         inner = 1 if like.dim() < 4 or channels_last(like) else like[0, 0, 0].numel()
         self.size = like[0].numel()
         self.integers = (
-            *(len(like), self.size, inner, max(self.amplitudes, 1), self.amplitudes),
+            *(len(like), self.size, inner, max(self.amplitudes, channels), self.amplitudes),
             *(torch.get_num_threads(), _ELEMENTS[like.dtype]),
             *(*codes, int(decay is not None)),
         )
@@ -118,8 +124,11 @@ class _Call:
         self.numbers = (first, spacing, charge, fixed if decay is None else float(decay), *rest)
 
     def __call__(self, name: str, *pointers: Tensor | None) -> None:
-        addresses = [0 if p is None else p.data_ptr() for p in pointers]
-        getattr(_library(), name)(_ARGS.pack(*addresses, *self.integers, *self.numbers))
+        getattr(_library(), name)(self.pack(*pointers))
+
+    def pack(self, *pointers: Tensor | None) -> bytes:
+        """ScanArgs."""
+        return _ARGS.pack(*map(address, pointers), *self.integers, *self.numbers)
 
 
 @cache
@@ -140,16 +149,16 @@ def _kinds(codes: Sequence[int]) -> tuple[bool, bool]:
     return not real, real or not soft
 
 
-def _new_bits(
+def new_bits(
     x: Tensor, decay: Tensor | None, amplitude: Tensor | None, codes: Sequence[int], train: bool, real: bool
 ) -> Tensor:
     """[kinds, T, row bytes] where class M will need them, else nothing."""
     if not train or decay is not None or amplitude is not None or not is_class_m(codes):
         return x.new_empty(0, dtype=torch.uint8)
-    return _empty(x, (sum(_kinds(codes)), x.shape[0], (x[0].numel() + 63) // 64 * 8), False, torch.uint8, real)
+    return empty_rows(x, (sum(_kinds(codes)), x.shape[0], (x[0].numel() + 63) // 64 * 8), False, torch.uint8, real)
 
 
-def _split_bits(bits: Tensor, codes: Sequence[int]) -> tuple[Tensor | None, Tensor | None]:
+def split_bits(bits: Tensor, codes: Sequence[int]) -> tuple[Tensor | None, Tensor | None]:
     if bits.dim() == 1:
         return None, None
     window, fired = _kinds(codes)
@@ -168,8 +177,8 @@ def _fake_forward(
     real: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     after = torch.empty_like(x[0], dtype=torch.float32) if keep else x.new_empty(0, dtype=torch.float32)
-    s = _empty(x, x.shape, channels_last(x), x.dtype, real)
-    return s, after, _new_bits(x, decay, amplitude, codes, train, real)
+    s = empty_rows(x, x.shape, channels_last(x), x.dtype, real)
+    return s, after, new_bits(x, decay, amplitude, codes, train, real)
 
 
 def _forward(
@@ -184,9 +193,9 @@ def _forward(
 ) -> tuple[Tensor, Tensor, Tensor]:
     s, after, bits = _fake_forward(x, v, decay, amplitude, codes, numbers, keep, train, real=True)
     if x.numel():
-        call = _Call(x, codes, numbers, decay, amplitude)
-        pointers = (x, _rows(v, x[0], torch.float32), amplitude, None, None, s, after if keep else None)
-        call("bitspike_scan_forward", *pointers, *_split_bits(bits, codes), None, None, None)
+        call = ScanCall(x, codes, numbers, decay, amplitude)
+        pointers = (x, same_rows(v, x[0], torch.float32), amplitude, None, None, s, after if keep else None)
+        call("bitspike_scan_forward", *pointers, *split_bits(bits, codes), None, None, None)
     return s, after, bits
 
 
@@ -207,8 +216,8 @@ def _fake_backward(
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     nothing = x.new_empty(0, dtype=torch.float32)
     return (
-        _empty(x, shape, last, x.dtype, real),
-        _empty(x, shape[1:], last, torch.float32, real) if start else nothing,
+        empty_rows(x, shape, last, x.dtype, real),
+        empty_rows(x, shape[1:], last, torch.float32, real) if start else nothing,
         nothing if decay is None else torch.empty_like(decay),
         nothing if amplitude is None else torch.empty_like(amplitude),
     )
@@ -234,17 +243,17 @@ def _backward(
         for grad in grads:
             grad.zero_()
         return grads
-    call = _Call(grad_x, codes, numbers, decay, amplitude)
+    call = ScanCall(grad_x, codes, numbers, decay, amplitude)
     step = grad_x[0]
-    into = _rows(torch.zeros_like(grad_x) if grad_s is None else grad_s, grad_x, x.dtype)
-    given = into, _rows(grad_v, step, torch.float32)
+    into = same_rows(torch.zeros_like(grad_x) if grad_s is None else grad_s, grad_x, x.dtype)
+    given = into, same_rows(grad_v, step, torch.float32)
     found = grad_x, grad_start if start else None
     if bits.dim() > 1:
-        call("bitspike_scan_backward_bits", *(None,) * 3, *given, *(None,) * 2, *_split_bits(bits, codes), *found, None)
+        call("bitspike_scan_backward_bits", *(None,) * 3, *given, *(None,) * 2, *split_bits(bits, codes), *found, None)
         return grads
     blocks = _library().bitspike_scan_blocks(call.size, len(grad_x))
     sums = x.new_zeros((blocks, 1 + call.amplitudes), dtype=torch.float64)
-    begin = x, _rows(v, step, torch.float32), amplitude
+    begin = x, same_rows(v, step, torch.float32), amplitude
     call("bitspike_scan_backward_again", *begin, *given, *(None,) * 4, *found, sums)
     total = sums.sum(0)
     if decay is not None:
@@ -280,8 +289,8 @@ def _refuse_twice(ctx: Any, *grads: Any) -> tuple[Any, ...]:
 
 
 for _name, _function, _fake in (("scan", _forward, _fake_forward), ("scan_backward", _backward, _fake_backward)):
-    _LIBRARY.impl(_name, _function, "CPU")
-    torch.library.register_fake(f"bitspike::{_name}", _fake, lib=_LIBRARY)
-torch.library.register_autograd("bitspike::scan", _differentiate, setup_context=_save, lib=_LIBRARY)
-torch.library.register_autograd("bitspike::scan_backward", _refuse_twice, lib=_LIBRARY)
+    LIBRARY.impl(_name, _function, "CPU")
+    torch.library.register_fake(f"bitspike::{_name}", _fake, lib=LIBRARY)
+torch.library.register_autograd("bitspike::scan", _differentiate, setup_context=_save, lib=LIBRARY)
+torch.library.register_autograd("bitspike::scan_backward", _refuse_twice, lib=LIBRARY)
 register("scan", "native", scan_native, device="cpu", refuses=refuses, half=True)

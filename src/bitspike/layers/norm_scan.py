@@ -1,0 +1,80 @@
+"""A batch norm and the neuron behind it: as one operation where that changes nothing else, or one after the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from bitspike.layers.norm import BatchNorm
+from bitspike.layers.sync import synced
+from bitspike.neurons import Neuron
+from bitspike.ops import ScanFacts, choose
+
+
+def norm_then_fire(
+    norm: nn.Module, neuron: nn.Module, y: Tensor, shortcut: Callable[[], Tensor] | None = None
+) -> Tensor:
+    """``neuron(norm(y))``, or ``neuron(norm(y) + shortcut())``.
+
+    In training it is the operation "norm_scan", whose native kernel writes neither norm(y) nor the sum. The modules are
+    called in evaluation, with statistics per step or of several processes, where a membrane starts charged, where a
+    module has hooks, and by a trace, which so sees them all, in the order in which they are written.
+
+    Args:
+        norm, neuron: any modules. y: [T, B, C, ...]. shortcut: gives a tensor like y.
+
+    Returns:
+        What the neuron gives, shaped like y.
+    """
+    if not (isinstance(norm, BatchNorm) and isinstance(neuron, Neuron) and _plain(norm, neuron, y)):
+        y = norm(y)
+        return neuron(y if shortcut is None else y + shortcut())  # type: ignore[no-any-return]
+    added = None if shortcut is None else shortcut()
+    spec = neuron.fused()
+    if added is not None and (added.shape != y.shape or added.dtype != y.dtype):
+        return neuron(norm(y) + added)  # type: ignore[no-any-return]
+    kernel = choose("norm_scan", y.device.type, ScanFacts(spec, y.dtype, y.dtype))
+    return neuron.announce(kernel.function(neuron, y, norm.parts(), added, spec))
+
+
+class Chain(nn.Sequential):
+    """`nn.Sequential` in which a batch norm and the neuron right behind it run through `norm_then_fire`.
+
+    >>> import torch
+    >>> from bitspike.neurons import LIF
+    >>> Chain(BatchNorm(3), LIF())(torch.randn(2, 4, 3, 5, 5)).shape
+    torch.Size([2, 4, 3, 5, 5])
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x through all layers."""
+        layers = list(self)
+        while layers:
+            layer = layers.pop(0)
+            pair = layers and isinstance(layer, BatchNorm) and isinstance(layers[0], Neuron)
+            x = norm_then_fire(layer, layers.pop(0), x) if pair else layer(x)
+        return x
+
+
+def _plain(norm: BatchNorm, neuron: Neuron, y: object) -> bool:
+    """Whether nothing beside the result depends on the two modules being called."""
+    return (
+        isinstance(y, Tensor)
+        and norm.training
+        and norm.mode != "per_step"
+        and y.dim() > 2
+        and y.shape[2] == norm.weight.numel() < y.numel()
+        and y.dtype == norm.weight.dtype
+        and not synced()
+        and not neuron.membrane.initial
+        and type(norm).forward is BatchNorm.forward
+        and type(neuron).forward is Neuron.forward
+        and type(neuron).run is Neuron.run
+        and not (_hooked(norm) or _hooked(neuron))
+    )
+
+
+def _hooked(module: nn.Module) -> bool:
+    kinds = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+    return any(kinds)
