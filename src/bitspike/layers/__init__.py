@@ -7,6 +7,7 @@ from bitspike.layers.codec import Encoder, Latency, MeanReadout, Poisson, Repeat
 from bitspike.layers.norm import BatchNorm
 from bitspike.layers.pool import AvgPool2d, Flatten, GlobalAvgPool, MaxPool2d, TallyMaxPool2d
 from bitspike.layers.quantized import Conv2d, Linear
+from bitspike.layers.restimulate import Restimulate
 from bitspike.layers.squeeze import Join, Refined, Squeeze
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "Poisson",
     "Refined",
     "Repeat",
+    "Restimulate",
     "Squeeze",
     "StepReadout",
     "Synapse",
