@@ -10,13 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bitspike import fold, stream, trace
+from bitspike import ann2snn, fold, lean, stream, trace
+from bitspike.convert import expand_unary
 from bitspike.cost import cost
 from bitspike.graph import Node
 from bitspike.layers import AvgPool2d, BatchNorm, Conv2d, Refined, Restimulate, Synapse
 from bitspike.models import Policy, mlp, resnet20, restimulate, study_cnn
 from bitspike.models.parts import ResidualBlock
-from bitspike.neurons import LIF, MultiBit
+from bitspike.neurons import LIF, Integer, MultiBit
 from bitspike.quantizers import Uniform
 from bitspike.training.build import build_network
 from bitspike.training.recipe import ComponentConfig, ModelConfig, Recipe
@@ -210,6 +211,44 @@ def test_refined_neurons_of_their_own_steps() -> None:
         assert isinstance(block, ResidualBlock) and isinstance(block.neuron1, Refined)
         block.neuron1.set_steps(2)
         assert net(samples(2, dtype=torch.float32)).shape == (2, 5)
+
+
+@pytest.mark.parametrize("attention", ["efficient", "one"])
+@torch.no_grad()
+def test_integer_spikes_still_expand(attention: str) -> None:
+    x = samples(6)
+    net = liven(small_cnn(Integer(4), Uniform(4), T=2, stimulated="*", attention=attention), x, grid=16)
+    folded = fold(net, x)
+    torch.testing.assert_close(expand_unary(folded).run(x), folded(x), rtol=0, atol=1e-9)
+
+
+@torch.no_grad()
+def test_conversion_takes_the_control_and_refuses_the_attention() -> None:
+    """A mean over time does not pass through σ."""
+    x, neuron = samples(16), MultiBit(1, 7, decay=1.0)
+    for attention in ("efficient", "one"):
+        ann = small_cnn(nn.ReLU(), T=1, stimulated="*", attention=attention).double().eval()  # type: ignore[arg-type]
+        if attention == "efficient":
+            with pytest.raises(ValueError, match="got Restimulate; convert the parts before and behind it"):
+                ann2snn(ann, neuron, x, 1)
+            continue
+        wanted, got = ann(x), ann2snn(ann, neuron, x, 4)(x)
+        assert wanted.abs().max() > 0.1 and (got - wanted).abs().max() < 0.05 * wanted.abs().max()
+
+
+def test_lean_memory_has_equal_gradients() -> None:
+    net = small_cnn(MultiBit(1, 1), T=2, stimulated="*").double().train()
+    found = []
+    for kept in (False, True):
+        net.zero_grad()
+        if kept:
+            with lean():
+                net(samples(8)).square().sum().backward()
+        else:
+            net(samples(8)).square().sum().backward()
+        found.append([p.grad.clone() for p in net.parameters() if p.grad is not None])
+    assert len(found[0]) == len(list(net.parameters()))
+    assert all(torch.equal(a, b) for a, b in zip(*found, strict=True))
 
 
 def test_refusals() -> None:
