@@ -19,6 +19,7 @@ from bitspike.cost.bits import formats_over_time
 from bitspike.cost.elements import (
     POOLS,
     amplitude_row,
+    attention_row,
     neuron_row,
     pool_row,
     rectifier_row,
@@ -32,7 +33,17 @@ from bitspike.cost.record import Cost, LayerCost
 from bitspike.cost.synapse import Train, synapse_row
 from bitspike.formats import SpikeFormat
 from bitspike.graph import Graph, Node, trace
-from bitspike.layers import Affine, BatchNorm, Encoder, Gain, MeanReadout, StepReadout, Synapse, TimeLayer
+from bitspike.layers import (
+    Affine,
+    BatchNorm,
+    Encoder,
+    Gain,
+    MeanReadout,
+    Restimulate,
+    StepReadout,
+    Synapse,
+    TimeLayer,
+)
 from bitspike.neurons import Neuron
 
 
@@ -105,6 +116,9 @@ class _Counter:
                 layers.append(amplitude_row(node, module, value, formats, memory))
             elements.append(neuron_row(node, module, value, formats, memory))
             self.trains[node.name] = Train(formats, elements[-1].rate)
+        elif isinstance(module, Restimulate) and module.weight is not None:
+            layers.append(attention_row(node, module, args[0], memory))
+            self.result.uncounted.append(f"{node.name}.sigmoid")
         elif isinstance(module, POOLS):
             elements.append(pool_row(node, module, args[0], value))
         elif isinstance(module, nn.ReLU):

@@ -11,7 +11,7 @@ from bitspike.cost.record import LayerCost
 from bitspike.formats import SpikeFormat
 from bitspike.functional import popcount
 from bitspike.graph import Node
-from bitspike.layers import Affine, AvgPool2d, BatchNorm, Gain, GlobalAvgPool, MaxPool2d, MeanReadout
+from bitspike.layers import Affine, AvgPool2d, BatchNorm, Gain, GlobalAvgPool, MaxPool2d, MeanReadout, Restimulate
 from bitspike.neurons import Neuron
 
 _ONE = torch.ones(1, 1, 1, dtype=torch.bool)
@@ -41,6 +41,25 @@ def scaling_row(
     row.size_bits = 32 * size * numbers
     row.weight_bytes = memory.passes(steps) * row.size_bits / 8
     row.spiking = isinstance(module, Gain) and spiking
+    return row
+
+
+def attention_row(node: Node, module: Restimulate, x: Tensor, memory: Memory) -> LayerCost:
+    """Channel attention: per attention C means over space (and time), k·C for the convolution; then one multiplication
+    for every value and step, silent ones too. Zero padding counts as data; σ is not counted here."""
+    steps, samples, channels = x.shape[:3]
+    values = x.numel() // (steps * samples)
+    row = LayerCost(node.name, "attention", "attention", steps, path=node.path)
+    row.rate = float((x != 0).double().mean())
+    row.inputs = row.outputs = values
+    attentions = channels * (1 if module.over == "whole" else steps)
+    window = steps * values // attentions
+    scaling, row.shifts = (attentions * part for part in scaled_values(torch.tensor(1 / window).double(), _ONE))
+    row.multiplications = scaling + attentions * module.kernel + steps * values
+    row.adds = row.fixed_adds = float(attentions * (window - 1 + module.kernel - 1))
+    row.parameters = module.kernel
+    row.size_bits = 32 * module.kernel
+    row.weight_bytes = memory.passes(steps) * row.size_bits / 8
     return row
 
 

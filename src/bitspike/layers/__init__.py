@@ -8,6 +8,7 @@ from bitspike.layers.norm import BatchNorm
 from bitspike.layers.norm_scan import Chain, norm_then_fire
 from bitspike.layers.pool import AvgPool2d, Flatten, GlobalAvgPool, MaxPool2d, TallyMaxPool2d
 from bitspike.layers.quantized import Conv2d, Linear
+from bitspike.layers.restimulate import Restimulate
 from bitspike.layers.squeeze import Join, Refined, Squeeze
 
 __all__ = [
@@ -29,6 +30,7 @@ __all__ = [
     "Poisson",
     "Refined",
     "Repeat",
+    "Restimulate",
     "Squeeze",
     "StepReadout",
     "Synapse",

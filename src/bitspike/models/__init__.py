@@ -7,6 +7,7 @@ from bitspike.models.network import MODELS, Network, Policy, assign, inert_param
 from bitspike.models.resnet import resnet18_cifar, resnet19, resnet20, wide_resnet20
 from bitspike.models.resnet_he import he_resnet20, he_resnet32
 from bitspike.models.resnet_imagenet import resnet18, resnet34
+from bitspike.models.restimulated import restimulate
 from bitspike.models.vgg import vgg11, vggsnn
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "resnet19",
     "resnet20",
     "resnet34",
+    "restimulate",
     "study_cnn",
     "vgg11",
     "vggsnn",

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import nn
 
 from bitspike.checks import bad_value, integer
 from bitspike.layers import AvgPool2d, Chain, Conv2d, Flatten, Linear
 from bitspike.models.network import MODELS, Network, Policy, finish
 from bitspike.models.parts import ResidualBlock, new_encoder, new_neuron, new_norm, new_readout
+from bitspike.models.restimulated import restimulate
 from bitspike.quantizers import Quantizer
 
 
@@ -24,6 +27,9 @@ def study_cnn(
     encoder: str = "repeat",
     readout: str = "mean",
     policy: Policy | None = None,
+    stimulated: str | Sequence[str] = (),
+    attention: str = "efficient",
+    attention_over: str = "step",
 ) -> Network:
     """A small residual network in which amplitudes can act.
 
@@ -35,6 +41,9 @@ def study_cnn(
         T: time steps. shape: (C, H, W) of a sample. classes: K. width: w. stem_stride: 1 or 2.
         norm: "joint", "per_step" or "threshold". encoder: "repeat", "poisson", "latency". readout: "mean" or "steps".
         policy: quantisers of first, last and down-sampling layers; default the first and last float.
+        stimulated: shell patterns on the names of the neurons that the layer before stimulates again, see
+            `restimulate`: "*", or among "body.3.neuron1", "body.3.neuron2", "body.4.neuron1", "body.4.neuron2".
+        attention: "efficient" or "one" (the control). attention_over: "step" or "whole"; see `Restimulate`.
 
     >>> from bitspike.neurons import LIF
     >>> import torch; study_cnn(LIF(), width=4)(torch.zeros(2, 1, 28, 28)).shape
@@ -61,4 +70,7 @@ def study_cnn(
         Flatten(),
         classifier,
     )
-    return finish(Network(new_encoder(encoder, T), body, new_readout(readout)), weight, policy)
+    model = Network(new_encoder(encoder, T), body, new_readout(readout))
+    if stimulated:
+        restimulate(model, stimulated, attention, attention_over)
+    return finish(model, weight, policy)

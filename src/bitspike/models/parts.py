@@ -32,6 +32,10 @@ class ResidualBlock(nn.Module):
 
     The shortcut carries the spikes of the layer before, unchanged or through `new_shortcut` where the shape changes.
 
+    Attributes:
+        restimulate1, restimulate2: connections from the block's input to neuron1 and from neuron1 to neuron2, which
+            `bitspike.models.restimulate` makes; None where there is none.
+
     Args:
         inputs, outputs: channels. stride: 1 or 2. neuron: prototype. norm: mode of `BatchNorm`.
         shortcut: kind for `new_shortcut`.
@@ -60,10 +64,22 @@ class ResidualBlock(nn.Module):
         self.shortcut = new_shortcut(shortcut, inputs, outputs, stride, neuron, norm, "spike", sew)
         self.neuron2 = new_neuron(neuron, outputs)
         self.join = new_join(neuron)
+        self.restimulate1: nn.Module | None = None
+        self.restimulate2: nn.Module | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Spikes [T, B, C, H, W] → spikes, or with ``sew`` sums of spikes."""
+<<<<<<< HEAD
         y = self.conv2(norm_then_fire(self.norm1, self.neuron1, self.conv1(x)))
+=======
+        y = self.norm1(self.conv1(x))
+        if self.restimulate1 is not None:
+            y = join(self.join, y, self.restimulate1(x))
+        s = self.neuron1(y)
+        y = self.norm2(self.conv2(s))
+        if self.restimulate2 is not None:
+            y = join(self.join, y, self.restimulate2(s))
+>>>>>>> restim2
         if self.sew:
             return join(self.join, norm_then_fire(self.norm2, self.neuron2, y), self.shortcut(x))
         if self.join is None:
