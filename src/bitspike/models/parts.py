@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 from torch import Tensor, nn
 
@@ -69,22 +70,22 @@ class ResidualBlock(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Spikes [T, B, C, H, W] → spikes, or with ``sew`` sums of spikes."""
-<<<<<<< HEAD
-        y = self.conv2(norm_then_fire(self.norm1, self.neuron1, self.conv1(x)))
-=======
-        y = self.norm1(self.conv1(x))
-        if self.restimulate1 is not None:
-            y = join(self.join, y, self.restimulate1(x))
-        s = self.neuron1(y)
-        y = self.norm2(self.conv2(s))
-        if self.restimulate2 is not None:
-            y = join(self.join, y, self.restimulate2(s))
->>>>>>> restim2
-        if self.sew:
-            return join(self.join, norm_then_fire(self.norm2, self.neuron2, y), self.shortcut(x))
-        if self.join is None:
-            return norm_then_fire(self.norm2, self.neuron2, y, lambda: self.shortcut(x))
-        return self.neuron2(self.join(self.norm2(y), self.shortcut(x)))  # type: ignore[no-any-return]
+        first, second = self.restimulate1, self.restimulate2
+        s = self._fire(self.norm1, self.neuron1, self.conv1(x), [] if first is None else [lambda: first(x)])
+        branches: list[Callable[[], Tensor]] = [] if second is None else [lambda: second(s)]
+        if not self.sew:
+            branches.append(lambda: self.shortcut(x))
+        y = self._fire(self.norm2, self.neuron2, self.conv2(s), branches)
+        return join(self.join, y, self.shortcut(x)) if self.sew else y
+
+    def _fire(self, norm: nn.Module, neuron: nn.Module, y: Tensor, branches: list[Callable[[], Tensor]]) -> Tensor:
+        """neuron(norm(y) + branches)."""
+        if not branches or (len(branches) == 1 and self.join is None):
+            return norm_then_fire(norm, neuron, y, *branches)
+        y = norm(y)
+        for branch in branches:
+            y = join(self.join, y, branch())
+        return neuron(y)  # type: ignore[no-any-return]
 
 
 def new_shortcut(
