@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bitspike.functional import Stairs
+from bitspike.functional import Stairs, learns_bits
 from bitspike.graph import Graph, Node, trace
 from bitspike.layers import BatchNorm, Conv2d, Flatten, Linear, MaxPool2d, MeanReadout, Repeat, Synapse
 from bitspike.models import Network, Policy, study_cnn
@@ -161,6 +161,9 @@ def liven(model: nn.Module, x: Tensor, seed: int = 1, grid: int | None = None) -
             module.bias.copy_(step(first * (0.7 + noise(mean, 0.4)) - sum(beside)))
         elif isinstance(module, Synapse) and module.bias is not None and _feeds_neuron(graph, node):
             mean, deviation = _statistics(call())
+            while learns_bits(module.quantizer) and float(deviation.max()) > 4 * reach:  # or every neuron fires
+                module.quantizer.step_parameter().mul_(0.5)
+                mean, deviation = _statistics(call())
             module.bias.copy_(step(module.bias + first - mean - 0.5 * deviation))
         value = call()
         if value.dim() > 2:
