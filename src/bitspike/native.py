@@ -66,6 +66,18 @@ def library() -> ctypes.CDLL | None:
     return loaded().library
 
 
+def required() -> ctypes.CDLL:
+    """The loaded library, for code that runs only where there is one.
+
+    Raises:
+        RuntimeError: there is none, with the reason.
+    """
+    found = library()
+    if found is None:
+        raise RuntimeError(why_missing())
+    return found
+
+
 def why_missing() -> str | None:
     """Why `library` is None, or None where it is loaded."""
     return loaded().missing

@@ -103,9 +103,7 @@ def _owner(size: int) -> type[ctypes.Array[ctypes.c_uint8]]:
 
 @cache
 def _library() -> ctypes.CDLL:
-    library = native.library()
-    if library is None:
-        raise RuntimeError(native.why_missing())
+    library = native.required()
     library.bitspike_buffer_new.argtypes = [ctypes.c_int64, ctypes.c_int64]
     library.bitspike_buffer_new.restype = ctypes.c_void_p
     library.bitspike_buffer_free.argtypes, library.bitspike_buffer_free.restype = [ctypes.c_void_p], None

@@ -74,9 +74,7 @@ def norm_scan_native(neuron: Any, y_seq: Tensor, norm: NormParts, shortcut: Tens
 
 @cache
 def _library() -> ctypes.CDLL:
-    library = native.library()
-    if library is None:
-        raise RuntimeError(native.why_missing())
+    library = native.required()
     library.bitspike_norm_blocks.argtypes, library.bitspike_norm_blocks.restype = [ctypes.c_int64], ctypes.c_int64
     for name in ("bitspike_norm_forward", "bitspike_norm_backward"):
         getattr(library, name).argtypes, getattr(library, name).restype = [ctypes.c_char_p], None

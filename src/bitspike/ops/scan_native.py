@@ -133,9 +133,7 @@ class ScanCall:
 
 @cache
 def _library() -> ctypes.CDLL:
-    library = native.library()
-    if library is None:
-        raise RuntimeError(native.why_missing())
+    library = native.required()
     library.bitspike_scan_blocks.argtypes = [ctypes.c_int64, ctypes.c_int64]
     library.bitspike_scan_blocks.restype = ctypes.c_int64
     for name in ("bitspike_scan_forward", "bitspike_scan_backward_bits", "bitspike_scan_backward_again"):
