@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "bitspike"
 
 FLOORS = (
-    ("formats", "checks", "registry", "native"),
+    ("formats", "checks", "registry", "native", "heap"),
     ("functional",),
     ("ops",),
     ("neurons", "quantizers"),

@@ -38,7 +38,8 @@ def bars(rows: list[Record], ours: str, other: str) -> Bars:
         for side, key in (("ours", ours), ("other", other)):
             case = row[side]
             spec = case["spec"]
-            kind = "bound" if spec["kind"] == "floor" or spec.get("neuron") == "relu" else case["worker"]
+            bound = spec["kind"] == "floor" or spec.get("neuron") == "relu"
+            kind = "bound" if bound else case["worker"].removesuffix("+heap")
             if kind == "bitspike" and spec["kernel"] == "reference":
                 kind = "reference"
             value = row[key] if key in row else case[key]

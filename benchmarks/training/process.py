@@ -17,6 +17,13 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 WORKERS = ("bitspike", "spikingjelly", "snntorch", "norse", "sinabs")
 THREADS = 2
+# Suffix of a worker that gets, by glibc's own settings, the heap that `bitspike.keep_memory` makes.
+KEPT_HEAP = "+heap"
+HEAP = {
+    "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1",
+    "MALLOC_TRIM_THRESHOLD_": "2000000000",
+    "MALLOC_MMAP_THRESHOLD_": "1073741824",
+}
 # Settings of the shell that would treat libraries differently are not handed on.
 KEPT = ("PATH", "HOME", "LANG", "LC_ALL", "TMPDIR", "CXX", "CC", "LD_LIBRARY_PATH")
 
@@ -45,15 +52,17 @@ class Worker:
     """One process; `ask` sends an order and waits for the answer."""
 
     def __init__(self, name: str, places: Places) -> None:
-        python = places.python(name)
+        module = name.removesuffix(KEPT_HEAP)
+        python = places.python(module)
         if not python.exists():
-            raise WorkerError(f"no environment for {name}; run benchmarks/training/setup.sh {name}")
+            raise WorkerError(f"no environment for {name}; run benchmarks/training/setup.sh {module}")
         environment = {key: os.environ[key] for key in KEPT if key in os.environ}
         environment |= {"OMP_NUM_THREADS": str(THREADS), "PYTHONPATH": str(ROOT / "src"), "PYTHONUNBUFFERED": "1"}
+        environment |= HEAP if module != name else {}
         self.name = name
         self._errors = tempfile.TemporaryFile()  # noqa: SIM115 (as long as the process)
         self._process = subprocess.Popen(
-            [str(python), "-m", f"workers.{name}"],
+            [str(python), "-m", f"workers.{module}"],
             cwd=HERE,
             env=environment,
             stdin=subprocess.PIPE,

@@ -5,6 +5,7 @@ from bitspike.convert import ann2snn, expand_unary, fold, upgrade
 from bitspike.cost import cost
 from bitspike.formats import SpikeFormat, WeightFormat, pack, unpack
 from bitspike.graph import trace
+from bitspike.heap import keep_memory
 from bitspike.neurons import detach
 from bitspike.observe import observe
 from bitspike.ops import lean
@@ -23,6 +24,7 @@ __all__ = [
     "expand_unary",
     "fold",
     "functional",
+    "keep_memory",
     "layers",
     "lean",
     "models",

@@ -71,6 +71,11 @@ def called(label: str, cases: Iterable[Case]) -> tuple[Case, ...]:
     return tuple(Case(case.worker, label, case.spec) for case in cases)
 
 
+def with_heap(label: str, cases: Iterable[Case]) -> tuple[Case, ...]:
+    """The same candidates in a process whose heap is set as `bitspike.keep_memory` sets bitspike's."""
+    return tuple(Case(f"{case.worker}+heap", f"{label}, the same heap", case.spec) for case in cases)
+
+
 def loops(spec: Spec) -> dict[str, tuple[Case, ...]]:
     """The libraries that step over time in Python, with their candidates."""
     resets = ("hard", "soft")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from plans.base import Case, Goal, Plan, Row, Settings
-from plans.library import M, U, called, loops, ours, spikingjelly
+from plans.library import M, U, called, loops, ours, spikingjelly, with_heap
 
 NETWORK = {"kind": "network", "T": 4, "batch": 32, "image": 32, "width": 16, "parameters": 269_722}
 QUICK = {"kind": "network", "T": 2, "batch": 4, "image": 16, "width": 4}
@@ -37,6 +37,7 @@ def networks(settings: Settings) -> dict[str, Any]:
 
     fastest = (*either("lif", True, "atan"), *either("lif", True, "triangle"))
     found["sj"] = called("SpikingJelly LIF, fastest eager", fastest)
+    found["sj heap"] = with_heap("SpikingJelly LIF, fastest eager", fastest)
     found["sj u"] = either("lif", False, "atan")
     found["sj compiled"] = either("lif", True, "atan", compiled=True)
     found["sj ternary"] = either("ternary", True, "atan")
@@ -54,6 +55,7 @@ def plan(settings: Settings) -> Plan:
     lif = (c["lif"],)
     rows = [
         *(Row("float32", c["lif"], c[peer], "M", Goal(bound)) for peer, bound in (("sj", 1.8), ("snntorch", 1.8))),
+        Row("float32", c["lif"], c["sj heap"], "M"),
         Row("float32", c["lif"], c["relu"], "M", Goal(1.08, slower=True)),
         Row("float32", c["lif nchw"], c["sj"], "M"),
         Row("float32", c["lif nchw"], lif, "M", slower=True),
@@ -81,6 +83,8 @@ def plan(settings: Settings) -> Plan:
     left_out = ("Norse and sinabs: their LIF is slower than snnTorch's alone, and their networks would add nothing",)
     if settings.compiled:
         rows.insert(2, Row("float32", c["lif"], c["sj compiled"], "M", Goal(1.2)))
+        heap = with_heap("SpikingJelly LIF, detached, ATan, torch.compile", c["sj compiled"])
+        rows.insert(3, Row("float32", c["lif"], heap, "M"))
     else:
         left_out += ("SpikingJelly under torch.compile (--no-compile)",)
     return Plan(rows, left_out, sample_s=1.0, warm_s=1.5)

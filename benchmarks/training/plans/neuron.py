@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from plans.base import Case, Goal, Plan, Row, Settings
-from plans.library import M, U, called, drive, loops, ours, spikingjelly, spikingjelly_any
+from plans.library import M, U, called, drive, loops, ours, spikingjelly, spikingjelly_any, with_heap
 
 SHAPES = {"A": [4, 32, 128, 16, 16], "B": [16, 256, 1000]}
 QUICK = {"A": [4, 2, 8, 8, 8], "B": [16, 4, 50]}
@@ -59,6 +59,7 @@ def _shape(stage: str, shape: list[int], index: int, settings: Settings) -> list
                 goal = None if candidates[0].worker == "sinabs" else Goal(LOOPS[index])
                 against(case, "M", candidates, goal)
             against(case, "M", (spikingjelly("lif", True, "rectangle", spec),))
+            against(case, "M", with_heap("SpikingJelly LIF, fastest eager", fastest))
         if name in ("ternary", "integer"):
             against(case, "M", (spikingjelly(name, True, "rectangle", spec),))
 

@@ -5,6 +5,7 @@ Before a kernel other than the reference is timed it must equal the reference on
 
 from __future__ import annotations
 
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
@@ -13,6 +14,7 @@ from functools import partial
 import torch
 from torch import nn
 
+from bitspike import keep_memory
 from bitspike.models import he_resnet20
 from bitspike.neurons import NEURONS, Neuron
 from bitspike.ops import lean, table, using
@@ -120,4 +122,6 @@ def network_case(spec: Spec) -> Prepared:
 
 
 if __name__ == "__main__":
+    if why := keep_memory():  # as `bitspike train` does
+        print(why, file=sys.stderr)
     serve(("bitspike",), build)

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from bitspike.checks import all_finite, bad_value
 from bitspike.data import Batches, ImageSet, Splits
+from bitspike.heap import keep_memory
 from bitspike.ops import lean
 from bitspike.training.allocation import AllocationConfig
 from bitspike.training.averages import Averages
@@ -199,6 +200,8 @@ def fit(
     config = recipe.train
     torch.set_num_threads(config.threads)
     world = World() if world is None else world
+    if world.device.type == "cpu":
+        keep_memory()  # where it cannot, training is slower and nothing else
     splits = Splits(**{part: getattr(splits, part).to(world.device) for part in ("train", "validation", "test")})
     session = _Session(recipe, splits, world)
     saved = checkpoints.load() if checkpoints else None
