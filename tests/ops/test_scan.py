@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from bitspike import native
 from bitspike.neurons import NEURONS, Neuron
@@ -251,3 +253,33 @@ def test_native_in_half_precision(name: str, size: int) -> None:
     (s, v, grad), (other_s, other_v, other_grad) = results
     assert torch.equal(s, other_s) and torch.equal(v, other_v)
     torch.testing.assert_close(grad, other_grad, rtol=2**-7, atol=1e-6)
+
+
+class Watch(TorchDispatchMode):
+    """Counts bitspike's operators and changes nothing."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.seen = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.seen += func.namespace == "bitspike"
+        return func(*args, **(kwargs or {}))
+
+
+@built
+@pytest.mark.parametrize("name", ARMS)
+def test_the_operator_gives_what_the_shorter_way_gives(name: str) -> None:
+    """Ordinary calls go around torch's dispatcher; whatever watches or transforms them gets the operator."""
+    neuron, x = arm(name), torch.randn(3, 2, 7, 9)
+
+    def run(y: Tensor) -> list[Tensor]:
+        s, state = neuron.run(y)
+        return [s, *state]
+
+    plain = outcome(neuron, x, run)
+    with Watch() as watch:
+        watched = outcome(neuron, x, run)
+    assert watch.seen == 2
+    for wanted, found in zip(plain, watched, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=0, atol=0)

@@ -7,13 +7,15 @@ CPU. Class M saves bits, class U computes the membranes again from the currents;
 from __future__ import annotations
 
 import ctypes
+import math
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import Parameter
 
 from bitspike import native
 from bitspike.checks import bad_value
@@ -54,10 +56,20 @@ def scan_native(
     if spec.amplitude is not None and spec.amplitude.dim() == 1:
         _check_channels(x, spec.amplitude)
     train = torch.is_grad_enabled() and (x.requires_grad or (v is not None and v.requires_grad))
-    s, after, _ = torch.ops.bitspike.scan(
-        x, v, spec.decay, spec.amplitude, list(spec.codes), list(spec.numbers), keep, train
-    )
+    call: Callable[..., Any] = _Eager.apply if is_eager(x) else torch.ops.bitspike.scan
+    s, after, _ = call(x, v, spec.decay, spec.amplitude, list(spec.codes), list(spec.numbers), keep, train)
     return s, MembraneState(after) if keep else None
+
+
+def is_eager(x: Tensor) -> bool:
+    """Whether a call may go around torch's dispatcher, which costs 0.1 ms: nothing traces or transforms it."""
+    return (
+        type(x) in (Tensor, Parameter)
+        and not torch.compiler.is_compiling()
+        and torch._C._get_tracing_state() is None
+        and torch._C._len_torch_dispatch_stack() == 0
+        and torch._C._functorch.peek_interpreter_stack() is None
+    )
 
 
 def in_rows(x: Tensor) -> Tensor:
@@ -113,8 +125,8 @@ class ScanCall:
         channels: int = 1,
     ) -> None:
         self.amplitudes = 0 if amplitude is None else amplitude.numel()
-        inner = 1 if like.dim() < 4 or channels_last(like) else like[0, 0, 0].numel()
-        self.size = like[0].numel()
+        inner = 1 if like.dim() < 4 or channels_last(like) else math.prod(like.shape[3:])
+        self.size = math.prod(like.shape[1:])
         self.integers = (
             *(len(like), self.size, inner, max(self.amplitudes, channels), self.amplitudes),
             *(torch.get_num_threads(), _ELEMENTS[like.dtype]),
@@ -153,7 +165,9 @@ def new_bits(
     """[kinds, T, row bytes] where class M will need them, else nothing."""
     if not train or decay is not None or amplitude is not None or not is_class_m(codes):
         return x.new_empty(0, dtype=torch.uint8)
-    return empty_rows(x, (sum(_kinds(codes)), x.shape[0], (x[0].numel() + 63) // 64 * 8), False, torch.uint8, real)
+    return empty_rows(
+        x, (sum(_kinds(codes)), x.shape[0], (math.prod(x.shape[1:]) + 63) // 64 * 8), False, torch.uint8, real
+    )
 
 
 def split_bits(bits: Tensor, codes: Sequence[int]) -> tuple[Tensor | None, Tensor | None]:
@@ -274,11 +288,27 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
 
 
 def _differentiate(ctx: Any, grad_s: Tensor | None, grad_v: Tensor | None, _: Any) -> tuple[Any, ...]:
-    grads = torch.ops.bitspike.scan_backward(
-        grad_s, grad_v, *ctx.saved_tensors, ctx.codes, ctx.numbers, ctx.shape, ctx.last, ctx.start
+    # with create_graph the operator, which refuses to be differentiated again
+    function: Callable[..., Any] = (
+        torch.ops.bitspike.scan_backward if torch.is_grad_enabled() or not is_eager(ctx.saved_tensors[0]) else _backward
     )
+    grads = function(grad_s, grad_v, *ctx.saved_tensors, ctx.codes, ctx.numbers, ctx.shape, ctx.last, ctx.start)
     present = (True, ctx.start, ctx.saved_tensors[2] is not None, ctx.saved_tensors[3] is not None)
     return *(grad if there else None for grad, there in zip(grads, present, strict=True)), None, None, None, None
+
+
+class _Eager(torch.autograd.Function):
+    """``bitspike::scan`` without the dispatcher."""
+
+    @staticmethod
+    def forward(ctx: Any, *inputs: Any) -> tuple[Tensor, ...]:
+        output = _forward(*inputs)
+        _save(ctx, inputs, output)
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Any) -> tuple[Any, ...]:
+        return _differentiate(ctx, *grads)
 
 
 def _refuse_twice(ctx: Any, *grads: Any) -> tuple[Any, ...]:
