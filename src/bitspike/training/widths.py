@@ -184,6 +184,15 @@ class Allocation:
             if (near and epochs >= config.renewal_after) or way == 0:
                 self.renews[kind] = False
 
+    def in_use(self) -> dict[str, dict[str, float]]:
+        """Bits and T in use where they are learned, by kind and module; bits that differ by time step as their mean."""
+        spikes = {name: part for name, part in self.spikes.items() if part.raw_bits is not None}
+        return {
+            "weights": {name: float(q.width) for name, (_, q) in self.weights.items() if q.raw_bits is not None},
+            "spikes": {name: float(part.width.double().mean()) for name, part in spikes.items()},
+            "steps": {name: float(m.time_steps) for name, m in self.refined.items() if m.raw_steps is not None},
+        }
+
     def capture(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """(tensors, facts) for a checkpoint; widths, step sizes and T are in the network's own state."""
         return dict(self.extremes), dict(self.renews)
