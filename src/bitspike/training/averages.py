@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from bitspike.checks import bad_value
 from bitspike.functional import Widths, follow
 from bitspike.graph import Node, trace
+from bitspike.layers import Refined, Windows
 from bitspike.neurons import Neuron
 from bitspike.training.widths import Allocation
 
@@ -38,7 +39,7 @@ class Averages(nn.Module):
         counts, steps = _sizes(allocation.model, sample)
         weights = [(q, m.weight.numel()) for m, q in allocation.weights.values() if q.raw_bits is not None]
         self.weights: list[tuple[Widths, int]] = weights  # a list: the layers stay the model's own
-        inside = {id(m.neuron): m for m in allocation.refined.values()}
+        inside = {id(m.neuron): m for m in allocation.refined.values() if isinstance(m, Refined)}
         self.spikes = [
             (m, counts[name], inside.get(id(m)), steps[name])
             for name, m in allocation.spikes.items()
@@ -46,7 +47,7 @@ class Averages(nn.Module):
         ]
         names = {id(m): name for name, m in allocation.model.named_modules()}
         learned = [m for m in allocation.refined.values() if m.raw_steps is not None]
-        self.steps = [(m, counts[names[id(m.neuron)]]) for m in learned]
+        self.steps = [(m, counts[names[id(m.neuron if isinstance(m, Refined) else m)]]) for m in learned]
         kinds = {"weights": self.weights, "spikes": self.spikes, "steps": self.steps}
         config = self.config
         targets = {"weights": config.weight_target, "spikes": config.spike_target, "steps": config.steps_target}
@@ -96,13 +97,13 @@ def _mean(values: list[tuple[Tensor, int]]) -> Tensor:
 
 @torch.no_grad()
 def _sizes(model: nn.Module, sample: Tensor) -> tuple[dict[str, int], dict[str, int]]:
-    """(spikes of one sample and step, time steps) of every neuron by module name; call sites add up."""
+    """(values of one sample and step, time steps) of every neuron and `Windows` by module name; call sites add up."""
     counts: dict[str, int] = {}
     steps: dict[str, int] = {}
 
     def note(node: Node, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
         value = call()
-        if isinstance(node.module, Neuron):
+        if isinstance(node.module, (Neuron, Windows)):
             counts[node.path] = counts.get(node.path, 0) + value[0, 0].numel()
             steps[node.path] = len(value)
         return value

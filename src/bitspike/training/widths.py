@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bitspike.functional import Widths, learns_bits
 from bitspike.functional.renewal import LEAST_STEP, best_step, columns, kept_range, start_step
 from bitspike.graph import Graph, Node, trace
-from bitspike.layers import Refined, Synapse
+from bitspike.layers import Refined, Synapse, Windows
 from bitspike.neurons import Neuron
 from bitspike.observe import potentials
 from bitspike.training.allocation import AllocationConfig
@@ -39,7 +39,10 @@ class Allocation:
                 self.weights[name] = (module, module.quantizer)
             if isinstance(module, Neuron) and learns_bits(module):
                 self.spikes[name] = module
-        self.refined = {name: m for name, m in named if isinstance(m, Refined)}
+        inside = {id(m.before) for _, m in named if isinstance(m, Refined)}
+        self.refined: dict[str, Refined | Windows] = {
+            name: m for name, m in named if isinstance(m, (Refined, Windows)) and id(m) not in inside
+        }
         self.renews = {"weights": config.renewal != "none", "spikes": config.renewal != "none"}
         self.extremes: dict[str, Tensor] = {}
         self._graph: Graph | None = None
@@ -61,7 +64,7 @@ class Allocation:
         raw = [m.raw_steps for m in self.refined.values()]
         found = {
             "bits": [part.raw_bits for part in parts if part.raw_bits is not None],
-            "step": [part.step_parameter() for part in parts],
+            "step": [step for part in parts if (step := part.step_parameter()) is not None],
             "steps": [steps for steps in raw if steps is not None],
         }
         return {kind: parameters for kind, parameters in found.items() if parameters}
@@ -73,9 +76,11 @@ class Allocation:
             return
 
         def begin(part: Widths, current: Tensor) -> None:
+            step = part.step_parameter()
+            if step is None:
+                return
             bits = int(part.width.max())
             found = start_step(columns(current, part.channel_axis), part.levels(bits)[1])
-            step = part.step_parameter()
             found = found.to(step.dtype).expand(step.shape[-1:] or (1,))
             step.copy_(torch.where(found > 0, found, step).reshape(step.shape))
 
@@ -100,7 +105,8 @@ class Allocation:
                 self._renew(name, part, [values], optimiser, shared=False)
             part.refresh()
         spikes = changed & self.spikes.keys()
-        if spikes and self.renews["spikes"]:
+        stepped = {name for name in spikes if self.spikes[name].step_parameter() is not None}
+        if stepped and self.renews["spikes"]:
 
             def renew(name: str, part: Widths, current: Tensor) -> None:
                 u = potentials(cast(Neuron, part), current)
@@ -111,7 +117,7 @@ class Allocation:
                 self._renew(name, part, [columns(v, part.channel_axis) for v in steps], optimiser, shared=True)
                 part.refresh()
 
-            self._look(x, spikes, renew)
+            self._look(x, stepped, renew)
         for name in spikes:  # those without renewal, and those the batch did not reach
             self.spikes[name].refresh()
         return sorted(changed)
@@ -131,6 +137,8 @@ class Allocation:
         """New step sizes of the rows (time steps) whose width changes; values: [N, C] of each row."""
         old, new = part.width.reshape(-1).tolist(), part.wanted_width().reshape(-1).tolist()
         parameter = part.step_parameter()
+        if parameter is None:
+            return
         steps = parameter.reshape(len(old), -1) if part.width.dim() else parameter.reshape(1, -1)
         result, touched = steps.clone(), []
         steps = steps.clamp(min=LEAST_STEP)  # what is in use
