@@ -19,9 +19,9 @@ from bitspike.training.widths import Allocation
 class Averages(nn.Module):
     """``B̄ = Σ n·B/Σ n`` over the layers whose bits or T are learned, straight-through.
 
-    n is the number of weights for weight bits, the number of spikes of one sample and step for spike bits and T; spike
-    bits that differ by time step are averaged over the T steps that run. As a module it gives ``Σ pull·|average −
-    target|``.
+    n is the number of weights for weight bits, the number of spikes of one sample and step for spike bits and T (of
+    values, for `Windows` without a neuron); spike bits that differ by time step are averaged over the T steps that run.
+    As a module it gives ``Σ pull·|average − target|``.
 
     Source: adaptive bit allocation (arXiv 2506.23717), code.
     Differs: n counts the neurons of a layer, not the inputs of the synapse behind, which pooling may make fewer.
@@ -39,14 +39,14 @@ class Averages(nn.Module):
         counts, steps = _sizes(allocation.model, sample)
         weights = [(q, m.weight.numel()) for m, q in allocation.weights.values() if q.raw_bits is not None]
         self.weights: list[tuple[Widths, int]] = weights  # a list: the layers stay the model's own
-        inside = {id(m.neuron): m for m in allocation.refined.values() if isinstance(m, Refined)}
+        inside = {id(m.neuron): m for m in allocation.refined.values()}
         self.spikes = [
             (m, counts[name], inside.get(id(m)), steps[name])
             for name, m in allocation.spikes.items()
             if m.raw_bits is not None
         ]
         names = {id(m): name for name, m in allocation.model.named_modules()}
-        learned = [m for m in allocation.refined.values() if m.raw_steps is not None]
+        learned = [m for m in allocation.timed.values() if m.raw_steps is not None]
         self.steps = [(m, counts[names[id(m.neuron if isinstance(m, Refined) else m)]]) for m in learned]
         kinds = {"weights": self.weights, "spikes": self.spikes, "steps": self.steps}
         config = self.config

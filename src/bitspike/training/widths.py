@@ -39,10 +39,9 @@ class Allocation:
                 self.weights[name] = (module, module.quantizer)
             if isinstance(module, Neuron) and learns_bits(module):
                 self.spikes[name] = module
-        inside = {id(m.before) for _, m in named if isinstance(m, Refined)}
-        self.refined: dict[str, Refined | Windows] = {
-            name: m for name, m in named if isinstance(m, (Refined, Windows)) and id(m) not in inside
-        }
+        self.refined = {name: m for name, m in named if isinstance(m, Refined)}
+        inside = {id(m.before) for m in self.refined.values()}
+        self.windows = {name: m for name, m in named if isinstance(m, Windows) and id(m) not in inside}
         self.renews = {"weights": config.renewal != "none", "spikes": config.renewal != "none"}
         self.extremes: dict[str, Tensor] = {}
         self._graph: Graph | None = None
@@ -54,14 +53,19 @@ class Allocation:
         return [part for part in parts if part.raw_bits is not None]
 
     @property
+    def timed(self) -> dict[str, Refined | Windows]:
+        """What has a T of its own, by module name: refined neurons, then `Windows` outside of them."""
+        return {**self.refined, **self.windows}
+
+    @property
     def active(self) -> bool:
         """Whether bits or time steps are learned."""
-        return bool(self.learned) or any(m.raw_steps is not None for m in self.refined.values())
+        return bool(self.learned) or any(m.raw_steps is not None for m in self.timed.values())
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters that have learning rates of their own: "bits", "step" (sizes) and "steps" (T)."""
         parts = [*(q for _, q in self.weights.values()), *self.spikes.values()]
-        raw = [m.raw_steps for m in self.refined.values()]
+        raw = [m.raw_steps for m in self.timed.values()]
         found = {
             "bits": [part.raw_bits for part in parts if part.raw_bits is not None],
             "step": [step for part in parts if (step := part.step_parameter()) is not None],
@@ -89,11 +93,11 @@ class Allocation:
     @torch.no_grad()
     def settle(self, x: Tensor, optimiser: torch.optim.Optimizer | None = None) -> list[str]:
         """After an optimiser step on the batch x: put widths and T to use; names of the layers whose width changed."""
-        learned = [refined for refined in self.refined.values() if refined.raw_steps is not None]
-        wanted = torch.stack([refined.wanted_steps() for refined in learned]).tolist() if learned else []
-        for refined, steps in zip(learned, wanted, strict=True):
-            if refined.time_steps != steps:
-                refined.refresh()
+        learned = [m for m in self.timed.values() if m.raw_steps is not None]
+        wanted = torch.stack([m.wanted_steps() for m in learned]).tolist() if learned else []
+        for timed, steps in zip(learned, wanted, strict=True):
+            if timed.time_steps != steps:
+                timed.refresh()
         changed = self._changed()
         if not changed:
             return []
@@ -198,7 +202,7 @@ class Allocation:
         return {
             "weights": {name: float(q.width) for name, (_, q) in self.weights.items() if q.raw_bits is not None},
             "spikes": {name: float(part.width.double().mean()) for name, part in spikes.items()},
-            "steps": {name: float(m.time_steps) for name, m in self.refined.items() if m.raw_steps is not None},
+            "steps": {name: float(m.time_steps) for name, m in self.timed.items() if m.raw_steps is not None},
         }
 
     def capture(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
