@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -60,7 +61,14 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, int]]:
     def run(recipe: Recipe, *_: Any) -> SimpleNamespace:
         calls.append((recipe.neuron.name, recipe.seed))
         figures = {"test_accuracy": 0.5 + 0.1 * recipe.seed, "validation_accuracy": 0.25, "spike_bits": 1}
-        costs = {"adds": 2e6, "shift_adds": 0.0, "multiplications": 1e6, "size_bytes": 1e3}
+        costs = {
+            "s_ace": 3e6,
+            "bit_budget": 2.0,
+            "adds": 2e6,
+            "shift_adds": 0.0,
+            "multiplications": 1e6,
+            "size_bytes": 1e3,
+        }
         return SimpleNamespace(result={**figures, **costs})
 
     monkeypatch.setattr(sys.modules["bitspike.commands.study"], "run_job", run)
@@ -143,8 +151,9 @@ def test_set_and_out(queue: Path, fake: list[tuple[str, int]], tmp_path: Path) -
 
 def test_a_picture(queue: Path, fake: list[tuple[str, int]], tmp_path: Path) -> None:
     pytest.importorskip("matplotlib")
-    main(["study", str(queue), "--quiet", "--picture", str(tmp_path / "a" / "study.png")])
-    assert (tmp_path / "a" / "study.png").read_bytes().startswith(b"\x89PNG")
+    paths = [tmp_path / "a" / "study.png", tmp_path / "b" / "pareto.png"]
+    main(["study", str(queue), "--quiet", "--picture", str(paths[0]), "--pareto", str(paths[1])])
+    assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
 
 
 @pytest.mark.parametrize(
@@ -292,6 +301,19 @@ def test_what_is_read_off_a_run(run: Path, tmp_path: Path, command: str, leaves:
     assert key in result and result == read_json(run / leaves[0])
 
 
+def test_cost_draws_the_history_of_learned_bits(run: Path, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    shutil.copytree(run, tmp_path / "run")
+    main(["cost", str(tmp_path / "run")])
+    assert not (tmp_path / "run" / "history.png").exists()
+    summary = read_json(run / "summary.json")
+    for record in summary["history"]:
+        record |= {"weight_bits": 3.0, "allocation": {"weights": {"body.7": 3.0}, "spikes": {}, "steps": {}}}
+    (tmp_path / "run" / "summary.json").write_text(json.dumps(summary))
+    main(["cost", str(tmp_path / "run")])
+    assert (tmp_path / "run" / "history.png").read_bytes().startswith(b"\x89PNG")
+
+
 def test_cost_takes_constants_and_a_memory(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     pytest.importorskip("matplotlib")
     own = '[mine]\ntitle = "t"\n[mine.add]\nvalue = 2.0\nunit = "pJ"\nnode_nm = 7\nsource = "s"\nconfirmed = true\n'
@@ -320,6 +342,7 @@ def test_compare(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
     main(["compare", str(run), str(run), "--out", str(tmp_path / "c")])
     assert len(json.loads((tmp_path / "c" / "compare.json").read_text())["arms"]) == 2
     assert capsys.readouterr().out.count(str(run)) == 2 and (tmp_path / "c" / "compare.png").exists()
+    assert (tmp_path / "c" / "pareto.png").exists()
 
 
 @pytest.mark.parametrize("command", ["eval", "fold", "cost", "compare"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,7 +13,17 @@ from bitspike.cost import Cost, LayerCost, cost, cost_summary, energy, energy_co
 from bitspike.layers import Linear, MeanReadout, Repeat
 from bitspike.neurons import LIF, MultiBit
 from bitspike.quantizers import Uniform
-from bitspike.report import allocation_picture, cost_picture, cost_table, energy_table, metric_table
+from bitspike.report import (
+    allocation_picture,
+    cost_picture,
+    cost_table,
+    energy_table,
+    history_picture,
+    learns,
+    metric_table,
+    pareto_picture,
+)
+from bitspike.training.study import ArmSummary, Metric
 
 NAMES = ["_1", "_3", "_5"]  # the synapses
 
@@ -95,3 +106,42 @@ def test_the_cost_picture_draws_operations_bytes_and_energy(counted: Cost, tmp_p
     operations = sum(counted.total(key) for key in ("adds", "shift_adds", "multiplications"))
     assert sums == pytest.approx([operations / 1e6, counted.total("moved_bytes") / 1e3, charged.total_pj() / 1e6])
     assert len(cost_picture(counted, tmp_path / "d.png", "net").axes) == 2
+
+
+def arm(name: str, accuracy: float, s_ace: float, budget: float) -> ArmSummary:
+    metrics = {"test_accuracy": Metric(accuracy, 0.002, 3), "s_ace": Metric(s_ace, 0.0, 3)}
+    return ArmSummary(name, 3, {}, {**metrics, "bit_budget": Metric(budget, 0.0, 3)})
+
+
+def test_the_front_is_what_nothing_beats(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    rows = [arm("u", 0.89, 32e6, 9.0), arm("l", 0.90, 31e6, 9.5), arm("w", 0.92, 99e6, 32.0)]
+    old = ArmSummary("old", 3, {}, {"test_accuracy": Metric(0.95, 0.0, 3)})
+    figure = pareto_picture([*rows, old], tmp_path / "p.png", "arms")
+    assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
+    fronts = [line for axes in figure.axes for line in axes.lines if line.get_linestyle() == "--"]
+    assert [line.get_xdata() for line in fronts] == [[31.0, 99.0], [9.0, 9.5, 32.0]]
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["u", "l", "w"]
+    assert figure.get_suptitle() == "arms (without old)"
+    with pytest.raises(ValueError, match="picture: an arm must have S-ACE and bit budget"):
+        pareto_picture([old], tmp_path / "q.png", "arms")
+
+
+def test_the_history_has_a_line_per_layer_and_the_average(tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib")
+    scores = {"train_accuracy": 0.5, "validation_accuracy": 0.4}
+    history: list[dict[str, Any]] = [
+        {"epoch": 1, "weight_bits": 3.5, "allocation": {"weights": {"a": 4.0, "b": 3.0}, "spikes": {}, "steps": {}}},
+        {"epoch": 2, "weight_bits": 2.5, "allocation": {"weights": {"a": 3.0, "b": 2.0}, "spikes": {}, "steps": {}}},
+    ]
+    history = [{**record, **scores} for record in history]
+    figure = history_picture(history, tmp_path / "h.png", "run")
+    bits, accuracies = figure.axes
+    assert (tmp_path / "h.png").stat().st_size > 0 and bits.get_ylabel() == "weight bits"
+    assert [line.get_label() for line in bits.lines] == ["a", "b", "average"]
+    drawn = [[round(float(v)) for v in line.get_ydata()] for line in bits.lines[:2]]
+    assert drawn == [[4, 3], [3, 2]] and list(bits.lines[2].get_ydata()) == [3.5, 2.5]
+    assert [list(line.get_ydata()) for line in accuracies.lines] == [[50.0, 50.0], [40.0, 40.0]]
+    assert learns(history) and not learns([{"epoch": 1}])
+    with pytest.raises(ValueError, match="picture: the history must hold an allocation"):
+        history_picture([{"epoch": 1}], tmp_path / "i.png", "run")

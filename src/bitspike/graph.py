@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 
 from bitspike.checks import bad_value
 from bitspike.formats import SpikeFormat
-from bitspike.layers import Encoder, Gain, Join, MeanReadout, Squeeze, Synapse, TimeLayer
+from bitspike.layers import Encoder, Gain, Join, MeanReadout, Squeeze, Synapse, TimeLayer, Windows
 from bitspike.neurons import Neuron
 
 Handler = Callable[["Node", Callable[[], Any], tuple[Any, ...]], Any]
@@ -136,6 +136,11 @@ class Graph:
             elif isinstance(module, Squeeze):
                 spikes = module.format_of(before[0].format, steps)
                 steps, sources = module.T, before[0].sources
+            elif isinstance(module, Windows):
+                frames = module.frames or steps
+                spikes = module.format_of(before[0].format, frames)
+                sources = before[0].sources if frames and module.divisor(frames) == 1 else ()
+                steps = module.T
             elif isinstance(module, TimeLayer) and module.scaling != "none" and len(before) == 1:
                 sources = before[0].sources
                 spikes = before[0].format if module.keeps_format else None

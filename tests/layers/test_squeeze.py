@@ -257,15 +257,30 @@ def test_equal_steps_pass_unchanged_and_others_are_squeezed(wiring: str) -> None
     graph = trace(other)
     joins = [node for node in graph if isinstance(node.module, Join)]
     assert len(joins) == 8 and graph["body_layer2_0_neuron1_neuron"].T == 2
-    with pytest.raises(ValueError, match=r"body_layer2_0_neuron1_before \(it reads later time steps\)"):
-        stream(other, x.expand(3, *x.shape))
+    frames = x.expand(3, *x.shape)
+    for sizes in ([3], [1, 2], [1, 1, 1]):
+        states = None
+        for part in frames.split(sizes):
+            y, states = stream(other, part, states)
+        assert torch.equal(y, other(x))
     fold(other.double(), x.double())
 
 
-def test_a_stream_names_a_squeeze() -> None:
-    net = mlp(Refined(LIF(), T=2), T=1, hidden=(8, 8)).eval()
-    with pytest.raises(ValueError, match="body_3_before"):
-        stream(net, torch.randn(1, 2, 1, 28, 28))
+@pytest.mark.parametrize("T", [1, 3])
+def test_a_stream_waits_for_what_a_mean_is_made_of(T: int) -> None:
+    net = mlp(Refined(LIF(), T=2), T=T, hidden=(8, 8))
+    x = torch.randn(2, 1, 28, 28)
+    liven(net, x)
+    y, states = torch.zeros(()), None
+    for index in range(T):
+        y, states = stream(net, x[None], states)
+        assert torch.equal(y, net(x) if index == T - 1 else torch.zeros(2, 10))
+
+
+def test_a_stream_names_a_squeeze_of_unknown_length() -> None:
+    net = nn.Sequential(Linear(4, 3), Refined(LIF(), T=2)).eval()
+    with pytest.raises(ValueError, match=r"_1_before \(it reads later time steps\)"):
+        stream(net, torch.randn(1, 2, 4))
 
 
 def test_assign_reaches_the_neuron_inside() -> None:

@@ -36,8 +36,18 @@ THRESHOLD: tuple[Options, ...] = ({"threshold": 1.0}, {"threshold": 0.5}, {"thre
 FACTORS: Mapping[str, tuple[Sequence[Options], ...]] = {
     "lif": (*COMMON, THRESHOLD),
     "ternary": (*COMMON, THRESHOLD),
-    "multibit": (*COMMON, ({"m": 1, "n": 1}, {"m": 1, "n": 0}, {"m": 0, "n": 1}, {"m": 2, "n": 0}, {"m": 1, "n": 2})),
-    "integer": (*COMMON, ({"D": 4}, {"D": 1}, {"D": 3, "threshold": 0.5}, {"D": 9, "threshold": 0.7})),
+    "multibit": (
+        *COMMON,
+        ({}, {"learn_bits": "integer"}, {"learn_bits": "fraction"}),
+        ({"m": 1, "n": 1}, {"m": 1, "n": 0}, {"m": 0, "n": 1}, {"m": 2, "n": 0}, {"m": 1, "n": 2}),
+    ),
+    "integer": (
+        *COMMON,
+        (
+            *({"D": 4}, {"D": 1}, {"D": 3, "threshold": 0.5}, {"D": 9, "threshold": 0.7}),
+            *({"D": 7, "learn_bits": "integer"}, {"D": 1, "threshold": 0.7, "learn_bits": "integer"}),
+        ),
+    ),
     "adaptive": (
         ({"decay": 1.0}, {"decay": 0.5, "learn_decay": True}, {"decay": 0.25}),
         tuple({"bits": bits, "signed": signed} for bits, signed in ((4, False), (1, False), (2, True), (3, True))),

@@ -29,6 +29,11 @@ KEYS = {
     "shift_adds",
     "multiplications",
     "size_bytes",
+    "s_ace",
+    "ns_ace",
+    "bit_budget",
+    "averages",
+    "allocation",
     "hidden_only",
     "parameters",
     "train_time_s",
@@ -93,6 +98,13 @@ def test_rates_and_costs_are_those_of_the_networks(finished: Finished, splits: S
     assert result["adds"] == counted.total("adds") and result["size_bytes"] == counted.size_bytes
     assert result["multiplications"] == counted.total("multiplications")
     assert result["hidden_only"] == counted.as_dict()["hidden_only"]
+    hidden = [row for row in counted.synapses if row.role == "hidden"]
+    assert result["s_ace"] == sum(row.s_ace for row in hidden) > 0
+    assert result["ns_ace"] == pytest.approx(sum(row.ns_ace for row in hidden))
+    averages = result["averages"]
+    product = averages["mean_weight_bits"] * averages["mean_spike_bits"] * averages["mean_T"]
+    assert result["bit_budget"] == averages["bit_budget"] == pytest.approx(product)
+    assert [row["name"] for row in result["allocation"]] == [row.path for row in counted.synapses]
     assert result["fold"]["samples"] == len(x) and result["fold"]["gains"]
 
 

@@ -345,6 +345,7 @@ def test_a_run_resumes_bit_for_bit_across_flips(
     whole = fit(chosen, splits)
     last = whole.history[-1]
     assert last["weight_bits"] < 4 and last["spike_bits"] < 4, "nothing flipped"
+    assert set(last["allocation"]) == {"weights", "spikes", "steps"} and min(last["allocation"]["weights"].values()) < 4
     if allocation.get("refined"):
         assert last["T"] < 2
 

@@ -19,7 +19,10 @@ from bitspike.report import (
     cost_picture,
     cost_table,
     energy_table,
+    history_picture,
+    learns,
     metric_table,
+    pareto_picture,
     study_picture,
     study_table,
 )
@@ -86,7 +89,8 @@ def cost(
     """Operations, bits, bytes and energy of the folded network per layer, rates measured on validation samples.
 
     Args:
-        run: Folder of a finished run; cost.json, cost.png and allocation.png are left there.
+        run: Folder of a finished run; cost.json, cost.png and allocation.png are left there, and history.png where
+            bits or T were learned.
         weights: Weights after the last epoch, or those with the best validation accuracy.
         samples: Validation samples to measure rates on.
         constants: Sets of energy constants, by name (float32_45nm, int8_45nm, ternary_paper) or TOML file; default
@@ -112,6 +116,9 @@ def cost(
     write_json_atomic(run / "cost.json", document)
     cost_picture(counted, run / "cost.png", recipe.name, drawn)
     allocation_picture(counted, run / "allocation.png", recipe.name)
+    history = RunFolder(run).figures().get("history", [])
+    if learns(history):
+        history_picture(history, run / "history.png", recipe.name)
     write_json(json, document)
 
 
@@ -120,7 +127,7 @@ def compare(
     out: Path = Path("."),
     json: Json = None,
 ) -> None:
-    """Finished runs side by side; leaves compare.json and compare.png.
+    """Finished runs side by side; leaves compare.json, compare.png and pareto.png.
 
     Args:
         runs: Folders of finished runs.
@@ -133,4 +140,6 @@ def compare(
     out.mkdir(parents=True, exist_ok=True)
     write_json_atomic(out / "compare.json", document)
     study_picture(rows, out / "compare.png", "runs")
+    if any("s_ace" in row.metrics for row in rows):  # not in runs of older versions
+        pareto_picture(rows, out / "pareto.png", "runs")
     write_json(json, document)

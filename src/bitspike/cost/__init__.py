@@ -3,7 +3,7 @@
 from bitspike.cost.ann import at_density, quantised_ann
 from bitspike.cost.bits import sum_bits
 from bitspike.cost.break_even import BreakEven, Comparison, compare_with_ann
-from bitspike.cost.budget import bit_budget
+from bitspike.cost.budget import allocation_of, bit_budget
 from bitspike.cost.constants import Constant, Constants, builtin_constants, energy_constants
 from bitspike.cost.count import cost
 from bitspike.cost.energy import Energy, LayerEnergy, energy, operation_counts
@@ -24,6 +24,7 @@ __all__ = [
     "LayerCost",
     "LayerEnergy",
     "Memory",
+    "allocation_of",
     "at_density",
     "bit_budget",
     "builtin_constants",

@@ -8,7 +8,7 @@ from bitspike.checks import at_least, integer
 from bitspike.cost.place import place
 from bitspike.cost.record import Cost, LayerCost
 
-_DROPPED = ("gain", "amplitude", "squeeze", "readout")
+_DROPPED = ("gain", "amplitude", "squeeze", "windows", "readout")
 
 
 def quantised_ann(counted: Cost, activation_bits: int | None = None) -> Cost:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any
 
 from bitspike.cost.record import Cost
 
@@ -45,3 +46,32 @@ def bit_budget(counted: Cost, without: Iterable[str] = ()) -> dict[str, float]:
         "bit_budget": weight_bits * spike_bits * steps,
         "s_ace_per_mac": sum(row.s_ace for row in rows) / max(macs, 1),
     }
+
+
+def allocation_of(counted: Cost) -> list[dict[str, Any]]:
+    """Bits and steps of every synapse, as plain values.
+
+    Args:
+        counted: from `cost`.
+
+    Returns:
+        One dict a synapse, in the order they run: name (of the module), role, weight_bits, spike_bits (mean over the
+        steps of its input; 32 where real), T, weights, macs.
+
+    >>> from bitspike.cost.record import LayerCost
+    >>> row = LayerCost("a", "synapse", "hidden", 2, weight_bits=3, path="body.0", step_bits=(4, 2), macs=10, weights=5)
+    >>> [allocation_of(Cost(1, [row]))[0][key] for key in ("name", "weight_bits", "spike_bits", "T")]
+    ['body.0', 3, 3.0, 2]
+    """
+    return [
+        {
+            "name": row.path or row.name,
+            "role": row.role,
+            "weight_bits": row.weight_bits,
+            "spike_bits": row.time_bits / row.steps,
+            "T": row.steps,
+            "weights": row.weights,
+            "macs": row.macs,
+        }
+        for row in counted.synapses
+    ]

@@ -26,6 +26,7 @@ from bitspike.cost.elements import (
     scaling_row,
     squeeze_row,
     sum_row,
+    windows_row,
 )
 from bitspike.cost.memory import Memory
 from bitspike.cost.place import place
@@ -43,6 +44,7 @@ from bitspike.layers import (
     StepReadout,
     Synapse,
     TimeLayer,
+    Windows,
 )
 from bitspike.neurons import Neuron
 
@@ -126,6 +128,9 @@ class _Counter:
         elif node.kind == "add" or (isinstance(module, TimeLayer) and module.scaling == "add"):
             operands = [self.records.get(name) for name in node.inputs]
             elements.append(sum_row(node, operands, value, node.name in self.timed))
+        elif isinstance(module, Windows):
+            if len(args[0]) != module.T:  # frames that pass cost nothing
+                elements.append(windows_row(node, module, args[0]))
         elif isinstance(module, TimeLayer) and _over_time(module, args[0], value):
             if len(args[0]) > 1:  # holding one step costs nothing
                 elements.append(squeeze_row(node, args[0], value))

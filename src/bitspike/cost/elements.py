@@ -11,7 +11,17 @@ from bitspike.cost.record import LayerCost
 from bitspike.formats import SpikeFormat
 from bitspike.functional import popcount
 from bitspike.graph import Node
-from bitspike.layers import Affine, AvgPool2d, BatchNorm, Gain, GlobalAvgPool, MaxPool2d, MeanReadout, Restimulate
+from bitspike.layers import (
+    Affine,
+    AvgPool2d,
+    BatchNorm,
+    Gain,
+    GlobalAvgPool,
+    MaxPool2d,
+    MeanReadout,
+    Restimulate,
+    Windows,
+)
 from bitspike.neurons import Neuron
 
 _ONE = torch.ones(1, 1, 1, dtype=torch.bool)
@@ -163,6 +173,26 @@ def squeeze_row(node: Node, x: Tensor, y: Tensor) -> LayerCost:
     if node.format is None:
         scale = torch.tensor(1 / steps, dtype=torch.float64)
         row.side_multiplications, row.shifts = (values * part for part in scaled_values(scale, _ONE))
+    return row
+
+
+def windows_row(node: Node, module: Windows, x: Tensor) -> LayerCost:
+    """Weighted sums of frames x [T₁, B, ...]: an addition for every frame of a window but its first; a multiplication
+    (or shift) for every frame that counts by a weight but 1; where means go out, one scaling per value."""
+    steps, samples = x.shape[:2]
+    values = x.numel() // (steps * samples)
+    pieces = module.pieces(steps)
+    row = LayerCost(node.name, "windows", "windows", module.T, weight_bits=0, path=node.path)
+    row.inputs = row.outputs = values
+    row.rate = float((x != 0).double().mean())
+    row.side_adds = row.fixed_adds = float((len(pieces) - module.T) * values)
+    factors = [float(weight) for _, _, weight in pieces]
+    if node.format is None:
+        factors += [1 / module.divisor(steps)] * module.T
+    for factor in factors:
+        scaling, shifts = scaled_values(torch.tensor(factor, dtype=torch.float64), _ONE)
+        row.side_multiplications += values * scaling
+        row.shifts += values * shifts
     return row
 
 

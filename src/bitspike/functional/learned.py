@@ -13,7 +13,7 @@ from bitspike.functional.quantize import round_half
 
 
 class Widths(Protocol):
-    """What training asks of a neuron or quantiser with learned bits.
+    """What training asks of a neuron or quantiser with bits that may be learned.
 
     Attributes:
         width: int64 bits in use, [] or [steps], a buffer. raw_bits: the learned numbers, or None for fixed bits.
@@ -33,14 +33,15 @@ class Widths(Protocol):
     def levels(self, bits: int) -> tuple[int, int, int]:
         """Least and greatest level and their stride at a width."""
 
-    def step_parameter(self) -> nn.Parameter:
-        """The learned step sizes: rows per time step if `width` has them, else of any shape, one entry per column."""
+    def step_parameter(self) -> nn.Parameter | None:
+        """The learned step sizes, to be started and renewed: rows per time step if `width` has them, else of any shape,
+        one entry per column; None where there are none."""
 
 
 def learns_bits(module: object) -> TypeGuard[Widths]:
-    """Whether a module has the parts of `Widths` (its bits may yet be fixed)."""
+    """Whether a module has the parts of `Widths` and a width (its bits may yet be fixed)."""
     parts = ("width", "raw_bits", "channel_axis", "wanted_width", "refresh", "levels", "step_parameter")
-    return all(hasattr(module, part) for part in parts)
+    return all(hasattr(module, part) for part in parts) and getattr(module, "width", None) is not None
 
 
 def rounded(raw: Tensor, low: int, high: int) -> Tensor:

@@ -10,6 +10,7 @@ from bitspike.layers.pool import AvgPool2d, Flatten, GlobalAvgPool, MaxPool2d, T
 from bitspike.layers.quantized import Conv2d, Linear
 from bitspike.layers.restimulate import Restimulate
 from bitspike.layers.squeeze import Join, Refined, Squeeze
+from bitspike.layers.windows import Windows
 
 __all__ = [
     "Affine",
@@ -36,6 +37,7 @@ __all__ = [
     "Synapse",
     "TallyMaxPool2d",
     "TimeLayer",
+    "Windows",
     "merge_time",
     "norm_then_fire",
     "split_time",

@@ -13,6 +13,7 @@ from bitspike.checks import bad_value, integer, one_of, time_first
 from bitspike.formats import SpikeFormat
 from bitspike.functional import follow, rounded
 from bitspike.layers.base import TimeLayer
+from bitspike.layers.windows import Windows
 from bitspike.neurons import Neuron
 
 
@@ -73,6 +74,9 @@ class Squeeze(TimeLayer):
 class Join(TimeLayer):
     """Sum of branches; where their numbers of steps differ, each is squeezed to its mean first.
 
+    Args:
+        keep_time: bring them to the most steps among them instead, as `Windows` does.
+
     >>> Join()(torch.ones(2, 1, 1), torch.ones(3, 1, 1)).shape
     torch.Size([1, 1, 1])
     """
@@ -80,15 +84,22 @@ class Join(TimeLayer):
     scaling = "add"
     causal = False
 
-    @staticmethod
-    def steps(branches: list[int]) -> int:
+    def __init__(self, keep_time: bool = False) -> None:
+        super().__init__()
+        self.keep_time = keep_time
+
+    def steps(self, branches: list[int]) -> int:
         """Steps of the sum of branches with these numbers of steps."""
-        return branches[0] if len(set(branches)) == 1 else 1
+        return max(branches) if self.keep_time or len(set(branches)) == 1 else 1
 
     def forward(self, *branches: Tensor) -> Tensor:
-        """[T₁, B, ...], [T₂, B, ...], … → [T₁, B, ...] if all are equal, else [1, B, ...]."""
-        together = len({len(x) for x in branches}) == 1
-        parts = [x if together else x.mean(0, keepdim=True) for x in branches]
+        """[T₁, B, ...], [T₂, B, ...], … → [T₁, B, ...] if all are equal, else [1, B, ...] or the most steps."""
+        counts = [len(x) for x in branches]
+        parts: list[Tensor] = list(branches)
+        if len(set(counts)) > 1 and self.keep_time:
+            parts = [Windows(max(counts))(x) for x in branches]
+        elif len(set(counts)) > 1:
+            parts = [x.mean(0, keepdim=True) for x in branches]
         return sum(parts[1:], parts[0])
 
 
@@ -96,18 +107,20 @@ class Refined(nn.Module):
     """A neuron with its own number of time steps T: hold the current for T steps, fire, average the spikes.
 
     Pass it to a builder in place of the neuron. With ``squeeze="always"`` every value between neurons has one step, so
-    neighbours may differ in T, residual branches always fit, and linear maps run once, not T times.
+    neighbours may differ in T, residual branches always fit, and linear maps run once, not T times. For inputs with a
+    time axis of their own (events) there is ``squeeze="windows"``: a current of T₁ steps is brought to T by `Windows`,
+    the spikes keep their order, and linear maps run for every step.
 
     Source: refined neuron of adaptive bit allocation (arXiv 2506.23717), eq. 11-14.
-    Differs: currents that change over time are averaged, too; ``squeeze="differs"`` is ours.
+    Differs: currents that change over time are averaged, too; ``squeeze="differs"`` and "windows" are ours.
 
     Args:
         neuron: prototype. T: its steps, >= 1, default 2.
         learn_T: learn T (one per layer, ``round_half(clip(T̂, 1, bound))``); `refresh`, between optimiser steps,
             brings the steps in use up to date.
         bound: greatest T; default T + 1.
-        squeeze: "always", or "differs": trains pass unchanged to neurons with the same T, and others are averaged in
-            front of the neuron (linear maps then run for every step); T cannot be learned.
+        squeeze: "always"; "differs": trains pass unchanged to neurons with the same T, and others are averaged in
+            front of the neuron (linear maps then run for every step), T cannot be learned; or "windows".
 
     >>> from bitspike.neurons import LIF
     >>> Refined(LIF(decay=1.0, reset="soft"), T=4)(torch.full((1, 1, 1), 0.5)).tolist()
@@ -125,11 +138,13 @@ class Refined(nn.Module):
         super().__init__()
         integer("Refined", "T", T, 1, 10_000)
         self.bound = integer("Refined", "bound", T + 1 if bound is None else bound, T, 10_000)
-        self.squeeze = one_of("Refined", "squeeze", squeeze, ("always", "differs"))
-        if learn_T and squeeze != "always":
-            must = 'T is learned through its divisor, so squeeze must be "always"'
+        self.squeeze = one_of("Refined", "squeeze", squeeze, ("always", "differs", "windows"))
+        if learn_T and squeeze == "differs":
+            must = 'T is learned through its divisor or its windows, so squeeze must be "always" or "windows"'
             raise bad_value("Refined", must, squeeze, 'choose squeeze="always"')
-        self.before = Squeeze(T, always=squeeze == "always")
+        self.before: Squeeze | Windows = Squeeze(T, always=squeeze == "always")
+        if squeeze == "windows":
+            self.before = Windows(T, learn_T=learn_T, bound=self.bound)
         self.neuron = neuron
         self.after = Squeeze(1, learned=T if learn_T else None) if squeeze == "always" else nn.Identity()
         self.register_buffer("steps", torch.tensor(T))
@@ -153,7 +168,8 @@ class Refined(nn.Module):
     @property
     def raw_steps(self) -> nn.Parameter | None:
         """The learned number behind T, or None."""
-        return self.after.raw_steps if isinstance(self.after, Squeeze) else None
+        part = self.after if isinstance(self.after, Squeeze) else self.before
+        return part.raw_steps
 
     def soft_steps(self) -> Tensor:
         """T as a tensor [], with a straight-through gradient where it is learned."""
@@ -176,6 +192,8 @@ class Refined(nn.Module):
         self._use(T)
 
     def _use(self, T: int) -> None:
+        if isinstance(self.before, Windows):
+            self.before.use(T)
         self.before.T = T
         self.steps.fill_(T)
 
@@ -191,5 +209,5 @@ class Refined(nn.Module):
         return twin
 
     def forward(self, x: Tensor) -> Tensor:
-        """Currents [T₁, B, ...] → mean spikes [1, B, ...] (squeeze "differs": spikes [T, B, ...])."""
+        """Currents [T₁, B, ...] → mean spikes [1, B, ...] (else spikes [T, B, ...])."""
         return self.after(self.neuron(self.before(x)))  # type: ignore[no-any-return]

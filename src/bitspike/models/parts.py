@@ -138,7 +138,9 @@ def new_neuron(prototype: nn.Module, channels: int) -> nn.Module:
 
 def new_join(neuron: nn.Module) -> nn.Module | None:
     """What adds residual branches where the neurons' time steps may differ; None where a plain sum will do."""
-    return Join() if isinstance(neuron, Refined) and neuron.squeeze == "differs" else None
+    if not isinstance(neuron, Refined) or neuron.squeeze == "always":
+        return None
+    return Join(keep_time=neuron.squeeze == "windows")
 
 
 def join(layer: nn.Module | None, y: Tensor, shortcut: Tensor) -> Tensor:

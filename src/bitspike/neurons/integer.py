@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from bitspike.checks import integer
+from bitspike.checks import bad_value, integer, one_of
 from bitspike.formats import SpikeFormat
-from bitspike.functional import Stairs, Surrogate, fire
-from bitspike.neurons.base import NEURONS, Neuron, amplitude_sharing, as_surrogate, fresh, fused_levels
+from bitspike.functional import Stairs, Surrogate
+from bitspike.neurons.base import NEURONS, amplitude_sharing, as_surrogate
+from bitspike.neurons.graded import Graded
 from bitspike.neurons.parts import Emission, Membrane
-from bitspike.ops import MembraneState, ScanSpec
 
 
 @NEURONS.register("integer")
-class Integer(Neuron):
+class Integer(Graded):
     """Integer LIF: ``s = round_half(clip(u/threshold, 0, D))``; ``v = u − threshold·s`` (soft).
 
     `bitspike.convert.expand_unary` replaces every such spike by D binary sub-steps; the sums are equal.
@@ -28,6 +26,8 @@ class Integer(Neuron):
         surrogate: object, name or "name:parameter"; default one window over [0, D·threshold].
         amplitude, train_amplitude, raw_amplitude: see `Emission`; default 1, fixed.
         initial: membrane before the first step, default 0.
+        learn_bits: "none", or "integer": learn B with D = 2^B − 1, see `Graded`; D must be of that form.
+        bound: greatest B, up to 8; default two more than at first.
 
     >>> import torch; Integer(2)(torch.tensor([[[0.4, 0.5, 1.5, 9.0]]])).flatten().tolist()
     [0.0, 1.0, 2.0, 2.0]
@@ -46,28 +46,25 @@ class Integer(Neuron):
         train_amplitude: str = "none",
         raw_amplitude: bool = False,
         initial: float = 0.0,
+        learn_bits: str = "none",
+        bound: int | None = None,
     ) -> None:
         super().__init__()
         self.threshold = threshold
         integer("Integer", "D", D, 1, 255)
-        self.stairs = Stairs(threshold / 2, threshold, D)
-        self.format = SpikeFormat(0, D, amplitude=amplitude_sharing(amplitude, train_amplitude), unary=D)
+        one_of("Integer", "learn_bits", learn_bits, ("none", "integer"))
+        if learn_bits != "none" and D & (D + 1):
+            raise bad_value("Integer", "D must be 2^B - 1 where bits are learned", D, "e.g. 3 or 7")
+        self.D = D
+        self.sharing = amplitude_sharing(amplitude, train_amplitude)
         self.surrogate = as_surrogate(surrogate)
-        self.surrogate.check("Integer", self.stairs)
         self.membrane = Membrane(decay, learn_decay, reset, detach_reset, initial)
         self.emission = Emission(amplitude, train_amplitude, raw_amplitude)
+        self.learn(learn_bits, D.bit_length(), 1, bound)
+        self.surrogate.check("Integer", self.stairs)
 
-    def initial_state(self, x: Tensor) -> MembraneState:
-        """The initial membrane."""
-        return fresh(x, self.membrane.initial)
-
-    def step(self, x: Tensor, state: MembraneState) -> tuple[Tensor, MembraneState]:
-        """One step, x [B, ...]."""
-        u = self.membrane.charge(state.v, x)
-        k = fire(u, self.stairs, self.surrogate)
-        v = self.membrane.reset(u, k, self.stairs.spacing, graded=self.stairs.count > 1, signed=False)
-        return self.emission(k), MembraneState(v)
-
-    def fused(self) -> ScanSpec | str:
-        """For fused kernels."""
-        return fused_levels(self, self.stairs.spacing)
+    def describe(self, bits: int) -> None:
+        """Set format and stairs to those of so many bits; a fixed D need not be 2^bits − 1."""
+        self.D = self.D if self.grows == "none" else 2**bits - 1
+        self.stairs = Stairs(self.threshold / 2, self.threshold, self.D)
+        self.format = SpikeFormat(0, self.D, amplitude=self.sharing, unary=self.D)

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from torch import Tensor
-
 from bitspike.checks import bad_value, integer
 from bitspike.formats import SpikeFormat
-from bitspike.functional import Stairs, Surrogate, fire
-from bitspike.neurons.base import NEURONS, Neuron, amplitude_sharing, as_surrogate, fresh, fused_levels
+from bitspike.functional import Stairs, Surrogate
+from bitspike.neurons.base import NEURONS, amplitude_sharing, as_surrogate
+from bitspike.neurons.graded import Graded
 from bitspike.neurons.parts import Emission, Membrane
-from bitspike.ops import MembraneState, ScanSpec
 
 
 @NEURONS.register("multibit")
-class MultiBit(Neuron):
+class MultiBit(Graded):
     """Multi-bit LIF: ``k = clip(⌊2^n·u/threshold⌋, 0, 2^(m+n) − 1)``; ``s = 2^-n·k``; ``v = u − threshold·s`` (soft).
 
     MultiBit(1, 0) is bit-identical to LIF with the same options.
@@ -29,6 +27,8 @@ class MultiBit(Neuron):
         surrogate: object, name or "name:parameter"; default one window over the whole range.
         amplitude, train_amplitude, raw_amplitude: see `Emission`; default 1, fixed.
         initial: membrane before the first step, default 0.
+        learn_bits: "none"; "integer": learn m; or "fraction": learn n. See `Graded`.
+        bound: greatest m + n, up to 8; default two more than at first.
 
     >>> import torch; MultiBit(1, 1)(torch.tensor([[[0.4, 0.5, 1.2, 9.0]]])).flatten().tolist()
     [0.0, 0.5, 1.0, 1.5]
@@ -48,6 +48,8 @@ class MultiBit(Neuron):
         train_amplitude: str = "none",
         raw_amplitude: bool = False,
         initial: float = 0.0,
+        learn_bits: str = "none",
+        bound: int | None = None,
     ) -> None:
         super().__init__()
         self.threshold = threshold
@@ -55,26 +57,18 @@ class MultiBit(Neuron):
         integer("MultiBit", "n", n, 0, 8)
         if not 1 <= m + n <= 8:
             raise bad_value("MultiBit", "m + n must lie in [1, 8]", m + n, "a spike of more bits is a real one")
-        delta = threshold * 2.0**-n
-        self.stairs = Stairs(delta, delta, 2 ** (m + n) - 1)
-        sharing = amplitude_sharing(amplitude, train_amplitude)
-        self.format = SpikeFormat(0, 2 ** (m + n) - 1, fraction_bits=n, amplitude=sharing)
+        self.m, self.n = m, n
+        self.sharing = amplitude_sharing(amplitude, train_amplitude)
         self.surrogate = as_surrogate(surrogate)
-        self.surrogate.check("MultiBit", self.stairs)
         self.membrane = Membrane(decay, learn_decay, reset, detach_reset, initial)
         self.emission = Emission(amplitude, train_amplitude, raw_amplitude, fraction_bits=n)
+        self.learn(learn_bits, m + n, max(1, m if learn_bits == "fraction" else n), bound)
+        self.surrogate.check("MultiBit", self.stairs)
 
-    def initial_state(self, x: Tensor) -> MembraneState:
-        """The initial membrane."""
-        return fresh(x, self.membrane.initial)
-
-    def step(self, x: Tensor, state: MembraneState) -> tuple[Tensor, MembraneState]:
-        """One step, x [B, ...]."""
-        u = self.membrane.charge(state.v, x)
-        k = fire(u, self.stairs, self.surrogate)
-        v = self.membrane.reset(u, k, self.stairs.spacing, graded=self.stairs.count > 1, signed=False)
-        return self.emission(k), MembraneState(v)
-
-    def fused(self) -> ScanSpec | str:
-        """For fused kernels."""
-        return fused_levels(self, self.stairs.spacing)
+    def describe(self, bits: int) -> None:
+        """Set format, stairs and emission to those of so many bits; which of m and n gives way is ``grows``."""
+        self.m, self.n = (self.m, bits - self.m) if self.grows == "fraction" else (bits - self.n, self.n)
+        delta = self.threshold * 2.0**-self.n
+        self.stairs = Stairs(delta, delta, 2**bits - 1)
+        self.format = SpikeFormat(0, 2**bits - 1, fraction_bits=self.n, amplitude=self.sharing)
+        self.emission.fraction_bits = self.n

@@ -2,6 +2,8 @@
 
 from bitspike.report.allocation import allocation_picture
 from bitspike.report.cost import cost_picture, cost_table, energy_table, metric_table
+from bitspike.report.history import history_picture, learns
+from bitspike.report.pareto import pareto_front, pareto_picture
 from bitspike.report.study import study_picture, study_table
 from bitspike.report.text import as_markdown, as_text
 
@@ -12,7 +14,11 @@ __all__ = [
     "cost_picture",
     "cost_table",
     "energy_table",
+    "history_picture",
+    "learns",
     "metric_table",
+    "pareto_front",
+    "pareto_picture",
     "study_picture",
     "study_table",
 ]

@@ -22,6 +22,8 @@ _COLUMNS: tuple[tuple[str, str, str], ...] = (
     ("mults left M", "multiplications", "million"),
     ("size kB", "size_bytes", "kilo"),
 )
+_LATER: tuple[tuple[str, str, str], ...] = (("bit budget", "bit_budget", "plain"), ("S-ACE M", "s_ace", "million"))
+"""Columns that stand where an arm has the metric, which results of older versions have not."""
 
 
 def _text(metric: Metric | None, kind: str) -> str:
@@ -40,9 +42,10 @@ def study_table(rows: Sequence[ArmSummary]) -> list[list[str]]:
     Args:
         rows: from `bitspike.training.study.summarise`.
     """
-    table = [["arm", "seeds", *(title for title, _, _ in _COLUMNS)]]
+    columns = [*_COLUMNS, *(column for column in _LATER if any(column[1] in row.metrics for row in rows))]
+    table = [["arm", "seeds", *(title for title, _, _ in columns)]]
     for row in rows:
-        table.append([row.arm, str(row.n), *(_text(row.metrics.get(key), kind) for _, key, kind in _COLUMNS)])
+        table.append([row.arm, str(row.n), *(_text(row.metrics.get(key), kind) for _, key, kind in columns)])
     return table
 
 

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from bitspike.checks import bad_value
 from bitspike.functional import Widths, follow
 from bitspike.graph import Node, trace
+from bitspike.layers import Refined, Windows
 from bitspike.neurons import Neuron
 from bitspike.training.widths import Allocation
 
@@ -18,9 +19,9 @@ from bitspike.training.widths import Allocation
 class Averages(nn.Module):
     """``B̄ = Σ n·B/Σ n`` over the layers whose bits or T are learned, straight-through.
 
-    n is the number of weights for weight bits, the number of spikes of one sample and step for spike bits and T; spike
-    bits that differ by time step are averaged over the T steps that run. As a module it gives ``Σ pull·|average −
-    target|``.
+    n is the number of weights for weight bits, the number of spikes of one sample and step for spike bits and T (of
+    values, for `Windows` without a neuron); spike bits that differ by time step are averaged over the T steps that run.
+    As a module it gives ``Σ pull·|average − target|``.
 
     Source: adaptive bit allocation (arXiv 2506.23717), code.
     Differs: n counts the neurons of a layer, not the inputs of the synapse behind, which pooling may make fewer.
@@ -45,8 +46,8 @@ class Averages(nn.Module):
             if m.raw_bits is not None
         ]
         names = {id(m): name for name, m in allocation.model.named_modules()}
-        learned = [m for m in allocation.refined.values() if m.raw_steps is not None]
-        self.steps = [(m, counts[names[id(m.neuron)]]) for m in learned]
+        learned = [m for m in allocation.timed.values() if m.raw_steps is not None]
+        self.steps = [(m, counts[names[id(m.neuron if isinstance(m, Refined) else m)]]) for m in learned]
         kinds = {"weights": self.weights, "spikes": self.spikes, "steps": self.steps}
         config = self.config
         targets = {"weights": config.weight_target, "spikes": config.spike_target, "steps": config.steps_target}
@@ -96,13 +97,13 @@ def _mean(values: list[tuple[Tensor, int]]) -> Tensor:
 
 @torch.no_grad()
 def _sizes(model: nn.Module, sample: Tensor) -> tuple[dict[str, int], dict[str, int]]:
-    """(spikes of one sample and step, time steps) of every neuron by module name; call sites add up."""
+    """(values of one sample and step, time steps) of every neuron and `Windows` by module name; call sites add up."""
     counts: dict[str, int] = {}
     steps: dict[str, int] = {}
 
     def note(node: Node, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
         value = call()
-        if isinstance(node.module, Neuron):
+        if isinstance(node.module, (Neuron, Windows)):
             counts[node.path] = counts.get(node.path, 0) + value[0, 0].numel()
             steps[node.path] = len(value)
         return value

@@ -35,8 +35,8 @@ class Board:
     ) -> None:
         self._writer.close()
 
-    def epoch(self, record: dict[str, float]) -> None:
-        """Add one record of metrics.jsonl."""
+    def epoch(self, record: dict[str, Any]) -> None:
+        """Add the numbers of one record of metrics.jsonl."""
         for name, value in record.items():
-            if name != "epoch":
+            if name != "epoch" and isinstance(value, (int, float)):
                 self._writer.add_scalar(name, value, int(record["epoch"]))

@@ -11,7 +11,7 @@ from torch import nn
 
 from bitspike.checks import bad_value
 from bitspike.convert import Folded, fold
-from bitspike.cost import cost
+from bitspike.cost import APART, allocation_of, bit_budget, cost
 from bitspike.data import Batches, Splits, load
 from bitspike.data.catalog import find
 from bitspike.data.loader import check_augment
@@ -80,7 +80,8 @@ def run_job(
         `Finished`; its ``result`` holds: test_accuracy and folded_test_accuracy (unless ``data.test`` is false),
         validation_accuracy, spike_rate, set_bits (per neuron and step), spike_bits and weight_bits (of the hidden
         layers, of all where none is hidden), adds, shift_adds, multiplications and size_bytes (per sample, folded),
-        fold (the report), rates (per layer), history.
+        s_ace, ns_ace and bit_budget (per sample, of the hidden layers), averages (what makes up the bit budget),
+        allocation (bits and T of every synapse), fold (the report), rates (per layer), history.
     """
     run = fit(recipe, splits, progress, checkpoints)
     return Finished(run.model, *measure(recipe, splits, run))
@@ -97,6 +98,7 @@ def measure(recipe: Recipe, splits: Splits, run: Run) -> tuple[Folded, dict[str,
     synapses = [row for row in counted.layers if row.kind == "synapse"]
     hidden = [row for row in synapses if row.role == "hidden"] or synapses
     batch = recipe.data.eval_batch_size
+    averages = bit_budget(counted, APART)
     tested = {}
     if recipe.data.test:
         tested["test_accuracy"] = evaluate(run.model, splits.test, batch)
@@ -112,6 +114,11 @@ def measure(recipe: Recipe, splits: Splits, run: Run) -> tuple[Folded, dict[str,
         "shift_adds": counted.total("shift_adds"),
         "multiplications": counted.total("multiplications"),
         "size_bytes": counted.size_bytes,
+        "s_ace": counted.total("s_ace", APART),
+        "ns_ace": counted.total("ns_ace", APART),
+        "bit_budget": averages["bit_budget"],
+        "averages": averages,
+        "allocation": allocation_of(counted),
         "hidden_only": counted.as_dict()["hidden_only"],
         "parameters": sum(p.numel() for p in run.model.parameters()),
         "train_time_s": sum(record["time_s"] for record in run.history),

@@ -33,7 +33,7 @@ from bitspike.training.widths import Allocation
 AVERAGES = {"weights": "weight_bits", "spikes": "spike_bits", "steps": "T"}
 """Keys in the history of runs that learn bits or T: rounded averages over the layers that learn them."""
 
-Progress = Callable[[dict[str, float]], None]
+Progress = Callable[[dict[str, Any]], None]
 
 
 @dataclass
@@ -42,12 +42,13 @@ class Run:
 
     Attributes:
         model: the network after the last epoch, in evaluation mode.
-        history: one record per epoch: epoch, loss, train_accuracy, validation_accuracy, lr, time_s.
+        history: one record per epoch: epoch, loss, train_accuracy, validation_accuracy, lr, time_s; where bits or T are
+            learned also their averages (weight_bits, spike_bits, T) and "allocation", those of every layer by kind.
         best: state of the network after the epoch with the best validation accuracy (the first of equals).
     """
 
     model: nn.Module
-    history: list[dict[str, float]]
+    history: list[dict[str, Any]]
     best: dict[str, Tensor] = field(default_factory=dict)
 
 
@@ -89,7 +90,7 @@ class _Session:
         network = world.wrap(WithPenalty(self.model, penalty, self.averages))
         self.network = torch.compile(network) if recipe.train.compile else network
         self.place = _Place()
-        self.history: list[dict[str, float]] = []
+        self.history: list[dict[str, Any]] = []
         self.best: dict[str, Tensor] = {}
 
     def capture(self) -> Checkpoint:
@@ -149,12 +150,12 @@ class _Session:
         place.seen += len(labels)
         place.step += 1
 
-    def close_epoch(self) -> dict[str, float]:
+    def close_epoch(self) -> dict[str, Any]:
         """Validate, record, keep the best weights, move to the next epoch."""
         place = self.place
         loss_sum, correct, seen = self.world.total(place.loss_sum, place.correct, place.seen)
         accuracy = evaluate(self.model, self.splits.validation, self.recipe.data.eval_batch_size)
-        record = {
+        record: dict[str, Any] = {
             "epoch": place.epoch + 1,
             "loss": loss_sum / seen,
             "train_accuracy": correct / seen,
@@ -165,6 +166,7 @@ class _Session:
         if self.averages is not None:
             averages = self.averages.values()
             record |= {AVERAGES[kind]: value for kind, value in averages.items()}
+            record["allocation"] = self.allocation.in_use()
             self.allocation.close_epoch(place.epoch + 1, averages, self.initial)
         self.history.append(record)
         if accuracy > place.best:

@@ -93,7 +93,7 @@ def train_run(
     with world() as together, ExitStack() as stack:
         board = stack.enter_context(Board(folder / "tensorboard")) if tensorboard and together.writes else None
 
-        def shown(figures: dict[str, float]) -> None:
+        def shown(figures: dict[str, Any]) -> None:
             if board and "validation_accuracy" in figures:
                 board.epoch({name: value for name, value in figures.items() if name != "epochs"})
             if progress:
@@ -116,9 +116,9 @@ def _train_run(
     earlier = checkpoints.load()
     if together.writes:
         write_text_atomic(run.recipe, to_toml(recipe))
-    history: list[dict[str, float]] = list(earlier.facts["history"]) if earlier else []
+    history: list[dict[str, Any]] = list(earlier.facts["history"]) if earlier else []
 
-    def shown(figures: dict[str, float]) -> None:
+    def shown(figures: dict[str, Any]) -> None:
         if "validation_accuracy" in figures:
             history.append({name: value for name, value in figures.items() if name != "epochs"})
             write_text_atomic(run.metrics, _lines(history))
@@ -192,7 +192,7 @@ def evaluate_run(folder: Path, which: str = "final") -> dict[str, Any]:
     }
 
 
-def _against(model: nn.Module, part: ImageSet, size: int) -> dict[str, float]:
+def _against(model: nn.Module, part: ImageSet, size: int) -> dict[str, Any]:
     whole, parts = logits_of(model, part, 64), logits_of(model, part, size)
     return {
         "max_logit_difference": float((whole - parts).abs().max()),
@@ -200,7 +200,7 @@ def _against(model: nn.Module, part: ImageSet, size: int) -> dict[str, float]:
     }
 
 
-def _lines(history: list[dict[str, float]]) -> str:
+def _lines(history: list[dict[str, Any]]) -> str:
     return "".join(json.dumps(record) + "\n" for record in history)
 
 

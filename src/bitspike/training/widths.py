@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bitspike.functional import Widths, learns_bits
 from bitspike.functional.renewal import LEAST_STEP, best_step, columns, kept_range, start_step
 from bitspike.graph import Graph, Node, trace
-from bitspike.layers import Refined, Synapse
+from bitspike.layers import Refined, Synapse, Windows
 from bitspike.neurons import Neuron
 from bitspike.observe import potentials
 from bitspike.training.allocation import AllocationConfig
@@ -40,6 +40,8 @@ class Allocation:
             if isinstance(module, Neuron) and learns_bits(module):
                 self.spikes[name] = module
         self.refined = {name: m for name, m in named if isinstance(m, Refined)}
+        inside = {id(m.before) for m in self.refined.values()}
+        self.windows = {name: m for name, m in named if isinstance(m, Windows) and id(m) not in inside}
         self.renews = {"weights": config.renewal != "none", "spikes": config.renewal != "none"}
         self.extremes: dict[str, Tensor] = {}
         self._graph: Graph | None = None
@@ -51,17 +53,22 @@ class Allocation:
         return [part for part in parts if part.raw_bits is not None]
 
     @property
+    def timed(self) -> dict[str, Refined | Windows]:
+        """What has a T of its own, by module name: refined neurons, then `Windows` outside of them."""
+        return {**self.refined, **self.windows}
+
+    @property
     def active(self) -> bool:
         """Whether bits or time steps are learned."""
-        return bool(self.learned) or any(m.raw_steps is not None for m in self.refined.values())
+        return bool(self.learned) or any(m.raw_steps is not None for m in self.timed.values())
 
     def groups(self) -> dict[str, list[nn.Parameter]]:
         """Parameters that have learning rates of their own: "bits", "step" (sizes) and "steps" (T)."""
         parts = [*(q for _, q in self.weights.values()), *self.spikes.values()]
-        raw = [m.raw_steps for m in self.refined.values()]
+        raw = [m.raw_steps for m in self.timed.values()]
         found = {
             "bits": [part.raw_bits for part in parts if part.raw_bits is not None],
-            "step": [part.step_parameter() for part in parts],
+            "step": [step for part in parts if (step := part.step_parameter()) is not None],
             "steps": [steps for steps in raw if steps is not None],
         }
         return {kind: parameters for kind, parameters in found.items() if parameters}
@@ -73,9 +80,11 @@ class Allocation:
             return
 
         def begin(part: Widths, current: Tensor) -> None:
+            step = part.step_parameter()
+            if step is None:
+                return
             bits = int(part.width.max())
             found = start_step(columns(current, part.channel_axis), part.levels(bits)[1])
-            step = part.step_parameter()
             found = found.to(step.dtype).expand(step.shape[-1:] or (1,))
             step.copy_(torch.where(found > 0, found, step).reshape(step.shape))
 
@@ -84,11 +93,11 @@ class Allocation:
     @torch.no_grad()
     def settle(self, x: Tensor, optimiser: torch.optim.Optimizer | None = None) -> list[str]:
         """After an optimiser step on the batch x: put widths and T to use; names of the layers whose width changed."""
-        learned = [refined for refined in self.refined.values() if refined.raw_steps is not None]
-        wanted = torch.stack([refined.wanted_steps() for refined in learned]).tolist() if learned else []
-        for refined, steps in zip(learned, wanted, strict=True):
-            if refined.time_steps != steps:
-                refined.refresh()
+        learned = [m for m in self.timed.values() if m.raw_steps is not None]
+        wanted = torch.stack([m.wanted_steps() for m in learned]).tolist() if learned else []
+        for timed, steps in zip(learned, wanted, strict=True):
+            if timed.time_steps != steps:
+                timed.refresh()
         changed = self._changed()
         if not changed:
             return []
@@ -100,7 +109,8 @@ class Allocation:
                 self._renew(name, part, [values], optimiser, shared=False)
             part.refresh()
         spikes = changed & self.spikes.keys()
-        if spikes and self.renews["spikes"]:
+        stepped = {name for name in spikes if self.spikes[name].step_parameter() is not None}
+        if stepped and self.renews["spikes"]:
 
             def renew(name: str, part: Widths, current: Tensor) -> None:
                 u = potentials(cast(Neuron, part), current)
@@ -111,7 +121,7 @@ class Allocation:
                 self._renew(name, part, [columns(v, part.channel_axis) for v in steps], optimiser, shared=True)
                 part.refresh()
 
-            self._look(x, spikes, renew)
+            self._look(x, stepped, renew)
         for name in spikes:  # those without renewal, and those the batch did not reach
             self.spikes[name].refresh()
         return sorted(changed)
@@ -131,6 +141,8 @@ class Allocation:
         """New step sizes of the rows (time steps) whose width changes; values: [N, C] of each row."""
         old, new = part.width.reshape(-1).tolist(), part.wanted_width().reshape(-1).tolist()
         parameter = part.step_parameter()
+        if parameter is None:
+            return
         steps = parameter.reshape(len(old), -1) if part.width.dim() else parameter.reshape(1, -1)
         result, touched = steps.clone(), []
         steps = steps.clamp(min=LEAST_STEP)  # what is in use
@@ -183,6 +195,15 @@ class Allocation:
             near = math.copysign(1, way) * left < config.renewal_ratio * abs(way)
             if (near and epochs >= config.renewal_after) or way == 0:
                 self.renews[kind] = False
+
+    def in_use(self) -> dict[str, dict[str, float]]:
+        """Bits and T in use where they are learned, by kind and module; bits that differ by time step as their mean."""
+        spikes = {name: part for name, part in self.spikes.items() if part.raw_bits is not None}
+        return {
+            "weights": {name: float(q.width) for name, (_, q) in self.weights.items() if q.raw_bits is not None},
+            "spikes": {name: float(part.width.double().mean()) for name, part in spikes.items()},
+            "steps": {name: float(m.time_steps) for name, m in self.timed.items() if m.raw_steps is not None},
+        }
 
     def capture(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """(tensors, facts) for a checkpoint; widths, step sizes and T are in the network's own state."""
