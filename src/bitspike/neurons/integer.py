@@ -27,7 +27,7 @@ class Integer(Neuron):
         reset: "soft" or "hard". detach_reset: cut the gradient of the reset, default True.
         surrogate: object, name or "name:parameter"; default one window over [0, D·threshold].
         amplitude, train_amplitude, raw_amplitude: see `Emission`; default 1, fixed.
-        initial: membrane before the first step, default 0.
+        initial: membrane before the first step, default 0. floor: least membrane, <= 0; default none.
 
     >>> import torch; Integer(2)(torch.tensor([[[0.4, 0.5, 1.5, 9.0]]])).flatten().tolist()
     [0.0, 1.0, 2.0, 2.0]
@@ -46,6 +46,7 @@ class Integer(Neuron):
         train_amplitude: str = "none",
         raw_amplitude: bool = False,
         initial: float = 0.0,
+        floor: float | None = None,
     ) -> None:
         super().__init__()
         self.threshold = threshold
@@ -54,7 +55,7 @@ class Integer(Neuron):
         self.format = SpikeFormat(0, D, amplitude=amplitude_sharing(amplitude, train_amplitude), unary=D)
         self.surrogate = as_surrogate(surrogate)
         self.surrogate.check("Integer", self.stairs)
-        self.membrane = Membrane(decay, learn_decay, reset, detach_reset, initial)
+        self.membrane = Membrane(decay, learn_decay, reset, detach_reset, initial, floor)
         self.emission = Emission(amplitude, train_amplitude, raw_amplitude)
 
     def initial_state(self, x: Tensor) -> MembraneState:

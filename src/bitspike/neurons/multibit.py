@@ -28,7 +28,7 @@ class MultiBit(Neuron):
         reset: "soft" (default; loses nothing) or "hard". detach_reset: cut the gradient of the reset, default True.
         surrogate: object, name or "name:parameter"; default one window over the whole range.
         amplitude, train_amplitude, raw_amplitude: see `Emission`; default 1, fixed.
-        initial: membrane before the first step, default 0.
+        initial: membrane before the first step, default 0. floor: least membrane, <= 0; default none.
 
     >>> import torch; MultiBit(1, 1)(torch.tensor([[[0.4, 0.5, 1.2, 9.0]]])).flatten().tolist()
     [0.0, 0.5, 1.0, 1.5]
@@ -48,6 +48,7 @@ class MultiBit(Neuron):
         train_amplitude: str = "none",
         raw_amplitude: bool = False,
         initial: float = 0.0,
+        floor: float | None = None,
     ) -> None:
         super().__init__()
         self.threshold = threshold
@@ -61,7 +62,7 @@ class MultiBit(Neuron):
         self.format = SpikeFormat(0, 2 ** (m + n) - 1, fraction_bits=n, amplitude=sharing)
         self.surrogate = as_surrogate(surrogate)
         self.surrogate.check("MultiBit", self.stairs)
-        self.membrane = Membrane(decay, learn_decay, reset, detach_reset, initial)
+        self.membrane = Membrane(decay, learn_decay, reset, detach_reset, initial, floor)
         self.emission = Emission(amplitude, train_amplitude, raw_amplitude, fraction_bits=n)
 
     def initial_state(self, x: Tensor) -> MembraneState:
