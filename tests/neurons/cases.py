@@ -52,7 +52,7 @@ FLOORS: Mapping[str, Sequence[Options]] = {
     "lif": ({"floor": -0.25, "reset": "soft", "decay": 1.0}, {"floor": -0.5, "learn_decay": True, "surrogate": "atan"}),
     "ternary": ({"floor": -0.625, "reset": "soft"},),
     "multibit": ({"floor": -0.25, "decay": 1.0, "train_amplitude": "channel"}, {"floor": 0.0, "reset": "hard"}),
-    "integer": ({"floor": -1.0, "decay": 1.0, "initial": -0.5}, {"floor": -0.25, "detach_reset": False}),
+    "integer": ({"floor": -1.0, "decay": 1.0}, {"floor": -0.25, "detach_reset": False}),
     "real": ({"floor": -0.25, "gradient": "surrogate"},),
 }
 
