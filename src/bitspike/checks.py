@@ -100,6 +100,14 @@ def floating(where: str, x: torch.Tensor) -> None:
         raise bad_type(where, "the input must be a floating-point tensor", kind, "convert it with .float()")
 
 
+def wide(where: str, x: torch.Tensor) -> None:
+    """Raise unless ``x`` is a floating-point tensor of 32 bits or more."""
+    floating(where, x)
+    if torch.finfo(x.dtype).bits < 32:
+        must = "the numbers must have 32 bits or more, or rounding decides the result"
+        raise bad_type(where, must, x.dtype, "convert input and network with .float()")
+
+
 def time_first(where: str, x: torch.Tensor, least: int = 2) -> None:
     """Raise unless ``x`` is a floating tensor ``[T, B, ...]`` with T >= 1 and at least ``least`` axes."""
     floating(where, x)

@@ -12,6 +12,8 @@ import torch
 
 from bitspike.checks import bad_type, bad_value, in_range, integer, one_of
 
+_LEAST_LEVEL, _GREATEST_LEVEL = -(2**15), 2**16 - 1
+
 
 @dataclass(frozen=True)
 class SpikeFormat:
@@ -43,10 +45,10 @@ class SpikeFormat:
 
     def __post_init__(self) -> None:
         where = "SpikeFormat"
-        integer(where, "low", self.low, -(2**15), 0)
-        integer(where, "high", self.high, 1, 2**16 - 1)
+        integer(where, "low", self.low, _LEAST_LEVEL, 0)
+        integer(where, "high", self.high, 1, _GREATEST_LEVEL)
         integer(where, "fraction_bits", self.fraction_bits, 0, 16)
-        integer(where, "unary", self.unary, 0, 2**16 - 1)
+        integer(where, "unary", self.unary, 0, _GREATEST_LEVEL)
         one_of(where, "amplitude", self.amplitude, ("none", "layer", "channel"))
 
     @property
@@ -77,6 +79,16 @@ class SpikeFormat:
     def unit(self) -> SpikeFormat:
         """The same alphabet as plain integers: no amplitude, no fractional bits."""
         return replace(self, amplitude="none", fraction_bits=0)
+
+    def summed(self, count: int) -> SpikeFormat | None:
+        """The alphabet of a sum of so many spikes; None where it is real or its levels are too many for a format.
+
+        >>> SpikeFormat(-1, 2).summed(4), SpikeFormat(0, 255).summed(300)
+        (SpikeFormat(low=-4, high=8, fraction_bits=0, amplitude='none', real=False, unary=0), None)
+        """
+        if self.real or self.low * count < _LEAST_LEVEL or self.high * count > _GREATEST_LEVEL:
+            return None
+        return replace(self, low=self.low * count, high=self.high * count, unary=self.unary * count)
 
     def label(self) -> str:
         """A short name for tables.

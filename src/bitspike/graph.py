@@ -17,7 +17,7 @@ from torch import Tensor, fx, nn
 
 from bitspike.checks import bad_value
 from bitspike.formats import SpikeFormat
-from bitspike.layers import Encoder, Gain, Join, MeanReadout, Squeeze, Synapse, TimeLayer, Windows
+from bitspike.layers import Encoder, Gain, Join, MeanReadout, Squeeze, SumPool2d, Synapse, TimeLayer, Windows
 from bitspike.neurons import Neuron
 
 Handler = Callable[["Node", Callable[[], Any], tuple[Any, ...]], Any]
@@ -84,6 +84,16 @@ class Graph:
         """Axis of the batch in the network's input: 0 for samples, 1 for sequences (a network without encoder)."""
         return 0 if any(isinstance(node.module, Encoder) for node in self) else 1
 
+    @property
+    def timed(self) -> frozenset[str]:
+        """Names of the nodes whose value begins with a time axis, [T, B, ...]."""
+        found: set[str] = set()
+        for node in self:
+            starts = isinstance(node.module, Encoder) or (node.kind == "input" and self.batch_axis == 1)
+            if starts or (not isinstance(node.module, MeanReadout) and found.intersection(node.inputs)):
+                found.add(node.name)
+        return frozenset(found)
+
     def of_kind(self, kind: str) -> list[Node]:
         """The nodes of one kind, in order."""
         return [node for node in self if node.kind == kind]
@@ -131,7 +141,7 @@ class Graph:
                 steps = 0
             elif isinstance(module, Join):
                 steps = module.steps([node.T for node in before])
-            elif isinstance(module, Gain):
+            elif isinstance(module, (Gain, SumPool2d)):
                 spikes, sources = module.format_of(before[0].format), before[0].sources
             elif isinstance(module, Squeeze):
                 spikes = module.format_of(before[0].format, steps)

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 import bitspike
 from bitspike import upgrade
 from bitspike.convert import Convolution, Merged
-from bitspike.layers import AvgPool2d, BatchNorm, Conv2d, Flatten, GlobalAvgPool, MaxPool2d
+from bitspike.layers import AvgPool2d, BatchNorm, Conv2d, Flatten, GlobalAvgPool, MaxPool2d, SumPool2d
 from bitspike.neurons import LIF, MultiBit, Neuron, Ternary
 
 
@@ -149,6 +149,13 @@ LAYERS: dict[str, tuple[nn.Module, type[nn.Module]]] = {
     "group norm": (nn.GroupNorm(2, 4), Merged),
     "average": (nn.AvgPool2d(2), AvgPool2d),
     "padded average": (nn.AvgPool2d(3, 2, 1), AvgPool2d),
+    "sum": (nn.AvgPool2d(2, divisor_override=1), SumPool2d),
+    "padded sum": (nn.AvgPool2d(3, 2, 1, count_include_pad=False, divisor_override=1), SumPool2d),
+    "sum as a norm": (nn.LPPool2d(1, 2), SumPool2d),
+    "overlapping sum as a norm": (nn.LPPool2d(1.0, (3, 3), 2), SumPool2d),
+    "half a sum": (nn.AvgPool2d(2, divisor_override=2), Merged),
+    "norm 2": (nn.LPPool2d(2, 2), Merged),
+    "norm 1 of cut windows": (nn.LPPool2d(1, 3, 2, ceil_mode=True), Merged),
     "average without padding": (nn.AvgPool2d(3, 2, 1, count_include_pad=False), Merged),
     "maximum": (nn.MaxPool2d(2), MaxPool2d),
     "padded maximum": (nn.MaxPool2d(3, 2, 1), Merged),

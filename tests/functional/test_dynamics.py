@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -33,6 +34,23 @@ def test_an_integrator_only_adds() -> None:
     v, x = torch.randn(100), torch.randn(100)
     assert torch.equal(charge(v, x, 1.0), v + x)
     assert torch.equal(charge(v, x, torch.tensor(1.0)), v + x)
+
+
+@given(sixteenths, sixteenths, decays, st.integers(-64, 0).map(lambda n: n / 16))
+def test_a_floor_is_the_least_membrane(v: float, x: float, decay: float, floor: float) -> None:
+    free = charge(torch.tensor(v), torch.tensor(x), decay)
+    for given_floor in (floor, torch.tensor(floor)):
+        assert float(charge(torch.tensor(v), torch.tensor(x), decay, given_floor)) == max(float(free), floor)
+
+
+@pytest.mark.parametrize("floor", [-1.0, torch.tensor(-1.0), torch.full((3,), -1.0)])
+def test_a_floor_passes_no_gradient_below(floor: torch.Tensor | float) -> None:
+    """Below it 0, at it and above 1 (times the decay for v)."""
+    v = torch.tensor([-1.0, -1.0, -1.0], requires_grad=True)
+    x = torch.tensor([-0.625, -0.5, -0.375], requires_grad=True)
+    charge(v, x, 0.5, floor).sum().backward()
+    assert v.grad is not None and x.grad is not None
+    assert (v.grad.tolist(), x.grad.tolist()) == ([0.0, 0.5, 0.5], [0.0, 1.0, 1.0])
 
 
 @given(sixteenths, sixteenths)

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bitspike.formats import SpikeFormat
+from bitspike.graph import trace
 from bitspike.layers import (
     Affine,
     AvgPool2d,
@@ -21,11 +23,13 @@ from bitspike.layers import (
     MaxPool2d,
     MeanReadout,
     StepReadout,
+    SumPool2d,
     Synapse,
     TimeLayer,
     merge_time,
     split_time,
 )
+from bitspike.neurons import Integer
 from bitspike.quantizers import Sign, TernaryWeight, Uniform
 
 T, B, C, H, W = 3, 2, 5, 7, 5
@@ -99,6 +103,27 @@ def test_average_pooling(kernel: int, stride: int | None, padding: int) -> None:
     assert torch.equal(layer(x), wanted)
 
 
+@pytest.mark.parametrize(("kernel", "stride", "padding"), [(1, None, 0), (2, None, 0), (3, 2, 1), (3, 1, 0), (2, 3, 1)])
+def test_sum_pooling(kernel: int, stride: int | None, padding: int) -> None:
+    x = torch.randint(-3, 4, (T, B, C, H, W)).double()
+    ones = torch.ones(C, 1, kernel, kernel, dtype=x.dtype)
+    wanted = each_sample(lambda one: F.conv2d(one, ones, None, stride or kernel, padding, groups=C), x)
+    for turned in (x, x.movedim(2, -1).contiguous().movedim(-1, 2)):
+        assert torch.equal(SumPool2d(kernel, stride, padding)(turned), wanted)
+
+
+def test_sums_of_levels_are_levels() -> None:
+    """The alphabet of a sum over the window; real spikes and sums beyond any format are real values."""
+    graph = trace(nn.Sequential(Integer(3, amplitude=2.0), SumPool2d(2), Flatten(), Linear(4, 1)))
+    node = next(n for n in graph if isinstance(n.module, SumPool2d))
+    assert node.format == SpikeFormat(0, 12, amplitude="layer", unary=12) and node.sources == ("_0",)
+    assert SumPool2d(3).format_of(SpikeFormat(-1, 1)) == SpikeFormat(-9, 9)
+    assert SumPool2d(2).format_of(SpikeFormat(real=True)) is None and SumPool2d(2).format_of(None) is None
+    assert SumPool2d(17).format_of(SpikeFormat(0, 255)) is None
+    with pytest.raises(ValueError, match="SumPool2d: kernel"):
+        SumPool2d(0)
+
+
 @pytest.mark.parametrize(("kernel", "stride"), [(1, None), (2, None), (3, 2), (3, 1)])
 def test_max_pooling(kernel: int, stride: int | None) -> None:
     x = image()
@@ -111,7 +136,7 @@ def test_max_pooling_keeps_the_alphabet_and_a_factor_passes_through_what_claims_
     x = (torch.randn(T, B, C, 8, 8) > 0).float()
     factor = torch.tensor([0.5, 2.0, 1.0, 4.0, -0.25])
     wide = factor.reshape(-1, 1, 1)
-    for layer in (AvgPool2d(2), GlobalAvgPool(), Flatten(), Gain(torch.tensor(2.0)), MaxPool2d(2)):
+    for layer in (AvgPool2d(2), SumPool2d(2), GlobalAvgPool(), Flatten(), Gain(torch.tensor(2.0)), MaxPool2d(2)):
         allowed = wide.abs() if layer.scaling == "positive" else wide
         carried = layer.carry(allowed.flatten(), tuple(x.shape))
         out = layer(x)

@@ -57,6 +57,15 @@ FACTORS: Mapping[str, tuple[Sequence[Options], ...]] = {
     "real": (AMPLITUDE, DECAY, SURROGATE, THRESHOLD, ({"gradient": "mask"}, {"gradient": "surrogate"})),
 }
 
+# Each apart, for what has a floor has no fused kernel, and the rest is to be tested with and without one.
+FLOORS: Mapping[str, Sequence[Options]] = {
+    "lif": ({"floor": -0.25, "reset": "soft", "decay": 1.0}, {"floor": -0.5, "learn_decay": True, "surrogate": "atan"}),
+    "ternary": ({"floor": -0.625, "reset": "soft"},),
+    "multibit": ({"floor": -0.25, "decay": 1.0, "train_amplitude": "channel"}, {"floor": 0.0, "reset": "hard"}),
+    "integer": ({"floor": -1.0, "decay": 1.0}, {"floor": -0.25, "detach_reset": False}),
+    "real": ({"floor": -0.25, "gradient": "surrogate"},),
+}
+
 
 def products(name: str) -> Iterator[tuple[Options, ...]]:
     return itertools.product(*FACTORS.get(name, ()))
@@ -87,7 +96,8 @@ def merged(combination: tuple[Options, ...]) -> Options:
 
 def cases(strength: int) -> list[tuple[str, Options]]:
     """(name, options) over every registered neuron, its defaults first; see `covering` for the strength."""
-    return [case for name in NEURONS for case in [(name, {}), *((name, merged(c)) for c in covering(name, strength))]]
+    options = {name: [{}, *map(merged, covering(name, strength)), *FLOORS.get(name, ())] for name in NEURONS}
+    return [(name, given) for name, found in options.items() for given in found]
 
 
 def label(case: tuple[str, Options]) -> str:

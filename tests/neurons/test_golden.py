@@ -24,9 +24,11 @@ def test_every_neuron_has_a_trace_of_every_reset() -> None:
 @pytest.mark.parametrize("trace", ALL, ids=lambda t: t.name)
 def test_the_file_is_consistent(trace: Trace) -> None:
     """Charge by the rule of every neuron in exact fractions; ties occur; each neuron's arithmetic is written down."""
+    floor = trace.options.get("floor")
     decay, previous = Fraction(trace.options["decay"]), [Fraction(0)] * len(trace.x[0])
     for x, u, v in zip(trace.x, trace.u, trace.v, strict=True):
-        assert [decay * p + Fraction(a) for p, a in zip(previous, x, strict=True)] == [Fraction(b) for b in u]
+        charged = [decay * p + Fraction(a) for p, a in zip(previous, x, strict=True)]
+        assert [c if floor is None else max(c, Fraction(floor)) for c in charged] == [Fraction(b) for b in u]
         previous = [Fraction(b) for b in v]
     assert len(trace.how) == 1 + len(trace.x[0])
     stairs = NEURONS[trace.neuron](**trace.options).stairs

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from bitspike.checks import all_finite, bad_value, finite, floating, integer, one_of
+from bitspike.checks import all_finite, bad_value, finite, integer, one_of, wide
 from bitspike.convert.ann2snn_build import Skeleton, build
 from bitspike.convert.ann2snn_calibrate import Options, calibrate
 from bitspike.convert.ann2snn_report import ConversionReport
@@ -111,9 +111,13 @@ def skeleton(
 
 
 def _inputs(data: Tensor | Iterable[Tensor]) -> Tensor:
-    x = data if isinstance(data, Tensor) else torch.cat(list(data))
-    floating("ann2snn", x)
-    finite("ann2snn", "the calibration data", x)
+    batches = [data] if isinstance(data, Tensor) else list(data)
+    if not batches:
+        raise bad_value("ann2snn", "the calibration data must hold a batch", "none", "pass inputs")
+    for batch in batches:
+        wide("ann2snn", batch)
+        finite("ann2snn", "the calibration data", batch)
+    x = batches[0] if len(batches) == 1 else torch.cat(batches)
     if x.dim() < 2 or not len(x):
         raise bad_value("ann2snn", "the calibration data must be [N, ...], N >= 1", list(x.shape), "pass inputs")
     return x

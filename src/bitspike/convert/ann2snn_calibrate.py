@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from bitspike.convert.ann2snn_build import Place, Skeleton
 from bitspike.convert.ann2snn_report import ConversionReport, LayerConversion, relative, shares
 from bitspike.convert.ann2snn_thresholds import ranges, rows_of
-from bitspike.layers import Affine, Encoder, Gain, Synapse
+from bitspike.layers import Affine, Encoder, Gain, MeanReadout, Synapse
 from bitspike.neurons import Neuron
 
 _CHUNK = 64
@@ -76,17 +76,19 @@ def _both(root: nn.Module, item: fx.Node, values: dict[fx.Node, tuple[Tensor, Te
             x = values[item.all_input_nodes[0]][0]
             return x.unsqueeze(0), module(x)
         function: Callable[..., Any] = module
+        axis = 0 if isinstance(module, MeanReadout) else 1  # of the batch in the output
     else:
+        axis = 1
         function = item.target if callable(item.target) else getattr(torch.Tensor, str(item.target))
-    ann, snn = (_chunked(function, [values[n][side] for n in item.args]) for side in (0, 1))  # type: ignore[index]
+    ann, snn = (_chunked(function, [values[n][side] for n in item.args], axis) for side in (0, 1))  # type: ignore[index]
     return ann, snn
 
 
-def _chunked(function: Callable[..., Any], inputs: list[Tensor]) -> Tensor:
-    """A layer over [T, B, ...] on a few samples at a time."""
+def _chunked(function: Callable[..., Any], inputs: list[Tensor], axis: int) -> Tensor:
+    """A layer over [T, B, ...] on a few samples at a time; ``axis``: the batch in its output."""
     parts = zip(*(x.split(_CHUNK, 1) for x in inputs), strict=True)
     found = [function(*part) for part in parts]
-    return torch.cat(found, 0 if found[0].dim() < 3 else 1)
+    return torch.cat(found, axis)
 
 
 def _settle(
@@ -186,4 +188,4 @@ def _finish(skeleton: Skeleton, wanted: Tensor, got: Tensor, report: ConversionR
         skeleton.logits.bias.add_(correction)
         got = got + correction
     report.logit_error = relative(got, wanted)
-    report.agreement = float((wanted.flatten(1).argmax(1) == got.flatten(1).argmax(1)).double().mean())
+    report.agreement = float((wanted.argmax(1) == got.argmax(1)).double().mean())

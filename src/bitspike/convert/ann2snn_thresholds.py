@@ -32,8 +32,15 @@ def rows_of(x: Tensor) -> Tensor:
 
 
 def thinned(x: Tensor, count: int = ROWS) -> Tensor:
-    """At most ``count`` rows, spread evenly."""
-    return x if len(x) <= count else x[torch.arange(count, device=x.device) * len(x) // count]
+    """At most ``count`` rows, one drawn from each of as many runs of equal length, the same ones at every call.
+
+    Every n-th row will not do: where n divides the width of an image, all of them lie in a few of its columns.
+    """
+    if len(x) <= count:
+        return x
+    runs = torch.arange(count + 1) * len(x) // count
+    share = torch.rand(count, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    return x[(runs[:-1] + (share * runs.diff()).long()).to(x.device)]
 
 
 def ranges(method: str, wanted: Tensor, got: Tensor, levels: int, T: int, initial: float, percentile: float) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bitspike.checks import all_finite, bad_value, finite, floating
+from bitspike.checks import all_finite, bad_value, finite, wide
 from bitspike.convert.fold_factors import move_factors
 from bitspike.convert.fold_norm import fold_norms
 from bitspike.convert.surgery import Surgery
@@ -76,7 +76,11 @@ def fold(model: nn.Module, sample: Tensor, tolerance: float | None = None) -> Fo
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
-        return _fold(trace(model), sample, tolerance)
+        graph = trace(model)
+        if sample.dim() <= graph.batch_axis or not sample.shape[graph.batch_axis]:
+            must = "the sample must be [B, ...] ([T, B, ...] without encoder), B >= 1"
+            raise bad_value("fold", must, list(sample.shape), "pass inputs to verify on")
+        return _fold(graph, sample, tolerance)
     finally:
         for module in training:
             module.training = True
@@ -92,7 +96,7 @@ def fold_norms_only(model: nn.Module) -> Graph:
 
 def check_finite(model: nn.Module, sample: Tensor) -> None:
     """Raise `ValueError` on NaN or inf in weights, buffers or the sample, naming where."""
-    floating("fold", sample)
+    wide("fold", sample)
     finite("fold", "the sample", sample)
     all_finite("fold", [*model.named_parameters(), *model.named_buffers()])
 

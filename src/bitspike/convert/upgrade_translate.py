@@ -12,7 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from bitspike.checks import bad_value
 from bitspike.convert.upgrade_layers import Convolution, Merged
-from bitspike.layers import AvgPool2d, BatchNorm, Conv2d, GlobalAvgPool, Linear, MaxPool2d
+from bitspike.layers import AvgPool2d, BatchNorm, Conv2d, GlobalAvgPool, Linear, MaxPool2d, SumPool2d
 
 _LINEAR = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
 _DROPOUTS = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
@@ -21,6 +21,7 @@ _POOL = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "
 _MAX = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
 _MODULES: dict[Any, tuple[type[nn.Module], tuple[str, ...]]] = {
     F.avg_pool2d: (nn.AvgPool2d, _POOL),
+    F.lp_pool2d: (nn.LPPool2d, ("norm_type", "kernel_size", "stride", "ceil_mode")),
     F.max_pool2d: (nn.MaxPool2d, _MAX),
     torch.max_pool2d: (nn.MaxPool2d, _MAX),
     F.adaptive_avg_pool2d: (nn.AdaptiveAvgPool2d, ("output_size",)),
@@ -131,9 +132,16 @@ def _translated(module: nn.Module, x: Tensor) -> nn.Module | None:
         return GlobalAvgPool() if module.output_size in (1, (1, 1)) else None
     if isinstance(module, nn.AvgPool2d):
         kernel, stride, padding = (_one(v) for v in (module.kernel_size, module.stride, module.padding))
-        usual = not module.ceil_mode and not module.divisor_override and (module.count_include_pad or padding == 0)
-        known = kernel is not None and stride is not None and padding is not None
-        return AvgPool2d(kernel, stride, padding) if known and usual else None  # type: ignore[arg-type]
+        if module.ceil_mode or kernel is None or stride is None or padding is None:
+            return None
+        if module.divisor_override:
+            return SumPool2d(kernel, stride, padding) if module.divisor_override == 1 else None
+        return AvgPool2d(kernel, stride, padding) if module.count_include_pad or padding == 0 else None
+    if isinstance(module, nn.LPPool2d):
+        side = _one(module.kernel_size)
+        stride = side if module.stride is None else _one(module.stride)
+        plain = module.norm_type == 1 and not module.ceil_mode and side is not None and stride is not None
+        return SumPool2d(side, stride) if plain else None  # type: ignore[arg-type]
     if isinstance(module, nn.MaxPool2d):
         kernel, stride = _one(module.kernel_size), _one(module.stride)
         usual = _one(module.padding) == 0 and _one(module.dilation) == 1

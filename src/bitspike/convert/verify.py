@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bitspike.checks import finite
 from bitspike.graph import Graph, Node
 from bitspike.neurons import Neuron
 from bitspike.observe import levels_of, potentials
@@ -128,7 +129,7 @@ def compare(reference: Graph, folded: Graph, x: Tensor, report: FoldReport) -> F
 
     forced_logits = folded.run(x, handler=forced)
     difference = float((expected - forced_logits).abs().max())
-    report.max_logit_difference_forced = max(report.max_logit_difference_forced, difference)
+    report.max_logit_difference_forced = max(difference, report.max_logit_difference_forced)  # NaN stays
     flipped = torch.zeros(x.shape[reference.batch_axis], dtype=torch.bool, device=x.device)
     for name, layer in report.layers.items():
         module = folded[name].module
@@ -138,23 +139,25 @@ def compare(reference: Graph, folded: Graph, x: Tensor, report: FoldReport) -> F
         layer.spikes = total
         layer.end_to_end += int(flips.sum())
         flipped |= flips.flatten(2).any(2).any(0)
-    _compare_logits(report, expected, got, flipped)
+    output = next(iter(reference.of_kind("output"))).name
+    _compare_logits(report, expected, got, flipped, output in reference.timed)
     return report
 
 
-def _compare_logits(report: FoldReport, expected: Tensor, got: Tensor, flipped: Tensor) -> None:
-    steps = (1,) if expected.dim() == 2 else (0, 2)
-    difference = (expected - got).abs().amax(steps).double()
-    kept = difference[~flipped]
+def _compare_logits(report: FoldReport, expected: Tensor, got: Tensor, flipped: Tensor, timed: bool) -> None:
+    """Outputs [B, K, ...], or [T, B, K, ...] if ``timed``; of a map of classes the share of places that agree."""
+    finite("fold", "the output of the network on the sample", expected)
     batch = len(flipped)
-    mean = (lambda y: y) if expected.dim() == 2 else (lambda y: y.mean(0))
-    same = float((mean(expected).argmax(1) == mean(got).argmax(1)).double().sum())
+    difference = (expected - got).abs().transpose(0, int(timed)).reshape(batch, -1).amax(1).double()
+    kept = difference[~flipped]
+    classes = [(y.mean(0) if timed else y).argmax(1) for y in (expected, got)]
+    same = float((classes[0] == classes[1]).double().reshape(batch, -1).mean(1).sum())
     report.agreement = (report.agreement * report.samples + same) / (report.samples + batch)
     report.samples += batch
     report.samples_with_flips += int(flipped.sum())
-    report.max_logit_difference_all = max(report.max_logit_difference_all, float(difference.max()))
+    report.max_logit_difference_all = max(float(difference.max()), report.max_logit_difference_all)
     if len(kept):
-        report.max_logit_difference = max(report.max_logit_difference, float(kept.max()))
+        report.max_logit_difference = max(float(kept.max()), report.max_logit_difference)
 
 
 def _differ(folded: Neuron, value: Tensor, wanted: Tensor) -> Tensor:

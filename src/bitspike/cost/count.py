@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bitspike.checks import finite, integer
+from bitspike.checks import bad_value, finite, integer
 from bitspike.cost.bits import formats_over_time
 from bitspike.cost.elements import (
     POOLS,
@@ -39,7 +39,6 @@ from bitspike.layers import (
     BatchNorm,
     Encoder,
     Gain,
-    MeanReadout,
     Restimulate,
     StepReadout,
     Synapse,
@@ -72,6 +71,9 @@ def cost(net: nn.Module | Graph, x: Tensor, memory: Memory | None = None, input_
     finite("cost", "the sample", x)
     integer("cost", "input_bits", input_bits, 1, 64)
     graph = net if isinstance(net, Graph) else trace(net)
+    if x.dim() <= graph.batch_axis or not x.shape[graph.batch_axis]:
+        must = "the samples must be [B, ...] ([T, B, ...] without encoder), B >= 1"
+        raise bad_value("cost", must, list(x.shape), "pass samples to measure rates on")
     counter = _Counter(graph, memory or Memory(), input_bits)
     graph.run(x, handler=counter)
     counter.result.samples = x.shape[graph.batch_axis]
@@ -93,13 +95,10 @@ class _Counter:
         self.scales: dict[str, Tensor] = {}
         self.records: dict[str, tuple[SpikeFormat, ...]] = {}
         self.trains: dict[str, Train] = {}
-        self.timed = {node.name for node in graph.of_kind("input")} if graph.batch_axis == 1 else set[str]()
+        self.timed = graph.timed
 
     def __call__(self, node: Node, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
         value = call()
-        reads_time = any(name in self.timed for name in node.inputs) and not isinstance(node.module, MeanReadout)
-        if reads_time or isinstance(node.module, Encoder):
-            self.timed.add(node.name)
         self._count(node, args, value)
         if node.format is not None:
             self._carry(node, node.format, args)

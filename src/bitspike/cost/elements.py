@@ -20,12 +20,13 @@ from bitspike.layers import (
     MaxPool2d,
     MeanReadout,
     Restimulate,
+    SumPool2d,
     Windows,
 )
 from bitspike.neurons import Neuron
 
 _ONE = torch.ones(1, 1, 1, dtype=torch.bool)
-POOLS = (AvgPool2d, GlobalAvgPool, MaxPool2d, MeanReadout)
+POOLS = (AvgPool2d, GlobalAvgPool, MaxPool2d, MeanReadout, SumPool2d)
 
 
 def scaling_row(
@@ -89,7 +90,7 @@ def amplitude_row(node: Node, module: Neuron, s: Tensor, formats: tuple[SpikeFor
 
 
 def neuron_row(node: Node, module: Neuron, s: Tensor, formats: tuple[SpikeFormat, ...], memory: Memory) -> LayerCost:
-    """T updates a neuron: comparisons at every step; leak, charge and reset between steps, from the second step on.
+    """T updates a neuron: comparisons at every step; leak, charge, floor and reset between steps, T − 1 times.
 
     The membrane is 0 before the first step and dropped after the last, so T = 1 takes comparisons only.
     """
@@ -112,6 +113,8 @@ def neuron_row(node: Node, module: Neuron, s: Tensor, formats: tuple[SpikeFormat
     row.side_multiplications, row.shifts = (carried * part for part in scaled_values(leak, _ONE))
     row.fixed_adds = float(carried)
     row.side_adds = row.fixed_adds
+    if module.membrane.floor is not None:
+        row.comparisons += float(carried)
     if module.membrane.reset_kind == "soft":
         row.side_adds += float((s[:-1] != 0).sum()) / samples
     row.membrane_bytes = memory.membrane_bytes(neurons, steps)
@@ -141,10 +144,10 @@ def sum_row(node: Node, formats: list[tuple[SpikeFormat, ...] | None], y: Tensor
 
 
 def pool_row(node: Node, module: nn.Module, x: Tensor, y: Tensor) -> LayerCost:
-    """Average pools and the mean read-out add and scale once; max pools compare."""
+    """Average pools and the mean read-out add and scale once; sum pools add; max pools compare."""
     samples = x.shape[1]
     values = y.numel() / samples if not isinstance(module, MeanReadout) else x.numel() / (samples * x.shape[0])
-    if isinstance(module, (AvgPool2d, MaxPool2d)):
+    if isinstance(module, (AvgPool2d, MaxPool2d, SumPool2d)):
         window = module.kernel**2
     else:
         window = x.shape[0] if isinstance(module, MeanReadout) else x.shape[3] * x.shape[4]
@@ -157,6 +160,8 @@ def pool_row(node: Node, module: nn.Module, x: Tensor, y: Tensor) -> LayerCost:
         row.comparisons = (window - 1) * values
         return row
     row.side_adds = row.fixed_adds = (window - 1) * values
+    if isinstance(module, SumPool2d):
+        return row
     scale = torch.tensor(1 / window, dtype=torch.float64)
     row.side_multiplications, row.shifts = (values * part for part in scaled_values(scale, _ONE))
     return row

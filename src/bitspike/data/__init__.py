@@ -5,6 +5,7 @@ from bitspike.data.catalog import load
 from bitspike.data.cifar import load_cifar
 from bitspike.data.dataset import ImageSet, Splits
 from bitspike.data.digits import load_digits
+from bitspike.data.events import EventSet, load_events
 from bitspike.data.folder import load_folder
 from bitspike.data.hub import load_hub
 from bitspike.data.idx import read_idx
@@ -15,12 +16,14 @@ from bitspike.data.split import carve_validation
 
 __all__ = [
     "Batches",
+    "EventSet",
     "ImageSet",
     "Splits",
     "carve_validation",
     "load",
     "load_cifar",
     "load_digits",
+    "load_events",
     "load_folder",
     "load_hub",
     "load_mnist_like",

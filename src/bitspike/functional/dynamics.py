@@ -5,22 +5,27 @@ from __future__ import annotations
 from torch import Tensor
 
 
-def charge(v: Tensor, x: Tensor, decay: Tensor | float) -> Tensor:
-    """Membrane before firing: ``u = decay·v + x``, multiply then add.
+def charge(v: Tensor, x: Tensor, decay: Tensor | float, floor: Tensor | float | None = None) -> Tensor:
+    """Membrane before firing: ``u = decay·v + x``, multiply then add; with a floor ``u = max(decay·v + x, floor)``.
 
-    Source: Ternary Spike (AAAI 2024), eq. 7: decay is a factor per step, not a time constant.
+    Below the floor the gradient is 0, at it and above 1, as that of a clamp.
+
+    Source: Ternary Spike (AAAI 2024), eq. 7: decay is a factor per step, not a time constant. The floor: Sinabs
+    (``min_v_mem``), code. Differs: it acts before firing, not behind the reset; the same unless spikes round.
 
     Args:
         v: membrane after the last reset, the shape of x.
         x: input current, any shape.
         decay: factor per step in [0, 1]; 1 is an integrate-and-fire neuron.
+        floor: least membrane, or None; a tensor broadcasts over x.
 
     >>> import torch; float(charge(torch.tensor(0.8), torch.tensor(0.1), 0.25))
     0.30000001192092896
+    >>> float(charge(torch.tensor(-0.75), torch.tensor(-0.5), 1.0, floor=-1.0))
+    -1.0
     """
-    if isinstance(decay, float) and decay == 1.0:
-        return v + x
-    return v * decay + x
+    u = v + x if isinstance(decay, float) and decay == 1.0 else v * decay + x
+    return u if floor is None else u.clamp(min=floor)
 
 
 def reset_hard(u: Tensor, fired: Tensor) -> Tensor:

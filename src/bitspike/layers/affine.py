@@ -63,5 +63,5 @@ class Gain(TimeLayer):
         shifts = bool(((mantissa == 0.5) & (self.factor >= 1)).all())
         if spikes is None or spikes.real or self.factor.dim() < 2 or not shifts:
             return None
-        most = int(self.factor.max())
-        return replace(spikes, low=spikes.low * most, high=spikes.high * most, unary=0)
+        shifted = spikes.summed(int(self.factor.max()))
+        return None if shifted is None else replace(shifted, unary=0)

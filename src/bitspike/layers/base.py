@@ -94,6 +94,11 @@ def merge_time(where: str, x: Tensor, axes: int) -> Tensor:
     return x.flatten(0, 1)
 
 
+def in_full(x: Tensor) -> Tensor:
+    """x itself, or in float32 where it has half precision, which holds no odd number above 2,048 (bfloat16: 256)."""
+    return x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
+
+
 def split_time(y: Tensor, like: Tensor) -> Tensor:
     """[T·B, ...] → [T, B, ...] with T and B of ``like``."""
     return y.unflatten(0, like.shape[:2])

@@ -8,7 +8,7 @@ from torch import Tensor
 from bitspike.checks import bad_value, floating, in_range, integer, time_first
 from bitspike.formats import SpikeFormat
 from bitspike.functional import round_half
-from bitspike.layers.base import TimeLayer
+from bitspike.layers.base import TimeLayer, in_full
 
 _GOLDEN = -7046029254386353131  # 0x9E3779B97F4A7C15 as int64
 _MIX1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
@@ -137,13 +137,14 @@ class Latency(Encoder):
     def forward(self, x: Tensor, seeds: Tensor | None = None) -> Tensor:
         """[B, ...] → {0, 1} [T, B, ...]."""
         self._check(x)
+        dtype, x = x.dtype, in_full(x)  # half precision cannot tell all steps apart
         time = (1 - x) * (self.T - 1)
         if self.jitter:
             own = content_seeds(x, self.seed) if seeds is None else seeds
             time = time + (2 * uniform_noise(own, 1, tuple(x.shape[1:]))[0] - 1) * self.jitter
         slot = round_half(time).clamp(0, self.T - 1)
         steps = torch.arange(self.T, device=x.device, dtype=x.dtype).reshape(-1, *[1] * x.dim())
-        return ((steps == slot) & (x > 0)).to(x.dtype)
+        return ((steps == slot) & (x > 0)).to(dtype)
 
 
 class MeanReadout(TimeLayer):
@@ -158,12 +159,12 @@ class MeanReadout(TimeLayer):
         return self.stream_step(x, None)[0]
 
     def stream_step(self, x: Tensor, state: tuple[Tensor, int] | None) -> tuple[Tensor, tuple[Tensor, int]]:
-        """Running mean; the state is (sum [B, K], steps)."""
-        total, steps = (torch.zeros_like(x[0]), 0) if state is None else state
+        """Running mean; the state is (sum [B, K], in float32 where x has half precision, steps)."""
+        total, steps = (torch.zeros_like(in_full(x[0])), 0) if state is None else state
         for logits in x.unbind(0):
             total = total + logits
         steps += x.shape[0]
-        return total / steps, (total, steps)
+        return (total / steps).to(x.dtype), (total, steps)
 
 
 class StepReadout(TimeLayer):

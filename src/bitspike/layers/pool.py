@@ -9,7 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bitspike.checks import integer, time_first
-from bitspike.layers.base import TimeLayer, merge_time, split_time
+from bitspike.formats import SpikeFormat
+from bitspike.layers.base import TimeLayer, in_full, merge_time, split_time
+
+
+def _window(where: str, kernel: int, stride: int | None, padding: int = 0) -> tuple[int, int, int]:
+    """(kernel, stride, padding), checked; the stride is the kernel unless given."""
+    integer(where, "kernel", kernel, 1, 1024)
+    integer(where, "padding", padding, 0, kernel // 2)
+    return kernel, kernel if stride is None else integer(where, "stride", stride, 1, 1024), padding
 
 
 class AvgPool2d(TimeLayer):
@@ -23,12 +31,40 @@ class AvgPool2d(TimeLayer):
 
     def __init__(self, kernel: int, stride: int | None = None, padding: int = 0) -> None:
         super().__init__()
-        integer("AvgPool2d", "kernel", kernel, 1, 1024)
-        self.kernel, self.stride, self.padding = kernel, stride or kernel, padding
+        self.kernel, self.stride, self.padding = _window("AvgPool2d", kernel, stride, padding)
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, C, H, W] → [T, B, C, H', W']."""
         return split_time(F.avg_pool2d(merge_time("AvgPool2d", x, 5), self.kernel, self.stride, self.padding), x)
+
+
+class SumPool2d(TimeLayer):
+    """Sum pooling, ``y = Σ x`` over the window; a spike factor passes through it, and sums of levels are levels.
+
+    Args:
+        kernel: side length; stride: default the kernel; padding: zeros.
+
+    >>> SumPool2d(2)(torch.ones(1, 1, 1, 2, 2)).flatten().tolist()
+    [4.0]
+    """
+
+    scaling = "linear"
+
+    def __init__(self, kernel: int, stride: int | None = None, padding: int = 0) -> None:
+        super().__init__()
+        self.kernel, self.stride, self.padding = _window("SumPool2d", kernel, stride, padding)
+
+    def format_of(self, spikes: SpikeFormat | None) -> SpikeFormat | None:
+        """Alphabet of the output for spikes of an alphabet: that of a sum over the window."""
+        return None if spikes is None else spikes.summed(self.kernel**2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, B, C, H, W] → [T, B, C, H', W']."""
+        merged = merge_time("SumPool2d", x, 5)
+        return split_time(F.avg_pool2d(merged, self.kernel, self.stride, self.padding, divisor_override=1), x)
+
+    def extra_repr(self) -> str:
+        return f"kernel={self.kernel}, stride={self.stride}, padding={self.padding}"
 
 
 class MaxPool2d(TimeLayer):
@@ -43,8 +79,7 @@ class MaxPool2d(TimeLayer):
 
     def __init__(self, kernel: int, stride: int | None = None) -> None:
         super().__init__()
-        integer("MaxPool2d", "kernel", kernel, 1, 1024)
-        self.kernel, self.stride = kernel, stride or kernel
+        self.kernel, self.stride, _ = _window("MaxPool2d", kernel, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, C, H, W] → [T, B, C, H', W']."""
@@ -74,24 +109,24 @@ class TallyMaxPool2d(TimeLayer):
 
     def __init__(self, kernel: int, stride: int | None = None) -> None:
         super().__init__()
-        integer("TallyMaxPool2d", "kernel", kernel, 1, 1024)
-        self.kernel, self.stride = kernel, stride or kernel
+        self.kernel, self.stride, _ = _window("TallyMaxPool2d", kernel, stride)
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, C, H, W] → [T, B, C, H', W']."""
         return self.stream_step(x, None)[0]
 
     def stream_step(self, x: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """One chunk; the state is (sums of the inputs [B, C, H, W], sums of the outputs [B, C, H', W'])."""
+        """One chunk; the state is (sums of the inputs [B, C, H, W], sums of the outputs [B, C, H', W']),
+        in float32 where x has half precision."""
         merge_time("TallyMaxPool2d", x, 5)
-        sums, sent = (torch.zeros_like(x[0]), None) if state is None else state
+        sums, sent = (torch.zeros_like(in_full(x[0])), None) if state is None else state
         outputs = []
         for step in x.unbind(0):
             sums = sums + step
             top = F.max_pool2d(sums, self.kernel, self.stride)
             outputs.append(top if sent is None else top - sent)
             sent = top
-        return torch.stack(outputs), (sums, outputs[0] if sent is None else sent)
+        return torch.stack(outputs).to(x.dtype), (sums, outputs[0] if sent is None else sent)
 
     def extra_repr(self) -> str:
         return f"kernel={self.kernel}, stride={self.stride}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import replace
 from typing import Any
 
 import torch
@@ -53,7 +52,7 @@ class Squeeze(TimeLayer):
             return spikes if self.passes(steps) or self.summed else None
         if not self.summed and steps > 1:
             return None
-        return replace(spikes, low=spikes.low * steps, high=spikes.high * steps, unary=spikes.unary * steps)
+        return spikes.summed(steps)
 
     def forward(self, x: Tensor) -> Tensor:
         """[T₁, B, ...] → [T, B, ...], a view of one mean."""

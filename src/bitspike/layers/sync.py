@@ -62,7 +62,7 @@ def sync_batch_norm(
         return SyncBatchNorm.apply(  # type: ignore[no-any-return]
             x, weight, bias, running_mean, running_var, eps, momentum, group, dist.get_world_size()
         )
-    wide = x.to(torch.promote_types(x.dtype, weight.dtype))
+    wide = x.to(torch.promote_types(torch.promote_types(x.dtype, weight.dtype), torch.float32))
     return reduced_batch_norm(wide, running_mean, running_var, weight, bias, momentum, eps).to(x.dtype)
 
 

@@ -1,9 +1,10 @@
 """Builders of networks with numbers."""
 
-from bitspike.models.checkpoints import IMAGENET_MEAN, IMAGENET_STD, load_he_checkpoint
+from bitspike.models.checkpoints import IMAGENET_MEAN, IMAGENET_STD, load_he_checkpoint, load_nmnist_checkpoint
 from bitspike.models.cnn import study_cnn
 from bitspike.models.mlp import mlp
 from bitspike.models.network import MODELS, Network, Policy, assign, inert_parameters, policy_for, warn_inert
+from bitspike.models.nmnist import nmnist_cnn
 from bitspike.models.resnet import resnet18_cifar, resnet19, resnet20, wide_resnet20
 from bitspike.models.resnet_he import he_resnet20, he_resnet32
 from bitspike.models.resnet_imagenet import resnet18, resnet34
@@ -21,7 +22,9 @@ __all__ = [
     "he_resnet32",
     "inert_parameters",
     "load_he_checkpoint",
+    "load_nmnist_checkpoint",
     "mlp",
+    "nmnist_cnn",
     "policy_for",
     "resnet18",
     "resnet18_cifar",

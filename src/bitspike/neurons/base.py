@@ -139,6 +139,8 @@ def fused_levels(neuron: Neuron, charge: float) -> ScanSpec | str:
     membrane, emission = neuron.membrane, neuron.emission
     if type(membrane) is not Membrane or type(emission) is not Emission:
         return f"{type(neuron).__name__} has parts of its own"
+    if membrane.floor is not None:
+        return "a membrane floor has no kernel"
     return spec_of(
         neuron.stairs,
         neuron.surrogate,

@@ -25,7 +25,7 @@ class Integer(Graded):
         reset: "soft" or "hard". detach_reset: cut the gradient of the reset, default True.
         surrogate: object, name or "name:parameter"; default one window over [0, D·threshold].
         amplitude, train_amplitude, raw_amplitude: see `Emission`; default 1, fixed.
-        initial: membrane before the first step, default 0.
+        initial: membrane before the first step, default 0. floor: least membrane, <= 0; default none.
         learn_bits: "none", or "integer": learn B with D = 2^B − 1, see `Graded`; D must be of that form.
         bound: greatest B, up to 8; default two more than at first.
 
@@ -46,6 +46,7 @@ class Integer(Graded):
         train_amplitude: str = "none",
         raw_amplitude: bool = False,
         initial: float = 0.0,
+        floor: float | None = None,
         learn_bits: str = "none",
         bound: int | None = None,
     ) -> None:
@@ -58,7 +59,7 @@ class Integer(Graded):
         self.D = D
         self.sharing = amplitude_sharing(amplitude, train_amplitude)
         self.surrogate = as_surrogate(surrogate)
-        self.membrane = Membrane(decay, learn_decay, reset, detach_reset, initial)
+        self.membrane = Membrane(decay, learn_decay, reset, detach_reset, initial, floor)
         self.emission = Emission(amplitude, train_amplitude, raw_amplitude)
         self.learn(learn_bits, D.bit_length(), 1, bound)
         self.surrogate.check("Integer", self.stairs)

@@ -24,7 +24,7 @@ class LIF(Neuron):
         reset: "hard" or "soft". detach_reset: cut the gradient of the reset.
         surrogate: object, name or "name:parameter"; default a rectangle as wide as the threshold, centred on it.
         amplitude, train_amplitude, raw_amplitude: value of a spike (Real Spike), see `Emission`; default 1, fixed.
-        initial: membrane before the first step, default 0.
+        initial: membrane before the first step, default 0. floor: least membrane, <= 0; default none.
 
     >>> import torch; LIF()(torch.tensor([[[0.6]], [[0.7]], [[1.0]]])).flatten().tolist()
     [0.0, 1.0, 1.0]
@@ -42,6 +42,7 @@ class LIF(Neuron):
         train_amplitude: str = "none",
         raw_amplitude: bool = False,
         initial: float = 0.0,
+        floor: float | None = None,
     ) -> None:
         super().__init__()
         self.threshold = threshold
@@ -49,7 +50,7 @@ class LIF(Neuron):
         self.format = SpikeFormat(amplitude=amplitude_sharing(amplitude, train_amplitude))
         self.surrogate = as_surrogate(surrogate)
         self.surrogate.check("LIF", self.stairs)
-        self.membrane = Membrane(decay, learn_decay, reset, detach_reset, initial)
+        self.membrane = Membrane(decay, learn_decay, reset, detach_reset, initial, floor)
         self.emission = Emission(amplitude, train_amplitude, raw_amplitude)
 
     def initial_state(self, x: Tensor) -> MembraneState:

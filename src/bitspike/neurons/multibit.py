@@ -26,7 +26,7 @@ class MultiBit(Graded):
         reset: "soft" (default; loses nothing) or "hard". detach_reset: cut the gradient of the reset, default True.
         surrogate: object, name or "name:parameter"; default one window over the whole range.
         amplitude, train_amplitude, raw_amplitude: see `Emission`; default 1, fixed.
-        initial: membrane before the first step, default 0.
+        initial: membrane before the first step, default 0. floor: least membrane, <= 0; default none.
         learn_bits: "none"; "integer": learn m; or "fraction": learn n. See `Graded`.
         bound: greatest m + n, up to 8; default two more than at first.
 
@@ -48,6 +48,7 @@ class MultiBit(Graded):
         train_amplitude: str = "none",
         raw_amplitude: bool = False,
         initial: float = 0.0,
+        floor: float | None = None,
         learn_bits: str = "none",
         bound: int | None = None,
     ) -> None:
@@ -60,7 +61,7 @@ class MultiBit(Graded):
         self.m, self.n = m, n
         self.sharing = amplitude_sharing(amplitude, train_amplitude)
         self.surrogate = as_surrogate(surrogate)
-        self.membrane = Membrane(decay, learn_decay, reset, detach_reset, initial)
+        self.membrane = Membrane(decay, learn_decay, reset, detach_reset, initial, floor)
         self.emission = Emission(amplitude, train_amplitude, raw_amplitude, fraction_bits=n)
         self.learn(learn_bits, m + n, max(1, m if learn_bits == "fraction" else n), bound)
         self.surrogate.check("MultiBit", self.stairs)

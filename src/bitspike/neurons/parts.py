@@ -20,13 +20,31 @@ class Membrane(nn.Module):
         reset: "hard" (to 0) or "soft" (subtract the emitted charge).
         detach_reset: cut the gradient of the reset through the spike.
         initial: membrane before the first step; half a level makes a floor round (conversion).
+        floor: least membrane before firing, <= 0 and <= initial; None: there is none.
+
+    Attributes:
+        floor_factor: [C] on the floor of a folded neuron whose thresholds are scaled per channel, else None.
     """
 
-    def __init__(self, decay: float, learn_decay: bool, reset: str, detach_reset: bool, initial: float = 0.0) -> None:
+    def __init__(
+        self,
+        decay: float,
+        learn_decay: bool,
+        reset: str,
+        detach_reset: bool,
+        initial: float = 0.0,
+        floor: float | None = None,
+    ) -> None:
         super().__init__()
         if not math.isfinite(initial):
             raise bad_value("Membrane", "the initial membrane must be finite", initial, "start at 0")
         self.initial = float(initial)
+        if floor is not None and not -math.inf < floor <= min(0.0, initial):
+            must = "the floor must be finite, <= 0 and <= the initial membrane"
+            raise bad_value("Membrane", must, floor, "pass e.g. floor=-1.0, or None for no floor")
+        self.floor = None if floor is None else float(floor)
+        self.register_buffer("floor_factor", None)
+        self.floor_factor: Tensor | None
         in_range("Membrane", "decay", decay, 0.0, 1.0)
         if learn_decay and not 0 < decay < 1:
             raise bad_value("Membrane", "a learnable decay must start inside (0, 1)", decay, "start at 0.25 or 0.5")
@@ -40,8 +58,19 @@ class Membrane(nn.Module):
         return self.fixed_decay if self.raw_decay is None else torch.sigmoid(self.raw_decay)
 
     def charge(self, v: Tensor, x: Tensor) -> Tensor:
-        """Membrane before firing, ``decay·v + x``."""
-        return charge(v, x, self.decay())
+        """Membrane before firing, ``decay·v + x``, not below the floor."""
+        return charge(v, x, self.decay(), self.floor_like(x))
+
+    def floor_like(self, x: Tensor) -> Tensor | float | None:
+        """The floor, to broadcast over currents of one step x [B, C, ...]; None where there is none."""
+        if self.floor is None or self.floor_factor is None:
+            return self.floor
+        return per_channel(self.floor_factor.to(x.dtype) * self.floor, x)
+
+    def rescaled(self, factor: Tensor) -> None:
+        """Multiply the floor by a factor > 0 [C], for a neuron whose thresholds and currents are."""
+        if self.floor is not None:
+            self.floor_factor = factor if self.floor_factor is None else self.floor_factor * factor
 
     def reset(self, u: Tensor, k: Tensor, level_charge: float, graded: bool, signed: bool) -> Tensor:
         """Membrane after firing.
@@ -64,6 +93,7 @@ class Membrane(nn.Module):
     def extra_repr(self) -> str:
         learned = ", learned" if self.raw_decay is not None else ""
         start = f", initial={self.initial:g}" if self.initial else ""
+        start += "" if self.floor is None else f", floor={self.floor:g}"
         return f"decay={self.fixed_decay:g}{learned}, reset={self.reset_kind}, detach_reset={self.detach_reset}{start}"
 
 

@@ -30,6 +30,7 @@ class Real(Neuron):
         gradient: "mask" (option A: the gate is a constant mask) or "surrogate" (option B: ``ds/du = m + u·h``).
         surrogate: h of option B: object, name or "name:parameter"; default a rectangle of width 1.
         amplitude, train_amplitude, raw_amplitude: factor on the emitted value, see `Emission`; default 1, fixed.
+        floor: least membrane, <= 0; default none.
 
     >>> import torch; Real()(torch.tensor([[[0.4, 0.5, 1.2]]])).flatten().tolist()
     [0.0, 0.5, 1.2000000476837158]
@@ -45,6 +46,7 @@ class Real(Neuron):
         amplitude: float = 1.0,
         train_amplitude: str = "none",
         raw_amplitude: bool = False,
+        floor: float | None = None,
     ) -> None:
         super().__init__()
         self.threshold = threshold
@@ -53,7 +55,7 @@ class Real(Neuron):
         self.format = SpikeFormat(amplitude=amplitude_sharing(amplitude, train_amplitude), real=True)
         self.surrogate = as_surrogate(surrogate)
         self.surrogate.check("Real", self.stairs)
-        self.membrane = Membrane(decay, learn_decay, "hard", False)
+        self.membrane = Membrane(decay, learn_decay, "hard", False, floor=floor)
         self.emission = Emission(amplitude, train_amplitude, raw_amplitude)
         self.register_buffer("threshold_factor", None)
         self.threshold_factor: Tensor | None
@@ -64,8 +66,9 @@ class Real(Neuron):
         return torch.ones((), dtype=u.dtype, device=u.device) if f is None else f.reshape(-1, *[1] * (u.dim() - 3))
 
     def rescaled(self, factor: Tensor) -> Real:
-        """A copy with threshold·factor, factor > 0 [C]: fed factor·x it emits factor·s at the same times."""
+        """A copy with threshold and floor times factor > 0 [C]: fed factor·x it emits factor·s at the same times."""
         twin = copy.deepcopy(self)
+        twin.membrane.rescaled(factor)
         twin.threshold_factor = factor if self.threshold_factor is None else self.threshold_factor * factor
         return twin
 
@@ -89,5 +92,7 @@ class Real(Neuron):
             return "Real has thresholds per channel"
         if type(self.membrane) is not Membrane or type(self.emission) is not Emission:
             return f"{type(self).__name__} has parts of its own"
+        if self.membrane.floor is not None:
+            return "a membrane floor has no kernel"
         decay, amplitude = self.membrane.decay(), self.emission.amplitude()
         return spec_of(self.stairs, self.surrogate, decay, False, False, 0.0, amplitude, real=self.gradient)

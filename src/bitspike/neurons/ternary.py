@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from bitspike.checks import bad_value
 from bitspike.formats import SpikeFormat
 from bitspike.functional import Stairs, Surrogate, fire
 from bitspike.neurons.base import NEURONS, Neuron, amplitude_sharing, as_surrogate, fresh, fused_levels
@@ -30,6 +31,7 @@ class Ternary(Neuron):
         amplitude: initial or fixed a, default 1.
         train_amplitude: "none", "layer" or "channel". raw_amplitude: train a itself, which may then turn negative.
         initial: membrane before the first step, default 0.
+        floor: least membrane, <= -threshold (negative spikes must fire); default none.
 
     >>> import torch; Ternary()(torch.tensor([[[0.5, -0.5, 0.4]]])).flatten().tolist()
     [1.0, -1.0, 0.0]
@@ -47,6 +49,7 @@ class Ternary(Neuron):
         train_amplitude: str = "none",
         raw_amplitude: bool = False,
         initial: float = 0.0,
+        floor: float | None = None,
     ) -> None:
         super().__init__()
         self.threshold = threshold
@@ -54,8 +57,10 @@ class Ternary(Neuron):
         self.format = SpikeFormat(-1, 1, amplitude=amplitude_sharing(amplitude, train_amplitude))
         self.surrogate = as_surrogate(surrogate)
         self.surrogate.check("Ternary", self.stairs)
-        self.membrane = Membrane(decay, learn_decay, reset, detach_reset, initial)
+        self.membrane = Membrane(decay, learn_decay, reset, detach_reset, initial, floor)
         self.emission = Emission(amplitude, train_amplitude, raw_amplitude)
+        if floor is not None and floor > -threshold:
+            raise bad_value("Ternary", f"the floor must be <= -threshold, {-threshold:g} here", floor, "lower it")
 
     def initial_state(self, x: Tensor) -> MembraneState:
         """The initial membrane."""

@@ -71,6 +71,8 @@ class Trial:
             unit = neuron.unit_like(x_seq).double().expand(x_seq.shape)
             for t, x in enumerate(x_seq.unbind(0)):
                 u = state.v * neuron.membrane.decay() + x
+                floor = neuron.membrane.floor_like(x)
+                u = u if floor is None else torch.maximum(u, torch.as_tensor(floor).to(u))
                 s, state = neuron.step(x, state)
                 yield neuron, u.detach(), s.detach(), state.v.detach(), over[t], unit[t]
 
