@@ -1,16 +1,18 @@
-"""Accuracy of converted CIFAR-10 ResNets on the whole test set: one JSON a setting, done ones are skipped.
+"""Accuracy of converted CIFAR-10 ResNets on the whole test set: a queue, one JSON a setting, done ones are skipped.
 
-Usage: BITSPIKE_DATA=DIR python benchmarks/conversion/run.py [NAME ...] [--out results/conversion] [--list]
+Usage: BITSPIKE_DATA=DIR python benchmarks/conversion/run.py [--only TEXT ...] [--out results/conversion] [--list]
            [--validation N] [--threads 2]
 
-Every choice is made on training images. A setting reads the test set once, after its conversion. With --validation N it
-is the first N images held out of the training set that are classified instead, shifted, flipped and partly cut out,
-which both networks find about as hard as the test set; nothing is written then: that is for choosing.
+Can be stopped at any moment and started again: a setting's file appears whole, when the setting is finished. Every
+choice is made on training images; a setting reads the test set once, after its conversion. With --validation N it is
+the first N images held out of the training set that are classified instead, shifted, flipped and partly cut out, which
+both networks find about as hard as the test set; nothing is written then: that is for choosing.
 """
 
 from __future__ import annotations
 
 import argparse
+import gc
 import hashlib
 import json
 import os
@@ -65,14 +67,20 @@ class Setting:
 
 
 def settings() -> Iterator[Setting]:
-    """The goal first (m + n = 4), then the same with other alphabets, then each choice changed alone."""
-    goal = [Setting(arch, "multibit22", T) for arch in FILES for T in (1, 2, 4)]
-    yield from goal
-    for neuron, steps in (("multibit11", (2, 4)), ("integer4", (2, 4)), ("binary", (8, 32))):
-        yield from (Setting("he_resnet20", neuron, T) for T in steps)
-    yield from (replace(goal[0], threshold=threshold) for threshold in ("max", "percentile"))
-    yield replace(goal[0], sharing="layer")
-    yield from (replace(goal[0], correction=correction) for correction in ("none", "mean"))
+    """The goal first (m + n = 4), then binary spikes, then graded ones at the total bits of the binary ones.
+
+    Total bits are T × bits of a spike: 4 bits at T = 8 stand beside binary spikes at T = 32.
+    """
+    for neuron, steps in (
+        ("multibit22", (1, 2, 4)),
+        ("binary", (1, 2, 4, 8)),
+        ("multibit11", (1, 2, 4, 8)),
+        ("multibit22", (8,)),
+        ("binary", (16,)),
+        ("multibit11", (16,)),
+        ("binary", (32,)),
+    ):
+        yield from (Setting(arch, neuron, T) for T in steps for arch in FILES)
 
 
 def convert(setting: Setting, data: ImageSet, root: Path) -> tuple[nn.Module, bitspike.convert.Converted, Tensor]:
@@ -110,12 +118,18 @@ def measure(setting: Setting, splits: Splits, root: Path, validation: int) -> di
         batches = Batches(part, BATCH, shuffle=True, augment="shift-flip-cutout", pad=4, hole=10)
     else:
         batches = Batches(splits.test, BATCH)
+    began = time.perf_counter()
     found = evaluate({"ann": ann, "snn": snn}, batches)
+    finished = time.perf_counter()
     assert snn.report is not None
     kinds = ("adds", "shift_adds", "multiplications", "macs")
     return {
         "key": setting.key,
+        "library": "bitspike",
         "setting": asdict(setting),
+        "T": setting.T,
+        "spike_bits": NEURONS[setting.neuron].format.bits,
+        "test_images": len(batches.data),
         **found,
         "drop_points": 100 * (found["ann_accuracy"] - found["snn_accuracy"]),
         "conversion_time_s": seconds,
@@ -123,6 +137,7 @@ def measure(setting: Setting, splits: Splits, root: Path, validation: int) -> di
         "operations_per_sample": {kind: counted.total(kind) for kind in kinds},
         "size_bytes": counted.size_bytes,
         "fold": {"agreement": folded.report.agreement, "gains": folded.report.gains},
+        "evaluation_time_s": finished - began,
         "report": snn.report.as_dict(),
         "source": "weights: github.com/akamaster/pytorch_resnet_cifar10 (Y. Idelbayev, two-clause BSD)",
     }
@@ -137,13 +152,15 @@ def done(path: Path, setting: Setting) -> bool:
 def main() -> None:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="only settings whose name begins so")
+    parser.add_argument("--only", nargs="+", default=[], help="settings whose name holds one of these texts")
     parser.add_argument("--out", type=Path, default=Path("results/conversion"))
     parser.add_argument("--list", action="store_true", help="print the settings and stop")
     parser.add_argument("--validation", type=int, default=0, help="choose on that many held-out training images")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
-    wanted = [s for s in settings() if not given.names or s.name.startswith(tuple(given.names))]
+    wanted = [s for s in settings() if not given.only or any(text in s.name for text in given.only)]
+    if not wanted:
+        parser.error(f"no setting's name holds any of {given.only}; --list without --only prints all")
     if given.list:
         print("\n".join(f"{'done' if done(given.out / f'{s.name}.json', s) else 'open'}  {s.name}" for s in wanted))
         return
@@ -165,6 +182,7 @@ def main() -> None:
         print(f"agreement {result['agreement']:.2%}, converted in {result['conversion_time_s']:.1f} s", flush=True)
         if not given.validation:
             write_json_atomic(path, result)
+        gc.collect()  # traced graphs hold their modules in cycles
 
 
 if __name__ == "__main__":
