@@ -13,32 +13,41 @@ from __future__ import annotations
 
 import argparse
 import gc
-import hashlib
-import json
-import os
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from common import (
+    BATCH,
+    FILES,
+    IMAGES,
+    RESULTS,
+    SEED,
+    SOURCE,
+    calibration,
+    checkpoint,
+    held_out,
+    images,
+    key_of,
+    stored,
+)
 from torch import Tensor, nn
 
 import bitspike
 from bitspike.cost import cost
-from bitspike.data import Batches, ImageSet, Splits, load
-from bitspike.models import IMAGENET_MEAN, IMAGENET_STD, MODELS, load_he_checkpoint
+from bitspike.data import Batches, ImageSet, Splits
+from bitspike.models import MODELS, load_he_checkpoint
 from bitspike.neurons import LIF, Integer, MultiBit, Neuron
-from bitspike.training.files import read_json, write_json_atomic
+from bitspike.training.files import write_json_atomic
 
-FILES = {"he_resnet20": "resnet20-12fca82f.th", "he_resnet32": "resnet32-d509ac18.th"}
 NEURONS: dict[str, Neuron] = {
     "binary": LIF(1.0, 1.0, reset="soft"),
     "multibit11": MultiBit(1, 1, decay=1.0),
     "multibit22": MultiBit(2, 2, decay=1.0),
     "integer4": Integer(4, decay=1.0),
 }
-BATCH = 250
 COST_SAMPLES = 64
 
 
@@ -52,8 +61,8 @@ class Setting:
     threshold: str = "mse"
     sharing: str = "channel"
     correction: str = "line"
-    images: int = 512
-    seed: int = 0
+    images: int = IMAGES
+    seed: int = SEED
 
     @property
     def name(self) -> str:
@@ -63,7 +72,7 @@ class Setting:
     @property
     def key(self) -> str:
         """Hash of the fields."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        return key_of(asdict(self))
 
 
 def settings() -> Iterator[Setting]:
@@ -83,12 +92,11 @@ def settings() -> Iterator[Setting]:
         yield from (Setting(arch, neuron, T) for T in steps for arch in FILES)
 
 
-def convert(setting: Setting, data: ImageSet, root: Path) -> tuple[nn.Module, bitspike.convert.Converted, Tensor]:
+def convert(setting: Setting, data: ImageSet) -> tuple[nn.Module, bitspike.convert.Converted, Tensor]:
     """(ANN, SNN, calibration inputs); calibration images are drawn from the training part."""
     ann = MODELS[setting.arch](nn.ReLU(), T=1)
-    load_he_checkpoint(ann, root / "checkpoints" / FILES[setting.arch]).eval()
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(setting.seed))
-    x = data.normalise(data.images[order[: setting.images]])
+    load_he_checkpoint(ann, checkpoint(setting.arch)).eval()
+    x = calibration(data, setting.images, setting.seed)
     options = {key: getattr(setting, key) for key in ("threshold", "sharing", "correction")}
     return ann, bitspike.ann2snn(ann, NEURONS[setting.neuron], x, setting.T, **options), x
 
@@ -106,18 +114,15 @@ def evaluate(nets: dict[str, nn.Module], batches: Batches) -> dict[str, float]:
     return {**{f"{name}_accuracy": count / seen for name, count in right.items()}, "agreement": same / seen}
 
 
-def measure(setting: Setting, splits: Splits, root: Path, validation: int) -> dict[str, object]:
+def measure(setting: Setting, splits: Splits, validation: int) -> dict[str, object]:
     """Convert, count the cost on calibration images, and classify the test set (or held-out training images)."""
     start = time.perf_counter()
-    ann, snn, x = convert(setting, splits.train, root)
+    ann, snn, x = convert(setting, splits.train)
     seconds = time.perf_counter() - start
     folded = bitspike.fold(snn, x[:COST_SAMPLES])
     counted = cost(folded.graph, x[:COST_SAMPLES])
-    if validation:
-        part = splits.validation.subset(torch.arange(min(validation, len(splits.validation))))
-        batches = Batches(part, BATCH, shuffle=True, augment="shift-flip-cutout", pad=4, hole=10)
-    else:
-        batches = Batches(splits.test, BATCH)
+    batch = max(BATCH // setting.T, 10)
+    batches = held_out(splits, validation, batch) if validation else Batches(splits.test, batch)
     began = time.perf_counter()
     found = evaluate({"ann": ann, "snn": snn}, batches)
     finished = time.perf_counter()
@@ -139,21 +144,15 @@ def measure(setting: Setting, splits: Splits, root: Path, validation: int) -> di
         "fold": {"agreement": folded.report.agreement, "gains": folded.report.gains},
         "evaluation_time_s": finished - began,
         "report": snn.report.as_dict(),
-        "source": "weights: github.com/akamaster/pytorch_resnet_cifar10 (Y. Idelbayev, two-clause BSD)",
+        "source": SOURCE,
     }
-
-
-def done(path: Path, setting: Setting) -> bool:
-    """Whether a file holds this very setting."""
-    document = read_json(path) if path.exists() else None
-    return isinstance(document, dict) and document.get("key") == setting.key
 
 
 def main() -> None:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", default=[], help="settings whose name holds one of these texts")
-    parser.add_argument("--out", type=Path, default=Path("results/conversion"))
+    parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--list", action="store_true", help="print the settings and stop")
     parser.add_argument("--validation", type=int, default=0, help="choose on that many held-out training images")
     parser.add_argument("--threads", type=int, default=2)
@@ -162,22 +161,18 @@ def main() -> None:
     if not wanted:
         parser.error(f"no setting's name holds any of {given.only}; --list without --only prints all")
     if given.list:
-        print("\n".join(f"{'done' if done(given.out / f'{s.name}.json', s) else 'open'}  {s.name}" for s in wanted))
+        print(
+            "\n".join(f"{'done' if stored(given.out / f'{s.name}.json', s.key) else 'open'}  {s.name}" for s in wanted)
+        )
         return
     torch.set_num_threads(given.threads)
-    parts = load("cifar10")
-    root = Path(os.environ["BITSPIKE_DATA"])
-    normal = {
-        part: replace(getattr(parts, part), mean=IMAGENET_MEAN, std=IMAGENET_STD)
-        for part in ("train", "validation", "test")
-    }
-    splits = Splits(**normal)
+    splits = images()
     given.out.mkdir(parents=True, exist_ok=True)
     for setting in wanted:
         path = given.out / f"{setting.name}.json"
-        if not given.validation and done(path, setting):
+        if not given.validation and stored(path, setting.key):
             continue
-        result = measure(setting, splits, root, given.validation)
+        result = measure(setting, splits, given.validation)
         print(f"{setting.name}: ANN {result['ann_accuracy']:.2%}, SNN {result['snn_accuracy']:.2%}, ", end="")
         print(f"agreement {result['agreement']:.2%}, converted in {result['conversion_time_s']:.1f} s", flush=True)
         if not given.validation:
