@@ -28,7 +28,6 @@ sys.path.insert(0, str(HERE.parent.parent / "src"))
 try:
     import spikingjelly
     import torch
-    import torch.nn.functional as F
     from spikingjelly.activation_based import ann2snn, functional, neuron
 except ImportError as missing:
     print(f"{missing}; use the environment of benchmarks/conversion/setup.sh", file=sys.stderr)
@@ -56,16 +55,15 @@ BATCH = 100
 BLOCKS = {"he_resnet20": 3, "he_resnet32": 5}
 
 
-class Shortcut(nn.Module):
-    """Every second pixel, zeros for the new channels."""
-
-    def __init__(self, new: int) -> None:
-        super().__init__()
-        self.side = new // 4
-
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, C, H, W] → [B, 2C, H/2, W/2]."""
-        return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.side, self.side))
+def shortcut(inputs: int, outputs: int) -> nn.Module:
+    """Every second pixel, zeros for the new channels: as a fixed 1×1 convolution, for the converter refuses padding."""
+    if inputs == outputs:
+        return nn.Identity()
+    made = nn.Conv2d(inputs, outputs, 1, 2, bias=False).requires_grad_(False)
+    made.weight.zero_()
+    channels = torch.arange(inputs)
+    made.weight[channels + (outputs - inputs) // 2, channels] = 1.0
+    return made
 
 
 class Block(nn.Module):
@@ -79,7 +77,7 @@ class Block(nn.Module):
         self.conv2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False)
         self.bn2 = nn.BatchNorm2d(outputs)
         self.relu2 = nn.ReLU()
-        self.shortcut = Shortcut(outputs) if outputs > inputs else nn.Identity()
+        self.shortcut = shortcut(inputs, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, C, H, W]."""
@@ -112,7 +110,13 @@ def network(arch: str) -> ResNet:
     """The ANN with its published weights."""
     net = ResNet(BLOCKS[arch])
     found = torch.load(checkpoint(arch), map_location="cpu", weights_only=True)["state_dict"]
-    net.load_state_dict({name.removeprefix("module."): value for name, value in found.items()})
+    missing, unexpected = net.load_state_dict(
+        {name.removeprefix("module."): value for name, value in found.items()}, strict=False
+    )
+    assert not unexpected and all("shortcut" in name or "num_batches" in name for name in missing), (
+        missing,
+        unexpected,
+    )
     return net.eval()
 
 
@@ -240,7 +244,8 @@ def additions(net: nn.Module, x: Tensor, T: int) -> dict[str, float]:
         found["adds"] += y.numel() / len(x) if module.bias is not None else 0.0
         first = False
 
-    handles = [m.register_forward_hook(count) for m in net.modules() if isinstance(m, (nn.Conv2d, nn.Linear))]
+    counted = [m for name, m in net.named_modules() if isinstance(m, (nn.Conv2d, nn.Linear)) and "shortcut" not in name]
+    handles = [module.register_forward_hook(count) for module in counted]
     functional.reset_net(net)
     for _ in range(T):
         first = True

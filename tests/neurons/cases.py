@@ -38,6 +38,10 @@ FACTORS: Mapping[str, tuple[Sequence[Options], ...]] = {
     "ternary": (*COMMON, THRESHOLD),
     "multibit": (*COMMON, ({"m": 1, "n": 1}, {"m": 1, "n": 0}, {"m": 0, "n": 1}, {"m": 2, "n": 0}, {"m": 1, "n": 2})),
     "integer": (*COMMON, ({"D": 4}, {"D": 1}, {"D": 3, "threshold": 0.5}, {"D": 9, "threshold": 0.7})),
+    "signed": (
+        *COMMON,
+        ({"D": 1}, {"D": 2, "takes_back": True}, {"D": 1, "slope": 0.25}, {"D": 3, "threshold": 0.5, "slope": 0.3}),
+    ),
     "adaptive": (
         ({"decay": 1.0}, {"decay": 0.5, "learn_decay": True}, {"decay": 0.25}),
         tuple({"bits": bits, "signed": signed} for bits, signed in ((4, False), (1, False), (2, True), (3, True))),
