@@ -4,10 +4,10 @@
         [--out results/conversion] [--threads 2] [--choose 1000] [--only-choose]
 
 `setup.sh` makes the environment. A queue like `run.py`, with the same files: one JSON a network and T. First every
-recipe below is converted on the calibration images and classifies held-out training images (shifted, flipped and partly
-cut out), once at the greatest T; its logits give the accuracy at every smaller T, read out from the first step or from
-the start that SpikingJelly's `estimate_delay_start` proposes. These figures are kept in spikingjelly-choices-ARCH.json.
-Then, for each T, the recipe that was best there reads the test set once.
+recipe below is converted on the calibration images and classifies 100 held-out training images (shifted, flipped and
+partly cut out), once at the greatest T; its logits give the accuracy at every smaller T, read out from the first step or
+from the start that SpikingJelly's `estimate_delay_start` proposes. The best three at each T classify 1,000. These figures
+are kept in spikingjelly-choices-ARCH.json. Then, for each T, the recipe that was best there reads the test set once.
 """
 
 from __future__ import annotations
@@ -51,6 +51,7 @@ from bitspike.data import Batches, Splits  # noqa: E402
 from bitspike.training.files import write_json_atomic  # noqa: E402
 
 STEPS = (1, 2, 4, 8, 16, 32)
+SCREEN = 100
 BATCH = 100
 BLOCKS = {"he_resnet20": 3, "he_resnet32": 5}
 
@@ -189,28 +190,52 @@ def start_of(net: nn.Module, x: Tensor, T: int) -> int:
 
 
 def choices(arch: str, splits: Splits, count: int, path: Path) -> dict[str, Any]:
-    """Accuracy of every recipe on held-out training images; recipes that a file holds are not run again."""
-    setting = {"arch": arch, "images": IMAGES, "seed": SEED, "held_out": count, "T": STEPS}
+    """Accuracy of recipes on held-out training images; recipes that a file holds are not run again.
+
+    All are tried on SCREEN images; those among the best three at some T on ``count``.
+    """
+    setting = {"arch": arch, "images": IMAGES, "seed": SEED, "screen": SCREEN, "held_out": count, "T": STEPS}
     key = key_of(setting)
-    document = stored(path, key) or {"key": key, "setting": setting, "recipes": {}}
+    document = stored(path, key) or {"key": key, "setting": setting, "screened": {}, "recipes": {}}
     x = calibration(splits.train)
-    for recipe in recipes():
-        if recipe.name in document["recipes"]:
-            continue
-        begin = time.perf_counter()
-        net = convert(arch, recipe, x)
-        rows = []
-        sums, labels = logits(net, held_out(splits, count, BATCH), max(STEPS))
-        for T in STEPS:
-            for start in sorted({0, start_of(net, x[:64], T)}):
-                right = float((read_out(sums, T, start) == labels).double().mean())
-                rows.append({"T": T, "start": start, "accuracy": right})
-        document["recipes"][recipe.name] = {"recipe": asdict(recipe), "rows": rows}
-        write_json_atomic(path, document)
-        took = time.perf_counter() - begin
-        shown = " ".join(f"{row['accuracy']:.3f}" for row in rows)
-        print(f"{arch} {recipe.name}: {shown}; {took:.0f} s", flush=True)
+    for stage, images_seen in (("screened", SCREEN), ("recipes", count)):
+        wanted = recipes()
+        if stage == "recipes":
+            wanted = [recipe for recipe in wanted if recipe.name in finalists(document)]
+        for recipe in wanted:
+            if recipe.name in document[stage]:
+                continue
+            begin = time.perf_counter()
+            rows = tried(arch, recipe, x, held_out(splits, images_seen, BATCH))
+            document[stage][recipe.name] = {"recipe": asdict(recipe), "rows": rows}
+            write_json_atomic(path, document)
+            took = time.perf_counter() - begin
+            shown = " ".join(f"{row['accuracy']:.3f}" for row in rows)
+            print(f"{arch} {stage} {recipe.name}: {shown}; {took:.0f} s", flush=True)
     return document
+
+
+def tried(arch: str, recipe: Recipe, x: Tensor, batches: Batches) -> list[dict[str, Any]]:
+    """Accuracy at every T, read out from the start and from where SpikingJelly proposes."""
+    net, rows = convert(arch, recipe, x), []
+    sums, labels = logits(net, batches, max(STEPS))
+    for T in STEPS:
+        for start in sorted({0, start_of(net, x[:64], T)}):
+            right = float((read_out(sums, T, start) == labels).double().mean())
+            rows.append({"T": T, "start": start, "accuracy": right})
+    return rows
+
+
+def finalists(document: dict[str, Any]) -> set[str]:
+    """Recipes among the best three at some T, with their better start."""
+    found: set[str] = set()
+    for T in STEPS:
+        reached = {
+            name: max(row["accuracy"] for row in entry["rows"] if row["T"] == T)
+            for name, entry in document["screened"].items()
+        }
+        found |= set(sorted(reached, key=lambda name: -reached[name])[:3])
+    return found
 
 
 def best(document: dict[str, Any], T: int) -> tuple[Recipe, int, float]:
