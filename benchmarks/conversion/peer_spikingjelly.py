@@ -5,9 +5,10 @@
 
 `setup.sh` makes the environment. A queue like `run.py`, with the same files: one JSON a network and T. First every
 recipe below is converted on the calibration images and classifies 100 held-out training images (shifted, flipped and
-partly cut out), once at the greatest T; its logits give the accuracy at every smaller T, read out from the first step or
-from the start that SpikingJelly's `estimate_delay_start` proposes. The best three at each T classify 1,000. These figures
-are kept in spikingjelly-choices-ARCH.json. Then, for each T, the recipe that was best there reads the test set once.
+partly cut out), once at the greatest T; its logits give the accuracy at every smaller T, read out from the first step
+or from the start that SpikingJelly's `estimate_delay_start` proposes. The best three at each T classify 1,000. These
+figures are kept in spikingjelly-choices-ARCH.json. Then, for each T, the recipe that was best there reads the test set
+once.
 """
 
 from __future__ import annotations

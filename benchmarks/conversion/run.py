@@ -39,14 +39,14 @@ import bitspike
 from bitspike.cost import cost
 from bitspike.data import Batches, ImageSet, Splits
 from bitspike.models import MODELS, load_he_checkpoint
-from bitspike.neurons import LIF, Integer, MultiBit, Neuron
+from bitspike.neurons import LIF, MultiBit, Neuron, Signed
 from bitspike.training.files import write_json_atomic
 
 NEURONS: dict[str, Neuron] = {
     "binary": LIF(1.0, 1.0, reset="soft"),
     "multibit11": MultiBit(1, 1, decay=1.0),
     "multibit22": MultiBit(2, 2, decay=1.0),
-    "integer4": Integer(4, decay=1.0),
+    "ternary": Signed(1, decay=1.0),
 }
 COST_SAMPLES = 64
 
@@ -63,16 +63,21 @@ class Setting:
     correction: str = "line"
     images: int = IMAGES
     seed: int = SEED
+    readout: str = "mean"
 
     @property
     def name(self) -> str:
         """File name."""
-        return f"{self.arch}-{self.neuron}-T{self.T}-{self.threshold}-{self.sharing}-{self.correction}-{self.images}"
+        name = f"{self.arch}-{self.neuron}-T{self.T}-{self.threshold}-{self.sharing}-{self.correction}-{self.images}"
+        return name if self.readout == "mean" else f"{name}-{self.readout}"
 
     @property
     def key(self) -> str:
-        """Hash of the fields."""
-        return key_of(asdict(self))
+        """Hash of the fields; the read-out came later."""
+        fields = asdict(self)
+        if self.readout == "mean":
+            del fields["readout"]
+        return key_of(fields)
 
 
 def settings() -> Iterator[Setting]:
@@ -80,16 +85,21 @@ def settings() -> Iterator[Setting]:
 
     Total bits are T × bits of a spike: 4 bits at T = 8 stand beside binary spikes at T = 32.
     """
-    for neuron, steps in (
-        ("multibit22", (1, 2, 4)),
-        ("binary", (1, 2, 4, 8)),
-        ("multibit11", (1, 2, 4, 8)),
-        ("multibit22", (8,)),
-        ("binary", (16,)),
-        ("multibit11", (16,)),
-        ("binary", (32,)),
+    for neuron, steps, readout in (
+        ("multibit22", (1, 2, 4), "mean"),
+        ("binary", (1,), "mean"),
+        ("ternary", (1,), "mean"),
+        ("multibit11", (1,), "mean"),
+        ("binary", (2, 4, 8), "settled"),
+        ("ternary", (2, 4, 8), "settled"),
+        ("multibit11", (2, 4, 8), "settled"),
+        ("multibit22", (8,), "settled"),
+        ("binary", (16,), "settled"),
+        ("ternary", (16,), "settled"),
+        ("multibit11", (16,), "settled"),
+        ("binary", (32,), "settled"),
     ):
-        yield from (Setting(arch, neuron, T) for T in steps for arch in FILES)
+        yield from (Setting(arch, neuron, T, readout=readout) for T in steps for arch in FILES)
 
 
 def convert(setting: Setting, data: ImageSet) -> tuple[nn.Module, bitspike.convert.Converted, Tensor]:
@@ -97,7 +107,7 @@ def convert(setting: Setting, data: ImageSet) -> tuple[nn.Module, bitspike.conve
     ann = MODELS[setting.arch](nn.ReLU(), T=1)
     load_he_checkpoint(ann, checkpoint(setting.arch)).eval()
     x = calibration(data, setting.images, setting.seed)
-    options = {key: getattr(setting, key) for key in ("threshold", "sharing", "correction")}
+    options = {key: getattr(setting, key) for key in ("threshold", "sharing", "correction", "readout")}
     return ann, bitspike.ann2snn(ann, NEURONS[setting.neuron], x, setting.T, **options), x
 
 

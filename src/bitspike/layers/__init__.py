@@ -6,7 +6,7 @@ from bitspike.layers.clip_floor import ClipFloor
 from bitspike.layers.codec import Encoder, Latency, MeanReadout, Poisson, Repeat, StepReadout
 from bitspike.layers.norm import BatchNorm
 from bitspike.layers.norm_scan import Chain, norm_then_fire
-from bitspike.layers.pool import AvgPool2d, Flatten, GlobalAvgPool, MaxPool2d, TallyMaxPool2d
+from bitspike.layers.pool import AvgPool2d, Flatten, GlobalAvgPool, MaxPool2d, TallyMaxPool2d, TallyPool
 from bitspike.layers.quantized import Conv2d, Linear
 from bitspike.layers.restimulate import Restimulate
 from bitspike.layers.squeeze import Join, Refined, Squeeze
@@ -35,6 +35,7 @@ __all__ = [
     "StepReadout",
     "Synapse",
     "TallyMaxPool2d",
+    "TallyPool",
     "TimeLayer",
     "merge_time",
     "norm_then_fire",
