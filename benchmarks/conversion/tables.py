@@ -2,7 +2,7 @@
 
 Usage: python benchmarks/conversion/tables.py [--check] [--results results/conversion] [--page docs/conversion.md]
 
-Names: goals, and a network's name for its table of accuracy. What has no file is "not run".
+Names: goals, picture, and a network's name for its table of accuracy. What has no file is "not run".
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from common import FILES, RESULTS
+from run import settings
 
 from bitspike.report import as_markdown
 from bitspike.training.files import read_json
@@ -34,13 +35,15 @@ Records = dict[tuple[str, str, int], Record]
 
 
 def load(results: Path) -> Records:
-    """(network, kind, T) → result; of two read-outs of one kind and T, the one in the queue last."""
+    """(network, kind, T) → result, of the settings in the queue and of SpikingJelly."""
     found: Records = {}
-    for path in sorted(results.glob("he_resnet*.json")):
-        record = read_json(path)
-        assert isinstance(record, dict)
-        kind = "spikingjelly" if record["library"] == "spikingjelly" else record["setting"]["neuron"]
-        found[record["setting"]["arch"], kind, record["T"]] = record
+    names = {(setting.arch, setting.neuron, setting.T): setting.name for setting in settings()}
+    names |= {(arch, "spikingjelly", T): f"{arch}-spikingjelly-T{T}" for arch in FILES for T in STEPS}
+    for place, name in names.items():
+        path = results / f"{name}.json"
+        record = read_json(path) if path.exists() else None
+        if isinstance(record, dict):
+            found[place] = record
     return found
 
 
@@ -52,7 +55,9 @@ def block(name: str, records: Records, page: Path) -> str:
         )
     if name == "picture":
         picture = page.parent / "conversion.png"
-        return f"![Accuracy against total bits and against additions]({picture.name})" if records else "Not run."
+        return (
+            f"![Accuracy against total bits and against additions]({picture.name})" if picture.exists() else "Not run."
+        )
     return accuracy(name, records)
 
 

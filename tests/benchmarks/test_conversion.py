@@ -39,7 +39,8 @@ def results(tmp_path: Path) -> Path:
     folder = tmp_path / "results"
     folder.mkdir()
     for kind, T, accuracy in (("multibit22", 1, 0.9100), ("multibit22", 2, 0.9133), ("spikingjelly", 8, 0.5)):
-        (folder / f"he_resnet20-{kind}-T{T}.json").write_text(json.dumps(result(kind, T, accuracy)))
+        rest = "" if kind == "spikingjelly" else "-mse-channel-line-512"
+        (folder / f"he_resnet20-{kind}-T{T}{rest}.json").write_text(json.dumps(result(kind, T, accuracy)))
     return folder
 
 
