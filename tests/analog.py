@@ -72,11 +72,30 @@ class Pooled(nn.Module):
         return self.head(x.flatten(1))  # type: ignore[no-any-return]
 
 
+class Mobile(nn.Module):
+    """Depthwise and grouped convolutions, padded, rectangular and adaptive max pooling, adaptive average pooling."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 6, 3, padding=1, bias=False), nn.BatchNorm2d(6)
+        self.depthwise, self.bn2 = nn.Conv2d(6, 12, 3, padding=1, groups=6, bias=False), nn.BatchNorm2d(12)
+        self.grouped = nn.Conv2d(12, 8, 1, groups=4)
+        self.pool1, self.pool2 = nn.MaxPool2d(3, 2, padding=1), nn.MaxPool2d((2, 1), ceil_mode=True)
+        self.average, self.head = nn.AdaptiveAvgPool2d((1, 2)), nn.Linear(16, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.pool1(F.relu(self.bn1(self.conv1(x))))
+        x = self.pool2(F.relu(self.bn2(self.depthwise(x))))
+        x = F.adaptive_max_pool2d(F.relu(self.grouped(x)), (2, 3))
+        return self.head(self.average(x).flatten(1))  # type: ignore[no-any-return]
+
+
 NETS: dict[str, Callable[[], nn.Module]] = {
     "residual": Residual,
     "relu6": lambda: Residual(nn.ReLU6()),
     "chain": chain,
     "pooled": Pooled,
+    "mobile": Mobile,
     "he": lambda: he_resnet20(nn.ReLU(), T=1, shape=SHAPE, classes=5, width=4),
     "clip_floor": lambda: Residual(ClipFloor(255, 4.0)),
 }

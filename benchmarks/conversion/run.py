@@ -1,42 +1,53 @@
-"""Accuracy of converted CIFAR-10 ResNets on the whole test set: one JSON a setting, done ones are skipped.
+"""Accuracy of converted CIFAR-10 ResNets on the whole test set: a queue, one JSON a setting, done ones are skipped.
 
-Usage: BITSPIKE_DATA=DIR python benchmarks/conversion/run.py [NAME ...] [--out results/conversion] [--list]
+Usage: BITSPIKE_DATA=DIR python benchmarks/conversion/run.py [--only TEXT ...] [--out results/conversion] [--list]
            [--validation N] [--threads 2]
 
-Every choice is made on training images. A setting reads the test set once, after its conversion. With --validation N it
-is the first N images held out of the training set that are classified instead, shifted, flipped and partly cut out,
-which both networks find about as hard as the test set; nothing is written then: that is for choosing.
+Can be stopped at any moment and started again: a setting's file appears whole, when the setting is finished. Every
+choice is made on training images; a setting reads the test set once, after its conversion. With --validation N it is
+the first N images held out of the training set that are classified instead, shifted, flipped and partly cut out, which
+both networks find about as hard as the test set; nothing is written then: that is for choosing.
 """
 
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
-import os
+import gc
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
+from common import (
+    BATCH,
+    FILES,
+    IMAGES,
+    RESULTS,
+    SEED,
+    SOURCE,
+    calibration,
+    checkpoint,
+    held_out,
+    images,
+    key_of,
+    stored,
+)
 from torch import Tensor, nn
 
 import bitspike
 from bitspike.cost import cost
-from bitspike.data import Batches, ImageSet, Splits, load
-from bitspike.models import IMAGENET_MEAN, IMAGENET_STD, MODELS, load_he_checkpoint
-from bitspike.neurons import LIF, Integer, MultiBit, Neuron
-from bitspike.training.files import read_json, write_json_atomic
+from bitspike.data import Batches, ImageSet, Splits
+from bitspike.models import MODELS, load_he_checkpoint
+from bitspike.neurons import LIF, MultiBit, Neuron, Signed
+from bitspike.training.files import write_json_atomic
 
-FILES = {"he_resnet20": "resnet20-12fca82f.th", "he_resnet32": "resnet32-d509ac18.th"}
 NEURONS: dict[str, Neuron] = {
     "binary": LIF(1.0, 1.0, reset="soft"),
     "multibit11": MultiBit(1, 1, decay=1.0),
     "multibit22": MultiBit(2, 2, decay=1.0),
-    "integer4": Integer(4, decay=1.0),
+    "ternary": Signed(1, decay=1.0),
 }
-BATCH = 250
 COST_SAMPLES = 64
 
 
@@ -50,38 +61,53 @@ class Setting:
     threshold: str = "mse"
     sharing: str = "channel"
     correction: str = "line"
-    images: int = 512
-    seed: int = 0
+    images: int = IMAGES
+    seed: int = SEED
+    readout: str = "mean"
 
     @property
     def name(self) -> str:
         """File name."""
-        return f"{self.arch}-{self.neuron}-T{self.T}-{self.threshold}-{self.sharing}-{self.correction}-{self.images}"
+        name = f"{self.arch}-{self.neuron}-T{self.T}-{self.threshold}-{self.sharing}-{self.correction}-{self.images}"
+        return name if self.readout == "mean" else f"{name}-{self.readout}"
 
     @property
     def key(self) -> str:
-        """Hash of the fields."""
-        return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+        """Hash of the fields; the read-out came later."""
+        fields = asdict(self)
+        if self.readout == "mean":
+            del fields["readout"]
+        return key_of(fields)
 
 
 def settings() -> Iterator[Setting]:
-    """The goal first (m + n = 4), then the same with other alphabets, then each choice changed alone."""
-    goal = [Setting(arch, "multibit22", T) for arch in FILES for T in (1, 2, 4)]
-    yield from goal
-    for neuron, steps in (("multibit11", (2, 4)), ("integer4", (2, 4)), ("binary", (8, 32))):
-        yield from (Setting("he_resnet20", neuron, T) for T in steps)
-    yield from (replace(goal[0], threshold=threshold) for threshold in ("max", "percentile"))
-    yield replace(goal[0], sharing="layer")
-    yield from (replace(goal[0], correction=correction) for correction in ("none", "mean"))
+    """The goal first (m + n = 4), then binary spikes, then graded ones at the total bits of the binary ones.
+
+    Total bits are T × bits of a spike: 4 bits at T = 8 stand beside binary spikes at T = 32.
+    """
+    for neuron, steps, readout in (
+        ("multibit22", (1, 2, 4), "mean"),
+        ("binary", (1,), "mean"),
+        ("ternary", (1,), "mean"),
+        ("multibit11", (1,), "mean"),
+        ("binary", (2, 4, 8), "settled"),
+        ("ternary", (2, 4, 8), "settled"),
+        ("multibit11", (2, 4, 8), "settled"),
+        ("multibit22", (8,), "settled"),
+        ("binary", (16,), "settled"),
+        ("ternary", (16,), "settled"),
+        ("multibit11", (16,), "settled"),
+        ("binary", (32,), "settled"),
+    ):
+        yield from (Setting(arch, neuron, T, readout=readout) for T in steps for arch in FILES)
 
 
-def convert(setting: Setting, data: ImageSet, root: Path) -> tuple[nn.Module, bitspike.convert.Converted, Tensor]:
+def convert(setting: Setting, data: ImageSet) -> tuple[nn.Module, bitspike.convert.Converted, Tensor]:
     """(ANN, SNN, calibration inputs); calibration images are drawn from the training part."""
     ann = MODELS[setting.arch](nn.ReLU(), T=1)
-    load_he_checkpoint(ann, root / "checkpoints" / FILES[setting.arch]).eval()
-    order = torch.randperm(len(data), generator=torch.Generator().manual_seed(setting.seed))
-    x = data.normalise(data.images[order[: setting.images]])
-    options = {key: getattr(setting, key) for key in ("threshold", "sharing", "correction")}
+    load_he_checkpoint(ann, checkpoint(setting.arch)).eval()
+    x = calibration(data, setting.images, setting.seed)
+    options = {key: getattr(setting, key) for key in ("threshold", "sharing", "correction", "readout")}
     return ann, bitspike.ann2snn(ann, NEURONS[setting.neuron], x, setting.T, **options), x
 
 
@@ -98,24 +124,27 @@ def evaluate(nets: dict[str, nn.Module], batches: Batches) -> dict[str, float]:
     return {**{f"{name}_accuracy": count / seen for name, count in right.items()}, "agreement": same / seen}
 
 
-def measure(setting: Setting, splits: Splits, root: Path, validation: int) -> dict[str, object]:
+def measure(setting: Setting, splits: Splits, validation: int) -> dict[str, object]:
     """Convert, count the cost on calibration images, and classify the test set (or held-out training images)."""
     start = time.perf_counter()
-    ann, snn, x = convert(setting, splits.train, root)
+    ann, snn, x = convert(setting, splits.train)
     seconds = time.perf_counter() - start
     folded = bitspike.fold(snn, x[:COST_SAMPLES])
     counted = cost(folded.graph, x[:COST_SAMPLES])
-    if validation:
-        part = splits.validation.subset(torch.arange(min(validation, len(splits.validation))))
-        batches = Batches(part, BATCH, shuffle=True, augment="shift-flip-cutout", pad=4, hole=10)
-    else:
-        batches = Batches(splits.test, BATCH)
+    batch = max(BATCH // setting.T, 10)
+    batches = held_out(splits, validation, batch) if validation else Batches(splits.test, batch)
+    began = time.perf_counter()
     found = evaluate({"ann": ann, "snn": snn}, batches)
+    finished = time.perf_counter()
     assert snn.report is not None
     kinds = ("adds", "shift_adds", "multiplications", "macs")
     return {
         "key": setting.key,
+        "library": "bitspike",
         "setting": asdict(setting),
+        "T": setting.T,
+        "spike_bits": NEURONS[setting.neuron].format.bits,
+        "test_images": len(batches.data),
         **found,
         "drop_points": 100 * (found["ann_accuracy"] - found["snn_accuracy"]),
         "conversion_time_s": seconds,
@@ -123,48 +152,42 @@ def measure(setting: Setting, splits: Splits, root: Path, validation: int) -> di
         "operations_per_sample": {kind: counted.total(kind) for kind in kinds},
         "size_bytes": counted.size_bytes,
         "fold": {"agreement": folded.report.agreement, "gains": folded.report.gains},
+        "evaluation_time_s": finished - began,
         "report": snn.report.as_dict(),
-        "source": "weights: github.com/akamaster/pytorch_resnet_cifar10 (Y. Idelbayev, two-clause BSD)",
+        "source": SOURCE,
     }
-
-
-def done(path: Path, setting: Setting) -> bool:
-    """Whether a file holds this very setting."""
-    document = read_json(path) if path.exists() else None
-    return isinstance(document, dict) and document.get("key") == setting.key
 
 
 def main() -> None:
     """Run what is asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("names", nargs="*", help="only settings whose name begins so")
-    parser.add_argument("--out", type=Path, default=Path("results/conversion"))
+    parser.add_argument("--only", nargs="+", default=[], help="settings whose name holds one of these texts")
+    parser.add_argument("--out", type=Path, default=RESULTS)
     parser.add_argument("--list", action="store_true", help="print the settings and stop")
     parser.add_argument("--validation", type=int, default=0, help="choose on that many held-out training images")
     parser.add_argument("--threads", type=int, default=2)
     given = parser.parse_args()
-    wanted = [s for s in settings() if not given.names or s.name.startswith(tuple(given.names))]
+    wanted = [s for s in settings() if not given.only or any(text in s.name for text in given.only)]
+    if not wanted:
+        parser.error(f"no setting's name holds any of {given.only}; --list without --only prints all")
     if given.list:
-        print("\n".join(f"{'done' if done(given.out / f'{s.name}.json', s) else 'open'}  {s.name}" for s in wanted))
+        print(
+            "\n".join(f"{'done' if stored(given.out / f'{s.name}.json', s.key) else 'open'}  {s.name}" for s in wanted)
+        )
         return
     torch.set_num_threads(given.threads)
-    parts = load("cifar10")
-    root = Path(os.environ["BITSPIKE_DATA"])
-    normal = {
-        part: replace(getattr(parts, part), mean=IMAGENET_MEAN, std=IMAGENET_STD)
-        for part in ("train", "validation", "test")
-    }
-    splits = Splits(**normal)
+    splits = images()
     given.out.mkdir(parents=True, exist_ok=True)
     for setting in wanted:
         path = given.out / f"{setting.name}.json"
-        if not given.validation and done(path, setting):
+        if not given.validation and stored(path, setting.key):
             continue
-        result = measure(setting, splits, root, given.validation)
+        result = measure(setting, splits, given.validation)
         print(f"{setting.name}: ANN {result['ann_accuracy']:.2%}, SNN {result['snn_accuracy']:.2%}, ", end="")
         print(f"agreement {result['agreement']:.2%}, converted in {result['conversion_time_s']:.1f} s", flush=True)
         if not given.validation:
             write_json_atomic(path, result)
+        gc.collect()  # traced graphs hold their modules in cycles
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 import torch
 
-from bitspike.checks import bad_type, bad_value, in_range, integer, one_of
+from bitspike.checks import bad_type, bad_value, in_range, integer, one_of, positive
 
 _LEAST_LEVEL, _GREATEST_LEVEL = -(2**15), 2**16 - 1
 
@@ -18,6 +18,8 @@ _LEAST_LEVEL, _GREATEST_LEVEL = -(2**15), 2**16 - 1
 @dataclass(frozen=True)
 class SpikeFormat:
     """Alphabet of a spike: ``s = amplitude * 2**-fraction_bits * k`` with integer ``low <= k <= high``, or real.
+
+    With a slope there are two amplitudes: a negative level is worth ``slope`` times a positive one.
 
     Source: ternary {-1, 0, 1}·a: Ternary Spike (AAAI 2024), eq. 8 and 14; fixed point: multi-bit mechanism
     (arXiv 2407.05739), alphabet 2^-n·{0..2^(m+n)-1}; real values >= threshold: ReverB (ICML 2025).
@@ -29,6 +31,7 @@ class SpikeFormat:
         amplitude: who scales the levels: "none" (1), "layer" (one factor) or "channel" (one per channel).
         real: the spike is a real number >= threshold or 0; low and high are then not used.
         unary: binary sub-steps that one step may be expanded into (0: the format is sent as it is).
+        slope: value of a negative level over that of a positive one, in (0, 1]; 1 where no level is negative.
 
     >>> SpikeFormat(0, 3, fraction_bits=1).bits
     2
@@ -42,6 +45,7 @@ class SpikeFormat:
     amplitude: str = "none"
     real: bool = False
     unary: int = 0
+    slope: float = 1.0
 
     def __post_init__(self) -> None:
         where = "SpikeFormat"
@@ -50,6 +54,10 @@ class SpikeFormat:
         integer(where, "fraction_bits", self.fraction_bits, 0, 16)
         integer(where, "unary", self.unary, 0, _GREATEST_LEVEL)
         one_of(where, "amplitude", self.amplitude, ("none", "layer", "channel"))
+        positive(where, "slope", self.slope)
+        if self.slope > 1 or (self.slope != 1 and not self.signed):
+            must = "the slope must lie in (0, 1], and be 1 where no level is negative"
+            raise bad_value(where, must, f"{self.slope:g} for {self.low}..{self.high}", "take a signed format")
 
     @property
     def levels(self) -> int:
@@ -73,22 +81,33 @@ class SpikeFormat:
 
     @property
     def adds(self) -> bool:
-        """Whether a synapse only adds or subtracts its weight (binary and ternary spikes)."""
-        return not self.real and max(-self.low, self.high) == 1
+        """Whether a synapse only adds or subtracts its weight (binary and ternary spikes with one amplitude)."""
+        return not self.real and max(-self.low, self.high) == 1 and self.slope == 1
 
     def unit(self) -> SpikeFormat:
-        """The same alphabet as plain integers: no amplitude, no fractional bits."""
+        """The same alphabet as plain integers: no amplitude, no fractional bits; a slope stays."""
         return replace(self, amplitude="none", fraction_bits=0)
 
     def summed(self, count: int) -> SpikeFormat | None:
-        """The alphabet of a sum of so many spikes; None where it is real or its levels are too many for a format.
+        """The alphabet of a sum of so many spikes; None where that is no format.
+
+        Real spikes, two amplitudes and too many levels have none.
 
         >>> SpikeFormat(-1, 2).summed(4), SpikeFormat(0, 255).summed(300)
-        (SpikeFormat(low=-4, high=8, fraction_bits=0, amplitude='none', real=False, unary=0), None)
+        (SpikeFormat(low=-4, high=8, fraction_bits=0, amplitude='none', real=False, unary=0, slope=1.0), None)
         """
-        if self.real or self.low * count < _LEAST_LEVEL or self.high * count > _GREATEST_LEVEL:
+        if (
+            self.real
+            or (self.slope != 1 and count > 1)
+            or self.low * count < _LEAST_LEVEL
+            or self.high * count > _GREATEST_LEVEL
+        ):
             return None
         return replace(self, low=self.low * count, high=self.high * count, unary=self.unary * count)
+
+    def sloped(self, slope: float) -> SpikeFormat:
+        """The same alphabet with that value of negative levels."""
+        return replace(self, slope=slope)
 
     def label(self) -> str:
         """A short name for tables.
@@ -102,7 +121,8 @@ class SpikeFormat:
             ",".join(str(k) for k in range(self.low, self.high + 1)) if self.levels <= 3 else f"{self.low}..{self.high}"
         )
         fraction = f"·2^-{self.fraction_bits}" if self.fraction_bits else ""
-        return "{" + body + "}" + fraction + ("·a" if self.amplitude != "none" else "")
+        below = f"·({self.slope:g} below 0)" if self.slope != 1 else ""
+        return "{" + body + "}" + fraction + ("·a" if self.amplitude != "none" else "") + below
 
 
 @dataclass(frozen=True)

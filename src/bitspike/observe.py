@@ -74,7 +74,7 @@ class Activity:
 
 def levels_of(neuron: Neuron, spikes: Tensor) -> Tensor:
     """Transmitted spikes [T, B, C, ...] → integer levels (real spikes: values without their amplitude)."""
-    levels = spikes.detach().double() / neuron.emission.over(spikes).detach().double()
+    levels = neuron.emission.levels(spikes)
     return levels if neuron.format.real else levels.round()
 
 

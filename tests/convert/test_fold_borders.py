@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bitspike import fold
+from bitspike.convert import Convolution
 from bitspike.cost import cost
 from bitspike.layers import (
     Affine,
@@ -22,7 +23,7 @@ from bitspike.layers import (
     StepReadout,
     Synapse,
 )
-from bitspike.neurons import LIF, Neuron, Ternary
+from bitspike.neurons import LIF, MultiBit, Neuron, Ternary
 from bitspike.quantizers import Quantizer, Sign
 from networks import NETS, SPIKING, WEIGHTS, liven, make_neuron, samples, spikes_of
 
@@ -271,3 +272,28 @@ def test_a_network_without_encoder_is_folded_on_a_sequence(weight: str) -> None:
     folded = check(nn.Sequential(*layers).double().eval(), torch.randn(5, 16, 6, dtype=torch.float64))
     assert folded.report.samples == 16 and folded.report.layers["_1"].spikes == 5 * 16 * 4
     assert cost(folded.graph, torch.randn(5, 16, 6, dtype=torch.float64)).samples == 16
+
+
+@pytest.mark.parametrize("groups", [2, 4])
+@pytest.mark.parametrize("scale", ["layer", "output", "input"])
+def test_grouped_convolutions_fold_their_own_columns(groups: int, scale: str) -> None:
+    """A factor per channel meets the column of its own group; integer weights get a gain or refuse."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        conv = Convolution(nn.Conv2d(4, 8, 3, padding=1, groups=groups)).double()
+        neuron = MultiBit(1, 1, train_amplitude="channel", raw_amplitude=True).replicate(4).double()
+        neuron.emission.raw_amplitude.data.copy_(torch.tensor([0.5, 1.5, 2.0, 0.7]))
+        x = torch.randn(2, 3, 4, 6, 6, dtype=torch.float64)
+    real = nn.Sequential(neuron, conv).eval()
+    folded = fold(real, x)
+    torch.testing.assert_close(folded(x), real(x), rtol=1e-12, atol=1e-12)
+    wrong = conv.weight.detach() * 0.5
+    assert not torch.allclose(folded.graph.of_kind("synapse")[0].module.weight, wrong)  # type: ignore[union-attr]
+    conv.quantise_with(Sign(scale))
+    if scale == "input":
+        with pytest.raises(ValueError, match="a grouped convolution must have one weight factor per layer or output"):
+            fold(real, x)
+        return
+    folded = fold(real, x)
+    torch.testing.assert_close(folded(x), real(x), rtol=1e-12, atol=1e-12)
+    assert list(folded.report.gains.values()) == [4]

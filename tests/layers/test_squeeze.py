@@ -77,6 +77,7 @@ NEURON_CASES = {
     "ternary": Ternary(train_amplitude="channel"),
     "multibit": MultiBit(1, 1, train_amplitude="layer"),
     "integer": NEURONS["integer"](D=3),
+    "signed": NEURONS["signed"](D=2),
     "real": NEURONS["real"](gradient="surrogate"),
     "adaptive": Adaptive(2, threshold=0.5, scale_gradient=False),
 }

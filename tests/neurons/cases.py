@@ -48,6 +48,10 @@ FACTORS: Mapping[str, tuple[Sequence[Options], ...]] = {
             *({"D": 7, "learn_bits": "integer"}, {"D": 1, "threshold": 0.7, "learn_bits": "integer"}),
         ),
     ),
+    "signed": (
+        *COMMON,
+        ({"D": 1}, {"D": 2, "takes_back": True}, {"D": 1, "slope": 0.25}, {"D": 3, "threshold": 0.5, "slope": 0.3}),
+    ),
     "adaptive": (
         ({"decay": 1.0}, {"decay": 0.5, "learn_decay": True}, {"decay": 0.25}),
         tuple({"bits": bits, "signed": signed} for bits, signed in ((4, False), (1, False), (2, True), (3, True))),

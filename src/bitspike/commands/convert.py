@@ -7,34 +7,47 @@ from typing import Annotated, Literal
 
 import tyro
 
+from bitspike.checks import bad_value
 from bitspike.commands.options import Json, write_json
 from bitspike.report import as_text
-from bitspike.training.converted import convert_run, converted_recipe
+from bitspike.training.converted import convert_run, converted_recipe, recipe_of_run
 
 
 def convert(
     checkpoint: Annotated[Path, tyro.conf.Positional],
-    arch: str,
     out: Path,
-    neuron: Literal["multibit", "integer", "lif"] = "multibit",
+    arch: str | None = None,
+    neuron: Literal["multibit", "integer", "lif", "signed"] = "multibit",
     T: int = 1,
-    data: str = "cifar10",
+    data: str | None = None,
     set: tuple[str, ...] = (),
     json: Json = None,
 ) -> None:
     """Convert a trained ANN into a spiking network; leaves a run folder that eval, fold, cost and compare read.
 
     Args:
-        checkpoint: Weights of the ANN: a published .th file of He's ResNets, or .safetensors of a built-in network.
-        arch: Builder of the ANN, e.g. he_resnet20.
+        checkpoint: Weights of the ANN: a published .th file of He's ResNets, .safetensors of a built-in network, or
+            the folder of a run that trained an ANN, e.g. with the recipe digits_clip_floor.
         out: Folder of the run.
-        neuron: What every ReLU becomes: multibit (m = n = 2), integer (D = 15) or lif, with decay 1 and soft reset.
+        arch: Builder of the ANN, e.g. he_resnet20; left out for a run's folder, which says it.
+        neuron: What every ReLU becomes: multibit (m = n = 2), integer (D = 15), lif, or signed (D = 1:
+            ternary), with decay 1 and soft reset.
         T: Time steps.
-        data: Data set; calibration images come from its training split, the test split is read with data.test=true.
+        data: Data set, default cifar10 or that of the run's folder; calibration images come from its training split,
+            the test split is read with data.test=true.
         set: key=value pairs, e.g. neuron.m=1 convert.threshold=max convert.images=256 data.root=DIR.
         json: Write summary and report to this file too.
     """
-    summary, report = convert_run(converted_recipe(arch, neuron, data, T, set), checkpoint, out)
+    if checkpoint.is_dir():
+        if arch is not None or data is not None:
+            must, todo = "arch and data of a run's folder must be left out", "the run says them"
+            raise bad_value("convert", must, arch or data, todo)
+        recipe, checkpoint = recipe_of_run(checkpoint, neuron, T, set), checkpoint / "final.safetensors"
+    elif arch is None:
+        raise bad_value("convert", "the builder of the ANN must be given", "none", "e.g. --arch he_resnet20")
+    else:
+        recipe = converted_recipe(arch, neuron, data or "cifar10", T, set)
+    summary, report = convert_run(recipe, checkpoint, out)
     print(as_text(report.table()))
     print(report)
     for part in ("validation", "test"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 
 import torch
@@ -11,6 +12,7 @@ from bitspike.checks import all_finite, bad_value, finite, integer, one_of, wide
 from bitspike.convert.ann2snn_build import Skeleton, build
 from bitspike.convert.ann2snn_calibrate import Options, calibrate
 from bitspike.convert.ann2snn_report import ConversionReport
+from bitspike.convert.ann2snn_tune import fine_tune as tune
 from bitspike.graph import Graph
 from bitspike.neurons import Neuron
 
@@ -48,8 +50,10 @@ def ann2snn(
     sharing: str = "channel",
     initial: float = 0.5,
     correction: str = "line",
+    readout: str = "mean",
+    fine_tune: int = 0,
 ) -> Converted:
-    """Convert a trained ANN: every ReLU, ReLU6 or ClipFloor becomes an integrate-and-fire neuron.
+    """Convert a trained ANN: every ReLU, ReLU6, LeakyReLU, ClipFloor becomes an integrate-and-fire neuron.
 
     With the highest level worth λ, a level is worth Δ = λ/(levels of the format); the neuron's current is multiplied by
     spacing/Δ and its spikes are worth Δ each, so one step carries the whole range [0, λ], and T steps T times as many
@@ -65,8 +69,9 @@ def ann2snn(
 
     Args:
         model: a trained ANN that `upgrade` can trace, [B, ...] → [B, K]; copied. Batch norms use running statistics.
-        neuron: prototype: unsigned levels, decay 1, soft reset, e.g. ``MultiBit(2, 2, decay=1.0)``. Its amplitude and
-            initial membrane are set here.
+        neuron: prototype: decay 1, soft reset, e.g. ``MultiBit(2, 2, decay=1.0)``; ``Signed(1, decay=1.0)`` gives
+            ternary spikes, which take back what a ReLU sent too early. Its amplitude and initial membrane are set here,
+            and of a `Signed` its slope and whether it takes back. A LeakyReLU needs one.
         data: calibration inputs [N, ...] or batches of them, never test data; 256 to 1024 images are enough.
         T: time steps, >= 1.
         threshold: how λ is chosen: "max", "percentile" or "mse", see `ranges`. A ClipFloor brings its own λ.
@@ -75,6 +80,10 @@ def ann2snn(
         initial: membrane at the start in levels, in [0, 1); ½ makes firing round instead of floor.
         correction: of every channel's current, to be that of the ANN on the data: "line" (mean, and slope by least
             squares), "mean" (bias correction) or "none". The mean of the logits is corrected too.
+        readout: "mean" of the logits of all steps; or "settled", of those from the step on that gives the least error
+            of the logits on the data (for binary spikes, which take some steps to get through the layers).
+        fine_tune: epochs of training the thresholds by surrogate gradients; they stay as they were unless the error on
+            a quarter of the data, left out of that training, falls. It helps little (docs/log.md). 0: none.
 
     Returns:
         `Converted`, with ``report``. `fold`, `cost`, `observe` and `stream` take it.
@@ -94,20 +103,30 @@ def ann2snn(
         raise bad_value("ann2snn", "percentile must lie in (0, 100]", percentile, "e.g. 99.9")
     x = _inputs(data)
     all_finite("ann2snn", [*model.named_parameters(), *model.named_buffers()])
-    made = skeleton(model, neuron, x, T, sharing, initial)
+    made = skeleton(model, neuron, x, T, sharing, initial, readout)
     report = calibrate(made, x, T, Options(threshold, percentile, sharing, initial, correction))
+    if integer("ann2snn", "fine_tune", fine_tune, 0, 10_000):
+        if len(x) < 2:
+            raise bad_value("ann2snn", "fine-tuning must have two samples or more", len(x), "pass more data")
+        tune(made, copy.deepcopy(model).eval(), x, fine_tune, report)
     return Converted(made.graph, report)
 
 
 def skeleton(
-    model: nn.Module, neuron: Neuron, sample: Tensor, T: int, sharing: str = "channel", initial: float = 0.5
+    model: nn.Module,
+    neuron: Neuron,
+    sample: Tensor,
+    T: int,
+    sharing: str = "channel",
+    initial: float = 0.5,
+    readout: str = "mean",
 ) -> Skeleton:
     """The network of `ann2snn` before calibration, for loading weights of an earlier conversion into ``graph.model``.
 
     Args:
         model: any network of the same structure. sample: inputs [B, ...] of the right shape; others as in `ann2snn`.
     """
-    return build(model, neuron, sample, integer("ann2snn", "T", T, 1, 10_000), sharing, initial)
+    return build(model, neuron, sample, integer("ann2snn", "T", T, 1, 10_000), sharing, initial, readout)
 
 
 def _inputs(data: Tensor | Iterable[Tensor]) -> Tensor:

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import copy
-import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import cast
 
 import torch
 from torch import Tensor, fx, nn
 
-from bitspike.checks import bad_type, bad_value, one_of
+from bitspike.checks import bad_value, one_of
+from bitspike.convert.ann2snn_rectifier import WHERE, Rectifier, Rectifies, check_neuron, check_slope, rectifier_of
 from bitspike.convert.fold_norm import fold_norms
 from bitspike.convert.surgery import Surgery
 from bitspike.convert.upgrade import upgrade
@@ -20,7 +19,7 @@ from bitspike.convert.upgrade_mapping import activation
 from bitspike.convert.upgrade_over_time import over_time
 from bitspike.convert.upgrade_roles import assign_roles
 from bitspike.convert.upgrade_trace import is_torch_layer, trace_user
-from bitspike.functional import round_half
+from bitspike.convert.upgrade_translate import MAXIMA
 from bitspike.graph import Graph, adds, trace
 from bitspike.layers import (
     Affine,
@@ -32,33 +31,11 @@ from bitspike.layers import (
     MeanReadout,
     Synapse,
     TallyMaxPool2d,
+    TallyPool,
     TimeLayer,
 )
 from bitspike.models import Network
 from bitspike.neurons import Emission, Neuron
-
-WHERE = "ann2snn"
-_CEILINGS: dict[type[nn.Module], float] = {nn.ReLU: math.inf, nn.ReLU6: 6.0}
-
-
-@dataclass(frozen=True)
-class Rectifier:
-    """An activation that a neuron can take over: ``a = clip(x, 0, ceiling)``, on a grid if it has levels.
-
-    Args:
-        kind: class name. ceiling: greatest value; inf for ReLU. levels: of a `ClipFloor`, else 0.
-    """
-
-    kind: str
-    ceiling: float = math.inf
-    levels: int = 0
-
-    def __call__(self, x: Tensor) -> Tensor:
-        """The activation itself."""
-        if self.levels:
-            step = self.ceiling / self.levels
-            return round_half((x / step).clamp(0, self.levels)) * step
-        return x.clamp(0, self.ceiling) if math.isfinite(self.ceiling) else x.clamp_min(0)
 
 
 @dataclass
@@ -92,20 +69,28 @@ class Skeleton:
 
 
 def build(
-    model: nn.Module, neuron: Neuron, sample: Tensor, T: int, sharing: str = "channel", initial: float = 0.5
+    model: nn.Module,
+    neuron: Neuron,
+    sample: Tensor,
+    T: int,
+    sharing: str = "channel",
+    initial: float = 0.5,
+    readout: str = "mean",
 ) -> Skeleton:
     """Norms folded, every activation a neuron, a gain on every spike that is added to a current.
 
     The structure depends on the model, the neuron's format and the options alone, never on values.
 
     Args:
-        model, neuron, T, sharing, initial: as in `ann2snn`. sample: inputs [B, ...], B >= 1; their shape is used.
+        model, neuron, T, sharing, initial, readout: as in `ann2snn`.
+        sample: inputs [B, ...], B >= 1; their shape is used.
 
     Raises:
         TypeError, ValueError: see `ann2snn`.
     """
     check_neuron(neuron)
     one_of(WHERE, "sharing", sharing, ("channel", "layer"))
+    one_of(WHERE, "readout", readout, ("mean", "settled"))
     if not 0 <= initial < 1:
         raise bad_value(WHERE, "the initial membrane must lie in [0, 1) of a level", initial, "0.5 rounds")
     kinds = _activations(model)
@@ -121,41 +106,26 @@ def build(
     for item in surgery:
         path = reference[item.name].path
         if path in left:
-            rectifier = _rectifier(surgery.get(item), left[path])
+            rectifier = rectifier_of(surgery.get(item), left[path])
+            check_slope(neuron, rectifier, left[path])
             place = Place(item.name, left[path], rectifier, channels[item.name])
             _connect(surgery, item, place, sample)
-            surgery.put(item, _sized(neuron, place.channels, sharing, initial, sample))
+            surgery.put(item, _sized(neuron, place, sharing, initial, sample))
             places[item.name] = place
-        elif isinstance(surgery.get(item), MaxPool2d):
-            pool = cast(MaxPool2d, surgery.get(item))
-            surgery.put(item, TallyMaxPool2d(pool.kernel, pool.stride))
+        elif (pool := _tally(surgery.get(item))) is not None:
+            _check_pooled(item, places, T)
+            surgery.put(item, pool)
         else:
             _check(surgery, item, path.removeprefix("body."))
             if isinstance(surgery.get(item), MeanReadout):
                 logits = _last(surgery, item)
+                surgery.put(item, MeanReadout(T if readout == "settled" else 0))
     graph = surgery.finish()
     if not over_time(model):  # a builder has said which synapses are first, last and on shortcuts
         for synapse in (node.module for node in graph.of_kind("synapse")):
             synapse.role = "hidden"  # type: ignore[union-attr,assignment]
         assign_roles(graph)
     return Skeleton(graph, places, logits)
-
-
-def check_neuron(neuron: Neuron) -> None:
-    """Raise unless a neuron can take over a rectifier: integrate, fire unsigned levels, subtract what was sent."""
-    if not isinstance(neuron, Neuron):
-        got = getattr(neuron, "__name__", type(neuron).__name__)
-        raise bad_type(WHERE, "the neuron must be a Neuron", got, "e.g. MultiBit(2, 2, decay=1.0)")
-    name, membrane = type(neuron).__name__, neuron.membrane
-    if neuron.format.real:
-        raise bad_value(WHERE, "the neuron must emit levels", f"{name} with real spikes", "take MultiBit")
-    if neuron.format.signed:
-        must = "the format must be unsigned for ReLU, ReLU6 and ClipFloor, which send nothing below 0"
-        raise bad_value(WHERE, must, f"{name} ({neuron.format.label()})", "take LIF, MultiBit or Integer")
-    if membrane.raw_decay is not None or membrane.fixed_decay != 1 or membrane.reset_kind != "soft":
-        must = f"{name} must be integrate-and-fire with soft reset"
-        got = f"decay {membrane.fixed_decay:g}, {membrane.reset_kind} reset"
-        raise bad_value(WHERE, must, got, "pass decay=1.0 and reset='soft'")
 
 
 def _activations(model: nn.Module) -> set[type[nn.Module]]:
@@ -171,26 +141,6 @@ def _activations(model: nn.Module) -> set[type[nn.Module]]:
     if not found:
         raise bad_value(WHERE, "the model must have activations", "none", "a network without any needs no conversion")
     return found
-
-
-def _rectifier(module: nn.Module | None, where: str) -> Rectifier:
-    """What an activation is; raises `ValueError` for one that no neuron can take over."""
-    body = module.body if isinstance(module, Merged) else module
-    if isinstance(body, ClipFloor):
-        return Rectifier("ClipFloor", float(body.ceiling().detach()), body.levels)
-    kind = _kind(body)
-    if kind not in _CEILINGS:
-        name = kind.__name__ if kind else type(body).__name__
-        raise bad_value(f"{WHERE} {where}", "the activation must be ReLU, ReLU6 or ClipFloor", name, "retrain with one")
-    return Rectifier(kind.__name__, _CEILINGS[kind])
-
-
-def _kind(body: nn.Module | None) -> type[nn.Module] | None:
-    """The class of activation that a module is, or that a traced function stands for."""
-    if isinstance(body, fx.GraphModule):
-        kinds = [activation(body, node) for node in body.graph.nodes]
-        return next((kind for kind in kinds if kind is not None), None)
-    return type(body) if body is not None else None
 
 
 def _channels(graph: Graph, sample: Tensor, activations: set[str]) -> dict[str, int]:
@@ -283,11 +233,31 @@ def _last(surgery: Surgery, readout: fx.Node) -> Synapse | None:
     return module
 
 
-def _sized(prototype: Neuron, channels: int, sharing: str, initial: float, like: Tensor) -> Neuron:
+def _tally(module: nn.Module | None) -> TimeLayer | None:
+    """What takes the place of max pooling, None for another layer."""
+    if isinstance(module, MaxPool2d):
+        return TallyMaxPool2d(module.kernel, module.stride)
+    return TallyPool(module.body) if isinstance(module, Merged) and isinstance(module.body, MAXIMA) else None
+
+
+def _check_pooled(item: fx.Node, places: dict[str, Place], T: int) -> None:
+    """Raise `ValueError` for a maximum over time of spikes with two amplitudes: its steps are on no grid."""
+    source = item
+    while source.name not in places and len(source.all_input_nodes) == 1:
+        source = source.all_input_nodes[0]
+    if source.name in places and places[source.name].rectifier.slope and T > 1:
+        where = f"{WHERE} {places[source.name].path}"
+        raise bad_value(where, "max pooling behind a LeakyReLU needs T = 1", f"T = {T}", "pool before the LeakyReLU")
+
+
+def _sized(prototype: Neuron, place: Place, sharing: str, initial: float, like: Tensor) -> Neuron:
     """A neuron whose amplitude is a number per channel or layer, and whose first level begins where asked."""
     made = copy.deepcopy(prototype)
     made.emission = Emission(1.0, sharing, raw=True, fraction_bits=made.emission.fraction_bits)
-    made.emission.resize(channels)
+    made.emission.resize(place.channels)
     made.format = replace(made.format, amplitude=sharing)
+    if isinstance(made, Rectifies):
+        slope = place.rectifier.slope
+        made.rectify(slope or 1.0, takes_back=not slope)
     made.membrane.initial = made.stairs.first - (1 - initial) * made.stairs.spacing
     return made.to(like)

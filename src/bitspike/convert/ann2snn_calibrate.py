@@ -15,6 +15,7 @@ from bitspike.convert.ann2snn_report import ConversionReport, LayerConversion, r
 from bitspike.convert.ann2snn_thresholds import ranges, rows_of
 from bitspike.layers import Affine, Encoder, Gain, MeanReadout, Synapse
 from bitspike.neurons import Neuron
+from bitspike.observe import levels_of
 
 _CHUNK = 64
 _SLOPES = (0.5, 1.5)
@@ -60,12 +61,40 @@ def calibrate(skeleton: Skeleton, x: Tensor, T: int, options: Options) -> Conver
             place, current = skeleton.places[item.name], values[item.all_input_nodes[0]]
             values[item], report.layers[item.name] = _settle(place, neurons[item.name], current, T, options)
         else:
-            values[item] = _both(root, item, values)
+            module = root.get_submodule(str(item.target)) if item.op == "call_module" else None
+            if isinstance(module, MeanReadout):
+                wanted, got = values[item.all_input_nodes[0]]
+                report.first_step = settle_readout(module, wanted, got, options.correction)
+                values[item] = (wanted[0], module(got))
+            else:
+                values[item] = _both(root, item, values)
         for before in item.all_input_nodes:
             if last[before] is item:
                 values.pop(before, None)
     report.time_s = time.perf_counter() - start
     return report
+
+
+def settle_readout(readout: MeanReadout, wanted: Tensor, got: Tensor, correction: str) -> int:
+    """Let a read-out with a choice count the steps from the best one on, and return that step.
+
+    The best one gives the least squared error of the logits, after the correction of their mean; the first of equals.
+
+    Args:
+        readout: set in place. wanted: logits of the ANN [1, B, K]. got: of the SNN [T, B, K].
+        correction: see `ann2snn`.
+    """
+    if readout.keep is None:
+        return 0
+    errors = []
+    for start in range(len(got)):
+        difference = got[start:].mean(0) - wanted[0]
+        if correction != "none":
+            difference = difference - difference.mean(0)
+        errors.append(float(difference.double().square().sum()))
+    first = errors.index(min(errors))
+    readout.keep[:first] = 0
+    return first
 
 
 def _both(root: nn.Module, item: fx.Node, values: dict[fx.Node, tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
@@ -106,10 +135,9 @@ def _settle(
     amplitude = neuron.emission.raw_amplitude
     assert amplitude is not None
     amplitude.copy_((step * 2.0**neuron.emission.fraction_bits).reshape(amplitude.shape))
-    spikes = neuron((currents + _along(correction, currents)) * _along(factor, currents))
-    _move(place, factor, correction)
-    scale = neuron.emission.scale().to(spikes)
-    levels = (spikes / _along(scale, spikes)).round()
+    spikes = neuron((currents + along(correction, currents)) * along(factor, currents))
+    move(place, factor, correction)
+    levels = levels_of(neuron, spikes)
     row = LayerConversion(
         place.path,
         place.rectifier.kind,
@@ -151,15 +179,16 @@ def _range(place: Place, wanted: Tensor, got: Tensor, levels: int, T: int, optio
         return wanted.new_full((1,) if options.sharing == "layer" else (wanted.shape[1],), place.rectifier.ceiling)
     if options.sharing == "layer":
         wanted, got = wanted.reshape(-1, 1), got.reshape(-1, 1)
-    return ranges(options.threshold, wanted, got, levels, T, options.initial, options.percentile)
+    slope = place.rectifier.slope
+    return ranges(options.threshold, wanted, got, levels, T, options.initial, options.percentile, slope)
 
 
-def _along(value: Tensor, x: Tensor) -> Tensor:
+def along(value: Tensor, x: Tensor) -> Tensor:
     """[C] or [1] or [] shaped to broadcast over x [T, B, C, ...]."""
     return value.reshape(-1, *[1] * (x.dim() - 3)) if value.dim() else value
 
 
-def _move(place: Place, factor: Tensor, correction: Tensor) -> None:
+def move(place: Place, factor: Tensor, correction: Tensor) -> None:
     """Put both into the layers before a neuron: ``y' = factor·(y + correction)``."""
     factor = factor.expand(place.channels).contiguous()
     for module in place.before:

@@ -43,6 +43,8 @@ class ConversionReport:
         samples, T: of the calibration. format: of the spikes. threshold, sharing, initial, correction: options.
         layers: node → `LayerConversion`.
         logit_error: root of Σ(SNN − ANN)² / Σ ANN² over the logits. agreement: share of samples with the same class.
+        first_step: the first step whose logits count. tuning: logit error on judging samples before and after fine-
+            tuning, (0, 0) without; thresholds changed only if it fell.
         time_s: seconds that calibration took.
     """
 
@@ -56,6 +58,8 @@ class ConversionReport:
     layers: dict[str, LayerConversion] = field(default_factory=dict)
     logit_error: float = 0.0
     agreement: float = 1.0
+    first_step: int = 0
+    tuning: tuple[float, float] = (0.0, 0.0)
     time_s: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:

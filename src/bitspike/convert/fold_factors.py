@@ -167,13 +167,15 @@ def _fold_synapse(
     """Fold one synapse; returns the affine map added behind it, if one was needed."""
     weight = synapse.weight.detach()
     if synapse.quantizer.format.real:
-        columns = factor.reshape(1, -1, *[1] * (weight.dim() - 2)) if factor.dim() else factor
-        synapse.weight = nn.Parameter((weight.double() * columns).to(dtype))
+        synapse.weight = nn.Parameter((weight.double() * synapse.columns(factor)).to(dtype))
         synapse.quantizer = Float()
         return None
     levels, scale = synapse.quantizer.to_int(weight)
     scale = scale.double()
     incoming = factor
+    if scale.shape[1] > 1 and synapse.groups > 1:
+        must = "a grouped convolution must have one weight factor per layer or output channel"
+        raise bad_value(f"fold {item.name}", must, "one per input channel", "quantise it with another scale")
     if scale.shape[1] > 1:
         incoming = factor * scale.reshape(-1)
         scale = torch.ones_like(scale[:1, :1])
@@ -220,7 +222,7 @@ def _absorb_in_neuron(surgery: Surgery, item: fx.Node, amplitude: Tensor, moved:
     if not isinstance(consumer, Synapse) or consumer.quantizer.format.real or len(source.users) != 1:
         return _ONE
     _, scale = consumer.quantizer.to_int(consumer.weight.detach())
-    if scale.shape[1] == 1:
+    if scale.shape[1] == 1 or consumer.groups > 1:
         return _ONE
     wanted = scale.double().reshape(-1) * amplitude
     if (wanted <= 0).any():

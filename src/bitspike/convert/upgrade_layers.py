@@ -49,7 +49,7 @@ class Merged(TimeLayer):
 
 
 class Convolution(Synapse):
-    """A convolution in 1, 2 or 3 dimensions with any stride, padding and dilation, without groups.
+    """A convolution in 1, 2 or 3 dimensions with any stride, padding, dilation and groups.
 
     Args:
         conv: torch's layer; its parameters are taken over, not copied.
@@ -60,11 +60,9 @@ class Convolution(Synapse):
 
     def __init__(self, conv: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> None:
         super().__init__()
-        if conv.groups != 1:
-            raise bad_value("Convolution", "groups must be 1", conv.groups, "keep it as torch's layer")
         self.weight, self.bias = conv.weight, conv.bias  # type: ignore[assignment]
         self.quantizer = Float()
-        self.stride, self.dilation = conv.stride, conv.dilation
+        self.stride, self.dilation, self.groups = conv.stride, conv.dilation, conv.groups
         self.padding_mode = conv.padding_mode
         self.padding: Any = conv.padding if conv.padding_mode == "zeros" else 0
         self.border = list(conv._reversed_padding_repeated_twice)
@@ -72,13 +70,13 @@ class Convolution(Synapse):
     def connect(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Convolve x [T, B, I, ...] with a given weight."""
         merged = merge_time("Convolution", x, weight.dim() + 1)
-        if merged.shape[1] != weight.shape[1]:
-            must = f"the input must have {weight.shape[1]} channels"
+        if merged.shape[1] != weight.shape[1] * self.groups:
+            must = f"the input must have {weight.shape[1] * self.groups} channels"
             raise bad_value("Convolution", must, list(x.shape), "check the layer before")
         if self.padding_mode != "zeros":
             merged = F.pad(merged, self.border, mode=self.padding_mode)
         convolve = _CONVOLVE[weight.dim() - 2]
-        return split_time(convolve(merged, weight, bias, self.stride, self.padding, self.dilation), x)
+        return split_time(convolve(merged, weight, bias, self.stride, self.padding, self.dilation, self.groups), x)
 
     def macs(self, out_shape: tuple[int, ...]) -> int:
         """Weights per output position; padding is counted as if it were data."""
@@ -86,4 +84,5 @@ class Convolution(Synapse):
 
     def extra_repr(self) -> str:
         o, i, *kernel = self.weight.shape
-        return f"{i}, {o}, kernel={kernel}, stride={self.stride}, padding={self.padding}, dilation={self.dilation}"
+        shape = f"{i * self.groups}, {o}, kernel={kernel}, stride={self.stride}, padding={self.padding}"
+        return f"{shape}, dilation={self.dilation}, groups={self.groups}"

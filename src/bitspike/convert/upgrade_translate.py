@@ -16,7 +16,7 @@ from bitspike.layers import AvgPool2d, BatchNorm, Conv2d, GlobalAvgPool, Linear,
 
 _LINEAR = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
 _DROPOUTS = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
-_MAXIMA = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d)
+MAXIMA = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d)
 _POOL = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
 _MAX = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
 _MODULES: dict[Any, tuple[type[nn.Module], tuple[str, ...]]] = {
@@ -25,6 +25,7 @@ _MODULES: dict[Any, tuple[type[nn.Module], tuple[str, ...]]] = {
     F.max_pool2d: (nn.MaxPool2d, _MAX),
     torch.max_pool2d: (nn.MaxPool2d, _MAX),
     F.adaptive_avg_pool2d: (nn.AdaptiveAvgPool2d, ("output_size",)),
+    F.adaptive_max_pool2d: (nn.AdaptiveMaxPool2d, ("output_size", "return_indices")),
 }
 _RESHAPES = ("view", "reshape", "flatten", "squeeze", "getitem", "Flatten")
 _DROPPED = {"dropout": nn.Dropout, "dropout1d": nn.Dropout1d, "dropout2d": nn.Dropout2d, "dropout3d": nn.Dropout3d,
@@ -94,7 +95,7 @@ def translated(module: nn.Module, x: Tensor) -> nn.Module | None:
 
 def merged(module: nn.Module, where: str) -> Merged:
     """A module run on all time steps at once, with what is known of it."""
-    if isinstance(module, _MAXIMA):
+    if isinstance(module, MAXIMA):
         return Merged(module, where, "positive", keeps_format=True)
     if isinstance(module, _DROPOUTS):
         return Merged(module, where, "linear", keeps_format=True)
@@ -123,7 +124,7 @@ def _translated(module: nn.Module, x: Tensor) -> nn.Module | None:
     if isinstance(module, nn.Linear):
         return _linear(module) if x.dim() == 2 else None
     if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
-        return _conv(module) if x.dim() == module.weight.dim() and module.groups == 1 else None
+        return _conv(module) if x.dim() == module.weight.dim() else None
     if isinstance(module, _BatchNorm):
         return _norm(module)
     if x.dim() != 4:
@@ -170,7 +171,12 @@ def _conv(module: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> Conv2d | Convolution | N
     if not isinstance(module._parameters.get("weight"), nn.Parameter):
         return None
     kernel, stride, padding = (_one(v) for v in (module.kernel_size, module.stride, module.padding))
-    plain = isinstance(module, nn.Conv2d) and module.padding_mode == "zeros" and _one(module.dilation) == 1
+    plain = (
+        isinstance(module, nn.Conv2d)
+        and module.groups == 1
+        and module.padding_mode == "zeros"
+        and _one(module.dilation) == 1
+    )
     if not plain or kernel is None or stride is None or padding is None:
         return Convolution(module)
     with torch.device("meta"):

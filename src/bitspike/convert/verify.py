@@ -98,12 +98,12 @@ def compare(reference: Graph, folded: Graph, x: Tensor, report: FoldReport) -> F
         return value
 
     expected = reference.run(x, handler=record)
-    own: dict[str, Tensor] = {}
+    own: dict[str, Tensor] = {}  # levels; where they are real, the values
 
     def free(node: Node, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
         value = call()
         if isinstance(node.module, Neuron):
-            own[node.name] = value.clone()  # a later in-place addition must not change it
+            own[node.name] = _sent(node.module, value.clone())  # a later in-place addition must not change it
         return value
 
     got = folded.run(x, handler=free)
@@ -113,7 +113,7 @@ def compare(reference: Graph, folded: Graph, x: Tensor, report: FoldReport) -> F
         if not isinstance(node.module, Neuron):
             return value
         wanted = levels[node.name]
-        flips = _differ(node.module, value, wanted)
+        flips = _differ(node.module, _sent(node.module, value), wanted)
         layer = report.layers.setdefault(node.name, LayerFlips())
         layer.forced += int(flips.sum())
         if flips.any():
@@ -125,7 +125,8 @@ def compare(reference: Graph, folded: Graph, x: Tensor, report: FoldReport) -> F
                 first = flips & (flips.cumsum(0) == 1)
                 layer.worst_margin = max(layer.worst_margin, float(margin[first].max()))
                 layer.largest = max(layer.largest, float(u.abs().max()))
-        return (wanted * (_unit(node.module, wanted) / _unit(reference[node.name].module, wanted))).to(value.dtype)
+        ratio = _unit(node.module, wanted) / _unit(reference[node.name].module, wanted)
+        return node.module.emission.bend((wanted * ratio).to(value.dtype))
 
     forced_logits = folded.run(x, handler=forced)
     difference = float((expected - forced_logits).abs().max())
@@ -158,6 +159,11 @@ def _compare_logits(report: FoldReport, expected: Tensor, got: Tensor, flipped: 
     report.max_logit_difference_all = max(float(difference.max()), report.max_logit_difference_all)
     if len(kept):
         report.max_logit_difference = max(float(kept.max()), report.max_logit_difference)
+
+
+def _sent(folded: Neuron, value: Tensor) -> Tensor:
+    """Levels of the spikes of a folded neuron; with one amplitude they are the spikes themselves."""
+    return value if folded.format.slope == 1 else folded.emission.levels(value).round()
 
 
 def _differ(folded: Neuron, value: Tensor, wanted: Tensor) -> Tensor:

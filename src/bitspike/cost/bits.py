@@ -45,9 +45,14 @@ def over(factor: Tensor, values: Tensor) -> Tensor:
     return on.reshape(-1, *inner) if on.dim() else on
 
 
-def levels(spikes: Tensor, scale: Tensor) -> Tensor:
-    """Spikes [T, B, C, ...] → integer levels, given the value of one level, as in `over`."""
-    return (spikes.double() / over(scale, spikes)).round()
+def levels(spikes: Tensor, scale: Tensor, slope: float = 1.0) -> Tensor:
+    """Spikes [T, B, C, ...] → integer levels, given the value of one level, as in `over`, and that of negative ones.
+
+    >>> levels(torch.tensor([[[1.5, -0.25]]]), torch.tensor(0.5), 0.25).tolist()
+    [[[3.0, -2.0]]]
+    """
+    k = spikes.double() / over(scale, spikes)
+    return (k if slope == 1 else torch.where(k < 0, k / slope, k)).round()
 
 
 def powers(factor: Tensor) -> Tensor:

@@ -101,7 +101,7 @@ def neuron_row(node: Node, module: Neuron, s: Tensor, formats: tuple[SpikeFormat
     row.step_bits, row.sum_bits = tuple(f.bits for f in formats), sum_bits(formats)
     row.input_bits, row.rate = max(row.step_bits), float((s != 0).double().mean())
     if not any(f.real for f in formats):
-        row.set_bits = float(popcount(levels(s, module.emission.scale()), 16).double().mean())
+        row.set_bits = float(popcount(levels(s, module.emission.scale(), module.format.slope), 16).double().mean())
     row.updates = steps * neurons
     row.comparisons = float(neurons * sum(1 if f.real else f.bits for f in formats))
     row.spike_bytes = neurons * row.time_bits / 8

@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bitspike.cost.bits import levels, sum_bits
+from bitspike.cost.bits import levels, powers, sum_bits
 from bitspike.cost.memory import Memory
 from bitspike.cost.record import LayerCost
 from bitspike.formats import SpikeFormat
@@ -61,11 +61,14 @@ def synapse_row(
         row.step_bits, row.sum_bits, row.spiking = tuple(f.bits for f in spikes), sum_bits(spikes), True
         row.input_bits = max(row.step_bits)
         ones = 0.0
-        over_time = None if any(f.real for f in spikes) else levels(x, scale)
+        over_time = None if any(f.real for f in spikes) else levels(x, scale, spikes[0].slope)
         for t, record in enumerate(spikes):
             bits = 0.0 if over_time is None else _set_bits(over_time[t], record)
             ones += bits
-            _operate(row, record, fired[t] / each, bits / each)
+            if over_time is None or record.slope == 1:
+                _operate(row, record, fired[t] / each, bits / each)
+            else:
+                _operate_sloped(row, record, over_time[t], each)
         row.set_bits = ones / x.numel()
     row.payload_bits = sum(f * b for f, b in zip(fired, row.step_bits, strict=True)) / samples
     biases = module.bias.numel() if module.bias is not None else 0
@@ -93,6 +96,22 @@ def _operate(row: LayerCost, record: SpikeFormat, events: float, ones: float) ->
         row.shift_adds += row.macs * ones
     else:
         row.multiplications += row.macs * events
+
+
+def _operate_sloped(row: LayerCost, record: SpikeFormat, k: Tensor, each: int) -> None:
+    """The same for two amplitudes: positive levels as usual, negative ones as what their slope makes of them.
+
+    A slope that is a power of two shifts, so those shift and add once a set bit; any other multiplies once an event.
+    """
+    one = record.sloped(1.0)
+    for part, up in ((k.clamp(min=0), True), (k.clamp(max=0), False)):
+        events, ones = float((part != 0).sum()) / each, _set_bits(part, record) / each
+        if up or row.weight_adds:
+            _operate(row, one, events, ones)
+        elif powers(torch.tensor(record.slope, dtype=torch.float64)):
+            row.shift_adds += row.macs * ones
+        else:
+            row.multiplications += row.macs * events
 
 
 def _set_bits(k: Tensor, record: SpikeFormat) -> float:

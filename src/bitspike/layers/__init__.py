@@ -6,7 +6,7 @@ from bitspike.layers.clip_floor import ClipFloor
 from bitspike.layers.codec import Encoder, Latency, MeanReadout, Poisson, Repeat, StepReadout
 from bitspike.layers.norm import BatchNorm
 from bitspike.layers.norm_scan import Chain, norm_then_fire
-from bitspike.layers.pool import AvgPool2d, Flatten, GlobalAvgPool, MaxPool2d, SumPool2d, TallyMaxPool2d
+from bitspike.layers.pool import AvgPool2d, Flatten, GlobalAvgPool, MaxPool2d, SumPool2d, TallyMaxPool2d, TallyPool
 from bitspike.layers.quantized import Conv2d, Linear
 from bitspike.layers.restimulate import Restimulate
 from bitspike.layers.squeeze import Join, Refined, Squeeze
@@ -37,6 +37,7 @@ __all__ = [
     "SumPool2d",
     "Synapse",
     "TallyMaxPool2d",
+    "TallyPool",
     "TimeLayer",
     "Windows",
     "merge_time",

@@ -45,12 +45,14 @@ class Synapse(TimeLayer):
     Attributes:
         weight: latent weight [O, I, ...]; bias: [O] or None; quantizer: this layer's own.
         role: "first", "last", "downsample" or "hidden"; set by builders, read by policies and by cost.
+        groups: groups of channels that are mapped apart; the weight is then [O, I/groups, ...].
     """
 
     weight: nn.Parameter
     bias: nn.Parameter | None
     quantizer: Quantizer
     role: str = "hidden"
+    groups: int = 1
 
     @abstractmethod
     def connect(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -68,6 +70,16 @@ class Synapse(TimeLayer):
         if keeper is not None and y.requires_grad:
             keeper.linear(y, self.connect, x, weight, self.bias)
         return y
+
+    def columns(self, factor: Tensor) -> Tensor:
+        """A factor [] or [I] per input channel, to broadcast over the weight."""
+        if not factor.dim():
+            return factor
+        rest = [1] * (self.weight.dim() - 2)
+        if self.groups == 1:
+            return factor.reshape(1, -1, *rest)
+        rows = self.weight.shape[0] // self.groups
+        return factor.reshape(self.groups, -1).repeat_interleave(rows, 0).reshape(*self.weight.shape[:2], *rest)
 
     def quantise_with(self, prototype: Quantizer) -> None:
         """Give the layer its own copy of a quantiser, initialised from the present weight."""

@@ -6,9 +6,9 @@ import math
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from bitspike.checks import integer, time_first
+from bitspike.checks import bad_value, integer, time_first
 from bitspike.formats import SpikeFormat
 from bitspike.layers.base import TimeLayer, in_full, merge_time, split_time
 
@@ -130,6 +130,46 @@ class TallyMaxPool2d(TimeLayer):
 
     def extra_repr(self) -> str:
         return f"kernel={self.kernel}, stride={self.stride}"
+
+
+class TallyPool(TimeLayer):
+    """`TallyMaxPool2d` for any of torch's max poolings: padded, dilated, rectangular, adaptive, in 1 to 3 dimensions.
+
+    ``y_t = pool(Σ_{τ<=t} x_τ) − pool(Σ_{τ<t} x_τ)``. Padding never wins a maximum.
+
+    Args:
+        pool: e.g. ``nn.MaxPool2d(3, 2, padding=1)``, without indices.
+
+    >>> x = torch.tensor([[1.0, 0.0], [0.0, 2.0]]).reshape(2, 1, 1, 2)
+    >>> TallyPool(nn.MaxPool1d(3, 1, 1))(x).flatten().tolist()
+    [1.0, 1.0, 1.0, 1.0]
+    """
+
+    scaling = "positive"
+    keeps_format = True
+    stateful = True
+
+    def __init__(self, pool: nn.Module) -> None:
+        super().__init__()
+        if getattr(pool, "return_indices", False):
+            raise bad_value("TallyPool", "the pool must return values only", "return_indices=True", "leave it out")
+        self.pool = pool
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, B, C, ...] → [T, B, C, ...]."""
+        return self.stream_step(x, None)[0]
+
+    def stream_step(self, x: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
+        """One chunk; the state is (sums of the inputs, sums of the outputs)."""
+        time_first("TallyPool", x, 3)
+        sums, sent = (torch.zeros_like(x[0]), None) if state is None else state
+        outputs = []
+        for step in x.unbind(0):
+            sums = sums + step
+            top = self.pool(sums)
+            outputs.append(top if sent is None else top - sent)
+            sent = top
+        return torch.stack(outputs), (sums, outputs[0] if sent is None else sent)
 
 
 class GlobalAvgPool(TimeLayer):

@@ -7,6 +7,7 @@ from bitspike.neurons.lif import LIF
 from bitspike.neurons.multibit import MultiBit
 from bitspike.neurons.parts import Emission, Membrane
 from bitspike.neurons.real import Real
+from bitspike.neurons.signed import Signed, TallyState
 from bitspike.neurons.ternary import Ternary
 from bitspike.ops import MembraneState
 
@@ -21,6 +22,8 @@ __all__ = [
     "MultiBit",
     "Neuron",
     "Real",
+    "Signed",
+    "TallyState",
     "Ternary",
     "TimedState",
     "detach",

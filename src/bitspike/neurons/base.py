@@ -29,6 +29,7 @@ class Neuron(nn.Module, ABC):
         surrogate: derivative used in training.
         membrane: decay and reset.
         emission: value of one level on the wire.
+        takes_back: whether negative levels only take back what was sent before.
 
     A leaf may also say in `fused` what a fused kernel has to know; a subclass that changes ``step`` starts again
     without. ``constants`` names the buffers that ``state_dict`` holds.
@@ -44,6 +45,7 @@ class Neuron(nn.Module, ABC):
     membrane: Membrane
     emission: Emission
     constants: tuple[str, ...] = ()
+    takes_back: bool = False
     _runs_itself: bool = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
@@ -93,7 +95,7 @@ class Neuron(nn.Module, ABC):
     def announce(self, s: Tensor) -> Tensor:
         """Tell `bitspike.lean` around this call that s are spikes of this neuron; returns s."""
         keeper = saver()
-        if keeper is not None and s.requires_grad and not self.format.real:
+        if keeper is not None and s.requires_grad and not self.format.real and self.format.slope == 1:
             keeper.spikes(s, self.format.low, self.format.high, self.emission.value(s))
         return s
 
@@ -116,6 +118,7 @@ class Neuron(nn.Module, ABC):
         twin = copy.deepcopy(self)
         twin.keep_thresholds()
         twin.emission = Emission()
+        twin.emission.bend_by(self.emission.slope)
         twin.format = self.format.unit()
         return twin
 
@@ -137,6 +140,8 @@ def fused_levels(neuron: Neuron, charge: float) -> ScanSpec | str:
         neuron: its parts. charge: membrane value that one level carries away in a soft reset.
     """
     membrane, emission = neuron.membrane, neuron.emission
+    if emission.slope != 1:
+        return "two amplitudes have no kernel"
     if type(membrane) is not Membrane or type(emission) is not Emission:
         return f"{type(neuron).__name__} has parts of its own"
     if membrane.floor is not None:

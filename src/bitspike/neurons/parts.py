@@ -98,7 +98,7 @@ class Membrane(nn.Module):
 
 
 class Emission(nn.Module):
-    """What a level is worth on the wire: ``amplitude · 2^-fraction_bits``.
+    """What a level is worth on the wire: ``amplitude · 2^-fraction_bits``, times a slope below 0 (`bend_by`).
 
     A trainable amplitude is positive by parameterisation, ``exp(raw_amplitude)``, unless ``raw`` is set (the released
     form of Ternary Spike, which nothing keeps from changing sign; max pooling refuses it at folding).
@@ -133,6 +133,7 @@ class Emission(nn.Module):
         self.raw = raw
         self.fraction_bits = fraction_bits
         self.initial = float(amplitude)
+        self.slope = 1.0
         self.least, self.steps = least, steps
         self.raw_amplitude: nn.Parameter | None = None
         if train != "none":
@@ -147,6 +148,24 @@ class Emission(nn.Module):
         """Give every channel its own amplitude, if this emission is per channel."""
         if self.train_kind == "channel":
             self._allocate((channels,))
+
+    def bend_by(self, slope: float) -> None:
+        """Let a negative level be worth ``slope`` times a positive one, in (0, 1]."""
+        if not 0 < slope <= 1:
+            raise bad_value("Emission", "the slope must lie in (0, 1]", slope, "1 gives both signs one amplitude")
+        self.slope = float(slope)
+
+    def bend(self, k: Tensor) -> Tensor:
+        """Levels → levels, the negative ones times the slope; which ones they are has no gradient."""
+        return k if self.slope == 1 else torch.where(k.detach() < 0, k * self.slope, k)
+
+    def levels(self, s: Tensor) -> Tensor:
+        """Transmitted values [T, B, C, ...] → the levels they came from (not rounded), in float64."""
+        return self.straighten(s.detach().double() / self.over(s).detach().double())
+
+    def straighten(self, k: Tensor) -> Tensor:
+        """The inverse of `bend`, up to rounding."""
+        return k if self.slope == 1 else torch.where(k.detach() < 0, k / self.slope, k)
 
     def amplitude(self) -> Tensor | float:
         """A float where fixed, else a differentiable tensor [] or [C]; [steps, 1] or [steps, C] if not shared."""
@@ -178,7 +197,7 @@ class Emission(nn.Module):
 
     def forward(self, k: Tensor) -> Tensor:
         """Levels [B, C, ...] → transmitted values of that shape."""
-        a = self.amplitude()
+        a, k = self.amplitude(), self.bend(k)
         if isinstance(a, float):
             factor = a * 2.0**-self.fraction_bits
             return k if factor == 1.0 else k * factor
@@ -186,7 +205,8 @@ class Emission(nn.Module):
         return k * (a * 2.0**-self.fraction_bits if self.fraction_bits else a)
 
     def extra_repr(self) -> str:
-        return f"amplitude={self.initial:g}, train={self.train_kind}, fraction_bits={self.fraction_bits}"
+        below = f", slope={self.slope:g}" if self.slope != 1 else ""
+        return f"amplitude={self.initial:g}, train={self.train_kind}, fraction_bits={self.fraction_bits}{below}"
 
 
 def per_channel(a: Tensor, k: Tensor) -> Tensor:

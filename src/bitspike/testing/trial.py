@@ -79,4 +79,4 @@ class Trial:
 
 def levels(neuron: Neuron, s: Tensor) -> Tensor:
     """The nearest integer level of transmitted values [T, B, C, ...], in float64."""
-    return (s.double() / neuron.emission.over(s).detach().double()).round()
+    return neuron.emission.levels(s).round()

@@ -6,15 +6,28 @@ import inspect
 import warnings
 
 import torch
+from torch import nn
 
 from bitspike.checks import bad_value
 from bitspike.data import ImageSet
-from bitspike.layers import Refined
+from bitspike.layers import ClipFloor, Refined
 from bitspike.models import MODELS, Network, Policy, assign, warn_inert
 from bitspike.models.network import INERT
 from bitspike.neurons import NEURONS, Neuron
 from bitspike.quantizers import QUANTIZERS, Quantizer
 from bitspike.training.recipe import ComponentConfig, Recipe, check_options
+
+ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "clip_floor": ClipFloor}
+"""What may stand in [neuron] in place of a neuron: the network is then an ANN, to be converted."""
+
+
+def build_activation(config: ComponentConfig) -> nn.Module:
+    """A neuron, or an activation of `ACTIVATIONS`."""
+    if config.name not in ACTIVATIONS:
+        return build_neuron(config)
+    cls = ACTIVATIONS[config.name]
+    check_options(f"[neuron] {config.name}", cls, config.options)
+    return _make(f"[neuron] {config.name}", cls, config)  # type: ignore[no-any-return]
 
 
 def build_neuron(config: ComponentConfig) -> Neuron:
@@ -50,13 +63,16 @@ def build_network(recipe: Recipe, shape: tuple[int, ...], classes: int, warn: bo
         must = "a converted network must not be trained or built from its recipe alone"
         raise bad_value("[convert]", must, recipe.name, "open its folder with bitspike.training.runs.open_run")
     builder = MODELS[recipe.model.name]
-    neuron, T = build_neuron(recipe.neuron), recipe.model.T
+    neuron, T = build_activation(recipe.neuron), recipe.model.T
     refined = recipe.allocation is not None and recipe.allocation.refined
+    if not isinstance(neuron, Neuron) and (T != 1 or refined):
+        must = f"a network of {recipe.neuron.name!r} must have T = 1 and no refined neurons"
+        raise bad_value("[model]", must, f"T = {T}", "set model.T=1; time begins where it is converted")
     rules = recipe.policy
     named = {"first": rules.first, "last": rules.last, "downsample": rules.downsample}
     policy = Policy(**{role: None if name == "same" else QUANTIZERS[name]() for role, name in named.items()})
     arguments = {
-        "neuron": Refined(neuron, T, recipe.allocation.learn_steps) if refined and recipe.allocation else neuron,
+        "neuron": neuron,
         "weight": build_quantizer(recipe.weight),
         "T": 1 if refined else T,
         "shape": shape,
@@ -66,6 +82,8 @@ def build_network(recipe: Recipe, shape: tuple[int, ...], classes: int, warn: bo
         "readout": recipe.model.readout,
         "policy": policy,
     }
+    if refined and recipe.allocation and isinstance(neuron, Neuron):
+        arguments["neuron"] = Refined(neuron, T, recipe.allocation.learn_steps)
     free = [name for name in inspect.signature(builder).parameters if name not in arguments]
     unknown = sorted(set(recipe.model.options) - set(free))
     if unknown:

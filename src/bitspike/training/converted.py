@@ -16,17 +16,18 @@ from bitspike.checks import bad_value
 from bitspike.convert import ConversionReport, Converted, ann2snn, skeleton
 from bitspike.data import ImageSet
 from bitspike.models import IMAGENET_MEAN, IMAGENET_STD, MODELS, Network, load_he_checkpoint
-from bitspike.training.build import build_neuron
+from bitspike.training.build import ACTIVATIONS, build_activation, build_neuron
 from bitspike.training.files import write_bytes_atomic, write_json_atomic, write_text_atomic
 from bitspike.training.job import load_data, measure
 from bitspike.training.loop import Run, evaluate, load_weights
-from bitspike.training.recipe import ConvertConfig, Recipe, recipe_from_mapping
-from bitspike.training.schema import override, to_toml
+from bitspike.training.recipe import ConvertConfig, Recipe, read_recipe, recipe_from_mapping
+from bitspike.training.schema import override, to_mapping, to_toml
 
 NEURONS: dict[str, dict[str, object]] = {
     "lif": {"decay": 1.0, "reset": "soft"},
     "multibit": {"m": 2, "n": 2, "decay": 1.0},
     "integer": {"D": 15, "decay": 1.0},
+    "signed": {"D": 1, "decay": 1.0},
 }
 """Options that the neurons of a conversion start from."""
 
@@ -56,11 +57,42 @@ def converted_recipe(arch: str, neuron: str, data: str, T: int, sets: tuple[str,
     return recipe_from_mapping(override(base, sets), "convert")
 
 
+def recipe_of_run(folder: Path, neuron: str, T: int, sets: tuple[str, ...] = ()) -> Recipe:
+    """The recipe of the conversion of a run that trained an ANN: data, model and activation are the run's.
+
+    Args:
+        folder: of the run. neuron, T, sets: as in `converted_recipe`.
+
+    Raises:
+        ValueError, TypeError: the run trained no ANN with float weights, or as in `converted_recipe`.
+    """
+    if neuron not in NEURONS:
+        raise bad_value("convert", f"the neuron must be one of {', '.join(NEURONS)}", repr(neuron), "see ann2snn")
+    trained = read_recipe(folder / "recipe.toml")
+    if trained.neuron.name not in ACTIVATIONS or trained.weight.name != "float":
+        must = f"{folder} must hold an ANN: [neuron] {' or '.join(ACTIVATIONS)}, [weight] float"
+        got = f"{trained.neuron.name} and {trained.weight.name}"
+        raise bad_value("convert", must, got, "train one, e.g. bitspike train digits_clip_floor")
+    whole = to_mapping(trained)
+    base = {
+        "name": f"{trained.name} converted",
+        "seed": trained.seed,
+        "data": whole["data"],
+        "model": {**whole["model"], "T": T},
+        "neuron": {"name": neuron, **NEURONS[neuron]},
+        "weight": {"name": "float"},
+        "convert": {"activation": whole["neuron"]},
+    }
+    return recipe_from_mapping(override(base, sets), "convert")
+
+
 def build_ann(recipe: Recipe, data: ImageSet) -> Network:
-    """The network that was converted, with `nn.ReLU` and one time step, its weights not yet loaded."""
+    """The network that was converted, with its activation and one time step, its weights not yet loaded."""
+    kind = recipe.convert.activation if recipe.convert else None
+    activation = nn.ReLU() if kind is None else build_activation(kind)
     with torch.random.fork_rng(devices=[]):
         shape, classes = tuple(data.images.shape[1:]), len(data.classes)
-        return MODELS[recipe.model.name](nn.ReLU(), T=1, shape=shape, classes=classes, **recipe.model.options)
+        return MODELS[recipe.model.name](activation, T=1, shape=shape, classes=classes, **recipe.model.options)
 
 
 def build_converted(recipe: Recipe, data: ImageSet) -> Converted:
@@ -68,8 +100,8 @@ def build_converted(recipe: Recipe, data: ImageSet) -> Converted:
     settings = recipe.convert or ConvertConfig()
     sample = torch.zeros(1, *data.images.shape[1:])
     neuron = build_neuron(recipe.neuron)
-    made = skeleton(build_ann(recipe, data).eval(), neuron, sample, recipe.model.T, settings.sharing, settings.initial)
-    return Converted(made.graph)
+    options = (settings.sharing, settings.initial, settings.readout)
+    return Converted(skeleton(build_ann(recipe, data).eval(), neuron, sample, recipe.model.T, *options).graph)
 
 
 def load_ann(model: Network, path: Path) -> str:
@@ -119,6 +151,7 @@ def convert_run(recipe: Recipe, checkpoint: Path, folder: Path) -> tuple[dict[st
         settings.sharing,
         settings.initial,
         settings.correction,
+        settings.readout,
     )
     report = snn.report
     if report is None:

@@ -79,9 +79,9 @@ def run_job(
     Returns:
         `Finished`; its ``result`` holds: test_accuracy and folded_test_accuracy (unless ``data.test`` is false),
         validation_accuracy, spike_rate, set_bits (per neuron and step), spike_bits and weight_bits (of the hidden
-        layers, of all where none is hidden), adds, shift_adds, multiplications and size_bytes (per sample, folded),
-        s_ace, ns_ace and bit_budget (per sample, of the hidden layers), averages (what makes up the bit budget),
-        allocation (bits and T of every synapse), fold (the report), rates (per layer), history.
+        layers, of all where none is hidden; 32 where nothing spikes), adds, shift_adds, multiplications and size_bytes
+        (per sample, folded), s_ace, ns_ace and bit_budget (per sample, of the hidden layers), averages (what makes up
+        the bit budget), allocation (bits and T of every synapse), fold (the report), rates (per layer), history.
     """
     run = fit(recipe, splits, progress, checkpoints)
     return Finished(run.model, *measure(recipe, splits, run))
@@ -94,7 +94,7 @@ def measure(recipe: Recipe, splits: Splits, run: Run) -> tuple[Folded, dict[str,
     with torch.no_grad():
         counted = cost(folded.graph, sample)
     activity = observe(run.model, [sample])
-    neurons = sum(a.sent for a in activity.values())
+    neurons = max(sum(a.sent for a in activity.values()), 1)
     synapses = [row for row in counted.layers if row.kind == "synapse"]
     hidden = [row for row in synapses if row.role == "hidden"] or synapses
     batch = recipe.data.eval_batch_size
@@ -108,7 +108,7 @@ def measure(recipe: Recipe, splits: Splits, run: Run) -> tuple[Folded, dict[str,
         "validation_accuracy": run.history[-1]["validation_accuracy"],
         "spike_rate": sum(a.fired for a in activity.values()) / neurons,
         "set_bits": sum(a.set_bits for a in activity.values()) / neurons,
-        "spike_bits": max(a.format.bits for a in activity.values()),
+        "spike_bits": max((a.format.bits for a in activity.values()), default=32),
         "weight_bits": max(row.weight_bits for row in hidden),
         "adds": counted.total("adds"),
         "shift_adds": counted.total("shift_adds"),

@@ -30,6 +30,8 @@ _LATER = {
     "layers": None,
     "allocation": None,
     "convert": None,
+    "convert.readout": "mean",
+    "convert.activation": None,
     "train.precision": "float32",
     "train.channels_last": False,
     "train.compile": False,
@@ -290,8 +292,9 @@ class ConvertConfig:
     Args:
         weights: SHA-256 of the file of the ANN's weights, "" if unknown.
         images: calibration images, drawn from the training split with the recipe's seed, >= 1.
-        threshold, percentile, sharing, initial, correction: as in `ann2snn`.
+        threshold, percentile, sharing, initial, correction, readout: as in `ann2snn`.
         mean, std: what the ANN's inputs are normalised by, one number a channel; None: the constants of the data.
+        activation: of the ANN: table with a name and options as [neuron] of its recipe had them; None: "relu".
     """
 
     weights: str = ""
@@ -301,8 +304,10 @@ class ConvertConfig:
     sharing: Literal["channel", "layer"] = "channel"
     initial: float = 0.5
     correction: Literal["line", "mean", "none"] = "line"
+    readout: Literal["mean", "settled"] = "mean"
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
+    activation: ComponentConfig | None = None
 
     def __post_init__(self) -> None:
         conform(self)
@@ -323,7 +328,7 @@ class Recipe:
         seed: of all randomness, 0 .. 2^63 - 1.
         data: table [data].
         model: table [model].
-        neuron: table [neuron], its ``name`` required.
+        neuron: table [neuron], its ``name`` required; "relu" or "clip_floor" makes an ANN, with T = 1.
         weight: table [weight], its ``name`` required.
         policy: table [policy].
         train: table [train].
@@ -359,8 +364,8 @@ class Recipe:
         resolved = to_mapping(replace(self, data=replace(self.data, root=None)))
         for dotted, before in _LATER.items():
             *tables, name = dotted.split(".")
-            table = resolved[tables[0]] if tables else resolved
-            if table[name] == before:
+            table = resolved.get(tables[0]) if tables else resolved
+            if table is not None and table[name] == before:
                 del table[name]
         for layer in resolved.get("layers", ()):
             if layer["T"] is None:  # came later

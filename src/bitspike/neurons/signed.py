@@ -1,0 +1,111 @@
+"""Neuron with signed integer spikes: rounding both ways, negative ones with a value of their own or as take-backs."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from bitspike.checks import bad_value, integer
+from bitspike.formats import SpikeFormat
+from bitspike.functional import Stairs, Surrogate, fire
+from bitspike.neurons.base import NEURONS, Neuron, amplitude_sharing, as_surrogate, fresh, fused_levels
+from bitspike.neurons.parts import Emission, Membrane
+from bitspike.ops import MembraneState, ScanSpec
+
+
+class TallyState(NamedTuple):
+    """Membrane v and the sum of the levels sent so far, both shaped like one step."""
+
+    v: Tensor
+    sent: Tensor
+
+
+@NEURONS.register("signed")
+class Signed(Neuron):
+    """Signed integer neuron: ``k = round_half(clip(u/threshold, −D, D))``; ``v = u − threshold·k`` (soft).
+
+    What it sends: ``s = a·k`` for k >= 0, ``s = a·slope·k`` below, so a negative spike may be worth less: integrate-
+    and-fire with the slope of a LeakyReLU is that activation for currents that do not change sign. With
+    ``takes_back``, a negative spike only takes back what was sent: ``k >= −Σ k`` of the steps before, so the sum over
+    time is never negative and a ReLU may correct what it sent too early. D = 1 is ternary.
+
+    Source: negative spikes that are allowed while the sum of what was sent is positive: signed neuron with memory
+    (Wang et al., IJCAI 2022), from memory of its abstract, not checked. Boundaries at half a threshold on both sides,
+    graded levels and the slope are ours.
+
+    Args:
+        D: greatest |level|, 1 to 255; default 1.
+        threshold: membrane value of one level, > 0, default 1; level ±1 fires at ±threshold/2.
+        decay: factor per step in [0, 1], default 0.25. learn_decay: learn it (one per layer).
+        reset: "soft" or "hard". detach_reset: cut the gradient of the reset, default True.
+        surrogate: object, name or "name:parameter"; default one window over [−D·threshold, D·threshold].
+        amplitude, train_amplitude, raw_amplitude: see `Emission`; default 1, fixed.
+        initial: membrane before the first step, default 0.
+        slope: value of a negative level over that of a positive one, in (0, 1]; default 1.
+        takes_back: negative levels only down to a sum of 0; needs slope 1.
+
+    >>> Signed(2)(torch.tensor([[[0.4, 0.5, -1.5, -9.0]]])).flatten().tolist()
+    [0.0, 1.0, -2.0, -2.0]
+    >>> Signed(decay=1.0, takes_back=True)(torch.tensor([[[-1.0]], [[2.0]], [[-1.0]]])).flatten().tolist()
+    [0.0, 1.0, -1.0]
+    >>> Signed(decay=1.0, slope=0.25)(torch.tensor([[[1.0, -1.0]]])).flatten().tolist()
+    [1.0, -0.25]
+    """
+
+    def __init__(
+        self,
+        D: int = 1,
+        threshold: float = 1.0,
+        decay: float = 0.25,
+        learn_decay: bool = False,
+        reset: str = "soft",
+        detach_reset: bool = True,
+        surrogate: str | Surrogate = "rectangle",
+        amplitude: float = 1.0,
+        train_amplitude: str = "none",
+        raw_amplitude: bool = False,
+        initial: float = 0.0,
+        slope: float = 1.0,
+        takes_back: bool = False,
+    ) -> None:
+        super().__init__()
+        self.threshold = threshold
+        integer("Signed", "D", D, 1, 255)
+        self.stairs = Stairs(threshold / 2, threshold, D, signed=True)
+        self.format = SpikeFormat(-D, D, amplitude=amplitude_sharing(amplitude, train_amplitude))
+        self.surrogate = as_surrogate(surrogate)
+        self.surrogate.check("Signed", self.stairs)
+        self.membrane = Membrane(decay, learn_decay, reset, detach_reset, initial)
+        self.emission = Emission(amplitude, train_amplitude, raw_amplitude)
+        self.rectify(slope, takes_back)
+
+    def initial_state(self, x: Tensor) -> MembraneState | TallyState:
+        """The initial membrane, and nothing sent."""
+        start = fresh(x, self.membrane.initial)
+        return TallyState(start.v, torch.zeros_like(x)) if self.takes_back else start
+
+    def step(self, x: Tensor, state: MembraneState | TallyState) -> tuple[Tensor, MembraneState | TallyState]:
+        """One step, x [B, ...]."""
+        u = self.membrane.charge(state.v, x)
+        k = fire(u, self.stairs, self.surrogate)
+        if isinstance(state, TallyState):
+            k = torch.where(k.detach() < -state.sent.detach(), 0 - state.sent, k)
+        v = self.membrane.reset(u, k, self.threshold, graded=self.stairs.count > 1, signed=True)
+        after = TallyState(v, state.sent + k) if isinstance(state, TallyState) else MembraneState(v)
+        return self.emission(k), after
+
+    def rectify(self, slope: float, takes_back: bool) -> None:
+        """Set what negative levels are worth, and whether they only take back."""
+        if takes_back and slope != 1:
+            raise bad_value("Signed", "the slope must be 1 where spikes are taken back", slope, "choose one of them")
+        self.takes_back = takes_back
+        self.emission.bend_by(slope)
+        self.format = self.format.sloped(slope)
+
+    def fused(self) -> ScanSpec | str:
+        """For fused kernels: plain ternary spikes only."""
+        if self.takes_back:
+            return "Signed with takes_back keeps a second state"
+        return fused_levels(self, self.threshold)
