@@ -58,7 +58,8 @@ def stream(net: nn.Module | Graph, x_seq: Tensor, states: States | None = None) 
         if reason:
             raise bad_value("stream", "every node must be causal and known", f"{node.name} ({reason})", "see stream()")
         if isinstance(module, TimeLayer) and module.stateful:
-            value, after[node.name] = module.stream_step(args[0], before.get(node.name))
+            step: Callable[..., Any] = module.stream_step
+            value, after[node.name] = step(*args, before.get(node.name))
             return value
         return call()
 

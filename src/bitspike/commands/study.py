@@ -12,7 +12,7 @@ import tyro
 from bitspike.checks import bad_value
 from bitspike.commands.options import Json, builtin, write_json
 from bitspike.progress import Shown
-from bitspike.report import as_text, study_picture, study_table
+from bitspike.report import as_text, level_picture, level_table, level_use, study_picture, study_table
 from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.job import digest, load_data, run_job
 from bitspike.training.recipe import Recipe
@@ -41,6 +41,7 @@ def study(
     table_only: bool = False,
     json: Json = None,
     picture: Path | None = None,
+    levels: Annotated[Path | None, tyro.conf.arg(metavar="PNG")] = None,
     quiet: bool = False,
 ) -> None:
     """Run a queue of (arm, seed) jobs; what is done is skipped, what was cut goes on where it was.
@@ -54,6 +55,7 @@ def study(
         table_only: Run nothing: print the table of what is done.
         json: Write the summary (mean, std, n per arm) to this file.
         picture: Write the comparison as a PNG.
+        levels: Print how often every bit of a spike is used, and write the shares of all levels as a PNG.
         quiet: Show no progress.
     """
     chosen = read_study(builtin("queue", queue, queues=True))
@@ -66,7 +68,7 @@ def study(
     share = _shard(shard)
     if not table_only and _run(chosen, share, quiet).interrupted:
         raise KeyboardInterrupt
-    _show(chosen, json, picture)
+    _show(chosen, json, picture, levels)
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -96,10 +98,15 @@ def _run(queue: Study, shard: tuple[int, int], quiet: bool) -> Outcome:
         )
 
 
-def _show(queue: Study, json: Path | None, picture: Path | None) -> None:
-    rows = summarise(queue)
+def _show(queue: Study, json: Path | None, picture: Path | None, levels: Path | None = None) -> None:
+    rows, uses = summarise(queue), level_use(queue)
     print(as_text(study_table(rows)))
-    write_json(json, {"study": queue.name, "arms": [to_mapping(row) for row in rows]})
+    document = {"study": queue.name, "arms": [to_mapping(row) for row in rows]}
+    write_json(json, document | {"levels": [to_mapping(use) for use in uses]})
+    if levels:
+        print("\n" + as_text(level_table(rows, uses)))
+        levels.parent.mkdir(parents=True, exist_ok=True)
+        level_picture(rows, uses, levels, queue.name)
     if picture:
         picture.parent.mkdir(parents=True, exist_ok=True)
         study_picture(rows, picture, queue.name)

@@ -24,7 +24,8 @@ _COLUMNS: tuple[tuple[str, str, str], ...] = (
 )
 
 
-def _text(metric: Metric | None, kind: str) -> str:
+def metric_text(metric: Metric | None, kind: str) -> str:
+    """A cell: kind "percent" (with its spread), "million", "kilo", "integer" or "plain"; "not run" for None."""
     if metric is None:
         return "not run"
     scale, digits = {"percent": (100.0, 2), "million": (1e-6, 3), "kilo": (1e-3, 1)}.get(kind, (1.0, 3))
@@ -42,7 +43,7 @@ def study_table(rows: Sequence[ArmSummary]) -> list[list[str]]:
     """
     table = [["arm", "seeds", *(title for title, _, _ in _COLUMNS)]]
     for row in rows:
-        table.append([row.arm, str(row.n), *(_text(row.metrics.get(key), kind) for _, key, kind in _COLUMNS)])
+        table.append([row.arm, str(row.n), *(metric_text(row.metrics.get(key), kind) for _, key, kind in _COLUMNS)])
     return table
 
 

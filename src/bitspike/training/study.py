@@ -259,20 +259,25 @@ def summarise(study: Study) -> list[ArmSummary]:
     Returns:
         One row an arm, in the study's order; `to_mapping` makes it JSON.
     """
-    rows, jobs = [], plan(study)
+    rows, jobs, found = [], plan(study), results_of(study)
     for arm in study.arms:
-        missing: dict[int, str] = {}
-        results: dict[int, Mapping[str, object]] = {}
-        for job in (job for job in jobs if job.arm == arm.name):
-            state, _, document = _look(job, None)
-            if state == "done":
-                results[job.seed] = document["result"]
-            else:
-                missing[job.seed] = state
+        results = found[arm.name]
+        own = [job for job in jobs if job.arm == arm.name and job.seed not in results]
+        missing = {job.seed: _look(job, None)[0] for job in own}
         names = dict.fromkeys(name for result in results.values() for name, v in result.items() if _is_number(v))
         metrics = {name: _metric({seed: result.get(name) for seed, result in results.items()}) for name in names}
         rows.append(ArmSummary(arm.name, len(results), missing, metrics))
     return rows
+
+
+def results_of(study: Study) -> dict[str, dict[int, Mapping[str, Any]]]:
+    """arm → seed → result of every job that is done, as `summarise` counts them."""
+    found: dict[str, dict[int, Mapping[str, Any]]] = {arm.name: {} for arm in study.arms}
+    for job in plan(study):
+        state, _, document = _look(job, None)
+        if state == "done":
+            found[job.arm][job.seed] = document["result"]
+    return found
 
 
 def summary_of(name: str, result: Mapping[str, Any]) -> ArmSummary:
