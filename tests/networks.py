@@ -237,3 +237,16 @@ def flips_between(one: dict[str, Tensor], other: dict[str, Tensor], real: bool) 
 def flipped_samples(flips: dict[str, Tensor]) -> Tensor:
     """Samples [B] in which any spike differs."""
     return torch.stack([f.flatten(2).any(2).any(0) for f in flips.values()]).any(0)
+
+
+def values_of(net: nn.Module, x: Tensor) -> tuple[dict[str, Tensor], dict[str, tuple[Any, ...]]]:
+    """Output and arguments of every call, by node."""
+    outputs: dict[str, Tensor] = {}
+    inputs: dict[str, tuple[Any, ...]] = {}
+
+    def note(node: Node, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
+        outputs[node.name], inputs[node.name] = call(), args
+        return outputs[node.name]
+
+    trace(net).run(x, handler=note)
+    return outputs, inputs

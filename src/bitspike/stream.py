@@ -78,7 +78,8 @@ def stream(net: nn.Module | Graph, x_seq: Tensor, states: States | None = None) 
             value, after[node.name] = module.stream_step(args[0], before.get(node.name), max(steps))
             return value
         if isinstance(module, TimeLayer) and module.stateful:
-            value, after[node.name] = module.stream_step(args[0], before.get(node.name))
+            step: Callable[..., Any] = module.stream_step
+            value, after[node.name] = step(*args, before.get(node.name))
             return value
         return call()
 

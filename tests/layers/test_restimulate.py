@@ -43,7 +43,7 @@ def test_three_channels_by_hand() -> None:
 def test_a_whole_run_has_one_attention() -> None:
     """One channel, kernel 1, weight 2: spikes 1 and 0 have mean ½, so a = σ(1); step by step σ(2) and σ(0)."""
     x = torch.tensor([1.0, 0.0], dtype=torch.float64).reshape(2, 1, 1)
-    for over, a in (("step", [logistic(2.0), logistic(0.0)]), ("whole", [logistic(1.0)])):
+    for over, a in (("step", [logistic(2.0), logistic(0.0)]), ("first", [logistic(2.0)]), ("whole", [logistic(1.0)])):
         module = layer(1, over=over)
         assert module.weight is not None
         module.weight.data.fill_(2.0)
@@ -63,7 +63,7 @@ def test_steps_are_apart_only_step_by_step(over: str) -> None:
 
 
 @pytest.mark.parametrize("shape", [(2, 2, 4, 3, 2), (3, 2, 4), (1, 1, 1, 1, 1)])
-@pytest.mark.parametrize("over", ["step", "whole"])
+@pytest.mark.parametrize("over", ["step", "first", "whole"])
 def test_gradients_are_those_of_finite_differences(over: str, shape: tuple[int, ...]) -> None:
     module = layer(shape[2], over=over)
     weight = module.weight
@@ -109,6 +109,18 @@ def test_streams_take_steps_and_refuse_the_whole_run() -> None:
     assert torch.equal(torch.cat([first, rest]), net(x)) and net(x).any()
     with pytest.raises(ValueError, match=r"stream: every node must be causal.*_1 \(it reads later time steps\)"):
         stream(nn.Sequential(LIF(), layer(3, over="whole")), x)
+
+
+def test_a_stream_keeps_the_attention_of_the_first_step() -> None:
+    net, x = nn.Sequential(LIF(), layer(3, over="first")), random(5, 2, 3, 2, 2) * 2
+    whole, states, parts = net(x), None, []
+    for chunk in x.split((1, 3, 1)):
+        y, states = stream(net, chunk, states)
+        parts.append(y)
+    assert torch.equal(torch.cat(parts), whole) and whole[1:].any()
+    late = x.clone()
+    late[1:] += 1.0
+    assert torch.equal(net[1].attend(net[0](late)), net[1].attend(net[0](x)))  # type: ignore[operator]
 
 
 def test_it_exports_with_any_batch() -> None:

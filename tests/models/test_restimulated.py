@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -10,10 +9,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bitspike import ann2snn, fold, lean, stream, trace
+from bitspike import ann2snn, fold, lean, stream
 from bitspike.convert import expand_unary
 from bitspike.cost import cost
-from bitspike.graph import Node
 from bitspike.layers import AvgPool2d, BatchNorm, Conv2d, Refined, Restimulate, Synapse
 from bitspike.models import Policy, mlp, resnet20, restimulate, study_cnn
 from bitspike.models.parts import ResidualBlock
@@ -21,7 +19,7 @@ from bitspike.neurons import LIF, Integer, MultiBit
 from bitspike.quantizers import Uniform
 from bitspike.training.build import build_network
 from bitspike.training.recipe import ComponentConfig, ModelConfig, Recipe
-from networks import SHAPE, liven, make_neuron, rng, samples, small_cnn
+from networks import SHAPE, liven, make_neuron, rng, samples, small_cnn, values_of
 
 NEURONS = ["body.3.neuron1", "body.3.neuron2", "body.4.neuron1", "body.4.neuron2"]
 PATHS = [name.replace("neuron", "restimulate") for name in NEURONS]
@@ -29,19 +27,6 @@ PATHS = [name.replace("neuron", "restimulate") for name in NEURONS]
 
 def attentions(net: nn.Module) -> dict[str, Restimulate]:
     return {name: module for name, module in net.named_modules() if isinstance(module, Restimulate)}
-
-
-def values_of(net: nn.Module, x: Tensor) -> tuple[dict[str, Tensor], dict[str, tuple[Any, ...]]]:
-    """Output and arguments of every call, by node."""
-    outputs: dict[str, Tensor] = {}
-    inputs: dict[str, tuple[Any, ...]] = {}
-
-    def note(node: Node, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
-        outputs[node.name], inputs[node.name] = call(), args
-        return outputs[node.name]
-
-    trace(net).run(x, handler=note)
-    return outputs, inputs
 
 
 def test_connections_by_pattern() -> None:

@@ -94,6 +94,8 @@ def test_rates_and_costs_are_those_of_the_networks(finished: Finished, splits: S
     assert result["set_bits"] == pytest.approx(sum(a.set_bits for a in seen.values()) / sent)
     assert {path: r["rate"] for path, r in result["rates"].items()} == {a.path: a.rate for a in seen.values()}
     assert all(0 < r["rate"] < 1 for r in result["rates"].values())
+    counts = {path: {int(level): n for level, n in r["levels"].items()} for path, r in result["rates"].items()}
+    assert counts == {a.path: a.histogram for a in seen.values()}
     counted = cost(finished.folded.graph, x)
     assert result["adds"] == counted.total("adds") and result["size_bytes"] == counted.size_bytes
     assert result["multiplications"] == counted.total("multiplications")

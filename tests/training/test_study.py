@@ -83,6 +83,15 @@ def test_plan(queue: Path) -> None:
     assert by_arm == [ALL[0], ALL[2], ALL[1], ALL[3]]
 
 
+@pytest.mark.parametrize(("order", "left"), [("seed-major", ALL[:3]), ("arm-major", [ALL[0], ALL[2], ALL[1]])])
+def test_an_arm_with_seeds_of_its_own(queue: Path, order: str, left: list[str]) -> None:
+    queue.write_text(QUEUE.replace('name = "multi"', 'name = "multi"\nseeds = [0]') + "\n")
+    study = replace(s.read_study(queue), jobs_order=order)
+    assert [job.path.name for job in s.plan(study)] == left
+    go(study, Runner())
+    assert [(row.arm, row.n, row.missing) for row in s.summarise(study)] == [("low", 2, {}), ("multi", 1, {})]
+
+
 def test_base_may_be_a_table(queue: Path) -> None:
     text = QUEUE.replace('base = "base.toml"\n', "")
     tables = BASE.replace("[", "[base.").replace('name = "base"', '[base]\nname = "base"')
@@ -101,6 +110,7 @@ def test_base_may_be_a_table(queue: Path) -> None:
         ("[0, 1]", "[1, 1]", ["seeds must be given, each once"]),
         ("[0, 1]", "[]", ["seeds must be given"]),
         ("[0, 1]", "[-1]", ["a seed must lie"]),
+        ('name = "low"', 'name = "low"\nseeds = [0, 2]', ["the seeds of arm 'low' must be among the study's [0, 1]"]),
         ('"train.lr" = 0.05', '"seed" = 1', ["seed must not be set by an arm"]),
         ('"train.lr"', '"train.lrr"', ["base.toml with arm 'low'", "[train]: ", "did you mean 'lr'?"]),
         ('base = "base.toml"', "", ["QUEUE.toml: the key 'base' must be given"]),

@@ -12,7 +12,15 @@ import tyro
 from bitspike.checks import bad_value
 from bitspike.commands.options import Json, builtin, write_json
 from bitspike.progress import Shown
-from bitspike.report import as_text, pareto_picture, study_picture, study_table
+from bitspike.report import (
+    as_text,
+    level_picture,
+    level_table,
+    level_use,
+    pareto_picture,
+    study_picture,
+    study_table,
+)
 from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.job import digest, load_data, run_job
 from bitspike.training.recipe import Recipe
@@ -42,13 +50,15 @@ def study(
     json: Json = None,
     picture: Path | None = None,
     pareto: Path | None = None,
+    levels: Annotated[Path | None, tyro.conf.arg(metavar="PNG")] = None,
     quiet: bool = False,
 ) -> None:
     """Run a queue of (arm, seed) jobs; what is done is skipped, what was cut goes on where it was.
 
     Args:
         queue: TOML file of the queue, or a built-in one: cifar10_adaptive_study, digits_demo,
-            fashion_mnist_adaptive_study, fashion_mnist_bf16, fashion_mnist_study, fashion_mnist_tuning.
+            fashion_mnist_adaptive_study, fashion_mnist_bf16, fashion_mnist_restimulation, fashion_mnist_study,
+            fashion_mnist_tuning.
         set: key=value pairs laid over the base recipe, e.g. data.root=DIR train.epochs=3.
         out: Folder of the results; default: what the queue says, runs/NAME for a built-in one.
         shard: I/N: run only every N-th job, beginning with the I-th; for several processes on one queue.
@@ -56,6 +66,7 @@ def study(
         json: Write the summary (mean, std, n per arm) to this file.
         picture: Write the comparison as a PNG.
         pareto: Write accuracy against S-ACE and bit budget, and who is beaten by nobody, as a PNG.
+        levels: Print how often every bit of a spike is used, and write the shares of all levels as a PNG.
         quiet: Show no progress.
     """
     chosen = read_study(builtin("queue", queue, queues=True))
@@ -68,7 +79,7 @@ def study(
     share = _shard(shard)
     if not table_only and _run(chosen, share, quiet).interrupted:
         raise KeyboardInterrupt
-    _show(chosen, json, picture, pareto)
+    _show(chosen, json, picture, pareto, levels)
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -98,10 +109,21 @@ def _run(queue: Study, shard: tuple[int, int], quiet: bool) -> Outcome:
         )
 
 
-def _show(queue: Study, json: Path | None, picture: Path | None, pareto: Path | None = None) -> None:
-    rows = summarise(queue)
+def _show(
+    queue: Study,
+    json: Path | None = None,
+    picture: Path | None = None,
+    pareto: Path | None = None,
+    levels: Path | None = None,
+) -> None:
+    rows, uses = summarise(queue), level_use(queue)
     print(as_text(study_table(rows)))
-    write_json(json, {"study": queue.name, "arms": [to_mapping(row) for row in rows]})
+    document = {"study": queue.name, "arms": [to_mapping(row) for row in rows]}
+    write_json(json, document | {"levels": [to_mapping(use) for use in uses]})
+    if levels:
+        print("\n" + as_text(level_table(rows, uses)))
+        levels.parent.mkdir(parents=True, exist_ok=True)
+        level_picture(rows, uses, levels, queue.name)
     for path, draw in ((picture, study_picture), (pareto, pareto_picture)):
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)

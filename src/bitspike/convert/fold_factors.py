@@ -16,7 +16,7 @@ from bitspike.checks import bad_value
 from bitspike.convert.fold_norm import affine_behind
 from bitspike.convert.surgery import Surgery
 from bitspike.graph import adds
-from bitspike.layers import Affine, Encoder, Gain, MeanReadout, Squeeze, Synapse, TimeLayer, Windows
+from bitspike.layers import Affine, Encoder, Gain, MeanReadout, Potential, Squeeze, Synapse, TimeLayer, Windows
 from bitspike.neurons import Neuron
 from bitspike.quantizers import Fixed, Float
 
@@ -78,6 +78,9 @@ def move_factors(surgery: Surgery, shapes: dict[str, tuple[int, ...]], dtype: to
             pass
         elif isinstance(module, MeanReadout):
             _settle(surgery, item, before, factors, moved, dtype)  # behind it there is no time axis for a gain
+        elif isinstance(module, Potential):
+            _settle(surgery, item, before[:1], factors[:1], moved, dtype)
+            module.level /= float(factors[1])
         elif isinstance(module, Squeeze):
             out = _sum_instead(module, shapes[before[0].name][0], factors[0])
         elif isinstance(module, Windows):

@@ -39,6 +39,7 @@ from bitspike.layers import (
     BatchNorm,
     Encoder,
     Gain,
+    Potential,
     Restimulate,
     StepReadout,
     Synapse,
@@ -173,7 +174,7 @@ def _over_time(module: TimeLayer, x: Tensor, y: Tensor) -> bool:
 def _free(module: nn.Module) -> bool:
     """Whether a layer without a rule moves values and computes nothing; encoders are left out by rule."""
     moves = isinstance(module, TimeLayer) and module.keeps_format
-    return moves or isinstance(module, (Encoder, StepReadout, nn.Identity, nn.Dropout))
+    return moves or isinstance(module, (Encoder, Potential, StepReadout, nn.Identity, nn.Dropout))
 
 
 def _raw(before: Node) -> bool:

@@ -63,8 +63,8 @@ def attention_row(node: Node, module: Restimulate, x: Tensor, memory: Memory) ->
     row = LayerCost(node.name, "attention", "attention", steps, path=node.path)
     row.rate = float((x != 0).double().mean())
     row.inputs = row.outputs = values
-    attentions = channels * (1 if module.over == "whole" else steps)
-    window = steps * values // attentions
+    attentions = channels * (steps if module.over == "step" else 1)
+    window = (steps if module.over == "whole" else 1) * values // channels
     scaling, row.shifts = (attentions * part for part in scaled_values(torch.tensor(1 / window).double(), _ONE))
     row.multiplications = scaling + attentions * module.kernel + steps * values
     row.adds = row.fixed_adds = float(attentions * (window - 1 + module.kernel - 1))

@@ -7,6 +7,7 @@ from bitspike.layers.codec import Encoder, Latency, MeanReadout, Poisson, Repeat
 from bitspike.layers.norm import BatchNorm
 from bitspike.layers.norm_scan import Chain, norm_then_fire
 from bitspike.layers.pool import AvgPool2d, Flatten, GlobalAvgPool, MaxPool2d, SumPool2d, TallyMaxPool2d, TallyPool
+from bitspike.layers.potential import Potential
 from bitspike.layers.quantized import Conv2d, Linear
 from bitspike.layers.restimulate import Restimulate
 from bitspike.layers.squeeze import Join, Refined, Squeeze
@@ -29,6 +30,7 @@ __all__ = [
     "MaxPool2d",
     "MeanReadout",
     "Poisson",
+    "Potential",
     "Refined",
     "Repeat",
     "Restimulate",

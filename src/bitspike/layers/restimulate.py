@@ -41,8 +41,8 @@ class Restimulate(TimeLayer):
     Args:
         channels: C. attention: "efficient", or "one": a = 1, no parameters and no cost, the control that leaves the
             connection and takes the attention.
-        over: "step": an attention per step (causal); "whole": z is the mean over all steps as well, one attention for
-            all of them, so a stream refuses it.
+        over: "step": an attention per step; "first": that of the first step for all of them, kept by a stream;
+            "whole": z is the mean over all steps as well, one attention for all of them, so a stream refuses it.
         kernel: k, odd; default `attention_kernel`. Weights start uniform in ±1/√k.
 
     Raises:
@@ -60,7 +60,7 @@ class Restimulate(TimeLayer):
         super().__init__()
         self.channels = integer("Restimulate", "channels", channels, 1, 1_000_000)
         self.attention = one_of("Restimulate", "attention", attention, ("efficient", "one"))
-        self.over = one_of("Restimulate", "over", over, ("step", "whole"))
+        self.over = one_of("Restimulate", "over", over, ("step", "first", "whole"))
         self.kernel = integer(
             "Restimulate", "kernel", attention_kernel(channels) if kernel is None else kernel, 1, 1_000_001
         )
@@ -70,11 +70,12 @@ class Restimulate(TimeLayer):
         if attention == "one":
             self.scaling, self.keeps_format, self.weight = "linear", True, None
         else:
-            self.causal = over == "step"
+            self.causal, self.stateful = over != "whole", over == "first"
             self.weight = nn.Parameter(torch.empty(self.kernel).uniform_(-1, 1) / math.sqrt(self.kernel))
 
     def attend(self, x: Tensor) -> Tensor:
-        """Attention a of x [T, B, C, H, W] or [T, B, C]: [T, B, C] ([1, B, C] over the whole run), in (0, 1)."""
+        """Attention a of x [T, B, C, H, W] or [T, B, C]: [T, B, C] ([1, B, C] if one serves all steps), in (0, 1)."""
+        x = x[:1] if self.over == "first" else x
         z = x.mean((3, 4)) if x.dim() == 5 else x
         if self.over == "whole":
             z = z.mean(0, keepdim=True)
@@ -85,13 +86,23 @@ class Restimulate(TimeLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """x [T, B, C, H, W] or [T, B, C] → the same shape."""
+        self._check(x)
+        return x if self.weight is None else self._scaled(x, self.attend(x))
+
+    def stream_step(self, x: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:
+        """One chunk and the attention of the first step."""
+        self._check(x)
+        a = self.attend(x) if state is None else state
+        return self._scaled(x, a), a
+
+    def _check(self, x: Tensor) -> None:
         time_first("Restimulate", x, 3)
         if x.dim() not in (3, 5) or x.shape[2] != self.channels:
             must = f"the input must be [T, B, {self.channels}] or [T, B, {self.channels}, H, W]"
             raise bad_value("Restimulate", must, list(x.shape), "check the layer before")
-        if self.weight is None:
-            return x
-        a = self.attend(x)
+
+    @staticmethod
+    def _scaled(x: Tensor, a: Tensor) -> Tensor:
         return x * (a[..., None, None] if x.dim() == 5 else a)
 
     def extra_repr(self) -> str:

@@ -30,6 +30,8 @@ def study_cnn(
     stimulated: str | Sequence[str] = (),
     attention: str = "efficient",
     attention_over: str = "step",
+    attention_signal: str = "spikes",
+    attention_into: str = "current",
 ) -> Network:
     """A small residual network in which amplitudes can act.
 
@@ -43,7 +45,9 @@ def study_cnn(
         policy: quantisers of first, last and down-sampling layers; default the first and last float.
         stimulated: shell patterns on the names of the neurons that the layer before stimulates again, see
             `restimulate`: "*", or among "body.3.neuron1", "body.3.neuron2", "body.4.neuron1", "body.4.neuron2".
-        attention: "efficient" or "one" (the control). attention_over: "step" or "whole"; see `Restimulate`.
+        attention: "efficient" or "one" (the control). attention_over: "step", "first" or "whole"; see `Restimulate`.
+        attention_signal: "spikes", "current" or "potential" of the layer before. attention_into: "current", "potential"
+            or "input"; see `restimulate`.
 
     >>> from bitspike.neurons import LIF
     >>> import torch; study_cnn(LIF(), width=4)(torch.zeros(2, 1, 28, 28)).shape
@@ -72,5 +76,5 @@ def study_cnn(
     )
     model = Network(new_encoder(encoder, T), body, new_readout(readout))
     if stimulated:
-        restimulate(model, stimulated, attention, attention_over)
+        restimulate(model, stimulated, attention, attention_over, signal=attention_signal, into=attention_into)
     return finish(model, weight, policy)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bitspike.checks import bad_value, one_of
 from bitspike.graph import Graph, Node, trace
-from bitspike.layers import BatchNorm, Encoder, Refined, Synapse, TimeLayer
+from bitspike.layers import BatchNorm, Encoder, Potential, Refined, Synapse, TimeLayer
 from bitspike.neurons import Neuron
 from bitspike.quantizers import Float, Quantizer
 from bitspike.registry import Registry
@@ -87,8 +87,11 @@ def assign(
         Names of the modules that changed.
 
     Raises:
-        ValueError: nothing matched, or a per-channel amplitude whose width is not known.
+        ValueError: nothing matched, a per-channel amplitude whose width is not known, or a network with `Potential`.
     """
+    if neuron is not None and any(isinstance(module, Potential) for module in model.modules()):
+        must = "a network in which potentials stimulate must get its neurons when it is built"
+        raise bad_value("assign", must, repr(match), "call restimulate after assign")
     changed = []
     for name, module in list(model.named_modules()):
         if not fnmatch.fnmatchcase(name, match):

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import functools
+import operator
 from collections.abc import Callable
 
 from torch import Tensor, nn
@@ -79,9 +81,10 @@ class ResidualBlock(nn.Module):
         return join(self.join, y, self.shortcut(x)) if self.sew else y
 
     def _fire(self, norm: nn.Module, neuron: nn.Module, y: Tensor, branches: list[Callable[[], Tensor]]) -> Tensor:
-        """neuron(norm(y) + branches)."""
-        if not branches or (len(branches) == 1 and self.join is None):
-            return norm_then_fire(norm, neuron, y, *branches)
+        """neuron(norm(y) + branches); several branches are added to one another first, for `norm_then_fire`."""
+        if not branches or self.join is None:
+            total = [lambda: functools.reduce(operator.add, [branch() for branch in branches])] if branches else []
+            return norm_then_fire(norm, neuron, y, *total)
         y = norm(y)
         for branch in branches:
             y = join(self.join, y, branch())

@@ -3,11 +3,13 @@
 from bitspike.report.allocation import allocation_picture
 from bitspike.report.cost import cost_picture, cost_table, energy_table, metric_table
 from bitspike.report.history import history_picture, learns
+from bitspike.report.levels import LevelUse, level_picture, level_table, level_use
 from bitspike.report.pareto import pareto_front, pareto_picture
 from bitspike.report.study import study_picture, study_table
 from bitspike.report.text import as_markdown, as_text
 
 __all__ = [
+    "LevelUse",
     "allocation_picture",
     "as_markdown",
     "as_text",
@@ -16,6 +18,9 @@ __all__ = [
     "energy_table",
     "history_picture",
     "learns",
+    "level_picture",
+    "level_table",
+    "level_use",
     "metric_table",
     "pareto_front",
     "pareto_picture",

@@ -26,7 +26,8 @@ _LATER: tuple[tuple[str, str, str], ...] = (("bit budget", "bit_budget", "plain"
 """Columns that stand where an arm has the metric, which results of older versions have not."""
 
 
-def _text(metric: Metric | None, kind: str) -> str:
+def metric_text(metric: Metric | None, kind: str) -> str:
+    """A cell: kind "percent" (with its spread), "million", "kilo", "integer" or "plain"; "not run" for None."""
     if metric is None:
         return "not run"
     scale, digits = {"percent": (100.0, 2), "million": (1e-6, 3), "kilo": (1e-3, 1)}.get(kind, (1.0, 3))
@@ -45,7 +46,7 @@ def study_table(rows: Sequence[ArmSummary]) -> list[list[str]]:
     columns = [*_COLUMNS, *(column for column in _LATER if any(column[1] in row.metrics for row in rows))]
     table = [["arm", "seeds", *(title for title, _, _ in columns)]]
     for row in rows:
-        table.append([row.arm, str(row.n), *(_text(row.metrics.get(key), kind) for _, key, kind in columns)])
+        table.append([row.arm, str(row.n), *(metric_text(row.metrics.get(key), kind) for _, key, kind in columns)])
     return table
 
 

@@ -16,7 +16,7 @@ from bitspike.data import Batches, Splits, load
 from bitspike.data.catalog import find
 from bitspike.data.loader import check_augment
 from bitspike.graph import trace
-from bitspike.observe import observe
+from bitspike.observe import Activity, observe
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.loop import Progress, Run, evaluate, fit
@@ -81,7 +81,8 @@ def run_job(
         validation_accuracy, spike_rate, set_bits (per neuron and step), spike_bits and weight_bits (of the hidden
         layers, of all where none is hidden; 32 where nothing spikes), adds, shift_adds, multiplications and size_bytes
         (per sample, folded), s_ace, ns_ace and bit_budget (per sample, of the hidden layers), averages (what makes up
-        the bit budget), allocation (bits and T of every synapse), fold (the report), rates (per layer), history.
+        the bit budget), allocation (bits and T of every synapse), fold (the report), rates (per layer: rate,
+        set bits, saturation and the count of every level), history.
     """
     run = fit(recipe, splits, progress, checkpoints)
     return Finished(run.model, *measure(recipe, splits, run))
@@ -123,8 +124,11 @@ def measure(recipe: Recipe, splits: Splits, run: Run) -> tuple[Folded, dict[str,
         "parameters": sum(p.numel() for p in run.model.parameters()),
         "train_time_s": sum(record["time_s"] for record in run.history),
         "fold": folded.report.as_dict(),
-        "rates": {
-            a.path: {"rate": a.rate, "set_bits": a.bits_per_step, "saturation": a.saturation} for a in activity.values()
-        },
+        "rates": {a.path: _figures(a) for a in activity.values()},
         "history": run.history,
     }
+
+
+def _figures(activity: Activity) -> dict[str, Any]:
+    figures = {"rate": activity.rate, "set_bits": activity.bits_per_step, "saturation": activity.saturation}
+    return {**figures, "levels": {str(level): count for level, count in sorted(activity.histogram.items())}}

@@ -31,11 +31,13 @@ class Arm:
         name: letters, digits and ``. _ + -``; begins the names of the arm's files.
         set: dotted key → value, for example ``{"train.lr": 0.05}``; keys are written in quotes in TOML.
         replace: whole tables put in place of the base's before ``set``, for example another ``neuron``.
+        seeds: of the study's seeds, those that this arm runs with; empty: all of them.
     """
 
     name: str
     set: dict[str, object] = field(default_factory=dict)
     replace: dict[str, dict[str, object]] = field(default_factory=dict)
+    seeds: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
         conform(self)
@@ -75,6 +77,10 @@ class Study:
         for kind, items in (("seeds", self.seeds), ("arms", [arm.name.lower() for arm in self.arms])):
             if not items or len(set(items)) < len(items):
                 raise bad_value(self.source, f"{kind} must be given, each once", list(items), f"correct {kind}")
+        for arm in self.arms:
+            if set(arm.seeds) - set(self.seeds):
+                must = f"the seeds of arm {arm.name!r} must be among the study's {list(self.seeds)}"
+                raise bad_value(self.source, must, list(arm.seeds), "add them there")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -188,9 +194,10 @@ def plan(study: Study) -> list[Job]:
         mapping = with_values(study.base, {**arm.replace, **arm.set, "seed": seed}, where)
         return Job(arm.name, seed, recipe_from_mapping(mapping, where), study.out / f"{arm.name}-seed{seed}.json")
 
+    pairs = [(arm, seed) for arm in study.arms for seed in study.seeds if seed in (arm.seeds or study.seeds)]
     if study.jobs_order == "seed-major":
-        return [job(arm, seed) for seed in study.seeds for arm in study.arms]
-    return [job(arm, seed) for arm in study.arms for seed in study.seeds]
+        pairs.sort(key=lambda pair: study.seeds.index(pair[1]))
+    return [job(arm, seed) for arm, seed in pairs]
 
 
 def run_study(
@@ -252,20 +259,25 @@ def summarise(study: Study) -> list[ArmSummary]:
     Returns:
         One row an arm, in the study's order; `to_mapping` makes it JSON.
     """
-    rows, jobs = [], plan(study)
+    rows, jobs, found = [], plan(study), results_of(study)
     for arm in study.arms:
-        missing: dict[int, str] = {}
-        results: dict[int, Mapping[str, object]] = {}
-        for job in (job for job in jobs if job.arm == arm.name):
-            state, _, document = _look(job, None)
-            if state == "done":
-                results[job.seed] = document["result"]
-            else:
-                missing[job.seed] = state
+        results = found[arm.name]
+        own = [job for job in jobs if job.arm == arm.name and job.seed not in results]
+        missing = {job.seed: _look(job, None)[0] for job in own}
         names = dict.fromkeys(name for result in results.values() for name, v in result.items() if _is_number(v))
         metrics = {name: _metric({seed: result.get(name) for seed, result in results.items()}) for name in names}
         rows.append(ArmSummary(arm.name, len(results), missing, metrics))
     return rows
+
+
+def results_of(study: Study) -> dict[str, dict[int, Mapping[str, Any]]]:
+    """arm → seed → result of every job that is done, as `summarise` counts them."""
+    found: dict[str, dict[int, Mapping[str, Any]]] = {arm.name: {} for arm in study.arms}
+    for job in plan(study):
+        state, _, document = _look(job, None)
+        if state == "done":
+            found[job.arm][job.seed] = document["result"]
+    return found
 
 
 def summary_of(name: str, result: Mapping[str, Any]) -> ArmSummary:
