@@ -1,4 +1,7 @@
-"""One thread, fixed seeds, Hypothesis profiles, `data` tests only where data is, and a check of error messages."""
+"""One thread, fixed seeds, Hypothesis profiles, `data` tests only where data is, and a check of error messages.
+
+Without a GPU, Triton kernels run through their interpreter; triton and bitspike ask for it when they are imported.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,9 @@ import hypothesis
 import numpy as np
 import pytest
 import torch
+
+if not torch.cuda.is_available():
+    os.environ["TRITON_INTERPRET"] = "1"
 
 HOUSE_FORM = re.compile(r"^[^:]+: .+, got .*; .+[.?]$", re.DOTALL)
 

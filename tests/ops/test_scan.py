@@ -77,7 +77,7 @@ def test_every_operation_has_a_parity_test_and_a_reference() -> None:
 @pytest.mark.parametrize("case", cases(1), ids=lambda case: case[0])
 @pytest.mark.parametrize("kernel", table(), ids=lambda k: f"{k.operation}-{k.name}")
 def test_a_kernel_equals_the_definition(kernel: Kernel, case: tuple[str, Options]) -> None:
-    device = "cpu" if kernel.device == "any" else kernel.device
+    device = kernel.home()
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip(f"not run: {kernel.operation} {kernel.name} needs {device}")
     neuron = build(*case)

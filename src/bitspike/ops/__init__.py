@@ -7,6 +7,7 @@ from bitspike.ops.norm_scan import NormParts, norm_scan_reference
 from bitspike.ops.packing import PackedSpikes, pack_spikes, stored_bits, unpack_spikes
 from bitspike.ops.scan import scan
 from bitspike.ops.scan_native import scan_native
+from bitspike.ops.scan_triton import scan_triton
 from bitspike.ops.spec import MembraneState, ScanFacts, ScanSpec, spec_of
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "saver",
     "scan",
     "scan_native",
+    "scan_triton",
     "spec_of",
     "stored_bits",
     "table",

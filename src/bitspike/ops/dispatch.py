@@ -30,6 +30,7 @@ class Kernel:
         function: the callable.
         refuses: facts → None if it can run and differentiate them, else the reason.
         half: whether it takes half-precision currents with float32 membranes.
+        on_request: another device type, on which it runs only where `using` demands it (an interpreter); "" for none.
     """
 
     operation: str
@@ -38,6 +39,11 @@ class Kernel:
     function: Callable[..., Any]
     refuses: Callable[[object], str | None]
     half: bool = False
+    on_request: str = ""
+
+    def home(self) -> str:
+        """A device type for tests of this kernel."""
+        return self.on_request or ("cpu" if self.device == "any" else self.device)
 
 
 _KERNELS: dict[str, dict[str, Kernel]] = {}
@@ -55,6 +61,7 @@ def register(
     device: str = "any",
     refuses: Callable[[object], str | None] = _runs_everything,
     half: bool = False,
+    on_request: str = "",
 ) -> None:
     """Add a kernel; those registered later are preferred, the reference last.
 
@@ -66,7 +73,7 @@ def register(
     known = _KERNELS.get(operation, {})
     if name in known:
         raise bad_value("dispatch", f"a kernel of {operation!r} is registered once", repr(name), "choose another name")
-    kernel = Kernel(operation, name, device, function, refuses, half)
+    kernel = Kernel(operation, name, device, function, refuses, half, on_request)
     _KERNELS[operation] = {name: kernel, **known} if name == REFERENCE else {**known, name: kernel}
 
 
@@ -82,7 +89,7 @@ def choose(operation: str, device: str, facts: object = None) -> Kernel:
         return known[REFERENCE]
     wanted = _OVERRIDE.get(operation)
     if wanted is not None:
-        reason = _objection(known[wanted], device, facts)
+        reason = _objection(known[wanted], device, facts, demanded=True)
         if reason:
             raise bad_value(f"dispatch {operation}", f"kernel {wanted!r} must run here", reason, "use 'reference'")
         return known[wanted]
@@ -141,7 +148,7 @@ def _kernels(operation: str) -> dict[str, Kernel]:
     return _KERNELS[operation]
 
 
-def _objection(kernel: Kernel, device: str, facts: object) -> str | None:
-    if kernel.device not in ("any", device):
+def _objection(kernel: Kernel, device: str, facts: object, demanded: bool = False) -> str | None:
+    if kernel.device not in ("any", device) and not (demanded and kernel.on_request == device):
         return f"it runs on {kernel.device}, the tensor is on {device}"
     return kernel.refuses(facts)

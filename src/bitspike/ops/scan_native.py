@@ -54,7 +54,7 @@ def scan_native(
     """All steps at once; the arguments are those of every kernel of "scan", see `bitspike.ops.scan`."""
     x, v = in_rows(x_seq), None if state is None else state[0]
     if spec.amplitude is not None and spec.amplitude.dim() == 1:
-        _check_channels(x, spec.amplitude)
+        check_channels(x, spec.amplitude)
     train = torch.is_grad_enabled() and (x.requires_grad or (v is not None and v.requires_grad))
     call: Callable[..., Any] = _Eager.apply if is_eager(x) else torch.ops.bitspike.scan
     s, after, _ = call(x, v, spec.decay, spec.amplitude, list(spec.codes), list(spec.numbers), keep, train)
@@ -101,7 +101,8 @@ def same_rows(x: Tensor | None, like: Tensor, dtype: torch.dtype) -> Tensor | No
     return torch.empty_like(like, dtype=dtype).copy_(x)
 
 
-def _check_channels(x: Tensor, amplitude: Tensor) -> None:
+def check_channels(x: Tensor, amplitude: Tensor) -> None:
+    """Raise unless currents x [T, B, C, ...] have the channels of the amplitude."""
     if x.dim() < 3 or x.shape[2] != amplitude.numel():
         must = f"a per-channel amplitude of {amplitude.numel()} channels needs [B, {amplitude.numel()}, ...]"
         raise bad_value("Emission", must, list(x.shape[1:]), "call replicate(channels) for the right width")
@@ -171,6 +172,7 @@ def new_bits(
 
 
 def split_bits(bits: Tensor, codes: Sequence[int]) -> tuple[Tensor | None, Tensor | None]:
+    """The bits of both kinds, [T, row bytes] each, None where a kind is not kept."""
     if bits.dim() == 1:
         return None, None
     window, fired = _kinds(codes)
