@@ -19,6 +19,7 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
+collect_ignore = ["ops/compile_triton.py"]  # a script, for a process without the interpreter
 HOUSE_FORM = re.compile(r"^[^:]+: .+, got .*; .+[.?]$", re.DOTALL)
 
 hypothesis.settings.register_profile("few", deadline=None, max_examples=40, derandomize=True)
