@@ -159,8 +159,9 @@ def test_the_json_of_a_job_is_as_documented(tmp_path: Path, capsys: pytest.Captu
     assert re.findall(r"`([^`]+)`", records["`history`"]) == list(job["result"]["history"][0])
     assert re.findall(r"`([^`]+)`", records["`rates`"]) == list(next(iter(job["result"]["rates"].values())))
     summary = read_json(tmp_path / "all.json")
-    assert isinstance(summary, dict) and list(summary) == ["study", "arms"]
+    assert isinstance(summary, dict) and list(summary) == ["study", "arms", "levels"]
     assert list(summary["arms"][0]) == ["arm", "n", "missing", "metrics"]
+    assert all(f"`{name}`" in page for name in summary["levels"][0]) and summary["levels"][0]["n"] == 1
     assert list(summary["arms"][0]["metrics"]["adds"]) == ["mean", "std", "n", "without"]
 
     with pytest.raises(SystemExit) as bad:
