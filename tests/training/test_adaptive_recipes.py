@@ -25,7 +25,8 @@ def images(count: int, shape: tuple[int, ...], seed: int) -> ImageSet:
     pixels = torch.randint(0, 60, (count, *shape), generator=rng(seed))
     for index, label in enumerate(labels.tolist()):
         pixels[index, :, 2 * label + 2 : 2 * label + 5] += 150
-    return ImageSet(pixels.to(torch.uint8), labels, tuple("0123456789"), 255, (0.3,), (0.3,), "bands")
+    constants = (0.3,) * shape[0]
+    return ImageSet(pixels.to(torch.uint8), labels, tuple("0123456789"), 255, constants, constants, "bands")
 
 
 @pytest.mark.slow
