@@ -120,7 +120,7 @@ def test_the_front_is_what_nothing_beats(tmp_path: Path) -> None:
     figure = pareto_picture([*rows, old], tmp_path / "p.png", "arms")
     assert (tmp_path / "p.png").read_bytes().startswith(b"\x89PNG")
     fronts = [line for axes in figure.axes for line in axes.lines if line.get_linestyle() == "--"]
-    assert [line.get_xdata() for line in fronts] == [[31.0, 99.0], [9.0, 9.5, 32.0]]
+    assert [list(line.get_xdata()) for line in fronts] == [[31.0, 99.0], [9.0, 9.5, 32.0]]
     assert [text.get_text() for text in figure.legends[0].get_texts()] == ["u", "l", "w"]
     assert figure.get_suptitle() == "arms (without old)"
     with pytest.raises(ValueError, match="picture: an arm must have S-ACE and bit budget"):

@@ -38,8 +38,10 @@ FACTORS: Mapping[str, tuple[Sequence[Options], ...]] = {
     "ternary": (*COMMON, THRESHOLD),
     "multibit": (
         *COMMON,
-        ({}, {"learn_bits": "integer"}, {"learn_bits": "fraction"}),
-        ({"m": 1, "n": 1}, {"m": 1, "n": 0}, {"m": 0, "n": 1}, {"m": 2, "n": 0}, {"m": 1, "n": 2}),
+        (
+            *({"m": 1, "n": 1}, {"m": 1, "n": 0}, {"m": 0, "n": 1}, {"m": 2, "n": 0}, {"m": 1, "n": 2}),
+            *({"m": 1, "n": 1, "learn_bits": "integer"}, {"m": 2, "n": 0, "learn_bits": "fraction"}),
+        ),
     ),
     "integer": (
         *COMMON,
