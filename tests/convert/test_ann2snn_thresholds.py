@@ -76,7 +76,8 @@ def test_rows() -> None:
     x = torch.arange(24.0).reshape(1, 2, 3, 2, 2)
     assert rows_of(x).shape == (8, 3) and torch.equal(rows_of(x)[:, 1], x[0, :, 1].flatten())
     assert rows_of(torch.zeros(1, 5)).shape == (5, 1)
-    assert thinned(torch.arange(10.0)[:, None], 4).flatten().tolist() == [0.0, 2.0, 5.0, 7.0]
+    one_of_each_run = thinned(torch.arange(10.0)[:, None], 4).flatten().tolist()
+    assert all(low <= row < high for row, low, high in zip(one_of_each_run, (0, 2, 5, 7), (2, 5, 7, 10), strict=True))
     assert torch.equal(thinned(x, 4), x)
 
 

@@ -200,6 +200,22 @@ def test_global_average_pools(pool: Callable[[Tensor], Tensor]) -> None:
     assert net(torch.randn(2, 3, 4, 6, 6)).shape == (2, 3, 3)
 
 
+@pytest.mark.parametrize(
+    "pool", [lambda x: F.lp_pool2d(x, 1, 3), lambda x: F.avg_pool2d(x, 3, stride=3, divisor_override=1)]
+)
+def test_sum_pools_as_functions(pool: Callable[[Tensor], Tensor]) -> None:
+    net, report = as_it_was(
+        Net(lambda s, x: s.fc(pool(x.relu()).flatten(1)), fc=nn.Linear(16, 3)), torch.randn(5, 4, 6, 6)
+    )
+    assert not report.merged and [m.kernel for m in net.modules() if isinstance(m, SumPool2d)] == [3]
+
+
+def test_a_global_sum_is_no_mean() -> None:
+    model = Net(lambda s, x: s.fc(F.avg_pool2d(x.relu(), x.size(3), divisor_override=1).flatten(1)), fc=nn.Linear(4, 3))
+    _, report = as_it_was(model, torch.randn(5, 4, 6, 6))
+    assert set(report.merged.values()) == {"avg_pool2d"}
+
+
 def test_a_pool_that_keeps_its_axes_stays() -> None:
     model = Net(
         lambda s, x: s.b(x.relu() * s.a(F.adaptive_avg_pool2d(x, 1))), a=nn.Conv2d(4, 4, 1), b=nn.Conv2d(4, 2, 3)

@@ -50,7 +50,8 @@ def as_module(root: nn.Module, node: fx.Node, y: Tensor) -> nn.Module | None:
     kind, names = _MODULES[node.target]
     given = _given(node, names)
     side = tree_leaves(given.get("kernel_size"))
-    if kind is nn.AvgPool2d and y.shape[2:].numel() == 1 and not given.get("padding") and _read_off(side):
+    usual = not given.get("padding") and not given.get("divisor_override")
+    if kind is nn.AvgPool2d and y.shape[2:].numel() == 1 and usual and _read_off(side):
         return nn.AdaptiveAvgPool2d(1)  # the kernel is the size of the input: it is meant to span all of it
     return None if _read_off(tree_leaves(given)) else kind(**given)
 
