@@ -290,7 +290,7 @@ def test_grouped_convolutions_fold_their_own_columns(groups: int, scale: str) ->
     wrong = conv.weight.detach() * 0.5
     assert not torch.allclose(folded.graph.of_kind("synapse")[0].module.weight, wrong)  # type: ignore[union-attr]
     conv.quantise_with(Sign(scale))
-    if scale == "input":
+    if scale == "input" and groups == 2:  # with one channel a group that is one factor a layer
         with pytest.raises(ValueError, match="a grouped convolution must have one weight factor per layer or output"):
             fold(real, x)
         return

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -21,12 +23,15 @@ from bitspike.layers import (
     MeanReadout,
     Restimulate,
     SumPool2d,
+    TallyMaxPool2d,
+    TallyPool,
     Windows,
 )
 from bitspike.neurons import Neuron
 
 _ONE = torch.ones(1, 1, 1, dtype=torch.bool)
-POOLS = (AvgPool2d, GlobalAvgPool, MaxPool2d, MeanReadout, SumPool2d)
+TALLIES = (TallyMaxPool2d, TallyPool)
+POOLS = (AvgPool2d, GlobalAvgPool, MaxPool2d, MeanReadout, SumPool2d, *TALLIES)
 
 
 def scaling_row(
@@ -144,11 +149,17 @@ def sum_row(node: Node, formats: list[tuple[SpikeFormat, ...] | None], y: Tensor
 
 
 def pool_row(node: Node, module: nn.Module, x: Tensor, y: Tensor) -> LayerCost:
-    """Average pools and the mean read-out add and scale once; sum pools add; max pools compare."""
+    """Average pools and the mean read-out add and scale once; sum pools add; max pools compare.
+
+    Max pools of sums over time also add every spike to its sum, and subtract what they sent before, both from the
+    second step on.
+    """
     samples = x.shape[1]
     values = y.numel() / samples if not isinstance(module, MeanReadout) else x.numel() / (samples * x.shape[0])
-    if isinstance(module, (AvgPool2d, MaxPool2d, SumPool2d)):
+    if isinstance(module, (AvgPool2d, MaxPool2d, SumPool2d, TallyMaxPool2d)):
         window = module.kernel**2
+    elif isinstance(module, TallyPool):
+        window = _window(module, x, y)
     else:
         window = x.shape[0] if isinstance(module, MeanReadout) else x.shape[3] * x.shape[4]
     kind = "readout" if isinstance(module, MeanReadout) else "pool"
@@ -156,8 +167,11 @@ def pool_row(node: Node, module: nn.Module, x: Tensor, y: Tensor) -> LayerCost:
     row.inputs = x.numel() // (samples * x.shape[0])
     row.outputs = int(values) if isinstance(module, MeanReadout) else int(values) // x.shape[0]
     row.rate = float((x != 0).double().mean())
-    if isinstance(module, MaxPool2d):
+    if isinstance(module, (MaxPool2d, *TALLIES)):
         row.comparisons = (window - 1) * values
+        if isinstance(module, TALLIES):
+            row.fixed_adds = values * (x.shape[0] - 1) / x.shape[0]
+            row.side_adds = row.fixed_adds + float((x[1:] != 0).sum()) / samples
         return row
     row.side_adds = row.fixed_adds = (window - 1) * values
     if isinstance(module, SumPool2d):
@@ -165,6 +179,14 @@ def pool_row(node: Node, module: nn.Module, x: Tensor, y: Tensor) -> LayerCost:
     scale = torch.tensor(1 / window, dtype=torch.float64)
     row.side_multiplications, row.shifts = (values * part for part in scaled_values(scale, _ONE))
     return row
+
+
+def _window(module: TallyPool, x: Tensor, y: Tensor) -> int:
+    """Values in the window of a max pool; of an adaptive one their mean number, at least 1."""
+    kernel = getattr(module.pool, "kernel_size", None)
+    if kernel is None:
+        return max(x.numel() // y.numel(), 1)
+    return int(math.prod(kernel)) if isinstance(kernel, tuple) else int(kernel) ** (x.dim() - 3)
 
 
 def squeeze_row(node: Node, x: Tensor, y: Tensor) -> LayerCost:
