@@ -20,6 +20,7 @@ import sys
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,6 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent.parent / "src"))
 
 try:
-    import spikingjelly
     import torch
     from spikingjelly.activation_based import ann2snn, functional, neuron
 except ImportError as missing:
@@ -296,7 +296,7 @@ def measure(arch: str, T: int, splits: Splits, document: dict[str, Any], referen
     return {
         "key": key_of(setting),
         "library": "spikingjelly",
-        "version": spikingjelly.__version__,
+        "version": version("spikingjelly"),
         "setting": setting,
         "T": T,
         "spike_bits": 1,
