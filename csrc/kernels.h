@@ -70,6 +70,25 @@ struct NormArgs {
     double eps;
 };
 
+// The adaptive neuron; in its refined form the current is held for all steps and the spikes are averaged. `scan` has its
+// x, v0, grad_s, s, v, grad_x, grad_v0 and decay, and partial: [norm_blocks, 2 + rows * (1 + channels)], zeros before,
+// the gradients of decay, divisor and, row by row, of the greatest level and the step sizes. Squeeze: partial
+// [norm_blocks], and s is what the forward pass gave, or null.
+struct AdaptiveArgs {
+    ScanArgs scan;
+    const float* sizes;       // [rows, channels] step sizes
+    const float* tops;        // [rows] greatest levels
+    int64_t rows;             // time steps with sizes and levels of their own; the last row for all later ones
+    int64_t begin;            // row of the first step
+    int64_t is_signed;        // levels -top .. top instead of 0 .. top
+    int64_t levels;           // spikes are levels, not levels times step size
+    int64_t onward;           // elements from a row of x to the next: size, or 0 where all are the same
+    int64_t grad_onward;      // the same of grad_s
+    int64_t averaged;         // s and grad_s are [1, size], of the sum over all steps / divisor; float32
+    int64_t held;             // grad_x is [1, size], the sum over all steps; float32
+    double divisor;
+};
+
 // Spikes and their packed levels; the same rules. Level k is `low` or more, its spike is k * factor.
 struct PackArgs {
     float* levels;            // [size] spikes; only read when packing
@@ -85,6 +104,7 @@ struct PackArgs {
 
 typedef void (*ScanFunction)(const ScanArgs&);
 typedef void (*NormFunction)(const NormArgs&);
+typedef void (*AdaptiveFunction)(const AdaptiveArgs&);
 typedef void (*PackFunction)(const PackArgs&);
 
 struct Kernels {
@@ -94,6 +114,10 @@ struct Kernels {
     PackFunction pack, unpack;   // spikes as bits and back
     NormFunction norm_forward;   // moments, s; window and fired where asked for
     NormFunction norm_backward;  // class M: grads, grad_x, and grad_shortcut where asked for
+    AdaptiveFunction adaptive_forward;   // s, v
+    AdaptiveFunction adaptive_backward;  // grad_x, grad_v0, partial
+    AdaptiveFunction squeeze_forward;    // s
+    AdaptiveFunction squeeze_backward;   // grad_x [1, size], partial where s is given
 };
 
 extern const Kernels scalar_kernels, avx2_kernels, avx512_kernels;

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from torch import Tensor, nn
 
+from bitspike.layers.base import hooked
 from bitspike.layers.norm import BatchNorm
 from bitspike.layers.sync import synced
 from bitspike.neurons import Neuron
@@ -71,10 +72,5 @@ def _plain(norm: BatchNorm, neuron: Neuron, y: object) -> bool:
         and type(norm).forward is BatchNorm.forward
         and type(neuron).forward is Neuron.forward
         and type(neuron).run is Neuron.run
-        and not (_hooked(norm) or _hooked(neuron))
+        and not (hooked(norm) or hooked(neuron))
     )
-
-
-def _hooked(module: nn.Module) -> bool:
-    kinds = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
-    return any(kinds)

@@ -48,7 +48,7 @@ LIBRARY.define(
 def refuses(facts: object) -> str | None:
     """Why native code cannot fuse the norm with the scan, or None."""
     reason = scan_refuses(facts)
-    if reason or not isinstance(facts, ScanFacts) or isinstance(facts.spec, str):
+    if reason or not isinstance(facts, ScanFacts) or not isinstance(facts.spec, ScanSpec):
         return reason or "it needs ScanFacts"
     if not facts.spec.bits_suffice:
         return "it has neurons with a detached reset, a window surrogate and fixed scalars"

@@ -36,6 +36,13 @@ LIBRARY.define(
 
 def refuses(facts: object) -> str | None:
     """Why the native scan cannot run, or None."""
+    if isinstance(facts, ScanFacts) and not isinstance(facts.spec, (ScanSpec, str)):
+        return "the adaptive neuron has a kernel of its own"
+    return why_not_native(facts)
+
+
+def why_not_native(facts: object) -> str | None:
+    """Why no native scan can run, whatever the neuron, or None."""
     if not isinstance(facts, ScanFacts):
         return "it needs ScanFacts"
     if isinstance(facts.spec, str):
@@ -111,12 +118,13 @@ class ScanCall:
         decay: Tensor | None,
         amplitude: Tensor | None,
         channels: int = 1,
+        steps: int | None = None,
     ) -> None:
         self.amplitudes = 0 if amplitude is None else amplitude.numel()
         inner = 1 if like.dim() < 4 or channels_last(like) else like[0, 0, 0].numel()
         self.size = like[0].numel()
         self.integers = (
-            *(len(like), self.size, inner, max(self.amplitudes, channels), self.amplitudes),
+            *(len(like) if steps is None else steps, self.size, inner, max(self.amplitudes, channels), self.amplitudes),
             *(torch.get_num_threads(), _ELEMENTS[like.dtype]),
             *(*codes, int(decay is not None)),
         )
