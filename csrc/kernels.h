@@ -59,13 +59,15 @@ enum Moment : int32_t { MEAN = 0, INVERSE = 1, UNBIASED = 2, SCALE = 3, SHIFT = 
 enum NormGrad : int32_t { OF_WEIGHT = 0, OF_BIAS = 1, SLOPE = 2, OFFSET = 3 };
 
 // Batch norm and the scan behind it: x, grad_x, channels and partial of `scan` are those of the norm's input y.
+// Amplitudes, if any, are one per channel.
 struct NormArgs {
-    ScanArgs scan;            // partial: [norm_blocks, 2 * channels], working memory
-    const float* shortcut;    // [T, size] added to the normalised values, or null
+    ScanArgs scan;            // partial: [norm_blocks, 2 * channels], working memory; backwards in class U [scan_blocks,
+                              // 2 * channels + 1 + amplitudes], whose first row holds the gradients behind 2 * channels
+    const void* shortcut;     // [T, size] added to the normalised values, or null
     const float* weight;      // [channels]
     const float* bias;        // [channels]
     float* moments;           // [5, channels] mean, 1 / deviation, unbiased variance, scale, shift
-    float* grad_shortcut;     // [T, size] or null
+    void* grad_shortcut;      // [T, size] or null
     float* grads;             // [4, channels] of weight and of bias; then working memory
     double eps;
 };
@@ -113,7 +115,7 @@ struct Kernels {
     ScanFunction backward_again; // class U: the membrane is computed again from x
     PackFunction pack, unpack;   // spikes as bits and back
     NormFunction norm_forward;   // moments, s; window and fired where asked for
-    NormFunction norm_backward;  // class M: grads, grad_x, and grad_shortcut where asked for
+    NormFunction norm_backward;  // grads, grad_x, and grad_shortcut where asked for; class U where there are no bits
     AdaptiveFunction adaptive_forward;   // s, v
     AdaptiveFunction adaptive_backward;  // grad_x, grad_v0, partial
     AdaptiveFunction squeeze_forward;    // s

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
 from bitspike.layers.base import hooked
@@ -35,7 +36,7 @@ def norm_then_fire(
     spec = neuron.fused()
     if added is not None and (added.shape != y.shape or added.dtype != y.dtype):
         return neuron(norm(y) + added)  # type: ignore[no-any-return]
-    kernel = choose("norm_scan", y.device.type, ScanFacts(spec, y.dtype, y.dtype))
+    kernel = choose("norm_scan", y.device.type, ScanFacts(spec, y.dtype, norm.weight.dtype))
     return neuron.announce(kernel.function(neuron, y, norm.parts(), added, spec))
 
 
@@ -66,7 +67,7 @@ def _plain(norm: BatchNorm, neuron: Neuron, y: object) -> bool:
         and norm.mode != "per_step"
         and y.dim() > 2
         and y.shape[2] == norm.weight.numel() < y.numel()
-        and y.dtype == norm.weight.dtype
+        and (y.dtype == norm.weight.dtype or _half(y, norm.weight))
         and not synced()
         and not neuron.membrane.initial
         and type(norm).forward is BatchNorm.forward
@@ -74,3 +75,9 @@ def _plain(norm: BatchNorm, neuron: Neuron, y: object) -> bool:
         and type(neuron).run is Neuron.run
         and not (hooked(norm) or hooked(neuron))
     )
+
+
+def _half(y: Tensor, weight: Tensor) -> bool:
+    """Whether autocast made y bfloat16 beside float32 parameters; membranes are float32 then."""
+    wide = weight.dtype == torch.float32 and torch.is_autocast_enabled(y.device.type)
+    return wide and y.dtype == torch.bfloat16

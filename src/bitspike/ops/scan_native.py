@@ -59,7 +59,7 @@ def scan_native(
     """All steps at once; the arguments are those of every kernel of "scan", see `bitspike.ops.scan`."""
     x, v = in_rows(x_seq), None if state is None else state[0]
     if spec.amplitude is not None and spec.amplitude.dim() == 1:
-        _check_channels(x, spec.amplitude)
+        check_channels(x, spec.amplitude)
     train = torch.is_grad_enabled() and (x.requires_grad or (v is not None and v.requires_grad))
     s, after, _ = torch.ops.bitspike.scan(
         x, v, spec.decay, spec.amplitude, list(spec.codes), list(spec.numbers), keep, train
@@ -96,7 +96,8 @@ def same_rows(x: Tensor | None, like: Tensor, dtype: torch.dtype) -> Tensor | No
     return torch.empty_like(like, dtype=dtype).copy_(x)
 
 
-def _check_channels(x: Tensor, amplitude: Tensor) -> None:
+def check_channels(x: Tensor, amplitude: Tensor) -> None:
+    """Raise `ValueError` where x [T, B, C, ...] has not a channel per amplitude."""
     if x.dim() < 3 or x.shape[2] != amplitude.numel():
         must = f"a per-channel amplitude of {amplitude.numel()} channels needs [B, {amplitude.numel()}, ...]"
         raise bad_value("Emission", must, list(x.shape[1:]), "call replicate(channels) for the right width")
