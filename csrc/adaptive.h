@@ -50,7 +50,7 @@ APART void grid_row(
     Turn<V> turn(period);
     for (int64_t i = 0; i < n; i += V::W) {
         const auto unit = V::load(size + turn.next());
-        const auto u = V::add(V::mul(V::load(v + i), kept), V::load(x + i));
+        const auto u = V::add(V::mul(V::load(v + i), kept), take<V>(x, i));
         const auto k = c.level(V::div(u, unit));
         const auto worth = V::mul(k, unit), sent = LEVELS ? k : worth;
         V::store(v + i, V::sub(u, worth));
@@ -76,8 +76,8 @@ APART void grid_back_row(
     Turn<V> turn(period);
     for (int64_t i = 0; i < n; i += V::W) {
         const int64_t j = turn.next();
-        const auto unit = V::load(size + j), before = V::load(v + i), g = V::load(grad_s + i);
-        const auto u = V::add(V::mul(before, kept), V::load(x + i));
+        const auto unit = V::load(size + j), before = V::load(v + i), g = take<V>(grad_s, i);
+        const auto u = V::add(V::mul(before, kept), take<V>(x, i));
         const auto ratio = V::div(u, unit), k = c.level(ratio), worth = V::mul(k, unit);
         const auto in = c.inside(ratio);
         V::store(v + i, V::sub(u, worth));
@@ -235,7 +235,7 @@ template <class V> void squeeze_forward(const AdaptiveArgs& args) {
         copy_or_zero(nullptr, 0, n, total);
         for (int64_t t = 0; t < a.steps; ++t) {
             const Ahead row = x.read(a.x, t * a.size + start, n, t + 1 < a.steps ? a.size : 0);
-            for (int64_t i = 0; i < n; i += V::W) V::store(total + i, V::add(V::load(total + i), V::load(row + i)));
+            for (int64_t i = 0; i < n; i += V::W) V::store(total + i, V::add(V::load(total + i), take<V>(row, i)));
         }
         over_divisor<V>(total, float(args.divisor), n);
         std::memcpy(static_cast<float*>(a.s) + start, total, n * sizeof(float));

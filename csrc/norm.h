@@ -75,7 +75,7 @@ APART void moments_row(Ahead y, const float* about, float* sums, float* squares,
     Turn<V> turn(period);
     for (int64_t i = 0; i < n; i += V::W) {
         const int64_t j = turn.next();
-        const auto d = V::sub(V::load(y + i), V::load(about + j));
+        const auto d = V::sub(take<V>(y, i), V::load(about + j));
         V::store(sums + j, V::add(V::load(sums + j), d));
         V::store(squares + j, V::add(V::load(squares + j), V::mul(d, d)));
     }
@@ -89,8 +89,8 @@ template <class V, bool ADDED> struct Normed {
 
     typename V::reg operator()(int64_t i) {
         const int64_t j = turn.next();
-        const auto x = V::add(V::mul(V::load(y + i), V::load(scale + j)), V::load(shift + j));
-        return ADDED ? V::add(x, V::load(shortcut + i)) : x;
+        const auto x = V::add(V::mul(take<V>(y, i), V::load(scale + j)), V::load(shift + j));
+        return ADDED ? V::add(x, take<V>(shortcut, i)) : x;
     }
 };
 
@@ -104,10 +104,10 @@ APART void products_row(
     for (int64_t i = 0; i < n; i += V::W) {
         const int64_t j = turn.next();
         const auto g = bits_step<V, IS_REAL, SOFT>(
-            c, V::load(grad_s + i), V::load(carried + i), window + i / 8, hit + i / 8);
+            c, take<V>(grad_s, i), V::load(carried + i), window + i / 8, hit + i / 8);
         V::store(carried + i, V::mul(g, c.decay));
         V::store(sums + j, V::add(V::load(sums + j), g));
-        const auto product = V::mul(g, V::sub(V::load(y + i), V::load(mean + j)));
+        const auto product = V::mul(g, V::sub(take<V>(y, i), V::load(mean + j)));
         V::store(products + j, V::add(V::load(products + j), product));
     }
 }
@@ -128,9 +128,9 @@ APART void norm_row(
     for (int64_t i = 0; i < n; i += V::W) {
         const int64_t j = turn.next();
         const auto g = bits_step<V, IS_REAL, SOFT>(
-            c, V::load(grad_s + i), V::load(carried + i), window + i / 8, hit + i / 8);
+            c, take<V>(grad_s, i), V::load(carried + i), window + i / 8, hit + i / 8);
         V::store(carried + i, V::mul(g, c.decay));
-        const auto d = V::sub(V::load(y + i), V::load(of.mean + j));
+        const auto d = V::sub(take<V>(y, i), V::load(of.mean + j));
         const auto rest = V::add(V::mul(d, V::load(of.slope + j)), V::load(of.offset + j));
         const auto found = V::add(V::mul(g, V::load(of.scale + j)), rest);
         past ? V::stream(grad_y + i, found) : V::store(grad_y + i, found);
@@ -147,7 +147,7 @@ APART void totals_row(
         const int64_t j = turn.next();
         const auto g = V::load(grad_x + i);
         V::store(sums + j, V::add(V::load(sums + j), g));
-        const auto product = V::mul(g, V::sub(V::load(y + i), V::load(mean + j)));
+        const auto product = V::mul(g, V::sub(take<V>(y, i), V::load(mean + j)));
         V::store(products + j, V::add(V::load(products + j), product));
     }
 }
@@ -158,9 +158,9 @@ APART void slopes_row(Ahead grad_x, Ahead y, Slopes of, float* grad_y, int64_t n
     Turn<V> turn(period);
     for (int64_t i = 0; i < n; i += V::W) {
         const int64_t j = turn.next();
-        const auto d = V::sub(V::load(y + i), V::load(of.mean + j));
+        const auto d = V::sub(take<V>(y, i), V::load(of.mean + j));
         const auto rest = V::add(V::mul(d, V::load(of.slope + j)), V::load(of.offset + j));
-        const auto found = V::add(V::mul(V::load(grad_x + i), V::load(of.scale + j)), rest);
+        const auto found = V::add(V::mul(take<V>(grad_x, i), V::load(of.scale + j)), rest);
         past ? V::stream(grad_y + i, found) : V::store(grad_y + i, found);
     }
 }

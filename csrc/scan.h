@@ -131,7 +131,7 @@ template <class V> struct Constants {
 // Currents as they are in memory.
 template <class V> struct Given {
     Ahead x;
-    typename V::reg operator()(int64_t i) { return V::load(x + i); }
+    typename V::reg operator()(int64_t i) { return take<V>(x, i); }
 };
 
 // One step of one block. `x` gives the current of a vector, in order. `amplitude` is null where it is fixed. Bits go to
@@ -172,7 +172,7 @@ APART void bits_row(
     const Constants<V> c = constants;
     for (int64_t i = 0; i < n; i += V::W) {
         const auto du = bits_step<V, IS_REAL, SOFT>(
-            c, V::load(grad_s + i), V::load(carried + i), window + i / 8, hit + i / 8);
+            c, take<V>(grad_s, i), V::load(carried + i), window + i / 8, hit + i / 8);
         past ? V::stream(grad_x + i, du) : V::store(grad_x + i, du);
         V::store(carried + i, V::mul(du, c.decay));
     }
@@ -183,7 +183,7 @@ template <class V, int A, bool SOFT>
 APART void again_row(const Constants<V>& constants, Ahead x, float* v, float* kept, int64_t n) {
     const Constants<V> c = constants;
     for (int64_t i = 0; i < n; i += V::W) {
-        const auto u = V::add(V::mul(V::load(v + i), c.decay), V::load(x + i));
+        const auto u = V::add(V::mul(V::load(v + i), c.decay), take<V>(x, i));
         typename V::mask fired;
         const auto k = c.template level<A>(u, fired);
         V::store(kept + i, u);
@@ -199,7 +199,7 @@ APART void again_back_row(
     const Constants<V> c = constants;
     for (int64_t i = 0; i < n; i += V::W) {
         prefetch(soon + i);
-        const auto sent = V::load(grad_s + i), gv = V::load(carried + i), u = V::load(kept + i);
+        const auto sent = take<V>(grad_s, i), gv = V::load(carried + i), u = V::load(kept + i);
         auto g = V::mul(sent, amplitude ? V::load(amplitude + i) : c.factor);
         typename V::mask fired;
         const auto k = c.template level<A>(u, fired);
