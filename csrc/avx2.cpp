@@ -2,6 +2,7 @@
 
 #include <immintrin.h>
 
+#include "adaptive.h"
 #include "norm.h"
 #include "pack.h"
 #include "scan.h"
@@ -63,4 +64,5 @@ struct Avx2 {
 
 const Kernels avx2_kernels = {
     scan_forward<Avx2>, scan_backward_bits<Avx2>, scan_backward_again<Avx2>, pack_levels, unpack_levels,
-    norm_forward<Avx2>, norm_backward<Avx2>};
+    norm_forward<Avx2>, norm_backward<Avx2>, adaptive_forward<Avx2>, adaptive_backward<Avx2>, squeeze_forward<Avx2>,
+    squeeze_backward<Avx2>};

@@ -2,6 +2,7 @@
 
 #include <immintrin.h>
 
+#include "adaptive.h"
 #include "norm.h"
 #include "pack.h"
 #include "scan.h"
@@ -62,4 +63,5 @@ struct Avx512 {
 
 const Kernels avx512_kernels = {
     scan_forward<Avx512>, scan_backward_bits<Avx512>, scan_backward_again<Avx512>, pack_levels, unpack_levels,
-    norm_forward<Avx512>, norm_backward<Avx512>};
+    norm_forward<Avx512>, norm_backward<Avx512>, adaptive_forward<Avx512>, adaptive_backward<Avx512>, squeeze_forward<Avx512>,
+    squeeze_backward<Avx512>};

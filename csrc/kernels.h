@@ -59,15 +59,36 @@ enum Moment : int32_t { MEAN = 0, INVERSE = 1, UNBIASED = 2, SCALE = 3, SHIFT = 
 enum NormGrad : int32_t { OF_WEIGHT = 0, OF_BIAS = 1, SLOPE = 2, OFFSET = 3 };
 
 // Batch norm and the scan behind it: x, grad_x, channels and partial of `scan` are those of the norm's input y.
+// Amplitudes, if any, are one per channel.
 struct NormArgs {
-    ScanArgs scan;            // partial: [norm_blocks, 2 * channels], working memory
-    const float* shortcut;    // [T, size] added to the normalised values, or null
+    ScanArgs scan;            // partial: [norm_blocks, 2 * channels], working memory; backwards in class U [scan_blocks,
+                              // 2 * channels + 1 + amplitudes], whose first row holds the gradients behind 2 * channels
+    const void* shortcut;     // [T, size] added to the normalised values, or null
     const float* weight;      // [channels]
     const float* bias;        // [channels]
     float* moments;           // [5, channels] mean, 1 / deviation, unbiased variance, scale, shift
-    float* grad_shortcut;     // [T, size] or null
+    void* grad_shortcut;      // [T, size] or null
     float* grads;             // [4, channels] of weight and of bias; then working memory
     double eps;
+};
+
+// The adaptive neuron; in its refined form the current is held for all steps and the spikes are averaged. `scan` has its
+// x, v0, grad_s, s, v, grad_x, grad_v0 and decay, and partial: [norm_blocks, 2 + rows * (1 + channels)], zeros before,
+// the gradients of decay, divisor and, row by row, of the greatest level and the step sizes. Squeeze: partial
+// [norm_blocks], and s is what the forward pass gave, or null.
+struct AdaptiveArgs {
+    ScanArgs scan;
+    const float* sizes;       // [rows, channels] step sizes
+    const float* tops;        // [rows] greatest levels
+    int64_t rows;             // time steps with sizes and levels of their own; the last row for all later ones
+    int64_t begin;            // row of the first step
+    int64_t is_signed;        // levels -top .. top instead of 0 .. top
+    int64_t levels;           // spikes are levels, not levels times step size
+    int64_t onward;           // elements from a row of x to the next: size, or 0 where all are the same
+    int64_t grad_onward;      // the same of grad_s
+    int64_t averaged;         // s and grad_s are [1, size], of the sum over all steps / divisor; float32
+    int64_t held;             // grad_x is [1, size], the sum over all steps; float32
+    double divisor;
 };
 
 // Spikes and their packed levels; the same rules. Level k is `low` or more, its spike is k * factor.
@@ -85,6 +106,7 @@ struct PackArgs {
 
 typedef void (*ScanFunction)(const ScanArgs&);
 typedef void (*NormFunction)(const NormArgs&);
+typedef void (*AdaptiveFunction)(const AdaptiveArgs&);
 typedef void (*PackFunction)(const PackArgs&);
 
 struct Kernels {
@@ -93,7 +115,11 @@ struct Kernels {
     ScanFunction backward_again; // class U: the membrane is computed again from x
     PackFunction pack, unpack;   // spikes as bits and back
     NormFunction norm_forward;   // moments, s; window and fired where asked for
-    NormFunction norm_backward;  // class M: grads, grad_x, and grad_shortcut where asked for
+    NormFunction norm_backward;  // grads, grad_x, and grad_shortcut where asked for; class U where there are no bits
+    AdaptiveFunction adaptive_forward;   // s, v
+    AdaptiveFunction adaptive_backward;  // grad_x, grad_v0, partial
+    AdaptiveFunction squeeze_forward;    // s
+    AdaptiveFunction squeeze_backward;   // grad_x [1, size], partial where s is given
 };
 
 extern const Kernels scalar_kernels, avx2_kernels, avx512_kernels;

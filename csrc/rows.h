@@ -18,19 +18,28 @@ inline void prefetch(const void* at) {
 #endif
 }
 
-// A row to read and the one that is read after it, which is fetched early: hardware stops at the end of a page.
+// A row to read, of float32 or, where `half` is not null, of bfloat16, and the one that is read after it, which is
+// fetched early: hardware stops at the end of a page.
 struct Ahead {
     static constexpr int64_t DISTANCE = 512;
     const float *row, *next;
     int64_t n;
+    const uint16_t *half = nullptr, *half_next = nullptr;
 
-    const float* operator+(int64_t i) const {
+    template <class T> static const T* fetched(const T* row, const T* next, int64_t n, int64_t i) {
         prefetch(i + DISTANCE < n ? row + i + DISTANCE : next + (i + DISTANCE - n));
         return row + i;
     }
 };
 
-// A row of a block as float32: the memory itself, or a buffer that is filled before and written back after.
+// The vector at element i of a row.
+template <class V> inline typename V::reg take(const Ahead& of, int64_t i) {
+    return of.half ? V::load_bf16(Ahead::fetched(of.half, of.half_next, of.n, i))
+                   : V::load(Ahead::fetched(of.row, of.next, of.n, i));
+}
+
+// A row of a block as float32: the memory itself, or a buffer that is filled before and written back after. Whole vectors
+// of bfloat16 are read from memory, too.
 template <class V> class Row {
     alignas(64) float buffer[MAX_BLOCK + 64];  // a whole vector is cleared behind the last element
     const int64_t element;
@@ -43,7 +52,9 @@ template <class V> class Row {
     // n elements of the row at `at`, of a sequence whose next row lies `onward` elements on (0: there is none).
     Ahead read(const void* base, int64_t at, int64_t n, int64_t onward) {
         const float* wide = static_cast<const float*>(base) + at;
-        return direct(n) ? Ahead{wide, wide + onward, n} : Ahead{copied(base, at, n), buffer, n};
+        const uint16_t* half = static_cast<const uint16_t*>(base) + at;
+        if (n % V::W) return Ahead{copied(base, at, n), buffer, n};
+        return element == FLOAT32 ? Ahead{wide, wide + onward, n} : Ahead{nullptr, nullptr, n, half, half + onward};
     }
 
     const float* copied(const void* base, int64_t at, int64_t n) {

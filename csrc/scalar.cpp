@@ -2,6 +2,7 @@
 
 #include <cmath>
 
+#include "adaptive.h"
 #include "norm.h"
 #include "pack.h"
 #include "scan.h"
@@ -73,4 +74,5 @@ struct Lanes {
 
 const Kernels scalar_kernels = {
     scan_forward<Lanes>, scan_backward_bits<Lanes>, scan_backward_again<Lanes>, pack_levels, unpack_levels,
-    norm_forward<Lanes>, norm_backward<Lanes>};
+    norm_forward<Lanes>, norm_backward<Lanes>, adaptive_forward<Lanes>, adaptive_backward<Lanes>, squeeze_forward<Lanes>,
+    squeeze_backward<Lanes>};

@@ -52,7 +52,7 @@ BITSPIKE_EXPORT void bitspike_scan_forward(const ScanArgs* args) { kernels().for
 BITSPIKE_EXPORT void bitspike_scan_backward_bits(const ScanArgs* args) { kernels().backward_bits(*args); }
 BITSPIKE_EXPORT void bitspike_scan_backward_again(const ScanArgs* args) { kernels().backward_again(*args); }
 
-// Rows of the array `partial` that batch norm works in.
+// Rows of the array `partial` that batch norm and the adaptive neuron work in.
 BITSPIKE_EXPORT int64_t bitspike_norm_blocks(int64_t size) {
     const int64_t block = block_size(size, NORM_ROWS);
     return (size + block - 1) / block;
@@ -60,6 +60,12 @@ BITSPIKE_EXPORT int64_t bitspike_norm_blocks(int64_t size) {
 BITSPIKE_EXPORT int64_t bitspike_norm_args_size(void) { return sizeof(NormArgs); }
 BITSPIKE_EXPORT void bitspike_norm_forward(const NormArgs* args) { kernels().norm_forward(*args); }
 BITSPIKE_EXPORT void bitspike_norm_backward(const NormArgs* args) { kernels().norm_backward(*args); }
+
+BITSPIKE_EXPORT int64_t bitspike_adaptive_args_size(void) { return sizeof(AdaptiveArgs); }
+BITSPIKE_EXPORT void bitspike_adaptive_forward(const AdaptiveArgs* args) { kernels().adaptive_forward(*args); }
+BITSPIKE_EXPORT void bitspike_adaptive_backward(const AdaptiveArgs* args) { kernels().adaptive_backward(*args); }
+BITSPIKE_EXPORT void bitspike_squeeze_forward(const AdaptiveArgs* args) { kernels().squeeze_forward(*args); }
+BITSPIKE_EXPORT void bitspike_squeeze_backward(const AdaptiveArgs* args) { kernels().squeeze_backward(*args); }
 
 BITSPIKE_EXPORT int64_t bitspike_pack_args_size(void) { return sizeof(PackArgs); }
 BITSPIKE_EXPORT void bitspike_pack(const PackArgs* args) { kernels().pack(*args); }

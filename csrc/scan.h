@@ -131,7 +131,7 @@ template <class V> struct Constants {
 // Currents as they are in memory.
 template <class V> struct Given {
     Ahead x;
-    typename V::reg operator()(int64_t i) { return V::load(x + i); }
+    typename V::reg operator()(int64_t i) { return take<V>(x, i); }
 };
 
 // One step of one block. `x` gives the current of a vector, in order. `amplitude` is null where it is fixed. Bits go to
@@ -172,7 +172,7 @@ APART void bits_row(
     const Constants<V> c = constants;
     for (int64_t i = 0; i < n; i += V::W) {
         const auto du = bits_step<V, IS_REAL, SOFT>(
-            c, V::load(grad_s + i), V::load(carried + i), window + i / 8, hit + i / 8);
+            c, take<V>(grad_s, i), V::load(carried + i), window + i / 8, hit + i / 8);
         past ? V::stream(grad_x + i, du) : V::store(grad_x + i, du);
         V::store(carried + i, V::mul(du, c.decay));
     }
@@ -183,7 +183,7 @@ template <class V, int A, bool SOFT>
 APART void again_row(const Constants<V>& constants, Ahead x, float* v, float* kept, int64_t n) {
     const Constants<V> c = constants;
     for (int64_t i = 0; i < n; i += V::W) {
-        const auto u = V::add(V::mul(V::load(v + i), c.decay), V::load(x + i));
+        const auto u = V::add(V::mul(V::load(v + i), c.decay), take<V>(x, i));
         typename V::mask fired;
         const auto k = c.template level<A>(u, fired);
         V::store(kept + i, u);
@@ -199,7 +199,7 @@ APART void again_back_row(
     const Constants<V> c = constants;
     for (int64_t i = 0; i < n; i += V::W) {
         prefetch(soon + i);
-        const auto sent = V::load(grad_s + i), gv = V::load(carried + i), u = V::load(kept + i);
+        const auto sent = take<V>(grad_s, i), gv = V::load(carried + i), u = V::load(kept + i);
         auto g = V::mul(sent, amplitude ? V::load(amplitude + i) : c.factor);
         typename V::mask fired;
         const auto k = c.template level<A>(u, fired);
@@ -285,6 +285,12 @@ inline void spread_amplitude(const ScanArgs& a, int64_t start, int64_t n, float*
     std::memset(out + n, 0, (padded(n) - n) * sizeof(float));
 }
 
+// What the backward pass of class U asks for: the currents of a step, and to be told the gradient of each.
+struct Steps {
+    virtual Ahead current(int64_t t) = 0;
+    virtual void found(int64_t t, const float* grad_x) = 0;
+};
+
 template <class V> struct Block {
     const ScanArgs& a;
     const int64_t start, n, next;  // next: where the block begins that this thread takes next
@@ -327,14 +333,13 @@ template <class V> struct Block {
 
     // `rows` holds the membranes of the block, `stride` elements a step.
     template <int A, bool SOFT, bool DETACH, bool WINDOWED>
-    void backward_again(float* rows, int64_t stride, double* partial) const {
+    void backward_again(Steps& steps, float* rows, int64_t stride, double* partial) const {
         alignas(64) float v[MAX_BLOCK], carried[MAX_BLOCK], amplitude[MAX_BLOCK];
         alignas(64) float of_amplitude[MAX_BLOCK], of_decay[MAX_BLOCK];
         Row<V> given(a.element), grad_x(a.element);
         copy_or_zero(a.v0, start, n, v);
         for (int64_t t = 0; t < a.steps; ++t)
-            again_row<V, A, SOFT>(
-                constants, given.read(a.x, t * a.size + start, n, t + 1 < a.steps ? a.size : 0), v, rows + t * stride, n);
+            again_row<V, A, SOFT>(constants, steps.current(t), v, rows + t * stride, n);
         copy_or_zero(a.v0, start, n, v);
         copy_or_zero(a.grad_v, start, n, carried);
         if (a.amplitudes) {
@@ -352,6 +357,7 @@ template <class V> struct Block {
                 past && !a.learn_decay);
             if (a.learn_decay)
                 decay_row<V, A, SOFT>(constants, out, t ? rows + (t - 1) * stride : v, t > 0, of_decay, n);
+            steps.found(t, out);
             grad_x.write(a.grad_x, at, n);
         }
         if (a.grad_v0) std::memcpy(a.grad_v0 + start, carried, n * sizeof(float));
@@ -365,6 +371,19 @@ template <class V> struct Block {
                     *into += sum(of_amplitude + i, length);
             });
     }
+};
+
+// Currents as they are in memory.
+template <class V> struct Plain : Steps {
+    const Block<V>& block;
+    Row<V> x;
+
+    explicit Plain(const Block<V>& block_) : block(block_), x(block_.a.element) {}
+    Ahead current(int64_t t) override {
+        const ScanArgs& a = block.a;
+        return x.read(a.x, t * a.size + block.start, block.n, t + 1 < a.steps ? a.size : 0);
+    }
+    void found(int64_t, const float*) override {}
 };
 
 template <class F> void over_blocks(const ScanArgs& a, int64_t rows, F body) {
@@ -434,21 +453,31 @@ template <class V> void scan_backward_bits(const ScanArgs& a) {
     });
 }
 
-template <class V> void scan_backward_again(const ScanArgs& a) {
-    const int64_t block = block_size(a.size, a.steps + 2);
-    const bool sums = a.learn_decay || a.amplitudes, past = beyond_caches(a, a.grad_x);
+template <class V> using AgainFunction = void (Block<V>::*)(Steps&, float*, int64_t, double*) const;
+
+// The backward pass of class U for this neuron.
+template <class V> AgainFunction<V> again_for(const ScanArgs& a) {
+    AgainFunction<V> chosen = nullptr;
     by_kind(a, [&](auto alphabet, auto soft) {
         by_truth(a.alphabet == REAL ? !a.gate : a.detach, [&](auto detach) {
             by_truth(a.bump <= WINDOWS, [&](auto windowed) {
-                over_blocks(a, a.steps + 2, [&](int64_t index, int64_t start, int64_t n, int64_t next) {
-                    double* partial = sums ? a.partial + index * (1 + a.amplitudes) : nullptr;
-                    Block<V>(a, start, n, next, past)
-                        .template backward_again<
-                            CONSTANT(alphabet), CONSTANT(soft), CONSTANT(detach), CONSTANT(windowed)>(
-                            scratch(a.steps * block), block, partial);
-                });
+                chosen = &Block<V>::template backward_again<
+                    CONSTANT(alphabet), CONSTANT(soft), CONSTANT(detach), CONSTANT(windowed)>;
             });
         });
+    });
+    return chosen;
+}
+
+template <class V> void scan_backward_again(const ScanArgs& a) {
+    const int64_t stride = block_size(a.size, a.steps + 2);
+    const bool sums = a.learn_decay || a.amplitudes, past = beyond_caches(a, a.grad_x);
+    const AgainFunction<V> again = again_for<V>(a);
+    over_blocks(a, a.steps + 2, [&](int64_t index, int64_t start, int64_t n, int64_t next) {
+        double* partial = sums ? a.partial + index * (1 + a.amplitudes) : nullptr;
+        const Block<V> block(a, start, n, next, past);
+        Plain<V> steps(block);
+        (block.*again)(steps, scratch(a.steps * stride), stride, partial);
     });
 }
 

@@ -47,8 +47,8 @@ def raw(neuron: Neuron, y: Tensor, norm: NormParts, shortcut: Tensor | None) -> 
     """Spikes and [mean, 1/deviation, unbiased variance, scale, shift] of the native operator."""
     spec = neuron.fused()
     assert isinstance(spec, ScanSpec)
-    given = y, norm.weight, norm.bias, shortcut, norm.eps, list(spec.codes), list(spec.numbers), True
-    s, moments, _ = torch.ops.bitspike.norm_scan(*given)
+    given = y, norm.weight, norm.bias, shortcut, spec.decay, spec.amplitude
+    s, moments, _ = torch.ops.bitspike.norm_scan(*given, norm.eps, list(spec.codes), list(spec.numbers), True)
     return s, moments.detach()
 
 
@@ -80,13 +80,16 @@ def check_native(neuron: Neuron, y: Tensor, shortcut: Tensor | None = None) -> T
     assert s.stride() == y.stride()
 
     out = torch.randn(y.shape, generator=torch.Generator().manual_seed(2))
-    (grad_x,) = torch.autograd.grad(wanted, x, out)
+    own = list(neuron.parameters())
+    grad_x, *by_neuron = torch.autograd.grad(wanted, [x, *own], out)
     leaves = [wide.requires_grad_(), *(p.detach().double().requires_grad_() for p in norm[:2])]
     z = F.batch_norm(leaves[0].flatten(0, 1), None, None, *leaves[1:], training=True, eps=EPS)
     expected = torch.autograd.grad(z.unflatten(0, y.shape[:2]), leaves, grad_x.double())
     given = [y, norm.weight, norm.bias, *([] if shortcut is None else [shortcut])]
-    found = torch.autograd.grad(s, given, out)
+    found = torch.autograd.grad(s, [*given, *own], out)
     for one, other in zip(found, expected, strict=False):
+        near(one, other, TOLERANCE)
+    for one, other in zip(found[len(given) :], by_neuron, strict=True):
         near(one, other, TOLERANCE)
     if shortcut is not None:
         assert torch.equal(found[3], grad_x)

@@ -14,11 +14,12 @@ from bitspike import native
 from bitspike.neurons import NEURONS, Neuron
 from bitspike.ops import Kernel, ScanFacts, scan, table, using
 from neurons.cases import CHANNELS, Options, build, cases
-from ops import norm_cases
+from ops import norm_cases, refined_cases
 
 # Of gradients, once per operation, the same everywhere; spikes and states are equal bit for bit, and so are all
 # results of the reference. Sums over many elements (amplitude, decay) are taken in another order.
 TOLERANCE = {"scan": {"rtol": 2e-5, "atol": 2e-5}, "norm_scan": {"largest": norm_cases.TOLERANCE}}
+TOLERANCE |= {"squeeze": refined_cases.TOLERANCE, "refined": refined_cases.TOLERANCE}
 
 
 def by_hand(neuron: Neuron, x_seq: Tensor) -> list[Tensor]:
@@ -65,7 +66,12 @@ def compare(kernel: Kernel, neuron: Neuron, x: Tensor) -> None:
         torch.testing.assert_close(one, other, **({"rtol": 0.0, "atol": 0.0} if exact else TOLERANCE["scan"]))
 
 
-PARITY = {"scan": check_scan, "norm_scan": norm_cases.check_norm_scan}
+PARITY = {
+    "scan": check_scan,
+    "norm_scan": norm_cases.check_norm_scan,
+    "squeeze": refined_cases.check_squeeze,
+    "refined": refined_cases.check_refined,
+}
 
 
 def test_every_operation_has_a_parity_test_and_a_reference() -> None:
@@ -81,7 +87,8 @@ def test_a_kernel_equals_the_definition(kernel: Kernel, case: tuple[str, Options
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip(f"not run: {kernel.operation} {kernel.name} needs {device}")
     neuron = build(*case)
-    reason = kernel.refuses(ScanFacts(neuron.fused(), torch.float32, torch.float32))
+    facts = ScanFacts(neuron.fused(), torch.float32, torch.float32)
+    reason = kernel.refuses(facts.dtype if kernel.operation == "squeeze" else facts)
     if reason:
         pytest.skip(f"not run: {kernel.name} refuses {case}: {reason}")
     PARITY[kernel.operation](kernel, device, neuron)

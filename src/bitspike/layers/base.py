@@ -13,6 +13,12 @@ from bitspike.ops import saver
 from bitspike.quantizers import Float, Quantizer
 
 
+def hooked(module: nn.Module) -> bool:
+    """Whether something happens when the module is called, beside its forward."""
+    kinds = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
+    return any(kinds)
+
+
 class TimeLayer(nn.Module, ABC):
     """A leaf of the traced graph that works on [T, B, ...].
 

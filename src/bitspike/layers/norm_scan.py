@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import torch
 from torch import Tensor, nn
 
+from bitspike.layers.base import hooked
 from bitspike.layers.norm import BatchNorm
 from bitspike.layers.sync import synced
 from bitspike.neurons import Neuron
@@ -34,7 +36,7 @@ def norm_then_fire(
     spec = neuron.fused()
     if added is not None and (added.shape != y.shape or added.dtype != y.dtype):
         return neuron(norm(y) + added)  # type: ignore[no-any-return]
-    kernel = choose("norm_scan", y.device.type, ScanFacts(spec, y.dtype, y.dtype))
+    kernel = choose("norm_scan", y.device.type, ScanFacts(spec, y.dtype, norm.weight.dtype))
     return neuron.announce(kernel.function(neuron, y, norm.parts(), added, spec))
 
 
@@ -65,16 +67,17 @@ def _plain(norm: BatchNorm, neuron: Neuron, y: object) -> bool:
         and norm.mode != "per_step"
         and y.dim() > 2
         and y.shape[2] == norm.weight.numel() < y.numel()
-        and y.dtype == norm.weight.dtype
+        and (y.dtype == norm.weight.dtype or _half(y, norm.weight))
         and not synced()
         and not neuron.membrane.initial
         and type(norm).forward is BatchNorm.forward
         and type(neuron).forward is Neuron.forward
         and type(neuron).run is Neuron.run
-        and not (_hooked(norm) or _hooked(neuron))
+        and not (hooked(norm) or hooked(neuron))
     )
 
 
-def _hooked(module: nn.Module) -> bool:
-    kinds = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
-    return any(kinds)
+def _half(y: Tensor, weight: Tensor) -> bool:
+    """Whether autocast made y bfloat16 beside float32 parameters; membranes are float32 then."""
+    wide = weight.dtype == torch.float32 and torch.is_autocast_enabled(y.device.type)
+    return wide and y.dtype == torch.bfloat16

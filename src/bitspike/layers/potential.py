@@ -70,6 +70,8 @@ def followed(neuron: Neuron) -> ScanSpec | str:
     spec, name = neuron.fused(), type(neuron).__name__
     if isinstance(spec, str):
         return spec
+    if not isinstance(spec, ScanSpec):
+        return f"{name}, whose step sizes are learned"
     if spec.codes[0] == REAL:
         return f"{name} with real spikes"
     if spec.decay is not None or spec.amplitude is not None:

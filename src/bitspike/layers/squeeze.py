@@ -11,9 +11,10 @@ from torch import Tensor, nn
 from bitspike.checks import bad_value, integer, one_of, time_first
 from bitspike.formats import SpikeFormat
 from bitspike.functional import follow, rounded
-from bitspike.layers.base import TimeLayer
+from bitspike.layers.base import TimeLayer, hooked
 from bitspike.layers.windows import Windows
 from bitspike.neurons import Neuron
+from bitspike.ops import ScanFacts, choose
 
 
 class Squeeze(TimeLayer):
@@ -59,12 +60,22 @@ class Squeeze(TimeLayer):
         time_first("Squeeze", x)
         if self.passes(len(x)):
             return x
-        y = x[0] if len(x) == 1 else x.sum(0)
-        if not self.summed and self.raw_steps is not None:
-            y = y / follow(torch.full_like(self.raw_steps, len(x)), self.raw_steps).to(y.dtype)
-        elif not self.summed and len(x) > 1:
-            y = y / len(x)
+        y = self.mean(x)
         return y.unsqueeze(0).expand(self.T, *[-1] * y.dim())
+
+    def mean(self, x: Tensor) -> Tensor:
+        """[T₁, B, ...] → their mean [B, ...], or their sum in a folded network."""
+        divisor = self.divisor(len(x))
+        if len(x) == 1 and not isinstance(divisor, Tensor):
+            return x[0]
+        kernel = choose("squeeze", x.device.type, x.dtype)
+        return kernel.function(x, divisor)  # type: ignore[no-any-return]
+
+    def divisor(self, steps: int) -> Tensor | int:
+        """What a sum over so many steps is divided by: a number, or a tensor [] where T is learned."""
+        if self.summed or self.raw_steps is None:
+            return 1 if self.summed else steps
+        return follow(torch.full_like(self.raw_steps, steps), self.raw_steps)
 
     def extra_repr(self) -> str:
         return f"T={self.T}, always={self.always}" + (", summed" if self.summed else "")
@@ -208,5 +219,28 @@ class Refined(nn.Module):
         return twin
 
     def forward(self, x: Tensor) -> Tensor:
-        """Currents [T₁, B, ...] → mean spikes [1, B, ...] (else spikes [T, B, ...])."""
-        return self.after(self.neuron(self.before(x)))  # type: ignore[no-any-return]
+        """Currents [T₁, B, ...] → mean spikes [1, B, ...] (squeeze "differs" and "windows": spikes [T, B, ...]).
+
+        Averaged spikes are the operation "refined", whose native kernel never has trains in memory. The modules are
+        called one after the other where one has hooks, and by a trace, which so sees them all.
+        """
+        if not self._plain(x):
+            return self.after(self.neuron(self.before(x)))  # type: ignore[no-any-return]
+        spec = self.neuron.fused()
+        kernel = choose("refined", x.device.type, ScanFacts(spec, x.dtype, x.dtype))
+        y = kernel.function(self, x, spec)
+        return self.neuron.announce(y) if self.time_steps == 1 else y  # type: ignore[no-any-return]
+
+    def _plain(self, x: object) -> bool:
+        """Whether nothing beside the result depends on the modules being called."""
+        after, neuron = self.after, self.neuron
+        return (
+            isinstance(x, Tensor)
+            and x.dim() > 1
+            and len(x) > 0
+            and isinstance(after, Squeeze)
+            and not neuron.membrane.initial
+            and type(neuron).forward is Neuron.forward
+            and type(neuron).run is Neuron.run
+            and not (hooked(self.before) or hooked(neuron) or hooked(after))
+        )

@@ -1,6 +1,6 @@
 """Neurons: membrane dynamics × spike format × surrogate. One file each."""
 
-from bitspike.neurons.adaptive import Adaptive, TimedState
+from bitspike.neurons.adaptive import Adaptive
 from bitspike.neurons.base import NEURONS, Neuron, detach
 from bitspike.neurons.integer import Integer
 from bitspike.neurons.lif import LIF
@@ -9,7 +9,7 @@ from bitspike.neurons.parts import Emission, Membrane
 from bitspike.neurons.real import Real
 from bitspike.neurons.signed import Signed, TallyState
 from bitspike.neurons.ternary import Ternary
-from bitspike.ops import MembraneState
+from bitspike.ops import MembraneState, TimedState
 
 __all__ = [
     "LIF",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -21,16 +21,9 @@ from bitspike.functional import (
 )
 from bitspike.neurons.base import NEURONS, Neuron, fresh
 from bitspike.neurons.parts import Emission, Membrane, over_time, per_channel
-from bitspike.ops import MembraneState
+from bitspike.ops import AdaptiveSpec, MembraneState, TimedState
 
 _LEAST_STEP = 1e-5
-
-
-class TimedState(NamedTuple):
-    """``v``: membrane after the last reset; ``time``: steps so far, at most the last one that has its own step size."""
-
-    v: Tensor
-    time: Tensor
 
 
 @NEURONS.register("adaptive")
@@ -173,3 +166,18 @@ class Adaptive(Neuron):
         if self.steps == 1:
             return sent, MembraneState(v)
         return sent, TimedState(v, (state.time + 1).clamp(max=self.steps - 1))
+
+    def fused(self) -> AdaptiveSpec | str:
+        """The record for fused kernels."""
+        if type(self.membrane) is not Membrane or type(self.emission) is not Emission:
+            return f"{type(self).__name__} has parts of its own"
+        size, levels = self.step_size(), self.fixed_step is not None
+        return AdaptiveSpec(
+            size.reshape(self.steps, -1),
+            greatest_level(self.width, self.raw_bits, self.signed, size.dtype, self.halve).reshape(-1),
+            self.membrane.decay(),
+            self.signed,
+            levels,
+            self.scale_gradient and not levels,
+            self.sharing == "channel",
+        )

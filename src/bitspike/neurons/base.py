@@ -13,7 +13,7 @@ from bitspike.checks import bad_type, bad_value, time_first
 from bitspike.formats import SpikeFormat
 from bitspike.functional import SURROGATES, Stairs, Surrogate
 from bitspike.neurons.parts import Emission, Membrane
-from bitspike.ops import MembraneState, ScanFacts, ScanSpec, choose, saver, spec_of
+from bitspike.ops import AdaptiveSpec, MembraneState, ScanFacts, ScanSpec, choose, saver, spec_of
 from bitspike.registry import Registry
 
 NEURONS: Registry[type[Neuron]] = Registry("neuron")
@@ -99,7 +99,7 @@ class Neuron(nn.Module, ABC):
             keeper.spikes(s, self.format.low, self.format.high, self.emission.value(s))
         return s
 
-    def fused(self) -> ScanSpec | str:
+    def fused(self) -> ScanSpec | AdaptiveSpec | str:
         """What a fused kernel has to know, or why there is none; optional, the plain scan serves every neuron."""
         return f"{type(self).__name__} has no fused(); add it to its file"
 

@@ -1,8 +1,9 @@
 """Batch norm and the scan behind it in native code: neither normalised values nor currents are ever in memory.
 
-``bitspike::norm_scan`` and ``bitspike::norm_scan_backward`` work on float32 on the CPU, for neurons of class M (see
-`ScanSpec`). The current is rounded as ``scale·y + shift`` (+ shortcut) with ``scale = weight/deviation`` and ``shift =
-bias - mean·scale``, all float32; statistics are added up in float64.
+``bitspike::norm_scan`` and ``bitspike::norm_scan_backward`` work on float32, or bfloat16 beside float32 parameters and
+membranes, on the CPU. The current is rounded as ``scale·y + shift`` (+ shortcut) with ``scale = weight/deviation`` and
+``shift = bias - mean·scale``, all float32; statistics are added up in float64. Class M (see `ScanSpec`) keeps bits,
+class U computes currents and membranes again.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from bitspike.ops.scan_native import (
     ScanCall,
     address,
     channels_last,
+    check_channels,
     empty_rows,
     in_rows,
     new_bits,
@@ -36,24 +38,20 @@ from bitspike.ops.spec import ScanFacts, ScanSpec
 
 _ARGS = struct.Struct("<6Qd")  # NormArgs of csrc/kernels.h behind its ScanArgs
 LIBRARY.define(
-    "norm_scan(Tensor y, Tensor weight, Tensor bias, Tensor? shortcut, float eps, int[] codes, float[] numbers,"
-    " bool train) -> (Tensor, Tensor, Tensor)"
+    "norm_scan(Tensor y, Tensor weight, Tensor bias, Tensor? shortcut, Tensor? decay, Tensor? amplitude, float eps,"
+    " int[] codes, float[] numbers, bool train) -> (Tensor, Tensor, Tensor)"
 )
 LIBRARY.define(
-    "norm_scan_backward(Tensor? grad_s, Tensor y, Tensor moments, Tensor bits, int[] codes, float[] numbers,"
-    " bool shortcut) -> (Tensor, Tensor, Tensor)"
+    "norm_scan_backward(Tensor? grad_s, Tensor y, Tensor? shortcut, Tensor? decay, Tensor? amplitude, Tensor moments,"
+    " Tensor bits, int[] codes, float[] numbers, bool wanted) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
 )
 
 
 def refuses(facts: object) -> str | None:
     """Why native code cannot fuse the norm with the scan, or None."""
     reason = scan_refuses(facts)
-    if reason or not isinstance(facts, ScanFacts) or isinstance(facts.spec, str):
+    if reason or not isinstance(facts, ScanFacts) or not isinstance(facts.spec, ScanSpec):
         return reason or "it needs ScanFacts"
-    if not facts.spec.bits_suffice:
-        return "it has neurons with a detached reset, a window surrogate and fixed scalars"
-    if facts.dtype != torch.float32:
-        return f"it has float32 currents, here they are {facts.dtype}"
     scan = choose("scan", "cpu", facts).name
     return None if scan == "native" else f"the scan runs on the kernel {scan!r}"
 
@@ -61,11 +59,11 @@ def refuses(facts: object) -> str | None:
 def norm_scan_native(neuron: Any, y_seq: Tensor, norm: NormParts, shortcut: Tensor | None, spec: ScanSpec) -> Tensor:
     """Spikes; the arguments are those of every kernel of "norm_scan", see `bitspike.ops.norm_scan`."""
     y = in_rows(y_seq)
-    given = [t for t in (y, norm.weight, norm.bias, shortcut) if t is not None]
-    train = torch.is_grad_enabled() and any(t.requires_grad for t in given)
-    s, moments, _ = torch.ops.bitspike.norm_scan(
-        y, norm.weight, norm.bias, shortcut, norm.eps, list(spec.codes), list(spec.numbers), train
-    )
+    given = y, norm.weight, norm.bias, shortcut, spec.decay, spec.amplitude
+    if spec.amplitude is not None and spec.amplitude.dim() == 1:
+        check_channels(y, spec.amplitude)
+    train = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given)
+    s, moments, _ = torch.ops.bitspike.norm_scan(*given, norm.eps, list(spec.codes), list(spec.numbers), train)
     with torch.no_grad():
         for running, found in ((norm.running_mean, moments[0]), (norm.running_var, moments[2])):
             running.mul_(1 - norm.momentum).add_(found, alpha=norm.momentum)
@@ -76,6 +74,8 @@ def norm_scan_native(neuron: Any, y_seq: Tensor, norm: NormParts, shortcut: Tens
 def _library() -> ctypes.CDLL:
     library = native.required()
     library.bitspike_norm_blocks.argtypes, library.bitspike_norm_blocks.restype = [ctypes.c_int64], ctypes.c_int64
+    library.bitspike_scan_blocks.argtypes = [ctypes.c_int64, ctypes.c_int64]
+    library.bitspike_scan_blocks.restype = ctypes.c_int64
     for name in ("bitspike_norm_forward", "bitspike_norm_backward"):
         getattr(library, name).argtypes, getattr(library, name).restype = [ctypes.c_char_p], None
     return library
@@ -86,6 +86,8 @@ def _fake_forward(
     weight: Tensor,
     bias: Tensor,
     shortcut: Tensor | None,
+    decay: Tensor | None,
+    amplitude: Tensor | None,
     eps: float,
     codes: Sequence[int],
     numbers: Sequence[float],
@@ -93,8 +95,8 @@ def _fake_forward(
     real: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor]:
     s = empty_rows(y, y.shape, channels_last(y), y.dtype, real)
-    moments = y.new_empty((5, weight.shape[0]))
-    return s, moments, new_bits(y, None, None, codes, train, real)
+    moments = weight.new_empty((5, weight.shape[0]))
+    return s, moments, new_bits(y, decay, amplitude, codes, train, real)
 
 
 def _forward(
@@ -102,80 +104,111 @@ def _forward(
     weight: Tensor,
     bias: Tensor,
     shortcut: Tensor | None,
+    decay: Tensor | None,
+    amplitude: Tensor | None,
     eps: float,
     codes: Sequence[int],
     numbers: Sequence[float],
     train: bool,
 ) -> tuple[Tensor, Tensor, Tensor]:
     """Spikes, [mean, 1/deviation, unbiased variance, scale, shift] of each channel, bits."""
-    s, moments, bits = _fake_forward(y, weight, bias, shortcut, eps, codes, numbers, train, real=True)
-    call, work = _call(y, codes, numbers, len(weight))
+    s, moments, bits = _fake_forward(y, weight, bias, shortcut, decay, amplitude, eps, codes, numbers, train, real=True)
+    amplitude = _every(amplitude, weight)
+    call = ScanCall(y, codes, numbers, decay, amplitude, len(weight))
+    work = y.new_empty((_library().bitspike_norm_blocks(call.size), 2 * len(weight)), dtype=torch.float64)
     added = same_rows(shortcut, y, y.dtype)
     given = added, weight.contiguous(), bias.contiguous(), moments, None, None
-    scan = call.pack(y, *(None,) * 4, s, None, *split_bits(bits, codes), None, None, work)
+    scan = call.pack(y, None, amplitude, None, None, s, None, *split_bits(bits, codes), None, None, work)
     _library().bitspike_norm_forward(scan + _ARGS.pack(*map(address, given), eps))
     return s, moments, bits
+
+
+def _every(amplitude: Tensor | None, weight: Tensor) -> Tensor | None:
+    """One amplitude per channel."""
+    return None if amplitude is None else amplitude.expand_as(weight).contiguous()
 
 
 def _fake_backward(
     grad_s: Tensor | None,
     y: Tensor,
+    shortcut: Tensor | None,
+    decay: Tensor | None,
+    amplitude: Tensor | None,
     moments: Tensor,
     bits: Tensor,
     codes: Sequence[int],
     numbers: Sequence[float],
-    shortcut: bool,
+    wanted: bool,
     real: bool = False,
-) -> tuple[Tensor, Tensor, Tensor]:
-    last = channels_last(y)
-    grad_y = empty_rows(y, y.shape, last, y.dtype, real)
-    grad_shortcut = empty_rows(y, y.shape, last, y.dtype, real) if shortcut else y.new_empty(0)
-    return grad_y, grad_shortcut, y.new_empty((4, moments.shape[1]))
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    last, nothing = channels_last(y), moments.new_empty(0)
+    return (
+        empty_rows(y, y.shape, last, y.dtype, real),
+        empty_rows(y, y.shape, last, y.dtype, real) if wanted else y.new_empty(0),
+        moments.new_empty((4, moments.shape[1])),
+        nothing if decay is None else torch.empty_like(decay),
+        nothing if amplitude is None else torch.empty_like(amplitude),
+    )
 
 
 def _backward(
     grad_s: Tensor | None,
     y: Tensor,
+    shortcut: Tensor | None,
+    decay: Tensor | None,
+    amplitude: Tensor | None,
     moments: Tensor,
     bits: Tensor,
     codes: Sequence[int],
     numbers: Sequence[float],
-    shortcut: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Gradients of y and of the shortcut; [gradient of the weight, of the bias, two working rows]."""
-    grads = _fake_backward(grad_s, y, moments, bits, codes, numbers, shortcut, real=True)
-    grad_y, grad_shortcut, found = grads
-    call, work = _call(y, codes, numbers, moments.shape[1])
+    wanted: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+    """Gradients of y, of the shortcut, [of the weight, of the bias, two working rows], of decay and amplitude."""
+    given = y, shortcut, decay, amplitude, moments, bits
+    grads = _fake_backward(grad_s, *given, codes, numbers, wanted, real=True)
+    grad_y, grad_shortcut, found, grad_decay, grad_amplitude = grads
+    channels, each = moments.shape[1], _every(amplitude, moments[0])
+    call = ScanCall(y, codes, numbers, decay, each, channels)
+    blocks, width = _library().bitspike_norm_blocks(call.size), 2 * channels
+    if bits.dim() == 1:
+        blocks, width = _library().bitspike_scan_blocks(call.size, len(y)), width + 1 + call.amplitudes
+    work = y.new_empty((blocks, width), dtype=torch.float64)
     into = same_rows(torch.zeros_like(y) if grad_s is None else grad_s, y, y.dtype)
-    pointers = (None, None, into, *(None,) * 3, *split_bits(bits, codes), grad_y, None, work)
-    given = None, None, None, moments, grad_shortcut if shortcut else None, found
-    _library().bitspike_norm_backward(call.pack(y, *pointers) + _ARGS.pack(*map(address, given), 0.0))
+    added = same_rows(shortcut, y, y.dtype)
+    scan = call.pack(y, None, each, into, None, None, None, *split_bits(bits, codes), grad_y, None, work)
+    rest = added, None, None, moments, grad_shortcut if wanted else None, found
+    _library().bitspike_norm_backward(scan + _ARGS.pack(*map(address, rest), 0.0))
+    if decay is not None:
+        grad_decay.copy_(work[0, 2 * channels])
+    if amplitude is not None:
+        total = work[0, 2 * channels + 1 :] * numbers[4]
+        grad_amplitude.copy_(total if amplitude.dim() else total.sum())
     return grads
 
 
-def _call(y: Tensor, codes: Sequence[int], numbers: Sequence[float], channels: int) -> tuple[ScanCall, Tensor]:
-    """The call and its working memory."""
-    call = ScanCall(y, codes, numbers, None, None, channels)
-    blocks = _library().bitspike_norm_blocks(call.size)
-    return call, y.new_empty((blocks, 2 * channels), dtype=torch.float64)
-
-
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    y, _, _, shortcut, _, codes, numbers, _ = inputs
+    y, _, _, shortcut, decay, amplitude, _, codes, numbers, _ = inputs
     _, moments, bits = output
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(moments, bits)
-    ctx.codes, ctx.numbers, ctx.shortcut = codes, numbers, shortcut is not None
-    ctx.save_for_backward(y, moments, bits)
+    ctx.codes, ctx.numbers = codes, numbers
+    ctx.save_for_backward(y, None if bits.dim() > 1 else shortcut, decay, amplitude, moments, bits)
 
 
 def _differentiate(ctx: Any, grad_s: Tensor | None, *_: Any) -> tuple[Any, ...]:
-    y, moments, bits = ctx.saved_tensors
-    wanted = ctx.shortcut and ctx.needs_input_grad[3]
-    grad_y, grad_shortcut, found = torch.ops.bitspike.norm_scan_backward(
-        grad_s, y, moments, bits, ctx.codes, ctx.numbers, wanted
+    wanted = ctx.needs_input_grad[3]
+    found = torch.ops.bitspike.norm_scan_backward(grad_s, *ctx.saved_tensors, ctx.codes, ctx.numbers, wanted)
+    grad_y, grad_shortcut, grad_norm, grad_decay, grad_amplitude = found
+    _, _, decay, amplitude, _, _ = ctx.saved_tensors
+    return (
+        grad_y,
+        grad_norm[0],
+        grad_norm[1],
+        grad_shortcut if wanted else None,
+        None if decay is None else grad_decay,
+        None if amplitude is None else grad_amplitude,
+        *(None,) * 4,
     )
-    return grad_y, found[0], found[1], grad_shortcut if wanted else None, None, None, None, None
 
 
 def _refuse_twice(ctx: Any, *grads: Any) -> tuple[Any, ...]:
@@ -192,4 +225,4 @@ for _name, _function, _fake in (
     torch.library.register_fake(f"bitspike::{_name}", _fake, lib=LIBRARY)
 torch.library.register_autograd("bitspike::norm_scan", _differentiate, setup_context=_save, lib=LIBRARY)
 torch.library.register_autograd("bitspike::norm_scan_backward", _refuse_twice, lib=LIBRARY)
-register("norm_scan", "native", norm_scan_native, device="cpu", refuses=refuses)
+register("norm_scan", "native", norm_scan_native, device="cpu", refuses=refuses, half=True)

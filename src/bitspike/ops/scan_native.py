@@ -38,6 +38,13 @@ LIBRARY.define(
 
 def refuses(facts: object) -> str | None:
     """Why the native scan cannot run, or None."""
+    if isinstance(facts, ScanFacts) and not isinstance(facts.spec, (ScanSpec, str)):
+        return "the adaptive neuron has a kernel of its own"
+    return why_not_native(facts)
+
+
+def why_not_native(facts: object) -> str | None:
+    """Why no native scan can run, whatever the neuron, or None."""
     if not isinstance(facts, ScanFacts):
         return "it needs ScanFacts"
     if isinstance(facts.spec, str):
@@ -102,7 +109,7 @@ def same_rows(x: Tensor | None, like: Tensor, dtype: torch.dtype) -> Tensor | No
 
 
 def check_channels(x: Tensor, amplitude: Tensor) -> None:
-    """Raise unless currents x [T, B, C, ...] have the channels of the amplitude."""
+    """Raise `ValueError` where x [T, B, C, ...] has not a channel per amplitude."""
     if x.dim() < 3 or x.shape[2] != amplitude.numel():
         must = f"a per-channel amplitude of {amplitude.numel()} channels needs [B, {amplitude.numel()}, ...]"
         raise bad_value("Emission", must, list(x.shape[1:]), "call replicate(channels) for the right width")
@@ -124,12 +131,13 @@ class ScanCall:
         decay: Tensor | None,
         amplitude: Tensor | None,
         channels: int = 1,
+        steps: int | None = None,
     ) -> None:
         self.amplitudes = 0 if amplitude is None else amplitude.numel()
         inner = 1 if like.dim() < 4 or channels_last(like) else math.prod(like.shape[3:])
         self.size = math.prod(like.shape[1:])
         self.integers = (
-            *(len(like), self.size, inner, max(self.amplitudes, channels), self.amplitudes),
+            *(len(like) if steps is None else steps, self.size, inner, max(self.amplitudes, channels), self.amplitudes),
             *(torch.get_num_threads(), _ELEMENTS[like.dtype]),
             *(*codes, int(decay is not None)),
         )

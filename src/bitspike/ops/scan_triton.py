@@ -61,8 +61,8 @@ def refuses(facts: object) -> str | None:
     """Why the Triton scan cannot run, or None."""
     if not isinstance(facts, ScanFacts):
         return "it needs ScanFacts"
-    if isinstance(facts.spec, str):
-        return facts.spec
+    if not isinstance(facts.spec, ScanSpec):
+        return facts.spec if isinstance(facts.spec, str) else "it runs no adaptive neuron"
     if facts.dtype not in _DTYPES or facts.state_dtype != torch.float32:
         return f"it has float32 membranes, here they are {facts.state_dtype} (currents {facts.dtype})"
     return None if _INSTALLED else "triton is not installed"

@@ -22,6 +22,13 @@ class MembraneState(NamedTuple):
     v: Tensor
 
 
+class TimedState(NamedTuple):
+    """``v``: membrane after the last reset; ``time``: steps so far, at most the last one that has its own step size."""
+
+    v: Tensor
+    time: Tensor
+
+
 class ScanSpec(NamedTuple):
     """Charge, fire, reset and emit as numbers.
 
@@ -45,6 +52,26 @@ class ScanSpec(NamedTuple):
         return is_class_m(self.codes) and self.decay is None and self.amplitude is None
 
 
+class AdaptiveSpec(NamedTuple):
+    """The adaptive neuron: levels ``round_half(clip(u/size, low, top))``, soft detached reset.
+
+    Args:
+        sizes: step sizes [rows, 1] or [rows, C], differentiable; a row a time step, the last one for all later steps.
+        tops: greatest levels [rows], differentiable.
+        decay: a float, or a tensor [] where it is learned.
+        signed: whether the least level is −top, not 0. levels: spikes are the levels, not their values.
+        scaled: whether the gradient of the sizes is scaled (LSQ). per_channel: whether there is a size a channel.
+    """
+
+    sizes: Tensor
+    tops: Tensor
+    decay: Tensor | float
+    signed: bool
+    levels: bool
+    scaled: bool
+    per_channel: bool
+
+
 class ScanFacts(NamedTuple):
     """What a scan kernel is chosen by.
 
@@ -53,7 +80,7 @@ class ScanFacts(NamedTuple):
         dtype: of the currents and spikes. state_dtype: of the membranes.
     """
 
-    spec: ScanSpec | str
+    spec: ScanSpec | AdaptiveSpec | str
     dtype: torch.dtype
     state_dtype: torch.dtype
 
