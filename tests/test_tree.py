@@ -28,7 +28,7 @@ FLOORS = (
 )
 FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names}
 LEAVES = ("neurons", "quantizers")  # one variant, one file: variants do not import each other
-OPTIONAL = ("sklearn", "matplotlib", "rich", "tyro", "tensorboard", "datasets", "kornia")
+OPTIONAL = ("sklearn", "matplotlib", "rich", "tyro", "tensorboard", "datasets", "kornia", "triton")
 MAX_LINES, MAX_MEDIAN = 500, 150
 
 

@@ -120,9 +120,9 @@ def test_the_test_split_is_left_unread(monkeypatch: pytest.MonkeyPatch, splits: 
     read: set[str] = set()
     honest = ImageSet.normalise
 
-    def spy(self: ImageSet, images: torch.Tensor) -> torch.Tensor:
+    def spy(self: ImageSet, images: torch.Tensor, *rest: Any) -> torch.Tensor:
         read.add(self.name)
-        return honest(self, images)
+        return honest(self, images, *rest)
 
     monkeypatch.setattr(ImageSet, "normalise", spy)
     short = {"train": {"epochs": 1, "threads": 1}}

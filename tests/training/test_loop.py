@@ -230,9 +230,9 @@ def test_the_test_split_is_never_read(monkeypatch: pytest.MonkeyPatch) -> None:
     read: set[str] = set()
     honest = ImageSet.normalise
 
-    def spy(self: ImageSet, images: torch.Tensor) -> torch.Tensor:
+    def spy(self: ImageSet, images: torch.Tensor, *rest: Any) -> torch.Tensor:
         read.add(self.name)
-        return honest(self, images)
+        return honest(self, images, *rest)
 
     monkeypatch.setattr(ImageSet, "normalise", spy)
     named = {part: replace(getattr(SPLITS, part), name=part) for part in ("train", "validation", "test")}

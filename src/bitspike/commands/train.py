@@ -26,8 +26,9 @@ def train(
     """Train a recipe; leaves recipe.toml, metrics.jsonl, best and final weights, last/ and summary.json.
 
     Args:
-        recipe: TOML file, or a built-in recipe: cifar10_adaptive, digits, digits_clip_floor, fashion_mnist,
-            fashion_mnist_adaptive, fashion_mnist_clip_floor, tiny_imagenet.
+        recipe: TOML file, or a built-in recipe: cifar10_adaptive, cifar10_gpu, cifar10_gpu_long, digits,
+            digits_adaptive, digits_clip_floor, fashion_mnist, fashion_mnist_adaptive, fashion_mnist_clip_floor,
+            tiny_imagenet.
         out: Folder of the run.
         set: key=value pairs laid over the recipe, e.g. train.lr=0.05 data.root=DIR.
         resume: Go on where an earlier call was cut; exact on the CPU.

@@ -90,11 +90,20 @@ class ImageSet:
         """Return the set with both tensors on ``device``, so that `Batches` works there."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
-    def normalise(self, images: torch.Tensor) -> torch.Tensor:
+    def constants(self) -> torch.Tensor:
+        """Return float32 ``[3, C, 1, 1]`` on the device of the images: top, mean and std of every channel.
+
+        Making it waits for the device, so a loop makes it once.
+        """
+        rows = ((float(self.top),) * len(self.mean), self.mean, self.std)
+        return torch.tensor(rows, dtype=torch.float32, device=self.images.device).reshape(3, -1, 1, 1)
+
+    def normalise(self, images: torch.Tensor, constants: torch.Tensor | None = None) -> torch.Tensor:
         """Return ``(images / top - mean) / std``, channel by channel.
 
         Args:
             images: uint8 ``[B, C, H, W]`` with this set's C; B may be 0, H and W may differ.
+            constants: what `constants` returned, on the device of ``images``; made here if left out.
 
         Returns:
             float32 ``[B, C, H, W]`` on the device of ``images``.
@@ -109,8 +118,7 @@ class ImageSet:
         """
         validate.batch(f"ImageSet {self.name!r}.normalise", images, channels=len(self.mean))
         # top is a tensor too: by a plain number, CUDA multiplies by the rounded reciprocal instead of dividing
-        rows = ((float(self.top),) * len(self.mean), self.mean, self.std)
-        top, mean, std = torch.tensor(rows, dtype=torch.float32, device=images.device).reshape(3, -1, 1, 1)
+        top, mean, std = self.constants().to(images.device) if constants is None else constants
         return images.to(torch.float32).div_(top).sub_(mean).div_(std)
 
 

@@ -110,12 +110,14 @@ class Batches:
         if self.shuffle:
             order = torch.from_numpy(draws.permutation(count, self.seed, draws.ORDER, self.epoch))
         order = order.to(self.data.images.device)
+        constants = self.data.constants()
         augmented = Augmentation(self.data, self.augment, self.pad, self.hole, self._policy, self.seed, self.epoch)
         for number in range(len(self)):
             chosen = order[number * self.batch_size : (number + 1) * self.batch_size]
             each = len(chosen) // self.world
             share = slice(self.rank * each, (self.rank + 1) * each)
-            yield self.data.normalise(augmented(chosen, share, number)), self.data.labels[chosen[share]]
+            images = self.data.normalise(augmented(chosen, share, number), constants)
+            yield images, self.data.labels[chosen[share]]
 
 
 def check_augment(where: str, images: torch.Tensor, augment: str, pad: int, hole: int) -> None:

@@ -75,6 +75,11 @@ class World:
             dist.barrier()
 
 
+def alone() -> World:
+    """This process alone, on the GPU where there is one."""
+    return World(device=torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+
+
 @contextmanager
 def world() -> Iterator[World]:
     """The processes that ``torchrun`` started (NCCL on CUDA, gloo on the CPU), or this one alone.
@@ -86,7 +91,7 @@ def world() -> Iterator[World]:
     size = int(os.environ.get("WORLD_SIZE", "1"))
     cuda = torch.cuda.is_available()
     if size == 1:
-        yield World(device=torch.device("cuda" if cuda else "cpu"))
+        yield alone()
         return
     rank, local = int(os.environ["RANK"]), int(os.environ.get("LOCAL_RANK", "0"))
     device = torch.device("cuda", local) if cuda else torch.device("cpu")

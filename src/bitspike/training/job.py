@@ -19,6 +19,7 @@ from bitspike.graph import trace
 from bitspike.observe import Activity, observe
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoints
+from bitspike.training.distributed import alone
 from bitspike.training.loop import Progress, Run, evaluate, fit
 from bitspike.training.recipe import LOADER_OPTIONS, Recipe
 
@@ -76,6 +77,8 @@ def run_job(
 ) -> Finished:
     """Train, fold and measure one arm with one seed; with ``checkpoints`` a job that was cut goes on where it was.
 
+    Trains on the GPU where there is one; the rest happens where the data lies.
+
     Returns:
         `Finished`; its ``result`` holds: test_accuracy and folded_test_accuracy (unless ``data.test`` is false),
         validation_accuracy, spike_rate, set_bits (per neuron and step), spike_bits and weight_bits (of the hidden
@@ -84,12 +87,13 @@ def run_job(
         the bit budget), allocation (bits and T of every synapse), fold (the report), rates (per layer: rate,
         set bits, saturation and the count of every level), history.
     """
-    run = fit(recipe, splits, progress, checkpoints)
+    run = fit(recipe, splits, progress, checkpoints, world=alone())
     return Finished(run.model, *measure(recipe, splits, run))
 
 
 def measure(recipe: Recipe, splits: Splits, run: Run) -> tuple[Folded, dict[str, Any]]:
-    """Fold a trained network, verify it, count its cost and evaluate both on the test split."""
+    """Fold a trained network, verify it, count its cost and evaluate both on the test split, where the data lies."""
+    run.model.to(splits.validation.images.device)
     sample, _ = next(iter(Batches(splits.validation, min(VERIFY_SAMPLES, len(splits.validation)))))
     folded = fold(run.model, sample)
     with torch.no_grad():

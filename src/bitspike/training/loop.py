@@ -90,11 +90,22 @@ class _Session:
         network = world.wrap(WithPenalty(self.model, penalty, self.averages))
         self.network = torch.compile(network) if recipe.train.compile else network
         self.place = _Place()
+        self.sums = self._sums()
         self.history: list[dict[str, Any]] = []
         self.best: dict[str, Tensor] = {}
 
+    def _sums(self) -> Tensor:
+        """[loss, correct] of the epoch so far, float64 on the device: no step waits for it."""
+        return torch.tensor([self.place.loss_sum, self.place.correct], dtype=torch.float64, device=self.world.device)
+
+    def read(self) -> None:
+        """Bring the sums to the place; here the host waits for the device."""
+        loss_sum, correct = self.sums.tolist()
+        self.place.loss_sum, self.place.correct = loss_sum, int(correct)
+
     def capture(self) -> Checkpoint:
         """Everything, as tensors and plain facts."""
+        self.read()
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
         tensors |= optimiser_tensors(self.optimiser)
@@ -114,6 +125,7 @@ class _Session:
         load_optimiser(self.optimiser, parts["optimiser"])
         self.best = parts["best"]
         self.place = _Place(**checkpoint.facts["place"])
+        self.sums = self._sums()
         self.history = checkpoint.facts["history"]
         torch.set_rng_state(checkpoint.tensors["generator"])
         if "renews" in checkpoint.facts:  # not in checkpoints of older versions
@@ -121,7 +133,10 @@ class _Session:
             self.allocation.restore(extremes, checkpoint.facts["renews"])
 
     def step(self, x: Tensor, labels: Tensor, share: float) -> None:
-        """One optimiser step at a fractional position of the epoch."""
+        """One optimiser step at a fractional position of the epoch.
+
+        The host does not wait for the device, unless the network learns bits or time steps, which it has to know.
+        """
         config, place = self.recipe.train, self.place
         rate = learning_rate(config, place.epoch + share)
         freeze = self.allocation.config.freeze_epoch
@@ -145,13 +160,14 @@ class _Session:
         self.optimiser.step()
         with cast():
             self.allocation.settle(x, self.optimiser)
-        place.loss_sum += float(loss.detach()) * len(labels)
-        place.correct += int((_mean(output).argmax(1) == labels).sum())
+        right = (_mean(output.detach()).argmax(1) == labels).sum()
+        self.sums = self.sums + torch.stack([loss.detach().double() * len(labels), right.double()])
         place.seen += len(labels)
         place.step += 1
 
     def close_epoch(self) -> dict[str, Any]:
         """Validate, record, keep the best weights, move to the next epoch."""
+        self.read()
         place = self.place
         loss_sum, correct, seen = self.world.total(place.loss_sum, place.correct, place.seen)
         accuracy = evaluate(self.model, self.splits.validation, self.recipe.data.eval_batch_size)
@@ -172,6 +188,7 @@ class _Session:
         if accuracy > place.best:
             self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
         self.place = _Place(epoch=place.epoch + 1, best=max(accuracy, place.best))
+        self.sums = self._sums()
         return record
 
 
@@ -217,9 +234,12 @@ def fit(
             if index < session.place.step:
                 continue
             session.step(x, labels, index / len(batches))
-            session.place.time_s = time.perf_counter() - started
             last = index + 1 == len(batches)
-            if (index + 1) % config.log_every == 0 or last:
+            logs = (index + 1) % config.log_every == 0 or last
+            if logs:
+                session.read()
+            session.place.time_s = time.perf_counter() - started
+            if logs:
                 loss_sum, seen = world.total(session.place.loss_sum, session.place.seen)
                 _check_loss(loss_sum, session.place)
                 if progress and world.writes:
