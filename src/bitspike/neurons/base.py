@@ -13,7 +13,7 @@ from bitspike.checks import bad_type, bad_value, time_first
 from bitspike.formats import SpikeFormat
 from bitspike.functional import SURROGATES, Stairs, Surrogate
 from bitspike.neurons.parts import Emission, Membrane
-from bitspike.ops import MembraneState, ScanFacts, ScanSpec, choose, saver, spec_of
+from bitspike.ops import MembraneState, ScanFacts, ScanSpec, choose, integer_forward, saver, spec_of
 from bitspike.registry import Registry
 
 NEURONS: Registry[type[Neuron]] = Registry("neuron")
@@ -91,10 +91,12 @@ class Neuron(nn.Module, ABC):
         return self.announce(s), after
 
     def announce(self, s: Tensor) -> Tensor:
-        """Tell `bitspike.lean` around this call that s are spikes of this neuron; returns s."""
-        keeper = saver()
+        """Tell `bitspike.lean` and `bitspike.int8` around this call that s are spikes of this neuron; returns s."""
+        keeper, integer = saver(), integer_forward()
         if keeper is not None and s.requires_grad and not self.format.real:
             keeper.spikes(s, self.format.low, self.format.high, self.emission.value(s))
+        if integer is not None and not self.format.real:
+            integer.spikes(s, self.format.low, self.format.high, self.emission.value(s))
         return s
 
     def fused(self) -> ScanSpec | str:
