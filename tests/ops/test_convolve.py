@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bitspike import int8
+from bitspike import SpikeFormat, int8
 from bitspike.layers import Conv2d, Linear
 from bitspike.ops import ConvolveFacts, Levels, Place, convolve_int8, explain, table, using
 from bitspike.ops import convolve_int8 as kernel_function
@@ -43,7 +44,7 @@ def build(quantizer: Quantizer | None, side: int = 3, stride: int = 1, padding: 
 
 def run(layer: Any, s: Tensor, low: int, high: int, factor: float | Tensor) -> tuple[Tensor, Any]:
     with int8() as record:
-        record.spikes(s, low, high, factor)
+        record.spikes(s, SpikeFormat(low, high), factor)
         return layer(s), record
 
 
@@ -195,16 +196,29 @@ def test_long_sums_are_refused() -> None:
 def test_only_the_spikes_themselves_count(change: Callable[[Tensor], Tensor], reason: str) -> None:
     layer, s = build(Uniform(4)), spikes(0, 1)
     with int8() as record:
-        record.spikes(s, 0, 1, 1.0)
+        record.spikes(s, SpikeFormat(0, 1), 1.0)
         x = change(s)
         y = layer.to(x.dtype)(x)
     assert record.taken == 0 and list(record.kept) == [reason] and torch.equal(y, layer(x))
 
 
+def test_two_amplitudes_and_real_spikes_are_refused() -> None:
+    """A negative level with a factor of its own; spikes that are no integers."""
+    for alphabet, reason in (
+        (SimpleNamespace(low=-1, high=1, real=False, slope=0.5), "the spikes have several amplitudes"),
+        (SpikeFormat(real=True), "the input is not known to be integer spikes"),
+    ):
+        layer, s = build(Uniform(4)), spikes(-1, 1)
+        with int8() as record:
+            record.spikes(s, alphabet, 1.0)
+            layer(s)
+        assert list(record.kept) == [reason]
+
+
 def test_memory_that_is_used_again_is_not_taken_for_spikes() -> None:
     layer, s = build(Uniform(4)), spikes(0, 1)
     with int8() as record:
-        record.spikes(s, 0, 1, 1.0)
+        record.spikes(s, SpikeFormat(0, 1), 1.0)
         entry = record._noted.popitem()[1]
         del s
         x = spikes(0, 1) + 0.3

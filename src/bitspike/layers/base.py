@@ -70,13 +70,13 @@ class Synapse(TimeLayer):
             keeper.linear(y, connect, x, weight, self.bias)
         return y
 
-    def place(self, x: Tensor) -> Place | str:
-        """Where a zero-padded 2-D convolution of x puts its window, or why there is none; for `bitspike.int8`."""
-        return "the layer is no 2-D convolution"
-
     def quantise_with(self, prototype: Quantizer) -> None:
         """Give the layer its own copy of a quantiser, initialised from the present weight."""
         self.quantizer = prototype.replicate(self.weight)
+
+    def place(self, x: Tensor) -> Place | str:
+        """Where a zero-padded 2-D convolution of x puts its window, or why there is none; for `bitspike.int8`."""
+        return "the layer is no 2-D convolution"
 
 
 def new_quantizer(prototype: Quantizer | None, weight: Tensor) -> Quantizer:

@@ -92,11 +92,12 @@ class Neuron(nn.Module, ABC):
 
     def announce(self, s: Tensor) -> Tensor:
         """Tell `bitspike.lean` and `bitspike.int8` around this call that s are spikes of this neuron; returns s."""
-        keeper, integer = saver(), integer_forward()
+        integer = integer_forward()
+        if integer is not None:
+            integer.spikes(s, self.format, self.emission.value(s))
+        keeper = saver()
         if keeper is not None and s.requires_grad and not self.format.real:
             keeper.spikes(s, self.format.low, self.format.high, self.emission.value(s))
-        if integer is not None and not self.format.real:
-            integer.spikes(s, self.format.low, self.format.high, self.emission.value(s))
         return s
 
     def fused(self) -> ScanSpec | str:

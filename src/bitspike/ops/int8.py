@@ -40,11 +40,14 @@ class Int8:
         self.taken = 0
         self.kept: Counter[str] = Counter()
 
-    def spikes(self, s: Tensor, low: int, high: int, factor: float | Tensor) -> None:
-        """``s = factor·k`` with k in low..high has been emitted."""
-        if s.device.type == "cpu" and not s.is_inference():  # without a count of changes nothing is known for sure
-            one = factor if isinstance(factor, float) else float(factor) if factor.numel() == 1 else None
-            self._noted[_address(s)] = _Noted(weakref.ref(s), s._version, Levels(low, high, one))
+    def spikes(self, s: Tensor, alphabet: Any, factor: float | Tensor) -> None:
+        """``s = factor·k`` with k in the alphabet, a `bitspike.formats.SpikeFormat`, has been emitted."""
+        if alphabet.real or s.device.type != "cpu" or s.is_inference():  # there, changes in place are not counted
+            return
+        single = isinstance(factor, float) or factor.numel() == 1
+        single = single and getattr(alphabet, "slope", 1) == 1  # negative levels may have an amplitude of their own
+        levels = Levels(alphabet.low, alphabet.high, float(factor) if single else None)
+        self._noted[_address(s)] = _Noted(weakref.ref(s), s._version, levels)
 
     def map_of(self, layer: Any, x: Tensor) -> Map:
         """The map that takes the layer's input, quantised weight and bias to its output."""
