@@ -8,7 +8,7 @@ from bitspike.graph import trace
 from bitspike.heap import keep_memory
 from bitspike.neurons import detach
 from bitspike.observe import observe
-from bitspike.ops import lean
+from bitspike.ops import int8, lean
 from bitspike.stream import stream
 
 __version__ = "0.1.0"
@@ -24,6 +24,7 @@ __all__ = [
     "expand_unary",
     "fold",
     "functional",
+    "int8",
     "keep_memory",
     "layers",
     "lean",

@@ -84,6 +84,8 @@ def test_reads_a_file_with_overrides(path: Path) -> None:
         (["train.tet_weight=2"], ["[train]: tet_weight must lie in [0, 1]"]),
         (["train.threads=0"], ["[train]: threads must lie"]),
         (["train.compile=true", "train.memory=lean"], ["[train]: memory 'lean' needs compile = false"]),
+        (["train.compile=true", "train.forward=int8"], ["[train]: forward 'int8' needs compile = false"]),
+        (["train.precision=bf16", "train.forward=int8"], ["[train]: forward 'int8' needs precision = float32"]),
         (["model.T=0"], ["[model]: T must lie in [1, "]),
         (["data.validation=1.0"], ["[data]: validation must lie in (0, 1)"]),
         (["data.batch_size=0"], ["[data]: batch_size must lie"]),
@@ -127,7 +129,7 @@ def test_keys_that_came_later_are_no_part_of_an_older_key() -> None:
     mapping = to_mapping(BASE)
     first = ("name", "root", "validation", "batch_size", "eval_batch_size", "augment", "pad", "test")
     mapping["data"] = {**{key: mapping["data"][key] for key in first}, "root": None}
-    for key in ("precision", "channels_last", "compile", "memory"):
+    for key in ("precision", "channels_last", "compile", "memory", "forward"):
         del mapping["train"][key]
     del mapping["layers"], mapping["allocation"], mapping["convert"]
     assert canonical_key(mapping, "d") == BASE.key("d")
@@ -142,7 +144,7 @@ def test_keys_of_layers_without_time_steps_are_the_older_ones() -> None:
     assert plain.key("d") != changed.key("d")
     first = ("name", "root", "validation", "batch_size", "eval_batch_size", "augment", "pad", "test")
     mapping["data"] = {**{key: mapping["data"][key] for key in first}, "root": None}
-    for key in ("precision", "channels_last", "compile", "memory"):
+    for key in ("precision", "channels_last", "compile", "memory", "forward"):
         del mapping["train"][key]
     del mapping["allocation"], mapping["convert"]
     assert canonical_key({**mapping, "layers": [layer]}, "d") == plain.key("d")
@@ -172,6 +174,7 @@ CHANGED = {
     "channels_last": True,
     "compile": True,
     "memory": "lean",
+    "forward": "int8",
     "size": 32,
     "channels": 1,
     "policy": "svhn",

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bitspike.checks import bad_value, time_first
-from bitspike.ops import saver
+from bitspike.ops import Place, integer_forward, saver
 from bitspike.quantizers import Float, Quantizer
 
 
@@ -71,10 +71,11 @@ class Synapse(TimeLayer):
     def forward(self, x: Tensor) -> Tensor:
         """x [T, B, I, ...] through the quantised weight."""
         weight = self.quantizer(self.weight)
-        y = self.connect(x, weight, self.bias)
-        keeper = saver()
+        integer, keeper = integer_forward(), saver()
+        connect = self.connect if integer is None else integer.map_of(self, x)
+        y = connect(x, weight, self.bias)
         if keeper is not None and y.requires_grad:
-            keeper.linear(y, self.connect, x, weight, self.bias)
+            keeper.linear(y, connect, x, weight, self.bias)
         return y
 
     def columns(self, factor: Tensor) -> Tensor:
@@ -90,6 +91,10 @@ class Synapse(TimeLayer):
     def quantise_with(self, prototype: Quantizer) -> None:
         """Give the layer its own copy of a quantiser, initialised from the present weight."""
         self.quantizer = prototype.replicate(self.weight)
+
+    def place(self, x: Tensor) -> Place | str:
+        """Where a zero-padded 2-D convolution of x puts its window, or why there is none; for `bitspike.int8`."""
+        return "the layer is no 2-D convolution"
 
 
 def new_quantizer(prototype: Quantizer | None, weight: Tensor) -> Quantizer:

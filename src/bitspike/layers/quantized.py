@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bitspike.checks import bad_value, integer
 from bitspike.layers.base import Synapse, merge_time, new_quantizer, split_time
+from bitspike.ops import Place
 from bitspike.quantizers import Quantizer
 
 
@@ -55,6 +56,12 @@ class Conv2d(Synapse):
             must = f"the input must have {weight.shape[1]} channels"
             raise bad_value("Conv2d", must, list(x.shape), "check the layer before")
         return split_time(F.conv2d(merged, weight, bias, self.stride, self.padding), x)
+
+    def place(self, x: Tensor) -> Place | str:
+        """Where the window goes; `connect` says what is wrong with an input of another shape."""
+        if x.dim() != 5 or x.shape[2] != self.weight.shape[1]:
+            return "the input does not fit the layer"
+        return Place((self.stride, self.stride), (self.padding, self.padding))
 
     def macs(self, out_shape: tuple[int, ...]) -> int:
         """O·I·k² per output pixel; zero padding is counted as if it were data."""

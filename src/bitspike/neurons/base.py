@@ -13,7 +13,7 @@ from bitspike.checks import bad_type, bad_value, time_first
 from bitspike.formats import SpikeFormat
 from bitspike.functional import SURROGATES, Stairs, Surrogate
 from bitspike.neurons.parts import Emission, Membrane
-from bitspike.ops import AdaptiveSpec, MembraneState, ScanFacts, ScanSpec, choose, saver, spec_of
+from bitspike.ops import AdaptiveSpec, MembraneState, ScanFacts, ScanSpec, choose, integer_forward, saver, spec_of
 from bitspike.registry import Registry
 
 NEURONS: Registry[type[Neuron]] = Registry("neuron")
@@ -93,7 +93,10 @@ class Neuron(nn.Module, ABC):
         return self.announce(s), after
 
     def announce(self, s: Tensor) -> Tensor:
-        """Tell `bitspike.lean` around this call that s are spikes of this neuron; returns s."""
+        """Tell `bitspike.lean` and `bitspike.int8` around this call that s are spikes of this neuron; returns s."""
+        integer = integer_forward()
+        if integer is not None:
+            integer.spikes(s, self.format, self.emission.value(s))
         keeper = saver()
         if keeper is not None and s.requires_grad and not self.format.real and self.format.slope == 1:
             keeper.spikes(s, self.format.low, self.format.high, self.emission.value(s))

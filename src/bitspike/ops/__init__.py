@@ -1,7 +1,10 @@
 """Operations: the reference and fast kernels, chosen at one point."""
 
 from bitspike.ops.adaptive_native import adaptive_native
+from bitspike.ops.convolve import ConvolveFacts, Levels, Place, convolve_reference
+from bitspike.ops.convolve_int8 import convolve_int8
 from bitspike.ops.dispatch import Kernel, choose, explain, register, table, using
+from bitspike.ops.int8 import Int8, int8, integer_forward
 from bitspike.ops.lean import lean, saver
 from bitspike.ops.norm_native import norm_scan_native
 from bitspike.ops.norm_scan import NormParts, norm_scan_reference
@@ -15,16 +18,24 @@ from bitspike.ops.squeeze_native import squeeze_native
 
 __all__ = [
     "AdaptiveSpec",
+    "ConvolveFacts",
+    "Int8",
     "Kernel",
+    "Levels",
     "MembraneState",
     "NormParts",
     "PackedSpikes",
+    "Place",
     "ScanFacts",
     "ScanSpec",
     "TimedState",
     "adaptive_native",
     "choose",
+    "convolve_int8",
+    "convolve_reference",
     "explain",
+    "int8",
+    "integer_forward",
     "lean",
     "norm_scan_native",
     "norm_scan_reference",

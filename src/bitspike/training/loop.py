@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from bitspike.checks import all_finite, bad_value
 from bitspike.data import Batches, ImageSet, Splits
 from bitspike.heap import keep_memory
-from bitspike.ops import lean
+from bitspike.ops import Int8, int8, lean
 from bitspike.training.allocation import AllocationConfig
 from bitspike.training.averages import Averages
 from bitspike.training.build import build_model
@@ -150,8 +150,11 @@ class _Session:
         if place.epoch == place.step == 0 and self.allocation.config.warm_start is None:
             with cast():
                 self.allocation.start(x)
-        with lean() if config.memory == "lean" else nullcontext(), cast():
+        integer = int8() if config.forward == "int8" else nullcontext()
+        with lean() if config.memory == "lean" else nullcontext(), integer as record, cast():
             output, penalty = self.network(x)
+        if record is not None and place.epoch == place.step == 0:
+            _check_taken(record)
         loss = _loss(config, output.float() if output.dtype == torch.bfloat16 else output, labels)
         self.optimiser.zero_grad(set_to_none=True)
         (loss + penalty).backward()
@@ -336,6 +339,11 @@ def _loss(config: TrainConfig, output: Tensor, labels: Tensor) -> Tensor:
     if config.loss == "tet":
         return tet_loss(output, labels, config.tet_weight, config.tet_target, config.label_smoothing)
     return mean_loss(output, labels, config.label_smoothing)
+
+
+def _check_taken(record: Int8) -> None:
+    if not record.taken:
+        warnings.warn(f"train.forward = 'int8' changes nothing here. {record.report()}.", stacklevel=2)
 
 
 def _check_loss(loss_sum: float, place: _Place) -> None:

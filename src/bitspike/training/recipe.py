@@ -36,6 +36,7 @@ _LATER = {
     "train.channels_last": False,
     "train.compile": False,
     "train.memory": "normal",
+    "train.forward": "float",
     "data.hole": 16,
     "data.policy": "cifar10",
     **dict.fromkeys(f"data.{name}" for name in LOADER_OPTIONS),
@@ -222,6 +223,8 @@ class TrainConfig:
         channels_last: keep convolutions in channels-last memory order.
         compile: run the network through `torch.compile`.
         memory: "normal", or "lean": spikes kept as bits, linear maps computed again; not with compile.
+        forward: "float", or "int8": convolutions of integer spikes with quantised weights in int8, where
+            channels_last is true; with precision "float32", not with compile.
         threads: CPU threads, >= 1.
         log_every: steps between two log lines, >= 1.
     """
@@ -242,6 +245,7 @@ class TrainConfig:
     channels_last: bool = False
     compile: bool = False
     memory: Literal["normal", "lean"] = "normal"
+    forward: Literal["float", "int8"] = "float"
     threads: int = 2
     log_every: int = 50
 
@@ -261,6 +265,12 @@ class TrainConfig:
         in_range(where, "tet_weight", self.tet_weight, 0, 1)
         if self.compile and self.memory == "lean":
             raise bad_value(where, "memory 'lean' needs compile = false", "compile = true", "switch one of them off")
+        if self.forward == "int8":
+            needs = {"compile": False, "precision": "float32"}
+            for key, value in needs.items():
+                if getattr(self, key) != value:
+                    must = f"forward 'int8' needs {key} = {str(value).lower()}"
+                    raise bad_value(where, must, getattr(self, key), "change one of them")
 
 
 @dataclass(frozen=True, kw_only=True)
