@@ -21,6 +21,8 @@ from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.loop import Progress, Run, evaluate, fit
 from bitspike.training.recipe import LOADER_OPTIONS, Recipe
+from bitspike.training.verdict import judge
+from bitspike.training.widths import Allocation
 
 VERIFY_SAMPLES = 256
 _PARTS = ("train", "validation", "test")
@@ -80,7 +82,7 @@ def run_job(
         `Finished`; its ``result`` holds: test_accuracy and folded_test_accuracy (unless ``data.test`` is false),
         validation_accuracy, spike_rate, set_bits (per neuron and step), spike_bits and weight_bits (of the hidden
         layers, of all where none is hidden), adds, shift_adds, multiplications and size_bytes (per sample, folded),
-        fold (the report), rates (per layer), history.
+        fold (the report), rates (per layer), history; with budgets, budget (of `judge`).
     """
     run = fit(recipe, splits, progress, checkpoints)
     return Finished(run.model, *measure(recipe, splits, run))
@@ -101,8 +103,13 @@ def measure(recipe: Recipe, splits: Splits, run: Run) -> tuple[Folded, dict[str,
     if recipe.data.test:
         tested["test_accuracy"] = evaluate(run.model, splits.test, batch)
         tested["folded_test_accuracy"] = evaluate(folded, splits.test, batch)
+    kept = {}
+    if recipe.allocation is not None and recipe.allocation.budget is not None:
+        allocation = Allocation(run.model, recipe.allocation)
+        kept["budget"] = judge(allocation, folded.graph, splits.validation, batch, run.repairs)
     return folded, {
         **tested,
+        **kept,
         "validation_accuracy": run.history[-1]["validation_accuracy"],
         "spike_rate": sum(a.fired for a in activity.values()) / neurons,
         "set_bits": sum(a.set_bits for a in activity.values()) / neurons,

@@ -23,8 +23,9 @@ from bitspike.training.allocation import AllocationConfig
 from bitspike.training.averages import Averages
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoint, Checkpoints
+from bitspike.training.controller import Budgets
 from bitspike.training.distributed import World
-from bitspike.training.losses import SpikePenalty, WithPenalty, mean_loss, tet_loss
+from bitspike.training.losses import SpikePenalty, WithPenalty, mean_loss, tet_loss, total
 from bitspike.training.optim import learning_rate, load_optimiser, make_optimiser, optimiser_tensors
 from bitspike.training.recipe import Recipe, TrainConfig
 from bitspike.training.widths import Allocation
@@ -42,12 +43,15 @@ class Run:
     Attributes:
         model: the network after the last epoch, in evaluation mode.
         history: one record per epoch: epoch, loss, train_accuracy, validation_accuracy, lr, time_s.
-        best: state of the network after the epoch with the best validation accuracy (the first of equals).
+        best: state of the network after the epoch with the best validation accuracy (the first of equals); with
+            budgets, of the epochs that keep them, or the last one where none does.
+        repairs: with budgets, what was done to keep them, see `Budgets`.
     """
 
     model: nn.Module
     history: list[dict[str, float]]
     best: dict[str, Tensor] = field(default_factory=dict)
+    repairs: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass
@@ -80,12 +84,19 @@ class _Session:
             sample = torch.zeros(1, *splits.train.images.shape[1:], device=world.device)
             self.averages = Averages(self.allocation, sample)
         self.initial = {} if self.averages is None else self.averages.values()
+        self.budgets = None
+        if config.budget is not None:
+            steps = len(epoch_batches(recipe, splits.train, 0, world))
+            self.budgets = Budgets(
+                self.allocation, splits.validation, recipe.data.eval_batch_size, recipe.train.epochs, steps
+            )
         self.optimiser = make_optimiser(self.model, recipe.train, *_own_groups(self.allocation, recipe.train))
         regulariser = recipe.regulariser
         penalty = None
         if regulariser.kind != "none":
             penalty = SpikePenalty(regulariser.kind, regulariser.weight, regulariser.target, regulariser.per_layer)
-        network = world.wrap(WithPenalty(self.model, penalty, self.averages))
+        pulls = [self.averages, None if self.budgets is None else self.budgets.pressure]
+        network = world.wrap(WithPenalty(self.model, penalty, total([pull for pull in pulls if pull is not None])))
         self.network = torch.compile(network) if recipe.train.compile else network
         self.place = _Place()
         self.history: list[dict[str, float]] = []
@@ -99,11 +110,17 @@ class _Session:
         tensors["generator"] = torch.get_rng_state()
         extremes, renews = self.allocation.capture()
         tensors |= {f"allocation.{name}": value for name, value in extremes.items()}
-        return Checkpoint(tensors, {"place": asdict(self.place), "history": self.history, "renews": renews})
+        facts = {"place": asdict(self.place), "history": self.history, "renews": renews}
+        if self.budgets is not None:
+            multipliers, facts["budgets"] = self.budgets.capture()
+            tensors |= {f"budgets.{name}": value for name, value in multipliers.items()}
+        return Checkpoint(tensors, facts)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """The inverse of `capture`."""
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimiser": {}, "allocation": {}}
+        parts: dict[str, dict[str, Tensor]] = {
+            part: {} for part in ("model", "best", "optimiser", "allocation", "budgets")
+        }
         for name, value in checkpoint.tensors.items():
             part, _, rest = name.partition(".")
             if part in parts:
@@ -117,12 +134,15 @@ class _Session:
         if "renews" in checkpoint.facts:  # not in checkpoints of older versions
             extremes = {name: value.to(self.world.device) for name, value in parts["allocation"].items()}
             self.allocation.restore(extremes, checkpoint.facts["renews"])
+        if self.budgets is not None:
+            self.budgets.restore(parts["budgets"], checkpoint.facts["budgets"])
 
     def step(self, x: Tensor, labels: Tensor, share: float) -> None:
         """One optimiser step at a fractional position of the epoch."""
         config, place = self.recipe.train, self.place
         rate = learning_rate(config, place.epoch + share)
-        freeze = self.allocation.config.freeze_epoch
+        given = self.allocation.config
+        freeze = given.freeze_epoch if given.budget is None else given.first_repair(config.epochs)
         frozen = freeze is not None and place.epoch + share >= freeze
         for group in self.optimiser.param_groups:
             still = frozen and group.get("name") in ("bits", "steps")
@@ -133,6 +153,8 @@ class _Session:
         if place.epoch == place.step == 0 and self.allocation.config.warm_start is None:
             with cast():
                 self.allocation.start(x)
+        if self.budgets is not None and self.budgets.due(place.epoch + share):
+            self.budgets.repair(place.epoch + share, x, self.optimiser)
         with lean() if config.memory == "lean" else nullcontext(), cast():
             output, penalty = self.network(x)
         loss = _loss(config, output.float() if output.dtype == torch.bfloat16 else output, labels)
@@ -143,6 +165,8 @@ class _Session:
         self.optimiser.step()
         with cast():
             self.allocation.settle(x, self.optimiser)
+        if self.budgets is not None:
+            self.budgets.settle()
         place.loss_sum += float(loss.detach()) * len(labels)
         place.correct += int((_mean(output).argmax(1) == labels).sum())
         place.seen += len(labels)
@@ -165,10 +189,13 @@ class _Session:
             averages = self.averages.values()
             record |= {AVERAGES[kind]: value for kind, value in averages.items()}
             self.allocation.close_epoch(place.epoch + 1, averages, self.initial)
+        if self.budgets is not None:
+            record |= self.budgets.close_epoch()
         self.history.append(record)
-        if accuracy > place.best:
+        if accuracy > place.best and counts(record):
             self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-        self.place = _Place(epoch=place.epoch + 1, best=max(accuracy, place.best))
+            place.best = accuracy
+        self.place = _Place(epoch=place.epoch + 1, best=place.best)
         return record
 
 
@@ -227,7 +254,14 @@ def fit(
             checkpoints.save(session.capture())
         if progress and world.writes:
             progress({**record, "epochs": config.epochs})
-    return Run(session.model.eval(), session.history, session.best)
+    best = session.best or {name: value.detach().clone() for name, value in session.model.state_dict().items()}
+    repairs = [] if session.budgets is None else session.budgets.records
+    return Run(session.model.eval(), session.history, best, repairs)
+
+
+def counts(record: dict[str, float]) -> bool:
+    """Whether an epoch may be the best one: with budgets, only one that keeps them."""
+    return bool(record.get("within_budgets", True))
 
 
 @torch.no_grad()

@@ -30,6 +30,12 @@ _LATER = {
     "layers": None,
     "allocation": None,
     "convert": None,
+    "allocation.budget": None,
+    "allocation.budget_pull": 1.0,
+    "allocation.budget_rate": 0.1,
+    "allocation.budget_scope": "all",
+    "allocation.budget_input_bits": 32,
+    "allocation.budget_margin": 0.03,
     "train.precision": "float32",
     "train.channels_last": False,
     "train.compile": False,
@@ -359,8 +365,8 @@ class Recipe:
         resolved = to_mapping(replace(self, data=replace(self.data, root=None)))
         for dotted, before in _LATER.items():
             *tables, name = dotted.split(".")
-            table = resolved[tables[0]] if tables else resolved
-            if table[name] == before:
+            table = resolved.get(tables[0]) if tables else resolved
+            if table is not None and table[name] == before:
                 del table[name]
         for layer in resolved.get("layers", ()):
             if layer["T"] is None:  # came later

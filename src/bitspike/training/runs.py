@@ -22,7 +22,7 @@ from bitspike.training.converted import build_converted
 from bitspike.training.distributed import World, world
 from bitspike.training.files import read_json, write_bytes_atomic, write_json_atomic, write_text_atomic
 from bitspike.training.job import digest, load_data, measure
-from bitspike.training.loop import Progress, epoch_batches, fit, load_weights, logits_of
+from bitspike.training.loop import Progress, counts, epoch_batches, fit, load_weights, logits_of
 from bitspike.training.recipe import Recipe, read_recipe
 from bitspike.training.schema import to_toml
 
@@ -131,7 +131,8 @@ def _train_run(
     _save(run.weights("best"), trained.best, key)
     _save(run.weights("final"), trained.model.state_dict(), key)
     _, figures = measure(recipe, splits, trained)
-    best = max(trained.history, key=lambda record: record["validation_accuracy"])
+    eligible = [record for record in trained.history if counts(record)] or trained.history[-1:]
+    best = max(eligible, key=lambda record: record["validation_accuracy"])
     summary = {
         "key": key,
         "best_epoch": best["epoch"],
