@@ -46,8 +46,8 @@ def study(
     """Run a queue of (arm, seed) jobs; what is done is skipped, what was cut goes on where it was.
 
     Args:
-        queue: TOML file of the queue, or a built-in one: digits_demo, fashion_mnist_bf16, fashion_mnist_study,
-            fashion_mnist_tuning.
+        queue: TOML file of the queue, or a built-in one: digits_budgets, digits_demo, fashion_mnist_bf16,
+            fashion_mnist_study, fashion_mnist_tuning.
         set: key=value pairs laid over the base recipe, e.g. data.root=DIR train.epochs=3.
         out: Folder of the results; default: what the queue says, runs/NAME for a built-in one.
         shard: I/N: run only every N-th job, beginning with the I-th; for several processes on one queue.

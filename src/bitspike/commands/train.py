@@ -28,7 +28,7 @@ def train(
     """Train a recipe; leaves recipe.toml, metrics.jsonl, best and final weights, last/ and summary.json.
 
     Args:
-        recipe: TOML file, or a built-in recipe: digits, fashion_mnist, tiny_imagenet.
+        recipe: TOML file, or a built-in recipe: digits, digits_adaptive, fashion_mnist, tiny_imagenet.
         out: Folder of the run.
         set: key=value pairs laid over the recipe, e.g. train.lr=0.05 data.root=DIR.
         budget: NAME=LIMIT that the trained network must keep, e.g. s-ace=50M size=300kB; once per budget. Names:

@@ -177,7 +177,10 @@ class Budgets:
                 raw = self.forecast.part(lever).raw_bits
                 if raw is not None:
                     raw.reshape(-1)[lever.row] = value
+        renews = allocation.renews
+        allocation.renews = dict.fromkeys(renews, allocation.config.renewal != "none")  # even where it has ended
         allocation.settle(x, optimiser)
+        allocation.renews = renews
         self._last = None
 
     def _record(self, epoch: float, before: State, found: Repaired | None) -> dict[str, Any]:
