@@ -33,6 +33,7 @@ from bitspike.training.recipe import Recipe, recipe_from_mapping
 from bitspike.training.schema import to_mapping, to_toml
 from bitspike.training.verdict import judge
 from bitspike.training.widths import Allocation
+from training.test_distributed import torchrun
 
 NAMES = ["bit-budget", "s-ace", "size", "activations"]
 
@@ -256,6 +257,20 @@ def test_a_loose_budget_is_used_to_the_upper_bounds() -> None:
     assert "every learned width and T stands at its upper bound" in found["says"]
 
 
+def test_what_is_exceeded_is_said(refuses: Any) -> None:
+    """NS-ACE and S-ACE of a network that nobody repaired, judged against limits below them."""
+    net = NETS["adaptive refined"]().eval()
+    x = splits().validation.normalise(splits().validation.images[:4])
+    graph = fold(net, x).graph
+    counted = cost(graph, splits().validation.normalise(splits().validation.images))
+    whole = counted.total("s_ace")
+    config = AllocationConfig(budget={"s-ace": whole / 2, "ns-ace": counted.total("ns_ace") * 0.8})
+    found = judge(Allocation(net, config), graph, splits().validation, 50, [])
+    assert not found["met"] and found["tightest"] == "s-ace" and found["used"] == 2
+    assert found["budgets"]["ns-ace"]["used"] == pytest.approx(1.25, rel=1e-6)
+    assert f"exceeded: s-ace by {whole / 2:,.0f} (100.0%), ns-ace by" in found["says"]
+
+
 class CutError(Exception):
     """The cut."""
 
@@ -334,6 +349,37 @@ def test_budgets_in_a_recipe() -> None:
     assert first.key("d") == without.key("d") and canonical_key(older) != canonical_key(plain)
     with pytest.raises(ValueError, match="at least one budget"):
         recipe({})
+
+
+@pytest.mark.slow
+def test_two_processes_repair_alike(tmp_path: Path) -> None:
+    sets = [
+        "model.options.width=4",
+        "data.batch_size=64",
+        "train.threads=1",
+        "train.epochs=2",
+        "allocation.freeze_epoch=1",
+    ]
+    command = ["-m", "bitspike.cli", "train", "digits_adaptive", "--quiet", "--budget", "s-ace=400k", "--set", *sets]
+    found = []
+    for processes in (1, 2):
+        torchrun(processes, *command, "--out", str(tmp_path / str(processes)))
+        summary: Any = read_json(tmp_path / str(processes) / "summary.json")
+        found.append(summary["budget"])
+    assert found[0]["repairs"][0]["changed"] and found[0]["met"]
+    assert found[0]["repairs"] == found[1]["repairs"] and found[0]["budgets"] == found[1]["budgets"]
+
+
+def test_pressure_compiles_in_one_graph() -> None:
+    net = NETS["adaptive refined"]()
+    forecast = Forecast(Allocation(net, AllocationConfig()), torch.randn(2, 1, 8, 8))
+    pressure = Pressure(forecast, dict.fromkeys(NAMES, 100.0), 1.0, 0.1)
+    torch.compiler.reset()
+    compiled = torch.compile(pressure, backend="aot_eager", fullgraph=True)
+    assert compiled().item() == pytest.approx(pressure().item(), rel=1e-6)
+    pressure.settle([2.0] * 4)
+    assert compiled().item() == pytest.approx(pressure().item(), rel=1e-6)
+    torch.compiler.reset()
 
 
 TOML = """

@@ -19,7 +19,7 @@ from bitspike.training.repair import GOAL, Problem, Repaired, State, repair, sma
 from bitspike.training.verdict import batches, evaluating, rates
 from bitspike.training.widths import Allocation
 
-_AGAIN = 4  # repairs in a row, with rates measured anew
+_AGAIN = 4  # searches of one repair, each with what the one before made of rates and size
 _LOOK = 64  # validation samples that currents are read on
 
 
@@ -132,40 +132,46 @@ class Budgets:
 
     def repair(self, epoch: float, x: Tensor, optimiser: torch.optim.Optimizer | None = None) -> None:
         """Bring the allocation within every budget, and put it to use; step sizes are renewed on the batch x."""
-        names, before = list(self.limits), self.forecast.state
-        if self.records and self._kept():
-            self.records.append(self._record(epoch, before, None))
-            return
-        found: Repaired | None = None
-        for _ in range(_AGAIN):
-            if "ns-ace" in self.limits:
-                self.measure()
-            if found is not None and self._kept():
-                break
-            with evaluating(self.allocation.model):
-                harm = Harm(self.forecast, self.sample)
-            found = repair(self._problem(names, harm), self.forecast.state)
-            self._apply(found.state, x, optimiser)
-            if "ns-ace" not in self.limits and (self._kept() or not self._sharpen()):
-                break
+        before, found = self.forecast.state, None
+        if "ns-ace" in self.limits:
+            self.measure()
+        if not (self.records and self._kept()):
+            safe = self.forecast.fixed_bits
+            for _ in range(_AGAIN):
+                found = self._search(x, optimiser)
+                if not self._recount() or self._kept():
+                    break
+            else:
+                if max(self.used()) > 1:  # the forecast of the size that is never too low
+                    self.forecast.fixed_bits = safe
+                    found = self._search(x, optimiser)
         self.records.append(self._record(epoch, before, found))
 
+    def _search(self, x: Tensor, optimiser: torch.optim.Optimizer | None) -> Repaired:
+        with evaluating(self.allocation.model):
+            harm = Harm(self.forecast, self.sample)
+        found = repair(self._problem(list(self.limits), harm), self.forecast.state)
+        self._apply(found.state, x, optimiser)
+        return found
+
     def _kept(self) -> bool:
-        """Whether every budget is kept, with its margin, and one is used to the goal."""
+        """Whether every budget is kept, half of its margin left, and one is used to the goal."""
         used = self.used()
         room = all(use <= 1 - self.margins[name] / 2 for use, name in zip(used, self.limits, strict=True))
         return room and max(used) >= GOAL
 
-    def _sharpen(self) -> bool:
-        """Count the size at the present allocation, where the forecast is a few bytes too high; False if it is not."""
-        if "size" not in self.limits:
-            return False
-        with evaluating(self.allocation.model):
-            size = cost(fold(self.allocation.model, self.sample[:2]).graph, self.sample[:2]).total("size_bits")
-        less = self.forecast.size_bits(self.forecast.state) - int(size)
-        self.forecast.fixed_bits -= less
-        self._last = None
-        return less > 0
+    def _recount(self) -> bool:
+        """Measure what was forecast: rates, and a size that may be a few bytes less; whether anything was different."""
+        before = self.used()
+        if "ns-ace" in self.limits:
+            self.measure()
+        if "size" in self.limits:
+            model, forecast = self.allocation.model, self.forecast
+            with evaluating(model):
+                counted = cost(fold(model, self.sample[:2]).graph, self.sample[:2])
+            forecast.fixed_bits += int(counted.total("size_bits")) - forecast.size_bits(forecast.state)
+            self._last = None
+        return self.used() != before
 
     @torch.no_grad()
     def _apply(self, state: State, x: Tensor, optimiser: torch.optim.Optimizer | None) -> None:
