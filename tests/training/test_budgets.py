@@ -215,7 +215,7 @@ def test_any_allocation_is_repaired(name: str) -> None:
         low, high = (tuple(getattr(lever, end) for lever in forecast.levers) for end in ("low", "high"))
         most = {kind: max(values) for kind, values in forecast.values(NAMES, high).items()}
         least = {kind: max(values) for kind, values in forecast.values(NAMES, low).items()}
-        sees = [kind for kind in NAMES if most[kind] > 1.05 * least[kind]]
+        sees = [kind for kind in NAMES if most[kind] > least[kind]]
         kinds = draw.sample(sees, draw.randint(1, len(sees)))
         # 32-bit reads behind a pool at T = 1 may make the least of ACE metrics smaller than that of the lower bounds
         budget = {kind: least[kind] * (most[kind] / least[kind]) ** draw.uniform(0.1, 0.9) for kind in kinds}
@@ -306,7 +306,7 @@ def test_a_run_resumes_bit_for_bit_across_the_repair(tmp_path: Path, budget: dic
 
 
 def test_the_allocation_is_frozen_after_the_repair() -> None:
-    chosen = recipe({"s-ace": "2M"}, {"epochs": 3}, freeze_epoch=1.0)
+    chosen = recipe({"size": "2.5kB"}, {"epochs": 3}, freeze_epoch=1.0)
     run = fit(chosen, splits())
     assert run.history[1]["budget_used"] == run.history[2]["budget_used"] <= 1
     assert run.history[1]["loss"] != run.history[2]["loss"]
@@ -417,20 +417,41 @@ def test_the_command_and_its_exit_codes(tmp_path: Path, capsys: pytest.CaptureFi
         with pytest.raises(SystemExit) as refused:
             main([*line, str(tmp_path / "b"), "--budget", given])
         assert refused.value.code == 2 and words in capsys.readouterr().err
+        assert not (tmp_path / "b").exists()
 
 
 def test_a_budget_that_fails_exits_with_1(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """One layer whose widths are too coarse: said by how much, and that all allocations were tried."""
-    text = TOML.replace('name = "learned_bits"', 'name = "learned_bits"\nbits = 2\nbound = 3')
-    (tmp_path / "a.toml").write_text(text.replace("[model.options]", "").replace("width = 4\nstem_stride = 1", MLP))
+    (tmp_path / "a.toml").write_text(COARSE)
     line = ["train", str(tmp_path / "a.toml"), "--quiet"]
     with pytest.raises(SystemExit) as failed:
-        main([*line, "--out", str(tmp_path / "a"), "--budget", "size=9.5kB", "--json", str(tmp_path / "a.json")])
+        main([*line, "--out", str(tmp_path / "a"), "--budget", "size=5kB", "--json", str(tmp_path / "a.json")])
     assert failed.value.code == 1
     shown = capsys.readouterr().out
     assert "budgets NOT met: size " in shown and "none of all 3 allocations comes nearer" in shown
     document: Any = read_json(tmp_path / "a.json")
-    assert not document["budget"]["met"] and document["budget"]["used"] < 0.9
+    assert not document["budget"]["met"] and 0.5 < document["budget"]["used"] < 0.9
 
 
-MLP = '[model]\nname = "mlp"\n[model.options]\nhidden = [30, 400]'
+COARSE = """
+name = "coarse"
+[data]
+name = "digits"
+batch_size = 128
+[model]
+name = "mlp"
+[model.options]
+hidden = [100, 100]
+[neuron]
+name = "lif"
+[weight]
+name = "learned_bits"
+bits = 2
+bound = 3
+[policy]
+first = "sign"
+last = "sign"
+[train]
+epochs = 1
+threads = 1
+"""

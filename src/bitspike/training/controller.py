@@ -56,6 +56,9 @@ class Budgets:
         self._check()
         self.pressure = Pressure(self.forecast, self._aims(), config.budget_pull, config.budget_rate)
         self._last: tuple[State, list[float]] | None = None
+
+    def begin(self) -> None:
+        """Before the first step: the rates that NS-ACE needs."""
         if "ns-ace" in self.limits:
             self.measure()
 

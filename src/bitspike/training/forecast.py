@@ -79,6 +79,7 @@ class Forecast:
         self.sites = [self._site(graph, row) for row in self.counted.synapses]
         self.fixed_bits = int(self.counted.total("size_bits")) - sum(site.row.size_bits for site in self.sites)
         self._rows: dict[tuple[int, int, tuple[int, ...]], LayerCost] = {}
+        self._bits: dict[tuple[str, str, int], int] = {}
 
     def _site(self, graph: Graph, row: LayerCost) -> Site:
         node = graph[graph[row.name].inputs[0]]
@@ -114,8 +115,17 @@ class Forecast:
         """Stored bits of the weights of a synapse."""
         if site.weights is None:
             return site.row.weight_bits
-        part = self.allocation.weights[site.weights][1]
-        return WeightFormat(*part.levels(state[self.place["weights", site.weights, 0]])).bits
+        return self._stored("weights", site.weights, state[self.place["weights", site.weights, 0]])
+
+    def _stored(self, kind: str, name: str, width: int) -> int:
+        """Stored bits of a width."""
+        key = (kind, name, width)
+        if key not in self._bits:
+            if kind == "weights":
+                self._bits[key] = WeightFormat(*self.allocation.weights[name][1].levels(width)).bits
+            else:
+                self._bits[key] = SpikeFormat(*self.allocation.spikes[name].levels(width)[:2]).bits
+        return self._bits[key]
 
     def train(self, node: str, state: State) -> tuple[int, ...]:
         """Bits of the spikes of a neuron (node name) at each of its steps."""
@@ -123,9 +133,9 @@ class Forecast:
         if ("spikes", path, 0) not in self.place:
             given = self.neurons[node].step_bits
             return given[:T] + given[-1:] * (T - len(given))
-        part = self.allocation.spikes[path]
-        places = [self.place["spikes", path, min(t, part.width.numel() - 1)] for t in range(T)]
-        return tuple(SpikeFormat(*part.levels(state[place])[:2]).bits for place in places)
+        last = self.allocation.spikes[path].width.numel() - 1
+        places = [self.place["spikes", path, min(t, last)] for t in range(T)]
+        return tuple(self._stored("spikes", path, state[place]) for place in places)
 
     def steps(self, node: str, state: State) -> int:
         """T of a neuron (node name)."""

@@ -84,12 +84,9 @@ class _Session:
             sample = torch.zeros(1, *splits.train.images.shape[1:], device=world.device)
             self.averages = Averages(self.allocation, sample)
         self.initial = {} if self.averages is None else self.averages.values()
-        self.budgets = None
-        if config.budget is not None:
-            steps = len(epoch_batches(recipe, splits.train, 0, world))
-            self.budgets = Budgets(
-                self.allocation, splits.validation, recipe.data.eval_batch_size, recipe.train.epochs, steps
-            )
+        self.budgets = make_budgets(recipe, self.allocation, splits, world)
+        if self.budgets is not None:
+            self.budgets.begin()
         self.optimiser = make_optimiser(self.model, recipe.train, *_own_groups(self.allocation, recipe.train))
         regulariser = recipe.regulariser
         penalty = None
@@ -301,6 +298,14 @@ def epoch_batches(recipe: Recipe, data: ImageSet, epoch: int, world: World) -> B
         rank=world.rank,
         world=world.size,
     )
+
+
+def make_budgets(recipe: Recipe, allocation: Allocation, splits: Splits, world: World) -> Budgets | None:
+    """The budgets of a recipe, None where it has none; raises `ValueError` where they cannot be met."""
+    if allocation.config.budget is None:
+        return None
+    steps = len(epoch_batches(recipe, splits.train, 0, world))
+    return Budgets(allocation, splits.validation, recipe.data.eval_batch_size, recipe.train.epochs, steps)
 
 
 def _own_groups(allocation: Allocation, config: TrainConfig) -> list[dict[str, tuple[list[nn.Parameter], float]]]:
