@@ -31,6 +31,7 @@ from bitspike.training.loop import Run, fit
 from bitspike.training.pressure import Pressure
 from bitspike.training.recipe import Recipe, recipe_from_mapping
 from bitspike.training.schema import to_mapping, to_toml
+from bitspike.training.study import plan, read_study
 from bitspike.training.verdict import judge
 from bitspike.training.widths import Allocation
 from training.test_distributed import torchrun
@@ -349,6 +350,28 @@ def test_budgets_in_a_recipe() -> None:
     assert first.key("d") == without.key("d") and canonical_key(older) != canonical_key(plain)
     with pytest.raises(ValueError, match="at least one budget"):
         recipe({})
+
+
+def test_the_three_sizes_kept_their_budgets() -> None:
+    """Of every committed job: counted values within the limits of its recipe, the tightest used, and three sizes."""
+    root = Path(__file__).resolve().parents[2]
+    study = read_study(root / "src" / "bitspike" / "recipes" / "digits_budgets.toml")
+    folder = root / "results" / "digits_budgets"
+    sizes: dict[str, list[float]] = {}
+    for job in plan(study):
+        path = folder / job.path.name
+        if not path.exists():
+            continue
+        found: Any = read_json(path)
+        budget = found["result"]["budget"]
+        given = job.recipe.allocation
+        assert given is not None and budget["met"] and 0.9 <= budget["used"] <= 1
+        assert {name: row["limit"] for name, row in budget["budgets"].items()} == given.budget
+        assert all(row["value"] <= row["limit"] for row in budget["budgets"].values())
+        assert budget["budgets"]["size"]["value"] == found["result"]["size_bytes"]
+        sizes.setdefault(job.arm, []).append(found["result"]["size_bytes"])
+    assert list(sizes) == ["small", "medium", "large"]
+    assert max(sizes["small"]) < min(sizes["medium"]) and max(sizes["medium"]) < min(sizes["large"])
 
 
 @pytest.mark.slow

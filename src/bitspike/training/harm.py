@@ -38,9 +38,17 @@ class Harm:
         for lever in forecast.levers:
             if lever.kind == "weights":
                 synapse, part = allocation.weights[lever.name]
-                self.values[lever.name] = _spread(columns(synapse.weight.detach(), part.channel_axis))
+                self.values[f"{lever.name}.weight"] = _spread(columns(synapse.weight.detach(), part.channel_axis))
         self.neurons = self._currents(x)
-        self._known: dict[tuple[Any, ...], float] = {}
+        self.places = [(name, self._places(name)) for name in self.values]
+        self._known: dict[tuple[str, State], float] = {}
+
+    def _places(self, name: str) -> list[int]:
+        """Which numbers of a state the error of a layer depends on."""
+        path = self.neurons.get(name)
+        weights = ("weights", name.removesuffix(".weight"))
+        own = {weights} if path is None else {("spikes", path), ("steps", self.forecast.holders.get(path, ""))}
+        return [place for place, lever in enumerate(self.forecast.levers) if (lever.kind, lever.name) in own]
 
     @torch.no_grad()
     def _currents(self, x: Tensor) -> dict[str, str]:
@@ -63,13 +71,17 @@ class Harm:
 
     def __call__(self, state: State) -> float:
         """The sum for these widths and T."""
-        forecast, whole = self.forecast, 0.0
-        for lever, value in zip(forecast.levers, state, strict=True):
-            if lever.kind == "weights":
-                whole += self._error(lever.name, *forecast.part(lever).levels(value))
-        for node in self.neurons:
-            whole += self._error(node, *self._levels(node, state))
-        return whole
+        return sum(self._of(name, tuple(state[place] for place in places), state) for name, places in self.places)
+
+    def _of(self, name: str, widths: State, state: State) -> float:
+        """The error of one layer, remembered by what it depends on."""
+        if (name, widths) not in self._known:
+            if name in self.neurons:
+                levels = self._levels(name, state)
+            else:
+                levels = self.forecast.allocation.weights[name.removesuffix(".weight")][1].levels(widths[0])
+            self._known[name, widths] = self._error(name, *levels)
+        return self._known[name, widths]
 
     def _levels(self, node: str, state: State) -> tuple[int, int, int]:
         """Least and greatest level of the sum of a train, and their stride."""
@@ -87,15 +99,11 @@ class Harm:
         return sum(end[0] for end in ends) // share, max(1, sum(end[1] for end in ends) // share), 1
 
     def _error(self, name: str, low: int, high: int, stride: int) -> float:
-        key = (name, low, high, stride)
-        if key not in self._known:
-            x = self.values[name]
-            start = start_step(x, high).clamp(min=1e-5)
-            step = best_step(x, start, low, high, stride, _GRID)
-            signal = float(x.square().sum())
-            away = float((quantised(x, step, low, high, stride) - x).square().sum())
-            self._known[key] = away / signal if signal > 0 else 0.0
-        return self._known[key]
+        x = self.values[name]
+        step = best_step(x, start_step(x, high).clamp(min=1e-5), low, high, stride, _GRID)
+        signal = float(x.square().sum())
+        away = float((quantised(x, step, low, high, stride) - x).square().sum())
+        return away / signal if signal > 0 else 0.0
 
 
 def _spread(x: Tensor) -> Tensor:
