@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from bitspike.checks import bad_value
 from bitspike.convert import fold
@@ -71,6 +71,15 @@ class Budgets:
         if not levers:
             must = "the network must have learned bits or time steps"
             raise bad_value(where, must, "none", 'e.g. [weight] name = "learned_bits"')
+        inside = {id(part) for refined in self.allocation.refined.values() for part in refined.modules()}
+        others = [
+            name
+            for name, module in self.allocation.model.named_modules()
+            if isinstance(getattr(module, "raw_steps", None), nn.Parameter) and id(module) not in inside
+        ]
+        if others:
+            must = "T must be learned by refined neurons only, where there are budgets"
+            raise bad_value(where, must, ", ".join(others), "fix the T of these layers")
         named = [name for name in self.limits if name != "ns-ace"]
         problem = self._problem(named, lambda state: 0.0)
         if named == list(self.limits) and not problem.raisable(problem.low):
