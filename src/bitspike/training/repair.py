@@ -108,12 +108,13 @@ def repair(problem: Problem, state: State) -> Repaired:
         state = found
     if _done(problem, state):
         return Repaired(state, max(problem.used(state)), not problem.raisable(state))
-    sizes = [high - low + 1 for low, high in zip(problem.low, problem.high, strict=True)]
-    every = math.prod(sizes) <= _EVERY
-    state = _best(problem, [state, *(_all(problem) if every else _starts(problem))])
+    ranges = _seen(problem, state)
+    count = math.prod(map(len, ranges))
+    every = count <= _EVERY
+    state = _best(problem, [state, *(itertools.product(*ranges) if every else _starts(problem))])
     full = not problem.raisable(state)
     use = max(problem.used(state))
-    return Repaired(state, use, full, math.prod(sizes) if every and use < GOAL and not full else 0)
+    return Repaired(state, use, full, count if every and use < GOAL and not full else 0)
 
 
 def _values(problem: Problem) -> Iterator[tuple[int, int]]:
@@ -196,8 +197,17 @@ def _best(problem: Problem, states: list[State]) -> State:
     return max((state for state in states if problem.excess(state) == 0), key=rank)
 
 
-def _all(problem: Problem) -> Iterator[State]:
-    return itertools.product(*(range(a, b + 1) for a, b in zip(problem.low, problem.high, strict=True)))
+def _seen(problem: Problem, state: State) -> list[range]:
+    """Values of every number; only the one it has where no budget sees it, with the others low, high or as they are."""
+    found = []
+    for place, (low, high) in enumerate(zip(problem.low, problem.high, strict=True)):
+        sees = any(
+            problem.used((*other[:place], value, *other[place + 1 :])) != problem.used(other)
+            for other in (state, problem.low, problem.high)
+            for value in (low, high)
+        )
+        found.append(range(low, high + 1) if sees else range(state[place], state[place] + 1))
+    return found
 
 
 def _starts(problem: Problem) -> Iterator[State]:
