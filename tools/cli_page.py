@@ -42,6 +42,7 @@ highest level, slope, correction, multiplies) and `summary.json`.
 | fold | the report: samples, max_logit_difference, flips per layer, gains, affines, absorbed |
 | rates | per neuron layer: rate, set_bits, saturation |
 | history, train_time_s | records of metrics.jsonl; seconds of training |
+| budget | with budgets only: budgets (limit, value, used), tightest, used, full, tried, met, says, repairs |
 | ann_validation_accuracy, ann_test_accuracy | of the ANN that was converted; of a conversion only |
 | key, best_epoch, best_validation_accuracy | of a run only |
 

@@ -1,6 +1,7 @@
 """Write the tables between ``<!-- table: STUDY -->`` and ``<!-- end -->`` from committed study results.
 
 ``<!-- levels: STUDY -->`` begins a table of how levels and bits are used instead.
+``<!-- budgets: STUDY -->`` asks for budgets kept and bits allocated, a row per job.
 
 Usage: python tools/readme_table.py [--check] FILE.md ...
 """
@@ -16,7 +17,7 @@ from bitspike.training.files import read_json
 from bitspike.training.study import ArmSummary, Metric
 
 ROOT = Path(__file__).resolve().parent.parent
-_BLOCK = re.compile(r"(<!-- (table|levels): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
+_BLOCK = re.compile(r"(<!-- (table|levels|budgets): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def _table(root: Path, kind: str, folder: str) -> str:
@@ -33,6 +34,42 @@ def _table(root: Path, kind: str, folder: str) -> str:
     return as_markdown(study_table(rows))
 
 
+def _budgets(root: Path, folder: str) -> str:
+    rows = [
+        [
+            "arm",
+            "seed",
+            "validation %",
+            "test %",
+            "budget",
+            "counted",
+            "limit",
+            "used %",
+            "bits w, s; T",
+            "before repair",
+        ]
+    ]
+    jobs = [read_json(path) for path in (root / folder).glob("*-seed*.json")]
+    for job in sorted(jobs, key=lambda job: (job["result"]["size_bytes"], job["seed"])):
+        result = job["result"]
+        accuracies = [f"{100 * result[key]:.2f}" for key in ("validation_accuracy", "test_accuracy")]
+        epoch = result["budget"]["repairs"][0]["epoch"]
+        before = [record for record in result["history"] if record["epoch"] <= epoch][-1]
+        spent = [_spent(result["history"][-1]), _spent(before)]
+        for name, row in result["budget"]["budgets"].items():
+            counted = [f"{row['value']:,.0f}", f"{row['limit']:,.0f}", f"{100 * row['used']:.1f}"]
+            rows.append([job["arm"], str(job["seed"]), *accuracies, name, *counted, *spent])
+    return as_markdown(rows)
+
+
+def _spent(record: dict[str, float]) -> str:
+    return f"{record['weight_bits']:.2f}, {record['spike_bits']:.2f}; {record['T']:.2f}"
+
+
+def _block(kind: str, folder: str) -> str:
+    return _budgets(ROOT, folder) if kind == "budgets" else _table(ROOT, kind, folder)
+
+
 def main(arguments: list[str]) -> int:
     """Rewrite (or with --check compare) the tables of the given files; 1 if one is out of date."""
     check = "--check" in arguments
@@ -40,7 +77,7 @@ def main(arguments: list[str]) -> int:
     for name in (a for a in arguments if a != "--check"):
         path = Path(name)
         text = path.read_text(encoding="utf-8")
-        new = _BLOCK.sub(lambda m: f"{m[1]}{_table(ROOT, m[2], m[3])}\n{m[4]}", text)
+        new = _BLOCK.sub(lambda m: f"{m[1]}{_block(m[2], m[3])}\n{m[4]}", text)
         if new != text and check:
             print(f"{name}: a table is out of date; run python tools/readme_table.py {name}")
             stale = 1

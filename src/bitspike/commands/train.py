@@ -9,6 +9,7 @@ import tyro
 
 from bitspike.commands.options import Json, builtin, write_json
 from bitspike.progress import Shown
+from bitspike.training.budget import budget_sets
 from bitspike.training.recipe import read_recipe
 from bitspike.training.runs import train_run
 
@@ -17,6 +18,7 @@ def train(
     recipe: Annotated[str, tyro.conf.Positional],
     out: Path,
     set: tuple[str, ...] = (),
+    budget: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
     resume: bool = False,
     checkpoint_steps: int = 200,
     tensorboard: bool = False,
@@ -31,13 +33,16 @@ def train(
             tiny_imagenet.
         out: Folder of the run.
         set: key=value pairs laid over the recipe, e.g. train.lr=0.05 data.root=DIR.
+        budget: NAME=LIMIT that the trained network must keep, e.g. s-ace=50M size=300kB; once per budget. Names:
+            bit-budget, s-ace, ns-ace (k, M, G), size, activations (B, kB, MB, GB, KiB, MiB, GiB). Exit code 1 and a
+            line with the figures if one is not kept, or the tightest is used to less than 90 % without need.
         resume: Go on where an earlier call was cut; exact on the CPU.
         checkpoint_steps: Optimiser steps between two checkpoints.
         tensorboard: Write TensorBoard events to OUT/tensorboard too.
         json: Write the summary to this file too.
         quiet: Show no progress.
     """
-    chosen = read_recipe(builtin("recipe", recipe, queues=False), set)
+    chosen = read_recipe(builtin("recipe", recipe, queues=False), (*set, *budget_sets(budget)))
     with Shown(1, quiet) as shown:
         shown.job(1, 1, chosen.name)
         summary = train_run(chosen, out, resume, shown.step, checkpoint_steps, tensorboard)
@@ -46,3 +51,7 @@ def train(
     tested = f", test accuracy {summary['test_accuracy']:.2%}" if "test_accuracy" in summary else ""
     print(f"{chosen.name}: validation accuracy {summary['validation_accuracy']:.2%}{tested}; {out}")
     write_json(json, summary)
+    if "budget" in summary:
+        print(summary["budget"]["says"])
+        if not summary["budget"]["met"]:
+            raise SystemExit(1)

@@ -1,5 +1,6 @@
 """What a network costs: operations, bits, bytes, energy, and the quantised ANN beside it."""
 
+from bitspike.cost.activations import Activations, Moment, activations
 from bitspike.cost.ann import at_density, quantised_ann
 from bitspike.cost.bits import sum_bits
 from bitspike.cost.break_even import BreakEven, Comparison, compare_with_ann
@@ -15,6 +16,7 @@ __all__ = [
     "APART",
     "QUANTITIES",
     "SCOPES",
+    "Activations",
     "BreakEven",
     "Comparison",
     "Constant",
@@ -24,6 +26,8 @@ __all__ = [
     "LayerCost",
     "LayerEnergy",
     "Memory",
+    "Moment",
+    "activations",
     "allocation_of",
     "at_density",
     "bit_budget",

@@ -18,11 +18,14 @@ class Widths(Protocol):
     Attributes:
         width: int64 bits in use, [] or [steps], a buffer. raw_bits: the learned numbers, or None for fixed bits.
         channel_axis: axis of the quantised values [T, B, C, ...] or [O, I, ...] with a step size per entry, or None.
+        least_bits, bound: least and greatest bits.
     """
 
     width: Tensor
     raw_bits: nn.Parameter | None
     channel_axis: int | None
+    least_bits: int
+    bound: int
 
     def wanted_width(self) -> Tensor:
         """Bits that the learned numbers ask for."""

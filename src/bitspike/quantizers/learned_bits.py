@@ -41,6 +41,7 @@ class LearnedBits(Quantizer):
     """
 
     constants = ("width",)
+    least_bits = 1
 
     def __init__(
         self,

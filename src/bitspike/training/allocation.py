@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-from bitspike.checks import at_least, bad_value, integer, positive
+from bitspike.checks import at_least, bad_value, in_range, integer, positive
+from bitspike.training.budget import parse_limits
 from bitspike.training.schema import conform
 
 
@@ -33,6 +35,12 @@ class AllocationConfig:
         renewal_epochs: renewal ends after this many epochs, whatever the averages; None: no such end.
         freeze_epoch: from this epoch on (a fraction counts) bits and T stay as they are; None: never.
         warm_start: file of weights (.safetensors) to start from; tensors that do not fit are left as built.
+        budget: name of `BUDGETS` → limit, a number or a text such as "50M"; None: none. Bits and T are then repaired
+            and frozen at freeze_epoch, by default half of the epochs.
+        budget_pull, budget_rate: ρ and η of `Pressure`, >= 0.
+        budget_scope: synapses that ace metrics and the bit budget count: "all", "without_first" or "hidden_only".
+        budget_input_bits: stored bits of one value of the network's input, 1 to 64.
+        budget_margin: share of an NS-ACE budget that a repair leaves free, as rates move afterwards, [0, 0.09].
     """
 
     refined: bool = False
@@ -56,6 +64,12 @@ class AllocationConfig:
     renewal_epochs: int | None = None
     freeze_epoch: float | None = None
     warm_start: str | None = None
+    budget: dict[str, object] | None = None
+    budget_pull: float = 1.0
+    budget_rate: float = 0.1
+    budget_scope: Literal["all", "without_first", "hidden_only"] = "all"
+    budget_input_bits: int = 32
+    budget_margin: float = 0.03
 
     def __post_init__(self) -> None:
         conform(self)
@@ -63,7 +77,7 @@ class AllocationConfig:
         for key in ("weight_target", "spike_target", "steps_target"):
             if getattr(self, key) is not None:
                 at_least(where, key, getattr(self, key), 1)
-        for key in ("weight_pull", "spike_pull", "steps_pull"):
+        for key in ("weight_pull", "spike_pull", "steps_pull", "budget_pull", "budget_rate"):
             at_least(where, key, getattr(self, key), 0)
         for key in ("bits_lr", "step_lr", "steps_lr", "renewal_ratio"):
             if getattr(self, key) is not None:
@@ -78,3 +92,17 @@ class AllocationConfig:
             raise bad_value(where, "learned time steps need refined neurons", "refined = false", "set refined = true")
         if self.extreme == "growing" and self.renewal != "search":
             raise bad_value(where, 'extreme "growing" needs a search', self.renewal, 'set renewal = "search"')
+        if self.budget is not None:
+            object.__setattr__(self, "budget", _limits(where, self.budget))
+        integer(where, "budget_input_bits", self.budget_input_bits, 1, 64)
+        in_range(where, "budget_margin", self.budget_margin, 0, 0.09)
+
+    def first_repair(self, epochs: int) -> float:
+        """Epoch at which the allocation is repaired and frozen, where there are budgets."""
+        return epochs / 2 if self.freeze_epoch is None else self.freeze_epoch
+
+
+def _limits(where: str, given: Mapping[str, object]) -> dict[str, object]:
+    if not given:
+        raise bad_value(where, "budget must name at least one budget", "an empty table", "leave the key out")
+    return dict(parse_limits(where, given))

@@ -22,6 +22,8 @@ from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.distributed import alone
 from bitspike.training.loop import Progress, Run, evaluate, fit
 from bitspike.training.recipe import LOADER_OPTIONS, Recipe
+from bitspike.training.verdict import judge
+from bitspike.training.widths import Allocation
 
 VERIFY_SAMPLES = 256
 _PARTS = ("train", "validation", "test")
@@ -85,7 +87,8 @@ def run_job(
         layers, of all where none is hidden; 32 where nothing spikes), adds, shift_adds, multiplications and size_bytes
         (per sample, folded), s_ace, ns_ace and bit_budget (per sample, of the hidden layers), averages (what makes up
         the bit budget), allocation (bits and T of every synapse), fold (the report), rates (per layer: rate,
-        set bits, saturation and the count of every level), history.
+        set bits, saturation and the count of every level), history; with budgets, budget (of
+        `judge`).
     """
     run = fit(recipe, splits, progress, checkpoints, world=alone())
     return Finished(run.model, *measure(recipe, splits, run))
@@ -108,8 +111,13 @@ def measure(recipe: Recipe, splits: Splits, run: Run) -> tuple[Folded, dict[str,
     if recipe.data.test:
         tested["test_accuracy"] = evaluate(run.model, splits.test, batch)
         tested["folded_test_accuracy"] = evaluate(folded, splits.test, batch)
+    kept = {}
+    if recipe.allocation is not None and recipe.allocation.budget is not None:
+        allocation = Allocation(run.model, recipe.allocation)
+        kept["budget"] = judge(allocation, folded.graph, splits.validation, batch, run.repairs)
     return folded, {
         **tested,
+        **kept,
         "validation_accuracy": run.history[-1]["validation_accuracy"],
         "spike_rate": sum(a.fired for a in activity.values()) / neurons,
         "set_bits": sum(a.set_bits for a in activity.values()) / neurons,

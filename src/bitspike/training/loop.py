@@ -24,8 +24,9 @@ from bitspike.training.allocation import AllocationConfig
 from bitspike.training.averages import Averages
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoint, Checkpoints
+from bitspike.training.controller import Budgets
 from bitspike.training.distributed import World
-from bitspike.training.losses import SpikePenalty, WithPenalty, mean_loss, tet_loss
+from bitspike.training.losses import SpikePenalty, WithPenalty, mean_loss, tet_loss, total
 from bitspike.training.optim import learning_rate, load_optimiser, make_optimiser, optimiser_tensors
 from bitspike.training.recipe import Recipe, TrainConfig
 from bitspike.training.widths import Allocation
@@ -44,12 +45,15 @@ class Run:
         model: the network after the last epoch, in evaluation mode.
         history: one record per epoch: epoch, loss, train_accuracy, validation_accuracy, lr, time_s; where bits or T are
             learned also their averages (weight_bits, spike_bits, T) and "allocation", those of every layer by kind.
-        best: state of the network after the epoch with the best validation accuracy (the first of equals).
+        best: state of the network after the epoch with the best validation accuracy (the first of equals); with
+            budgets, of the epochs that keep them, or the last one where none does.
+        repairs: with budgets, what was done to keep them, see `Budgets`.
     """
 
     model: nn.Module
     history: list[dict[str, Any]]
     best: dict[str, Tensor] = field(default_factory=dict)
+    repairs: list[dict[str, Any]] = field(default_factory=list)
 
 
 @dataclass
@@ -82,12 +86,16 @@ class _Session:
             sample = torch.zeros(1, *splits.train.images.shape[1:], device=world.device)
             self.averages = Averages(self.allocation, sample)
         self.initial = {} if self.averages is None else self.averages.values()
+        self.budgets = make_budgets(recipe, self.allocation, splits, world)
+        if self.budgets is not None:
+            self.budgets.begin()
         self.optimiser = make_optimiser(self.model, recipe.train, *_own_groups(self.allocation, recipe.train))
         regulariser = recipe.regulariser
         penalty = None
         if regulariser.kind != "none":
             penalty = SpikePenalty(regulariser.kind, regulariser.weight, regulariser.target, regulariser.per_layer)
-        network = world.wrap(WithPenalty(self.model, penalty, self.averages))
+        pulls = [self.averages, None if self.budgets is None else self.budgets.pressure]
+        network = world.wrap(WithPenalty(self.model, penalty, total([pull for pull in pulls if pull is not None])))
         self.network = torch.compile(network) if recipe.train.compile else network
         self.place = _Place()
         self.sums = self._sums()
@@ -112,11 +120,17 @@ class _Session:
         tensors["generator"] = torch.get_rng_state()
         extremes, renews = self.allocation.capture()
         tensors |= {f"allocation.{name}": value for name, value in extremes.items()}
-        return Checkpoint(tensors, {"place": asdict(self.place), "history": self.history, "renews": renews})
+        facts = {"place": asdict(self.place), "history": self.history, "renews": renews}
+        if self.budgets is not None:
+            multipliers, facts["budgets"] = self.budgets.capture()
+            tensors |= {f"budgets.{name}": value for name, value in multipliers.items()}
+        return Checkpoint(tensors, facts)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """The inverse of `capture`."""
-        parts: dict[str, dict[str, Tensor]] = {"model": {}, "best": {}, "optimiser": {}, "allocation": {}}
+        parts: dict[str, dict[str, Tensor]] = {
+            part: {} for part in ("model", "best", "optimiser", "allocation", "budgets")
+        }
         for name, value in checkpoint.tensors.items():
             part, _, rest = name.partition(".")
             if part in parts:
@@ -131,6 +145,8 @@ class _Session:
         if "renews" in checkpoint.facts:  # not in checkpoints of older versions
             extremes = {name: value.to(self.world.device) for name, value in parts["allocation"].items()}
             self.allocation.restore(extremes, checkpoint.facts["renews"])
+        if self.budgets is not None:
+            self.budgets.restore(parts["budgets"], checkpoint.facts["budgets"])
 
     def step(self, x: Tensor, labels: Tensor, share: float) -> None:
         """One optimiser step at a fractional position of the epoch.
@@ -139,7 +155,8 @@ class _Session:
         """
         config, place = self.recipe.train, self.place
         rate = learning_rate(config, place.epoch + share)
-        freeze = self.allocation.config.freeze_epoch
+        given = self.allocation.config
+        freeze = given.freeze_epoch if given.budget is None else given.first_repair(config.epochs)
         frozen = freeze is not None and place.epoch + share >= freeze
         for group in self.optimiser.param_groups:
             still = frozen and group.get("name") in ("bits", "steps")
@@ -150,6 +167,8 @@ class _Session:
         if place.epoch == place.step == 0 and self.allocation.config.warm_start is None:
             with cast():
                 self.allocation.start(x)
+        if self.budgets is not None and self.budgets.due(place.epoch + share):
+            self.budgets.repair(place.epoch + share, x, self.optimiser)
         integer = int8() if config.forward == "int8" else nullcontext()
         with lean() if config.memory == "lean" else nullcontext(), integer as record, cast():
             output, penalty = self.network(x)
@@ -163,6 +182,8 @@ class _Session:
         self.optimiser.step()
         with cast():
             self.allocation.settle(x, self.optimiser)
+        if self.budgets is not None:
+            self.budgets.settle()
         right = (_mean(output.detach()).argmax(1) == labels).sum()
         self.sums = self.sums + torch.stack([loss.detach().double() * len(labels), right.double()])
         place.seen += len(labels)
@@ -187,10 +208,13 @@ class _Session:
             record |= {AVERAGES[kind]: value for kind, value in averages.items()}
             record["allocation"] = self.allocation.in_use()
             self.allocation.close_epoch(place.epoch + 1, averages, self.initial)
+        if self.budgets is not None:
+            record |= self.budgets.close_epoch()
         self.history.append(record)
-        if accuracy > place.best:
+        if accuracy > place.best and counts(record):
             self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-        self.place = _Place(epoch=place.epoch + 1, best=max(accuracy, place.best))
+            place.best = accuracy
+        self.place = _Place(epoch=place.epoch + 1, best=place.best)
         self.sums = self._sums()
         return record
 
@@ -255,7 +279,14 @@ def fit(
             checkpoints.save(session.capture())
         if progress and world.writes:
             progress({**record, "epochs": config.epochs})
-    return Run(session.model.eval(), session.history, session.best)
+    best = session.best or {name: value.detach().clone() for name, value in session.model.state_dict().items()}
+    repairs = [] if session.budgets is None else session.budgets.records
+    return Run(session.model.eval(), session.history, best, repairs)
+
+
+def counts(record: dict[str, float]) -> bool:
+    """Whether an epoch may be the best one: with budgets, only one that keeps them."""
+    return bool(record.get("within_budgets", True))
 
 
 @torch.no_grad()
@@ -295,6 +326,14 @@ def epoch_batches(recipe: Recipe, data: ImageSet, epoch: int, world: World) -> B
         rank=world.rank,
         world=world.size,
     )
+
+
+def make_budgets(recipe: Recipe, allocation: Allocation, splits: Splits, world: World) -> Budgets | None:
+    """The budgets of a recipe, None where it has none; raises `ValueError` where they cannot be met."""
+    if allocation.config.budget is None:
+        return None
+    steps = len(epoch_batches(recipe, splits.train, 0, world))
+    return Budgets(allocation, splits.validation, recipe.data.eval_batch_size, recipe.train.epochs, steps)
 
 
 def _own_groups(allocation: Allocation, config: TrainConfig) -> list[dict[str, tuple[list[nn.Parameter], float]]]:

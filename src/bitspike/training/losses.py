@@ -115,3 +115,17 @@ class WithPenalty(nn.Module):
             return self.model(x), further
         output, spikes = self.showing(x)
         return output, self.penalty(self.neurons, spikes) + further
+
+
+class _Total(nn.Module):
+    def __init__(self, terms: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.terms = nn.ModuleList(terms)
+
+    def forward(self) -> Tensor:
+        return torch.stack([term() for term in self.terms]).sum()
+
+
+def total(terms: Sequence[nn.Module]) -> nn.Module | None:
+    """One module for the sum of several penalties []; None for none."""
+    return _Total(terms) if len(terms) > 1 else terms[0] if terms else None

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from bitspike.checks import bad_value
 from bitspike.data import ImageSet, Splits
+from bitspike.training.allocation import AllocationConfig
 from bitspike.training.boards import Board
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoints
@@ -22,9 +23,10 @@ from bitspike.training.converted import build_converted
 from bitspike.training.distributed import World, world
 from bitspike.training.files import read_json, write_bytes_atomic, write_json_atomic, write_text_atomic
 from bitspike.training.job import digest, load_data, measure
-from bitspike.training.loop import Progress, epoch_batches, fit, load_weights, logits_of
+from bitspike.training.loop import Progress, counts, epoch_batches, fit, load_weights, logits_of, make_budgets
 from bitspike.training.recipe import Recipe, read_recipe
 from bitspike.training.schema import to_toml
+from bitspike.training.widths import Allocation
 
 
 @dataclass(frozen=True)
@@ -111,6 +113,9 @@ def _train_run(
     splits = load_data(recipe)
     key = recipe.key(digest(recipe, splits))
     epoch_batches(recipe, splits.train, 0, together)  # what is wrong with them is said before anything is written
+    if not resume:
+        model = build_model(recipe, splits.train, warn=False)
+        make_budgets(recipe, Allocation(model, recipe.allocation or AllocationConfig()), splits, together)
     together.barrier()  # everyone has looked before the first one writes
     checkpoints = Checkpoints(folder / "last", key)
     earlier = checkpoints.load()
@@ -131,7 +136,8 @@ def _train_run(
     _save(run.weights("best"), trained.best, key)
     _save(run.weights("final"), trained.model.state_dict(), key)
     _, figures = measure(recipe, splits, trained)
-    best = max(trained.history, key=lambda record: record["validation_accuracy"])
+    eligible = [record for record in trained.history if counts(record)] or trained.history[-1:]
+    best = max(eligible, key=lambda record: record["validation_accuracy"])
     summary = {
         "key": key,
         "best_epoch": best["epoch"],
