@@ -318,11 +318,11 @@ def test_a_warm_start_is_repaired_at_once_and_fine_tuned(tmp_path: Path) -> None
     run = fit(recipe({"size": "1MB"}, {"epochs": 1}), splits())
     path = tmp_path / "start.safetensors"
     save_file({name: value.contiguous() for name, value in run.model.state_dict().items()}, path)
-    chosen = recipe({"size": "2.2kB"}, {"epochs": 1, "lr": 0.01}, freeze_epoch=0.0, warm_start=str(path))
+    chosen = recipe({"size": "1.3kB"}, {"epochs": 1, "lr": 0.01}, freeze_epoch=0.0, warm_start=str(path))
     again = fit(chosen, splits())
     assert [record["epoch"] for record in again.repairs] == [0.0] and again.repairs[0]["changed"]
     assert again.history[0]["within_budgets"] and again.history[0]["budget_used"] >= 0.9
-    assert again.history[0]["validation_accuracy"] > 0.5
+    assert again.history[0]["validation_accuracy"] > 0.2  # chance: 0.1
 
 
 def test_pressure_compiles_in_one_graph() -> None:
