@@ -253,7 +253,7 @@ def test_what_is_refused(refuses: Callable[..., object]) -> None:
             return super().step(x * 0.5, state)
 
     assert "fused()" in str(SCAN.refuses(ScanFacts(Own().fused(), torch.float32, torch.float32)))
-    with using("adaptive"), refuses("Adaptive", "7 channels"):
+    with using("adaptive"), refuses("Emission", "7 channels"):
         arm("signed-channels")(torch.randn(2, 3, 5))
 
 

@@ -86,7 +86,7 @@ def _run(
     """Spikes [steps, ...] or, with a divisor, their mean [1, ...]; membrane after the last step."""
     if spec.per_channel and (x_seq.dim() < 3 or x_seq.shape[2] != spec.sizes.shape[1]):
         must = f"a step size per channel for {spec.sizes.shape[1]} channels needs [B, {spec.sizes.shape[1]}, ...]"
-        raise bad_value("Adaptive", must, list(x_seq.shape[1:]), "call replicate(channels) for the right width")
+        raise bad_value("Emission", must, list(x_seq.shape[1:]), "call replicate(channels) for the right width")
     sizes = spec.sizes
     if spec.scaled:
         gain = lsq_gain(x_seq[0].numel() * processes(), sizes.shape[1], spec.tops)

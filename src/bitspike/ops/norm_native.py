@@ -196,10 +196,10 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
 
 
 def _differentiate(ctx: Any, grad_s: Tensor | None, *_: Any) -> tuple[Any, ...]:
-    wanted = ctx.needs_input_grad[3]
-    found = torch.ops.bitspike.norm_scan_backward(grad_s, *ctx.saved_tensors, ctx.codes, ctx.numbers, wanted)
+    wanted, saved = ctx.needs_input_grad[3], ctx.saved_tensors  # once: in lean mode every look computes again
+    found = torch.ops.bitspike.norm_scan_backward(grad_s, *saved, ctx.codes, ctx.numbers, wanted)
     grad_y, grad_shortcut, grad_norm, grad_decay, grad_amplitude = found
-    _, _, decay, amplitude, _, _ = ctx.saved_tensors
+    _, _, decay, amplitude, _, _ = saved
     return (
         grad_y,
         grad_norm[0],

@@ -298,12 +298,12 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
 
 
 def _differentiate(ctx: Any, grad_s: Tensor | None, grad_v: Tensor | None, _: Any) -> tuple[Any, ...]:
+    saved = ctx.saved_tensors  # once: in lean mode every look computes again
     # with create_graph the operator, which refuses to be differentiated again
-    function: Callable[..., Any] = (
-        torch.ops.bitspike.scan_backward if torch.is_grad_enabled() or not is_eager(ctx.saved_tensors[0]) else _backward
-    )
-    grads = function(grad_s, grad_v, *ctx.saved_tensors, ctx.codes, ctx.numbers, ctx.shape, ctx.last, ctx.start)
-    present = (True, ctx.start, ctx.saved_tensors[2] is not None, ctx.saved_tensors[3] is not None)
+    direct = not torch.is_grad_enabled() and is_eager(saved[0])
+    function: Callable[..., Any] = _backward if direct else torch.ops.bitspike.scan_backward
+    grads = function(grad_s, grad_v, *saved, ctx.codes, ctx.numbers, ctx.shape, ctx.last, ctx.start)
+    present = (True, ctx.start, saved[2] is not None, saved[3] is not None)
     return *(grad if there else None for grad, there in zip(grads, present, strict=True)), None, None, None, None
 
 

@@ -291,10 +291,11 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
 
 
 def _differentiate(ctx: Any, grad_s: Tensor | None, grad_v: Tensor | None, *_: Any) -> tuple[Any, ...]:
+    saved = ctx.saved_tensors  # once: in lean mode every look computes again
     grads = torch.ops.bitspike.scan_triton_backward(
-        grad_s, grad_v, *ctx.saved_tensors, ctx.codes, ctx.numbers, ctx.shape, ctx.last, ctx.start
+        grad_s, grad_v, *saved, ctx.codes, ctx.numbers, ctx.shape, ctx.last, ctx.start
     )
-    present = (True, ctx.start, ctx.saved_tensors[2] is not None, ctx.saved_tensors[3] is not None)
+    present = (True, ctx.start, saved[2] is not None, saved[3] is not None)
     return *(grad if there else None for grad, there in zip(grads, present, strict=True)), None, None, None, None
 
 
