@@ -53,7 +53,8 @@ def draw(axes: Axes, found: Bars, title: str, unit: str) -> None:
     values = [statistics.median(found[name]) for name in order]
     names = [f"bitspike {label}" if kind in ("bitspike", "reference") else label for label, kind in order]
     drawn = axes.barh(names, values, color=[COLOURS[kind] for _, kind in order])
-    axes.bar_label(drawn, [f"{value:.0f}" if value >= 100 else f"{value:.3g}" for value in values], padding=2, fontsize=7)
+    shown = [f"{value:.0f}" if value >= 100 else f"{value:.3g}" for value in values]
+    axes.bar_label(drawn, shown, padding=2, fontsize=7)
     axes.set_title(title, fontsize=9, loc="right")
     axes.set_xlabel(unit, fontsize=8)
     axes.tick_params(labelsize=7)
