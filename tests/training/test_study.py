@@ -17,7 +17,7 @@ import torch
 from bitspike.training import study as s
 from bitspike.training.files import read_json, write_text_atomic
 from bitspike.training.recipe import Recipe
-from bitspike.training.schema import to_mapping
+from bitspike.training.schema import override, to_mapping
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = 'name = "base"\n[neuron]\nname = "lif"\ndecay = 0.5\n[weight]\nname = "sign"\n'
@@ -148,6 +148,17 @@ def test_each_job_leaves_one_whole_file(queue: Path) -> None:
         "data_digest": "d",
         "result": {"accuracy": 0.05, "per_class": [1, 2], "name": "x", "ok": True},
     }
+
+
+def test_a_job_does_not_say_where_the_data_lies(queue: Path) -> None:
+    study = s.read_study(queue)
+    study = replace(study, base=override(study.base, ["data.root=/somewhere/else"]))
+    assert {job.recipe.data.root for job in s.plan(study)} == {"/somewhere/else"}
+    go(study, Runner())
+    assert "somewhere" not in (study.out / ALL[0]).read_text()
+    again = Runner()
+    go(s.read_study(queue), again)  # the same jobs, so nothing is left to run
+    assert again.calls == []
 
 
 @pytest.mark.parametrize("cut", [0, 1, 3])

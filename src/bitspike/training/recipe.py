@@ -375,9 +375,13 @@ class Recipe:
         _named("Recipe", name=self.name)
         integer("Recipe", "seed", self.seed, 0, 2**63 - 1)
 
+    def anywhere(self) -> Recipe:
+        """The same run without the folder of its data, which says something about a machine, not about the run."""
+        return replace(self, data=replace(self.data, root=None))
+
     def key(self, data_digest: str) -> str:
         """The run's identity: sha256 over the resolved recipe and the data's digest, wherever the data lies."""
-        resolved = to_mapping(replace(self, data=replace(self.data, root=None)))
+        resolved = to_mapping(self.anywhere())
         for dotted, before in _LATER.items():
             *tables, name = dotted.split(".")
             table = resolved.get(tables[0]) if tables else resolved

@@ -325,7 +325,7 @@ def _run_job(job: Job, run: Callable[[Recipe], Mapping[str, Any]], digest: str) 
         "key": job.recipe.key(digest),
         "arm": job.arm,
         "seed": job.seed,
-        "recipe": to_mapping(job.recipe),
+        "recipe": to_mapping(job.recipe.anywhere()),
         "data_digest": digest,
         "result": _plain(result, where),
         "environment": _environment(job.recipe),
