@@ -10,7 +10,7 @@ import ctypes
 import math
 import struct
 from collections.abc import Callable, Sequence
-from functools import cache
+from functools import cache, partial
 from typing import Any
 
 import torch
@@ -179,6 +179,42 @@ def new_bits(
     )
 
 
+def empty_gradients(
+    x: Tensor,
+    decay: Tensor | None,
+    amplitude: Tensor | None,
+    shape: Sequence[int],
+    last: bool,
+    start: bool,
+    real: bool,
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Uninitialised gradients of currents, first membrane, decay and amplitude; empty where none is due."""
+    nothing = partial(x.new_empty, 0, dtype=torch.float32)
+    return (
+        empty_rows(x, shape, last, x.dtype, real),
+        empty_rows(x, shape[1:], last, torch.float32, real) if start else nothing(),
+        nothing() if decay is None else torch.empty_like(decay),
+        nothing() if amplitude is None else torch.empty_like(amplitude),
+    )
+
+
+def remember(ctx: Any, inputs: tuple[Any, ...], bits: Tensor, *more: Tensor) -> None:
+    """Save what the backward pass of a scan takes: bits alone where there are any, else currents and first membrane."""
+    x, v, decay, amplitude, codes, numbers, _, _ = inputs
+    ctx.set_materialize_grads(False)
+    ctx.mark_non_differentiable(bits, *more)
+    ctx.codes, ctx.numbers, ctx.shape, ctx.last, ctx.start = codes, numbers, x.shape, channels_last(x), v is not None
+    if bits.dim() > 1:
+        x, v = x.new_empty(0), None
+    ctx.save_for_backward(x, v, decay, amplitude, bits, *more)
+
+
+def of_inputs(grads: Sequence[Tensor], start: bool, saved: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+    """Gradients for the eight arguments of a scan, None where an argument was None or is no tensor."""
+    present = (True, start, saved[2] is not None, saved[3] is not None)
+    return *(grad if there else None for grad, there in zip(grads, present, strict=True)), None, None, None, None
+
+
 def split_bits(bits: Tensor, codes: Sequence[int]) -> tuple[Tensor | None, Tensor | None]:
     """The bits of both kinds, [T, row bytes] each, None where a kind is not kept."""
     if bits.dim() == 1:
@@ -236,13 +272,7 @@ def _fake_backward(
     start: bool,
     real: bool = False,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    nothing = x.new_empty(0, dtype=torch.float32)
-    return (
-        empty_rows(x, shape, last, x.dtype, real),
-        empty_rows(x, shape[1:], last, torch.float32, real) if start else nothing,
-        nothing if decay is None else torch.empty_like(decay),
-        nothing if amplitude is None else torch.empty_like(amplitude),
-    )
+    return empty_gradients(x, decay, amplitude, shape, last, start, real)
 
 
 def _backward(
@@ -286,15 +316,7 @@ def _backward(
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, v, decay, amplitude, codes, numbers, _, _ = inputs
-    bits = output[2]
-    ctx.set_materialize_grads(False)
-    ctx.mark_non_differentiable(bits)
-    ctx.codes, ctx.numbers, ctx.shape, ctx.last, ctx.start = codes, numbers, x.shape, channels_last(x), v is not None
-    if bits.dim() > 1:
-        ctx.save_for_backward(x.new_empty(0), None, decay, amplitude, bits)
-    else:
-        ctx.save_for_backward(x, v, decay, amplitude, bits)
+    remember(ctx, inputs, output[2])
 
 
 def _differentiate(ctx: Any, grad_s: Tensor | None, grad_v: Tensor | None, _: Any) -> tuple[Any, ...]:
@@ -303,8 +325,7 @@ def _differentiate(ctx: Any, grad_s: Tensor | None, grad_v: Tensor | None, _: An
     direct = not torch.is_grad_enabled() and is_eager(saved[0])
     function: Callable[..., Any] = _backward if direct else torch.ops.bitspike.scan_backward
     grads = function(grad_s, grad_v, *saved, ctx.codes, ctx.numbers, ctx.shape, ctx.last, ctx.start)
-    present = (True, ctx.start, saved[2] is not None, saved[3] is not None)
-    return *(grad if there else None for grad, there in zip(grads, present, strict=True)), None, None, None, None
+    return of_inputs(grads, ctx.start, saved)
 
 
 class _Eager(torch.autograd.Function):

@@ -13,7 +13,7 @@ import math
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache, partial
+from functools import cache
 from importlib.util import find_spec
 from types import ModuleType
 from typing import Any
@@ -28,9 +28,12 @@ from bitspike.ops.scan_native import (
     LIBRARY,
     channels_last,
     check_channels,
+    empty_gradients,
     empty_rows,
     in_rows,
     new_bits,
+    of_inputs,
+    remember,
     same_rows,
     split_bits,
 )
@@ -220,13 +223,7 @@ def _fake_backward(
     last: bool,
     start: bool,
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    nothing = partial(x.new_empty, 0, dtype=torch.float32)
-    return (
-        empty_rows(x, shape, last, x.dtype, False),
-        empty_rows(x, shape[1:], last, torch.float32, False) if start else nothing(),
-        nothing() if decay is None else torch.empty_like(decay),
-        nothing() if amplitude is None else torch.empty_like(amplitude),
-    )
+    return empty_gradients(x, decay, amplitude, shape, last, start, real=False)
 
 
 def _backward(
@@ -280,14 +277,7 @@ def _backward(
 
 
 def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    x, v, decay, amplitude, codes, numbers, _, _ = inputs
-    _, _, bits, marks = output
-    ctx.set_materialize_grads(False)
-    ctx.mark_non_differentiable(bits, marks)
-    ctx.codes, ctx.numbers, ctx.shape, ctx.last, ctx.start = codes, numbers, x.shape, channels_last(x), v is not None
-    if bits.dim() > 1:
-        x, v = x.new_empty(0), None
-    ctx.save_for_backward(x, v, decay, amplitude, bits, marks)
+    remember(ctx, inputs, *output[2:])
 
 
 def _differentiate(ctx: Any, grad_s: Tensor | None, grad_v: Tensor | None, *_: Any) -> tuple[Any, ...]:
@@ -295,8 +285,7 @@ def _differentiate(ctx: Any, grad_s: Tensor | None, grad_v: Tensor | None, *_: A
     grads = torch.ops.bitspike.scan_triton_backward(
         grad_s, grad_v, *saved, ctx.codes, ctx.numbers, ctx.shape, ctx.last, ctx.start
     )
-    present = (True, ctx.start, saved[2] is not None, saved[3] is not None)
-    return *(grad if there else None for grad, there in zip(grads, present, strict=True)), None, None, None, None
+    return of_inputs(grads, ctx.start, saved)
 
 
 def _refuse_twice(ctx: Any, *grads: Any) -> tuple[Any, ...]:
