@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from typing import Any
@@ -14,22 +15,44 @@ import bitspike
 LINUX = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="glibc only")
 
 FAULTS = """
-import resource, sys, torch
+import mmap, resource, sys, torch
 from bitspike import keep_memory
+def faults(): return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+start = faults()
+pages = mmap.mmap(-1, 64 << 20)
+for at in range(0, len(pages), 4096): pages[at] = 1
+if faults() == start: raise SystemExit("keep_memory cannot be seen here: this kernel counts no page faults")
 if sys.argv[1] == "keep":
     why = keep_memory(256 << 20)
     if why: raise SystemExit(why)
 def step():
     kept = [torch.ones(1 << 20) for _ in range(40)]  # 160 MiB, freed at the end
 for _ in range(3): step()
-before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+before = faults()
 for _ in range(3): step()
-print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+print(faults() - before)
+"""
+
+GIVEN_BACK = """
+import ctypes, sys, torch
+from bitspike import keep_memory
+libc = ctypes.CDLL(None)
+libc.sbrk.argtypes, libc.sbrk.restype = [ctypes.c_ssize_t], ctypes.c_void_p
+if sys.argv[1] == "keep":
+    why = keep_memory(256 << 20)
+    if why: raise SystemExit(why)
+for _ in range(2): kept = [torch.ones(1 << 20) for _ in range(100)]  # 400 MiB: more than the reserve
+top = libc.sbrk(0)
+del kept
+print(top - libc.sbrk(0))
 """
 
 
-def faults(how: str) -> int:
-    done = subprocess.run([sys.executable, "-c", FAULTS, how], capture_output=True, text=True, timeout=120)
+def measured(script: str, how: str, **settings: str) -> int:
+    """What the script prints; ``settings`` are glibc's own, which else follow the sizes it has seen freed."""
+    environment = {**os.environ, **settings}
+    command = [sys.executable, "-c", script, how]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, env=environment)
     if done.returncode and "keep_memory" in done.stderr:
         pytest.skip(done.stderr.strip())
     assert done.returncode == 0, done.stderr
@@ -38,7 +61,14 @@ def faults(how: str) -> int:
 
 @LINUX
 def test_freed_memory_is_used_again_without_page_faults() -> None:
-    assert faults("keep") < 1000 < faults("leave")
+    settings = {"MALLOC_MMAP_THRESHOLD_": str(1 << 17)}
+    assert measured(FAULTS, "keep", **settings) < 1000 < measured(FAULTS, "leave", **settings)
+
+
+@LINUX
+def test_freed_memory_is_not_given_back() -> None:
+    settings = {"MALLOC_MMAP_MAX_": "0"}
+    assert measured(GIVEN_BACK, "keep", **settings) == 0 < measured(GIVEN_BACK, "leave", **settings)
 
 
 @LINUX
