@@ -176,6 +176,7 @@ def main() -> None:
         )
         return
     torch.set_num_threads(given.threads)
+    bitspike.keep_memory()
     splits = images()
     given.out.mkdir(parents=True, exist_ok=True)
     for setting in wanted:
