@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 import tyro
 
 from bitspike.commands import compare, convert, cost, demo, evaluate, fold, study, train
+from bitspike.heap import keep_memory
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,
@@ -24,6 +25,7 @@ _STYLE = (tyro.conf.FlagCreatePairsOff,)
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Entry point of ``bitspike``."""
+    keep_memory()  # where it cannot, commands are slower and nothing else
     app = tyro.extras.SubcommandApp()
     for name, function in COMMANDS.items():
         app.command(name=name)(function)

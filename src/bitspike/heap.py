@@ -26,9 +26,10 @@ _LOCK = threading.Lock()
 def keep_memory(reserve_bytes: int | None = None) -> str | None:
     """Keep freed memory for the next training step, in huge pages where the system has them.
 
-    For a process that trains or runs networks on the CPU; `bitspike train` and `bitspike study` call it. It changes no
-    result. Memory that was used once stays with the process until it ends; blocks of 1 GiB and more do not. Call it
-    before the first step; again, it reserves again. The reserve costs address space, no memory, until it is used.
+    For a process that trains or runs networks on the CPU. Every `bitspike` command calls it; `fit` does not, because it
+    is for the whole process. It changes no result. Memory that was used once stays with the process until it ends;
+    blocks of 1 GiB and more do not. Call it before the first step; again, it reserves again. The reserve costs address
+    space, no memory, until it is used.
 
     Args:
         reserve_bytes: part of the heap asked for in huge pages, >= 0. Default: half of the free memory, at most 8 GiB.
@@ -38,7 +39,7 @@ def keep_memory(reserve_bytes: int | None = None) -> str | None:
 
     Raises:
         TypeError: ``reserve_bytes`` is no int.
-        ValueError: it is negative..
+        ValueError: it is negative.
     """
     if reserve_bytes is None:
         reserve_bytes = min(RESERVE_BYTES, _free_bytes() // 2)

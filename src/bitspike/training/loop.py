@@ -18,7 +18,6 @@ from torch import Tensor, nn
 
 from bitspike.checks import all_finite, bad_value
 from bitspike.data import Batches, ImageSet, Splits
-from bitspike.heap import keep_memory
 from bitspike.ops import Int8, int8, lean
 from bitspike.training.allocation import AllocationConfig
 from bitspike.training.averages import Averages
@@ -246,8 +245,6 @@ def fit(
     config = recipe.train
     torch.set_num_threads(config.threads)
     world = World() if world is None else world
-    if world.device.type == "cpu":
-        keep_memory()  # where it cannot, training is slower and nothing else
     splits = Splits(**{part: getattr(splits, part).to(world.device) for part in ("train", "validation", "test")})
     session = _Session(recipe, splits, world)
     saved = checkpoints.load() if checkpoints else None
