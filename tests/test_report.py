@@ -22,6 +22,7 @@ from bitspike.report import (
     learns,
     metric_table,
     pareto_picture,
+    rewrite_blocks,
 )
 from bitspike.training.study import ArmSummary, Metric
 
@@ -145,3 +146,15 @@ def test_the_history_has_a_line_per_layer_and_the_average(tmp_path: Path) -> Non
     assert learns(history) and not learns([{"epoch": 1}])
     with pytest.raises(ValueError, match="picture: the history must hold an allocation"):
         history_picture([{"epoch": 1}], tmp_path / "i.png", "run")
+
+
+def test_blocks_of_a_page(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    text = "a\n<!-- table: one -->\n{}<!-- end -->\n<!-- other: two -->\nkept\n<!-- end -->\n"
+    text += "<!-- table: x -->\n{}<!-- end -->\n"
+    page.write_text(text.format("old\nold\n", ""))
+    assert rewrite_blocks(page, {"table": str.upper}, check=True)
+    assert "old" in page.read_text()
+    assert rewrite_blocks(page, {"table": str.upper})
+    assert page.read_text() == text.format("ONE\n", "X\n")
+    assert not rewrite_blocks(page, {"table": str.upper})

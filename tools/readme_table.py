@@ -8,16 +8,14 @@ Usage: python tools/readme_table.py [--check] FILE.md ...
 
 from __future__ import annotations
 
-import re
 import sys
 from pathlib import Path
 
-from bitspike.report import LevelUse, as_markdown, level_table, study_table
+from bitspike.report import LevelUse, as_markdown, level_table, rewrite_blocks, study_table
 from bitspike.training.files import read_json
 from bitspike.training.study import ArmSummary, Metric
 
 ROOT = Path(__file__).resolve().parent.parent
-_BLOCK = re.compile(r"(<!-- (table|levels|budgets): (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 
 
 def _table(root: Path, kind: str, folder: str) -> str:
@@ -66,23 +64,19 @@ def _spent(record: dict[str, float]) -> str:
     return f"{record['weight_bits']:.2f}, {record['spike_bits']:.2f}; {record['T']:.2f}"
 
 
-def _block(kind: str, folder: str) -> str:
-    return _budgets(ROOT, folder) if kind == "budgets" else _table(ROOT, kind, folder)
-
-
 def main(arguments: list[str]) -> int:
     """Rewrite (or with --check compare) the tables of the given files; 1 if one is out of date."""
     check = "--check" in arguments
+    writers = {
+        "table": lambda folder: _table(ROOT, "table", folder),
+        "levels": lambda folder: _table(ROOT, "levels", folder),
+        "budgets": lambda folder: _budgets(ROOT, folder),
+    }
     stale = 0
     for name in (a for a in arguments if a != "--check"):
-        path = Path(name)
-        text = path.read_text(encoding="utf-8")
-        new = _BLOCK.sub(lambda m: f"{m[1]}{_block(m[2], m[3])}\n{m[4]}", text)
-        if new != text and check:
+        if rewrite_blocks(Path(name), writers, check) and check:
             print(f"{name}: a table is out of date; run python tools/readme_table.py {name}")
             stale = 1
-        elif new != text:
-            path.write_text(new, encoding="utf-8")
     return stale
 
 

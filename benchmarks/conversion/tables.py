@@ -8,14 +8,13 @@ Names: goals, picture, and a network's name for its table of accuracy. What has 
 from __future__ import annotations
 
 import argparse
-import re
 from pathlib import Path
 from typing import Any
 
 from common import FILES, RESULTS
 from run import settings
 
-from bitspike.report import as_markdown
+from bitspike.report import as_markdown, rewrite_blocks
 from bitspike.training.files import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -29,7 +28,6 @@ KINDS = {
     "spikingjelly": "SpikingJelly, best recipe, 1 bit",
 }
 NETWORKS = {"he_resnet20": "ResNet-20", "he_resnet32": "ResNet-32"}
-_BLOCK = re.compile(r"(<!-- conversion: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 Record = dict[str, Any]
 Records = dict[tuple[str, str, int], Record]
 
@@ -110,15 +108,11 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=ROOT / RESULTS)
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "conversion.md")
     given = parser.parse_args()
-    text = given.page.read_text(encoding="utf-8")
     records = load(given.results)
-    new = _BLOCK.sub(lambda m: f"{m[1]}{block(m[2], records, given.page)}\n{m[3]}", text)
-    if new == text:
-        return 0
-    if given.check:
+    stale = rewrite_blocks(given.page, {"conversion": lambda name: block(name, records, given.page)}, given.check)
+    if stale and given.check:
         print(f"{given.page.name} is out of date; run python benchmarks/conversion/tables.py")
         return 1
-    given.page.write_text(new, encoding="utf-8")
     return 0
 
 

@@ -8,17 +8,15 @@ Names: summary, machine, computes, and the groups neuron, networks, memory, publ
 from __future__ import annotations
 
 import argparse
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from bitspike.report import as_markdown
+from bitspike.report import as_markdown, rewrite_blocks
 from bitspike.training.files import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUPS = ("neuron", "networks", "memory", "published")
-_BLOCK = re.compile(r"(<!-- benchmark: (\S+) -->\n).*?(<!-- end -->)", re.DOTALL)
 Record = dict[str, Any]
 
 
@@ -163,15 +161,11 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "benchmarks.md")
     given = parser.parse_args()
-    text = given.page.read_text(encoding="utf-8")
     records = load(given.results)
-    new = _BLOCK.sub(lambda m: f"{m[1]}{block(m[2], records, given.page)}\n{m[3]}", text)
-    if new == text:
-        return 0
-    if given.check:
+    stale = rewrite_blocks(given.page, {"benchmark": lambda name: block(name, records, given.page)}, given.check)
+    if stale and given.check:
         print(f"{given.page.name} is out of date; run python benchmarks/training/tables.py")
         return 1
-    given.page.write_text(new, encoding="utf-8")
     return 0
 
 

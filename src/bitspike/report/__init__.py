@@ -4,6 +4,7 @@ from bitspike.report.allocation import allocation_picture
 from bitspike.report.cost import cost_picture, cost_table, energy_table, metric_table
 from bitspike.report.history import history_picture, learns
 from bitspike.report.levels import LevelUse, level_picture, level_table, level_use
+from bitspike.report.page import rewrite_blocks
 from bitspike.report.pareto import pareto_front, pareto_picture
 from bitspike.report.study import study_picture, study_table
 from bitspike.report.text import as_markdown, as_text
@@ -24,6 +25,7 @@ __all__ = [
     "metric_table",
     "pareto_front",
     "pareto_picture",
+    "rewrite_blocks",
     "study_picture",
     "study_table",
 ]
