@@ -248,6 +248,8 @@ def test_impossible_budgets_are_refused_with_the_smallest_figure(refuses: Any) -
     net.body[5].raw_steps = None
     with refuses("[allocation]", "freeze_epoch < 10"):
         controller(net, {"size": "1MB"}, freeze_epoch=10.0)
+    with refuses("[allocation]", "learn_epoch < 5"):
+        controller(net, {"size": "1MB"}, learn_epoch=5.0)
 
 
 def test_a_loose_budget_is_used_to_the_upper_bounds() -> None:
@@ -312,6 +314,13 @@ def test_the_allocation_is_frozen_after_the_repair() -> None:
     assert run.history[1]["budget_used"] == run.history[2]["budget_used"] <= 1
     assert run.history[1]["loss"] != run.history[2]["loss"]
     assert [record["epoch"] for record in run.repairs] == [1.0]
+
+
+def test_no_pressure_builds_up_before_bits_are_learned() -> None:
+    run = fit(recipe({"s-ace": "1M"}, {"epochs": 3}, learn_epoch=1.0, freeze_epoch=2.0, bits_lr=2.0), splits())
+    first, second, third = (record["budget_used"] for record in run.history)
+    assert first > second and first > 1 >= third
+    assert run.history[0]["weight_bits"] == 4
 
 
 def test_a_warm_start_is_repaired_at_once_and_fine_tuned(tmp_path: Path) -> None:

@@ -379,6 +379,16 @@ def test_frozen_bits_stay_and_the_rest_trains(splits: Splits) -> None:
     assert free.history[1]["weight_bits"] < free.history[0]["weight_bits"]
 
 
+def test_bits_and_steps_wait_until_they_are_learned(splits: Splits, tmp_path: Path) -> None:
+    chosen = recipe({"epochs": 2}, refined=True, learn_epoch=1.0)
+    run = fit(chosen, splits)
+    first, second = run.history
+    assert first["weight_bits"] == first["spike_bits"] == 4 > second["weight_bits"]
+    assert fit(recipe({"epochs": 1}, refined=True), splits).history[0]["weight_bits"] < 4
+    with pytest.raises(ValueError, match=r"learn_epoch < 1, got 1; lower learn_epoch or raise freeze_epoch"):
+        recipe({"epochs": 2}, refined=True, learn_epoch=1.0, freeze_epoch=1.0)
+
+
 def test_a_warm_start_brings_weights_widths_and_steps(splits: Splits, tmp_path: Path) -> None:
     run = fit(recipe({"epochs": 1}), splits)
     path = tmp_path / "start.safetensors"

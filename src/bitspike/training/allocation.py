@@ -33,6 +33,7 @@ class AllocationConfig:
             distance; None: never for this reason.
         renewal_after: epochs before which that does not happen.
         renewal_epochs: renewal ends after this many epochs, whatever the averages; None: no such end.
+        learn_epoch: until this epoch (a fraction counts) bits and T stay as they are given, while all else trains.
         freeze_epoch: from this epoch on (a fraction counts) bits and T stay as they are; None: never.
         warm_start: file of weights (.safetensors) to start from; tensors that do not fit are left as built.
         budget: name of `BUDGETS` → limit, a number or a text such as "50M"; None: none. Bits and T are then repaired
@@ -62,6 +63,7 @@ class AllocationConfig:
     renewal_ratio: float | None = 0.24
     renewal_after: int = 14
     renewal_epochs: int | None = None
+    learn_epoch: float = 0.0
     freeze_epoch: float | None = None
     warm_start: str | None = None
     budget: dict[str, object] | None = None
@@ -82,8 +84,14 @@ class AllocationConfig:
         for key in ("bits_lr", "step_lr", "steps_lr", "renewal_ratio"):
             if getattr(self, key) is not None:
                 positive(where, key, getattr(self, key))
+        at_least(where, "learn_epoch", self.learn_epoch, 0)
         if self.freeze_epoch is not None:
             at_least(where, "freeze_epoch", self.freeze_epoch, 0)
+            if self.budget is None and self.freeze_epoch <= self.learn_epoch > 0:
+                must = (
+                    f"bits and T must be learned for a while before freeze_epoch: learn_epoch < {self.freeze_epoch:g}"
+                )
+                raise bad_value(where, must, f"{self.learn_epoch:g}", "lower learn_epoch or raise freeze_epoch")
         integer(where, "grid", self.grid, 1, 100_000)
         integer(where, "renewal_after", self.renewal_after, 0, 2**31)
         if self.renewal_epochs is not None:
@@ -100,6 +108,11 @@ class AllocationConfig:
     def first_repair(self, epochs: int) -> float:
         """Epoch at which the allocation is repaired and frozen, where there are budgets."""
         return epochs / 2 if self.freeze_epoch is None else self.freeze_epoch
+
+    def learns(self, epoch: float, epochs: int) -> bool:
+        """Whether bits and T are learned at a fractional epoch of a run."""
+        freeze = self.freeze_epoch if self.budget is None else self.first_repair(epochs)
+        return self.learn_epoch <= epoch and (freeze is None or epoch < freeze)
 
 
 def _limits(where: str, given: Mapping[str, object]) -> dict[str, object]:

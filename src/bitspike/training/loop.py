@@ -154,11 +154,9 @@ class _Session:
         """
         config, place = self.recipe.train, self.place
         rate = learning_rate(config, place.epoch + share)
-        given = self.allocation.config
-        freeze = given.freeze_epoch if given.budget is None else given.first_repair(config.epochs)
-        frozen = freeze is not None and place.epoch + share >= freeze
+        learns = self.allocation.config.learns(place.epoch + share, config.epochs)
         for group in self.optimiser.param_groups:
-            still = frozen and group.get("name") in ("bits", "steps")
+            still = not learns and group.get("name") in ("bits", "steps")
             group["lr"] = 0.0 if still else rate * group.get("share", 1.0)
         if config.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
@@ -181,7 +179,7 @@ class _Session:
         self.optimiser.step()
         with cast():
             self.allocation.settle(x, self.optimiser)
-        if self.budgets is not None:
+        if self.budgets is not None and learns:
             self.budgets.settle()
         right = (_mean(output.detach()).argmax(1) == labels).sum()
         self.sums = self.sums + torch.stack([loss.detach().double() * len(labels), right.double()])

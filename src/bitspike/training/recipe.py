@@ -32,6 +32,7 @@ _LATER = {
     "convert": None,
     "convert.readout": "mean",
     "convert.activation": None,
+    "allocation.learn_epoch": 0.0,
     "allocation.budget": None,
     "allocation.budget_pull": 1.0,
     "allocation.budget_rate": 0.1,
