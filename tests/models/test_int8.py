@@ -25,6 +25,7 @@ from bitspike.training.loop import fit
 from bitspike.training.recipe import Recipe, recipe_from_mapping
 from builders import images, tiny
 from networks import liven, make_neuron, samples, small_cnn
+from runs import CutError, cut_after, equal
 
 pytestmark = pytest.mark.skipif(bool(missing()), reason=f"not run: {missing()}")
 Context = Callable[[], AbstractContextManager[Any]]
@@ -161,10 +162,6 @@ def recipe(neuron: str = "multibit", **train: Any) -> Recipe:
     )
 
 
-class CutError(Exception):
-    """The cut."""
-
-
 def test_training_learns_and_resumes_bit_for_bit(tmp_path: Path) -> None:
     splits = load_data(recipe())
     whole = fit(recipe(), splits)
@@ -173,17 +170,9 @@ def test_training_learns_and_resumes_bit_for_bit(tmp_path: Path) -> None:
     assert whole.history[0]["loss"] == pytest.approx(plain.history[0]["loss"], rel=0.05)
     last, other = whole.model.state_dict(), plain.model.state_dict()
     assert not all(torch.equal(other[name], value) for name, value in last.items())  # int8 did run
-    seen: list[object] = []
-
-    def cut(figures: object) -> None:
-        seen.append(figures)
-        if len(seen) == 7:
-            raise CutError
-
     with pytest.raises(CutError):
-        fit(recipe(), splits, cut, Checkpoints(tmp_path, "k"), checkpoint_steps=2)
-    again = fit(recipe(), splits, None, Checkpoints(tmp_path, "k"), checkpoint_steps=2).model.state_dict()
-    assert all(torch.equal(again[name], value) for name, value in last.items())
+        fit(recipe(), splits, cut_after(7), Checkpoints(tmp_path, "k"), checkpoint_steps=2)
+    assert equal(whole, fit(recipe(), splits, None, Checkpoints(tmp_path, "k"), checkpoint_steps=2))
 
 
 @pytest.mark.parametrize(

@@ -26,11 +26,12 @@ from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.controller import Budgets
 from bitspike.training.forecast import Forecast, exact, generic
 from bitspike.training.job import load_data, measure
-from bitspike.training.loop import Run, fit
+from bitspike.training.loop import fit
 from bitspike.training.pressure import Pressure
 from bitspike.training.recipe import Recipe, recipe_from_mapping
 from bitspike.training.verdict import judge
 from bitspike.training.widths import Allocation
+from runs import CutError, cut_after, equal
 
 NAMES = ["bit-budget", "s-ace", "size", "activations"]
 
@@ -274,38 +275,17 @@ def test_what_is_exceeded_is_said(refuses: Any) -> None:
     assert f"exceeded: s-ace by {whole / 2:,.0f} (100.0%), ns-ace by" in found["says"]
 
 
-class CutError(Exception):
-    """The cut."""
-
-
-def curve(run: Run) -> list[dict[str, float]]:
-    return [{k: v for k, v in record.items() if k != "time_s"} for record in run.history]
-
-
 @pytest.mark.parametrize("budget", [{"s-ace": "2M", "size": "2.5kB"}, {"ns-ace": "600k"}])
 def test_a_run_resumes_bit_for_bit_across_the_repair(tmp_path: Path, budget: dict[str, str]) -> None:
     chosen = recipe(budget, freeze_epoch=0.7)
     whole = fit(chosen, splits())
     assert whole.repairs[0]["changed"], "nothing was repaired"
 
-    def cut_after(reports: int) -> Any:
-        seen = [0]
-
-        def progress(_: dict[str, float]) -> None:
-            seen[0] += 1
-            if seen[0] == reports:
-                raise CutError
-
-        return progress
-
     for reports in (3, 6, 5, 4):
         with pytest.raises(CutError):
             fit(chosen, splits(), cut_after(reports), Checkpoints(tmp_path, "k"), checkpoint_steps=2)
     again = fit(chosen, splits(), None, Checkpoints(tmp_path, "k"), checkpoint_steps=2)
-    assert curve(again) == curve(whole) and again.repairs == whole.repairs
-    left, right = whole.model.state_dict(), again.model.state_dict()
-    assert left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
-    assert all(torch.equal(whole.best[name], again.best[name]) for name in whole.best)
+    assert equal(whole, again) and again.repairs == whole.repairs
 
 
 def test_the_allocation_is_frozen_after_the_repair() -> None:

@@ -16,10 +16,11 @@ from bitspike.layers import Synapse
 from bitspike.training import loop
 from bitspike.training.build import build_model
 from bitspike.training.distributed import World
-from bitspike.training.loop import Run, epoch_batches, evaluate, fit, load_weights, logits_of
+from bitspike.training.loop import epoch_batches, evaluate, fit, load_weights, logits_of
 from bitspike.training.optim import learning_rate, make_optimiser
 from bitspike.training.recipe import Recipe, TrainConfig, recipe_from_mapping
 from networks import rng
+from runs import curve
 
 
 def blobs(count: int, seed: int) -> ImageSet:
@@ -54,10 +55,6 @@ def test_hole_and_policy_reach_the_batches() -> None:
     batches = epoch_batches(chosen, SPLITS.train, 2, World())
     assert (batches.hole, batches.policy, batches.pad, batches.epoch) == (3, "svhn", 1, 2)
     fit(recipe(data={"augment": "shift-flip-cutout", "pad": 1, "hole": 3}, train={"epochs": 1}), SPLITS)
-
-
-def curve(run: Run) -> list[dict[str, float]]:
-    return [{key: value for key, value in record.items() if key != "time_s"} for record in run.history]
 
 
 def test_learning_rate_by_hand() -> None:

@@ -14,9 +14,10 @@ import torch
 from bitspike.data import Splits
 from bitspike.training.checkpoint import Checkpoint, Checkpoints, read_checkpoint
 from bitspike.training.job import load_data
-from bitspike.training.loop import Run, fit
+from bitspike.training.loop import fit
 from bitspike.training.recipe import Recipe, recipe_from_mapping
 from bitspike.training.runs import open_run, train_run
+from runs import CutError, cut_after, equal
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -37,31 +38,6 @@ def small(**train: Any) -> Recipe:
 @pytest.fixture(scope="module")
 def splits() -> Splits:
     return load_data(small())
-
-
-class CutError(Exception):
-    """The cut."""
-
-
-def cut_after(reports: int) -> Any:
-    seen = [0]
-
-    def progress(_: dict[str, float]) -> None:
-        seen[0] += 1
-        if seen[0] == reports:
-            raise CutError
-
-    return progress
-
-
-def curve(run: Run) -> list[dict[str, float]]:
-    return [{k: v for k, v in record.items() if k != "time_s"} for record in run.history]
-
-
-def equal(a: Run, b: Run) -> bool:
-    left, right = a.model.state_dict(), b.model.state_dict()
-    same_best = all(a.best[name].equal(b.best[name]) for name in a.best)
-    return curve(a) == curve(b) and same_best and all(left[name].equal(right[name]) for name in left)
 
 
 @pytest.mark.parametrize("optimiser", ["sgd", "adamw"])

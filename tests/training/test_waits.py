@@ -16,6 +16,7 @@ from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.loop import fit
 from bitspike.training.recipe import Recipe, recipe_from_mapping
 from networks import rng
+from runs import CutError, cut_after
 
 # Reading a value, results whose size depends on values, and tensors made of Python numbers (copied to the device).
 WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "unique", "lift_fresh", "equal", "item")
@@ -110,16 +111,8 @@ def test_sums_of_a_cut_epoch_go_on(tmp_path: Path) -> None:
     """Loss and accuracy of an epoch that was cut and resumed are those of a whole one, bit for bit."""
     chosen, data = recipe({"name": "lif"}, precision="float32", log_every=3), splits(20)
     whole = fit(chosen, data).history[0]
-    checkpoints, seen = Checkpoints(tmp_path, "key"), []
-
-    class CutError(Exception):
-        pass
-
-    def cut(figures: dict[str, float]) -> None:
-        seen.append(figures)
-        raise CutError
-
+    checkpoints = Checkpoints(tmp_path, "key")
     with pytest.raises(CutError):
-        fit(chosen, data, cut, checkpoints, checkpoint_steps=1)
+        fit(chosen, data, cut_after(1), checkpoints, checkpoint_steps=1)
     resumed = fit(chosen, data, None, Checkpoints(tmp_path, "key")).history[0]
-    assert seen and all(resumed[key] == whole[key] for key in ("loss", "train_accuracy", "validation_accuracy"))
+    assert all(resumed[key] == whole[key] for key in ("loss", "train_accuracy", "validation_accuracy"))

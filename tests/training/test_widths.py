@@ -23,11 +23,12 @@ from bitspike.training.averages import Averages
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.job import load_data, run_job
-from bitspike.training.loop import Run, evaluate, fit, warm_start
+from bitspike.training.loop import evaluate, fit, warm_start
 from bitspike.training.recipe import Recipe, recipe_from_mapping
 from bitspike.training.runs import open_run, train_run
 from bitspike.training.schema import to_mapping
 from bitspike.training.widths import Allocation
+from runs import CutError, cut_after, equal
 from training.test_distributed import HERE, torchrun
 
 
@@ -322,14 +323,6 @@ def splits() -> Splits:
     return load_data(recipe())
 
 
-class CutError(Exception):
-    """The cut."""
-
-
-def curve(run: Run) -> list[dict[str, float]]:
-    return [{k: v for k, v in record.items() if k != "time_s"} for record in run.history]
-
-
 @pytest.mark.parametrize(
     ("train", "allocation"),
     [
@@ -349,23 +342,11 @@ def test_a_run_resumes_bit_for_bit_across_flips(
     if allocation.get("refined"):
         assert last["T"] < 2
 
-    def cut_after(reports: int) -> Any:
-        seen = [0]
-
-        def progress(_: dict[str, float]) -> None:
-            seen[0] += 1
-            if seen[0] == reports:
-                raise CutError
-
-        return progress
-
     for reports in (3, 7, 8):
         with pytest.raises(CutError):
             fit(chosen, splits, cut_after(reports), Checkpoints(tmp_path, "k"), checkpoint_steps=2)
     again = fit(chosen, splits, None, Checkpoints(tmp_path, "k"), checkpoint_steps=2)
-    assert curve(again) == curve(whole)
-    left, right = whole.model.state_dict(), again.model.state_dict()
-    assert left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+    assert equal(whole, again)
 
 
 def test_frozen_bits_stay_and_the_rest_trains(splits: Splits) -> None:

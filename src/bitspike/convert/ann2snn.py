@@ -13,31 +13,22 @@ from bitspike.convert.ann2snn_build import Skeleton, build
 from bitspike.convert.ann2snn_calibrate import Options, calibrate
 from bitspike.convert.ann2snn_report import ConversionReport
 from bitspike.convert.ann2snn_tune import fine_tune as tune
+from bitspike.convert.traced import Traced
 from bitspike.graph import Graph
 from bitspike.neurons import Neuron
 
 
-class Converted(nn.Module):
-    """A spiking network made from an ANN: samples [B, ...] → logits [B, K].
+class Converted(Traced):
+    """A spiking network made from an ANN: samples [B, ...] → logits [B, K], read out over the T steps.
 
     Attributes:
-        net: the traced network. report: of its calibration; None where weights were loaded.
+        net: the traced network; neurons have the names of the activations they replace. report: of its calibration;
+            None where weights were loaded.
     """
 
     def __init__(self, graph: Graph, report: ConversionReport | None = None) -> None:
-        super().__init__()
-        self.net = graph.model
+        super().__init__(graph)
         self.report = report
-        self.eval()
-
-    @property
-    def graph(self) -> Graph:
-        """Its graph; neurons have the names of the activations they replace."""
-        return Graph(self.net, self.net.graph)  # type: ignore[arg-type]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Samples [B, ...] → logits, the mean over the T steps."""
-        return self.net(x)  # type: ignore[no-any-return]
 
 
 def ann2snn(

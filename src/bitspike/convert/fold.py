@@ -12,13 +12,14 @@ from bitspike.checks import all_finite, bad_value, finite, wide
 from bitspike.convert.fold_factors import move_factors
 from bitspike.convert.fold_norm import fold_norms
 from bitspike.convert.surgery import Surgery
+from bitspike.convert.traced import Traced
 from bitspike.convert.verify import FoldReport, compare
 from bitspike.graph import Graph, Node, trace
 
 _MARGIN_FLOAT64 = 1e-9
 
 
-class Folded(nn.Module):
+class Folded(Traced):
     """A folded network: plain integer spikes, integer or folded real weights, explicit affine maps and gains.
 
     Attributes:
@@ -26,19 +27,8 @@ class Folded(nn.Module):
     """
 
     def __init__(self, graph: Graph, report: FoldReport) -> None:
-        super().__init__()
-        self.net = graph.model
+        super().__init__(graph)
         self.report = report
-        self.eval()
-
-    @property
-    def graph(self) -> Graph:
-        """The folded graph (node names are those of the original network)."""
-        return Graph(self.net, self.net.graph)  # type: ignore[arg-type]
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Samples [B, ...] → what the original network returns."""
-        return self.net(x)  # type: ignore[no-any-return]
 
 
 def fold(model: nn.Module, sample: Tensor, tolerance: float | None = None) -> Folded:
