@@ -49,6 +49,7 @@ NEURONS: dict[str, Neuron] = {
     "ternary": Signed(1, decay=1.0),
 }
 COST_SAMPLES = 64
+DRAWS = (1, 2)  # seeds of calibration images beside SEED
 
 
 @dataclass(frozen=True)
@@ -69,7 +70,8 @@ class Setting:
     def name(self) -> str:
         """File name."""
         name = f"{self.arch}-{self.neuron}-T{self.T}-{self.threshold}-{self.sharing}-{self.correction}-{self.images}"
-        return name if self.readout == "mean" else f"{name}-{self.readout}"
+        parts = [name, *([] if self.readout == "mean" else [self.readout])]
+        return "-".join([*parts, *([] if self.seed == SEED else [f"draw{self.seed}"])])
 
     @property
     def key(self) -> str:
@@ -83,7 +85,8 @@ class Setting:
 def settings() -> Iterator[Setting]:
     """The goal first (m + n = 4), then binary spikes, then graded ones at the total bits of the binary ones.
 
-    Total bits are T × bits of a spike: 4 bits at T = 8 stand beside binary spikes at T = 32.
+    Total bits are T × bits of a spike: 4 bits at T = 8 stand beside binary spikes at T = 32. Last the goal with other
+    calibration images.
     """
     for neuron, steps, readout in (
         ("multibit22", (1, 2, 4), "mean"),
@@ -100,6 +103,8 @@ def settings() -> Iterator[Setting]:
         ("binary", (32,), "settled"),
     ):
         yield from (Setting(arch, neuron, T, readout=readout) for T in steps for arch in FILES)
+    for seed in DRAWS:
+        yield from (Setting(arch, "multibit22", T, seed=seed) for T in (1, 2, 4) for arch in FILES)
 
 
 def convert(setting: Setting, data: ImageSet) -> tuple[nn.Module, bitspike.convert.Converted, Tensor]:
