@@ -49,6 +49,7 @@ from common import (  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from bitspike.data import Batches, Splits  # noqa: E402
+from bitspike.heap import keep_memory  # noqa: E402
 from bitspike.training.files import write_json_atomic  # noqa: E402
 
 STEPS = (1, 2, 4, 8, 16, 32)
@@ -332,6 +333,7 @@ def main() -> None:
     parser.add_argument("--only-choose", action="store_true", help="leave the test set alone")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
+    keep_memory()
     splits = images()
     given.out.mkdir(parents=True, exist_ok=True)
     for arch in given.arch:
