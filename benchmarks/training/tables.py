@@ -2,7 +2,8 @@
 
 Usage: python benchmarks/training/tables.py [--check] [--results DIR] [--page FILE.md]
 
-Names: summary, machine, computes, and the groups neuron, networks, memory, published. A quick run is never shown.
+Names: summary, bounds, machine, computes, and the groups neuron, networks, memory, published. A quick run is never
+shown.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+
+from bounds import bounds
 
 from bitspike.report import as_markdown, rewrite_blocks
 from bitspike.training.files import read_json
@@ -33,10 +36,13 @@ def load(results: Path) -> dict[str, Record]:
     return found
 
 
-def block(name: str, records: dict[str, Record], page: Path) -> str:
+def block(name: str, records: dict[str, Record], results: Path, page: Path) -> str:
     """The text of one block."""
     if name == "summary":
         return _summary(records)
+    if name == "bounds":
+        path = results / "breakdown.json"
+        return bounds(records, read_json(path) if path.exists() else None)  # type: ignore[arg-type]
     if name == "machine":
         return _machine(records)
     if name == "computes":
@@ -162,7 +168,9 @@ def main() -> int:
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "benchmarks.md")
     given = parser.parse_args()
     records = load(given.results)
-    stale = rewrite_blocks(given.page, {"benchmark": lambda name: block(name, records, given.page)}, given.check)
+    stale = rewrite_blocks(
+        given.page, {"benchmark": lambda name: block(name, records, given.results, given.page)}, given.check
+    )
     if stale and given.check:
         print(f"{given.page.name} is out of date; run python benchmarks/training/tables.py")
         return 1
