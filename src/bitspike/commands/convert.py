@@ -14,7 +14,7 @@ from bitspike.training.converted import convert_run, converted_recipe, recipe_of
 
 
 def convert(
-    checkpoint: Annotated[Path, tyro.conf.Positional],
+    checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")],
     out: Path,
     arch: str | None = None,
     neuron: Literal["multibit", "integer", "lif", "signed"] = "multibit",
