@@ -63,11 +63,11 @@ def _floor(rows: list[Record]) -> list[str]:
     slow = [row for row in floor if row["other_ms"] >= SPLIT_MS]
     if not fast or not slow:
         return []
-    times = f"{_span(fast, 'other_ms')} ms in {len(fast)} rows and {_span(slow, 'other_ms')} ms in {len(slow)}"
+    states = f"{_span(fast, 'other_ms')} ms in {len(fast)} of {len(floor)} rows, {_span(slow, 'other_ms')} ms else"
     missed = [row for row in fast if row["goal"] and not row["met"]]
     names = "; ".join(f"{row['ours']['label']} at {row['stage'][0]} ({row['ratio']:.2f})" for row in missed)
     ratios = ", ".join(f"class {kind} {_span(of, 'ratio')} times" for kind in "MU" if (of := _class(slow, kind)))
-    lines = [f"- The floor took {times}. Goals missed against the fast state: {names or 'none'}."]
+    lines = [f"- The floor took {states}. Goals missed against the fast state: {names or 'none'}."]
     return [*lines, f"- Time over the slow state of the floor: {ratios}."]
 
 

@@ -71,7 +71,7 @@ def test_bounds_follow_from_the_rows(tmp_path: Path) -> None:
     assert "| quick library | float32 | 1.10× | ≥ 1.3 | 1.21×: below the goal |" in text
     assert text.count("slow library") == 1 and "ReLU: LIF: 1.10." in text
     assert "convolutions are 151 of 230 ms" in text
-    assert "0.75 ms in 1 rows and 1.50 ms in 2. Goals missed against the fast state: LIF at A (2.40)." in text
+    assert "0.75 ms in 1 of 3 rows, 1.50 ms else. Goals missed against the fast state: LIF at A (2.40)." in text
     assert "class M 1.20 to 1.30 times" in text
     assert "goal met: 3.50 ms, bitspike 1.75 ms; goal missed: 2.00 ms, bitspike 1.50 ms." in text
     assert tables(*options, "--check") == 0

@@ -236,6 +236,9 @@ def fit(
         world: the processes that train together (`bitspike.training.distributed.world`); default this one, on the
             CPU. Each takes its share of every batch; the first one writes.
 
+    Returns:
+        `Run`: the network after the last epoch (evaluation mode), the history, the best weights, repairs of budgets.
+
     Raises:
         ValueError: the loss is NaN or inf at a logging interval (the run is stopped there), a bad recipe, or
             checkpoints that cannot be used.
