@@ -187,12 +187,21 @@ def test_formats_are_as_documented() -> None:
             assert table[name] == [record.label(), str(record.bits), f"{round(record.information_bits, 3):g}"], name
 
 
+def anchors(page: str) -> set[str]:
+    """What a link may name after "#": headings as GitHub spells them."""
+    titles = re.findall(r"^#+ (.*)$", FENCE.sub("", page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
 @pytest.mark.parametrize("name", list(PAGES))
 def test_links_exist(name: str) -> None:
     text = FENCE.sub("", PAGES[name])
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        if not target.startswith(("http:", "https:", "#")):
-            assert (DOCS / target.partition("#")[0]).exists(), target
+        if not target.startswith(("http:", "https:")):
+            file, _, anchor = target.partition("#")
+            page = DOCS / (file or name)
+            assert page.exists(), target
+            assert not anchor or anchor in anchors(page.read_text(encoding="utf-8")), target
 
 
 def test_the_index_lists_every_page() -> None:
