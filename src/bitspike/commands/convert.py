@@ -46,7 +46,7 @@ def convert(
     elif arch is None:
         raise bad_value("convert", "the builder of the ANN must be given", "none", "e.g. --arch he_resnet20")
     else:
-        recipe = converted_recipe(arch, neuron, data or "cifar10", T, set)
+        recipe = converted_recipe(arch, neuron, data or "cifar10", T, set, own=checkpoint.suffix == ".safetensors")
     summary, report = convert_run(recipe, checkpoint, out)
     print(as_text(report.table()))
     print(report)
