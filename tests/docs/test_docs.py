@@ -107,6 +107,8 @@ def test_every_recipe_key_is_documented() -> None:
     tables = rows(PAGES["recipes.md"], "| key | default | meaning |")
     found = {row[0].strip("`"): row[1] for row in tables}
     assert list(found) == list(wanted)
+    builders = next(row[2] for row in tables if row[0] == "`model.name`")
+    assert re.findall(r'"(\w+)"', builders) == [name for name, _ in own(MODELS)]
     for key, value in wanted.items():
         shown = "required" if key in required else "none" if value is None else f"`{json.dumps(value)}`"
         assert found[key] == shown, key
