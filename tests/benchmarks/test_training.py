@@ -75,3 +75,19 @@ def test_bounds_follow_from_the_rows(tmp_path: Path) -> None:
     assert "class M 1.20 to 1.30 times" in text
     assert "goal met: 3.50 ms, bitspike 1.75 ms; goal missed: 2.00 ms, bitspike 1.50 ms." in text
     assert tables(*options, "--check") == 0
+
+
+def test_lean_memory_has_no_count_of_saved_tensors(tmp_path: Path) -> None:
+    cases = [
+        {"label": name, "spec": {"memory": mode}, "peak_increase_mib": 50.0 * (1 + index), "saved_mib": 30.0 * index}
+        for index, (name, mode) in enumerate((("LIF, lean", "lean"), ("LIF", "normal")))
+    ]
+    rest = {"stage": "float32", "class": "lean", "status": "measured", "goal": None, "ratio": 0.5, "saved_ratio": 0.0}
+    rows = [{**rest, "ours": ours, "other": other} for ours, other in (cases, cases[::-1])]
+    memory = {"quick": False, "complete": True, "only": None, "left_out": [], "rows": rows}
+    (tmp_path / "memory.json").write_text(json.dumps(memory))
+    page = tmp_path / "page.md"
+    page.write_text("<!-- benchmark: memory -->\n<!-- end -->\n")
+    assert tables("--results", str(tmp_path), "--page", str(page)) == 0
+    assert "| LIF, lean | lean | LIF | 50 | 100 | 50% | not counted | 30 | – |  |  |" in page.read_text()
+    assert "| LIF | lean | LIF, lean | 100 | 50 | 50% | 30 | not counted | – |  |  |" in page.read_text()
