@@ -18,8 +18,9 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
 HEAD = """# Command line
 
 Written by `python tools/cli_page.py`; do not edit. Every command exits with 0 on success, 2 on bad input with one line
-on the error stream, 130 on Ctrl-C (the same command then goes on where it was). Results go to the output, progress to
-the error stream. `--json FILE` writes a command's result as JSON with stable keys.
+on the error stream, 130 on Ctrl-C (the same command then goes on where it was, `train` with `--resume`); `train` exits
+with 1 if a budget is not kept. Results go to the output, progress to the error stream. `--json FILE` writes a command's
+result as JSON with stable keys.
 """
 
 KEYS = """## Files and keys
@@ -74,7 +75,8 @@ def options(function: Callable[..., None]) -> Iterator[tuple[str, str, str]]:
             "checkpoint",
         )
         flag = name.upper() if positional else "--" + name.replace("_", "-")
-        default = "" if parameter.default in (inspect.Parameter.empty, None, ()) else str(parameter.default)
+        default = "required" if parameter.default is inspect.Parameter.empty else str(parameter.default)
+        default = "" if parameter.default in (None, ()) else default
         if name not in described:
             raise SystemExit(f"{function.__name__}: {name} has no line under Args:")
         yield flag, default, " ".join(described[name].split())

@@ -2,6 +2,7 @@
 
 ``<!-- levels: STUDY -->`` begins a table of how levels and bits are used instead.
 ``<!-- budgets: STUDY -->`` asks for budgets kept and bits allocated, a row per job.
+``<!-- nmnist: FILE.json -->`` asks for the accuracies that benchmarks/conversion/nmnist.py measured.
 
 Usage: python tools/readme_table.py [--check] FILE.md ...
 """
@@ -64,6 +65,33 @@ def _spent(record: dict[str, float]) -> str:
     return f"{record['weight_bits']:.2f}, {record['spike_bits']:.2f}; {record['T']:.2f}"
 
 
+_NMNIST = {
+    "one": ("`LIF`, at most one spike a step", "−1"),
+    "one, no floor": ("`LIF`, at most one spike a step", "none"),
+    "several": ("`MultiBit(8, 0)`, several", "−1"),
+    "several, no floor": ("`MultiBit(8, 0)`, several", "none"),
+}
+
+
+def _nmnist(root: Path, file: str) -> str:
+    path = root / file
+    if not path.exists():
+        return "Not run."
+    document = read_json(path)
+    rows = [["neuron", "floor", "test %", "training %", "folded: additions M", "shift-additions M", "flips by folding"]]
+    for name, head in _NMNIST.items():
+        found = document.get(name)
+        if found is None:
+            rows.append([*head, *["not run"] * 5])
+            continue
+        shares = [found["accuracy"].get(part) for part in ("test100", "train300")]
+        shown = ["not run" if share is None else f"{100 * share:.1f}" for share in shares]
+        counted = found["operations_per_recording"]
+        operations = [f"{counted[kind] / 1e6:.2f}" for kind in ("adds", "shift_adds")]
+        rows.append([*head, *shown, *operations, str(found["flips"])])
+    return as_markdown(rows)
+
+
 def main(arguments: list[str]) -> int:
     """Rewrite (or with --check compare) the tables of the given files; 1 if one is out of date."""
     check = "--check" in arguments
@@ -71,6 +99,7 @@ def main(arguments: list[str]) -> int:
         "table": lambda folder: _table(ROOT, "table", folder),
         "levels": lambda folder: _table(ROOT, "levels", folder),
         "budgets": lambda folder: _budgets(ROOT, folder),
+        "nmnist": lambda file: _nmnist(ROOT, file),
     }
     stale = 0
     for name in (a for a in arguments if a != "--check"):

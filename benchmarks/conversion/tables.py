@@ -88,7 +88,7 @@ def goals(records: Records, results: Path) -> list[list[str]]:
                     f"≤ {bound}",
                     "met" if lost <= bound + 1e-9 else "not met",
                     draws(arch, T, lost, results),
-                    f"{record['conversion_time_s']:.0f} s, {record['threads']} threads",
+                    f"{record['conversion_time_s']:.0f} s, {record['threads']} thread{'s' * (record['threads'] > 1)}",
                 ]
             )
     return rows

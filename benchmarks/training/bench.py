@@ -81,7 +81,8 @@ class Bench:
         result["other"] = _named(chosen) | other
         ratio = round(ours["peak_increase_mib"] / max(other["peak_increase_mib"], 0.1), 3)
         result |= {"status": "measured", "ratio": ratio}
-        result["saved_ratio"] = round(ours["saved_mib"] / max(other["saved_mib"], 0.1), 3)
+        held = ours["saved_mib"], other["saved_mib"]
+        result["saved_ratio"] = None if None in held else round(held[0] / max(held[1], 0.1), 3)
         return result | judged(row, ratio, ratio, ratio)
 
     def drop(self) -> None:

@@ -14,7 +14,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
-from tables import ROOT, load
+from tables import ROOT, load, saved_mib
 
 COLOURS = {
     "bitspike": "tab:green",
@@ -42,8 +42,9 @@ def bars(rows: list[Record], ours: str, other: str) -> Bars:
             kind = "bound" if bound else case["worker"].removesuffix("+heap")
             if kind == "bitspike" and spec["kernel"] == "reference":
                 kind = "reference"
-            value = row[key] if key in row else case[key]
-            found.setdefault((case["label"], kind), []).append(value)
+            value = saved_mib(case) if key == "saved_mib" else row[key] if key in row else case[key]
+            if value is not None:
+                found.setdefault((case["label"], kind), []).append(value)
     return found
 
 

@@ -1,4 +1,4 @@
-"""Spiking neural networks whose spikes carry more than one bit: train, fold, count, run."""
+"""Spiking neural networks whose spikes carry more than one bit: train, convert, fold, count, stream."""
 
 from bitspike import convert, data, functional, layers, models, neurons, ops, quantizers, training
 from bitspike.convert import ann2snn, expand_unary, fold, upgrade

@@ -35,7 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"bitspike: {error}", file=sys.stderr)
         raise SystemExit(2) from error
     except KeyboardInterrupt:
-        print("bitspike: interrupted; the same command goes on where it was", file=sys.stderr)
+        print("bitspike: interrupted; the same command goes on where it was (train: with --resume)", file=sys.stderr)
         raise SystemExit(130) from None
 
 

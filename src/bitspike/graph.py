@@ -190,6 +190,10 @@ def trace(model: nn.Module) -> Graph:
     Args:
         model: a module of layers over time, neurons, torch modules, containers and plain additions.
 
+    Returns:
+        Its `Graph`, which shares the parameters with the model and runs like it (``graph.run(x)``). `fold`, `cost`,
+        `observe` and `stream` trace by themselves; trace once where they are called often.
+
     Raises:
         ValueError: the code cannot be traced (data-dependent control flow, ...); names module and line.
 

@@ -107,6 +107,8 @@ def test_every_recipe_key_is_documented() -> None:
     tables = rows(PAGES["recipes.md"], "| key | default | meaning |")
     found = {row[0].strip("`"): row[1] for row in tables}
     assert list(found) == list(wanted)
+    builders = next(row[2] for row in tables if row[0] == "`model.name`")
+    assert re.findall(r'"(\w+)"', builders) == [name for name, _ in own(MODELS)]
     for key, value in wanted.items():
         shown = "required" if key in required else "none" if value is None else f"`{json.dumps(value)}`"
         assert found[key] == shown, key
@@ -187,12 +189,21 @@ def test_formats_are_as_documented() -> None:
             assert table[name] == [record.label(), str(record.bits), f"{round(record.information_bits, 3):g}"], name
 
 
+def anchors(page: str) -> set[str]:
+    """What a link may name after "#": headings as GitHub spells them."""
+    titles = re.findall(r"^#+ (.*)$", FENCE.sub("", page), re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", title.lower()).replace(" ", "-") for title in titles}
+
+
 @pytest.mark.parametrize("name", list(PAGES))
 def test_links_exist(name: str) -> None:
     text = FENCE.sub("", PAGES[name])
     for target in re.findall(r"\]\(([^)\s]+)\)", text):
-        if not target.startswith(("http:", "https:", "#")):
-            assert (DOCS / target.partition("#")[0]).exists(), target
+        if not target.startswith(("http:", "https:")):
+            file, _, anchor = target.partition("#")
+            page = DOCS / (file or name)
+            assert page.exists(), target
+            assert not anchor or anchor in anchors(page.read_text(encoding="utf-8")), target
 
 
 def test_the_index_lists_every_page() -> None:

@@ -78,10 +78,10 @@ def test_wrong_channels_for_an_amplitude(name: str, refuses: Any) -> None:
 @pytest.mark.parametrize(
     ("options", "word"),
     [
-        ({"threshold": 0.0}, "first"),
-        ({"threshold": -1.0}, "first"),
-        ({"threshold": float("nan")}, "first"),
-        ({"threshold": float("inf")}, "first"),
+        ({"threshold": 0.0}, "threshold must be positive"),
+        ({"threshold": -1.0}, "threshold must be positive"),
+        ({"threshold": float("nan")}, "threshold must be positive"),
+        ({"threshold": float("inf")}, "threshold must be positive"),
         ({"decay": -0.1}, "decay"),
         ({"decay": 1.1}, "decay"),
         ({"decay": float("nan")}, "decay"),
@@ -134,6 +134,13 @@ def test_bad_options(name: str, options: dict[str, Any], word: str, refuses: Any
 def test_bad_values(make: Callable[[], object], where: str, words: list[str], refuses: Any) -> None:
     with refuses(where, *words):
         make()
+
+
+@pytest.mark.parametrize("option", ["threshold", "decay", "initial", "floor"])
+def test_constants_are_numbers(option: str, refuses: Any) -> None:
+    where = "LIF" if option == "threshold" else "Membrane"
+    with refuses(where, f"{option} must be a number", "got str", kind=TypeError):
+        LIF(**{option: "1"})
 
 
 @pytest.mark.parametrize("make", [lambda: MultiBit(1.0, 1), lambda: Integer("4"), lambda: MultiBit(True, 1)])

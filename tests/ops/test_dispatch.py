@@ -119,6 +119,8 @@ def test_bad_names(refuses: Any) -> None:
         choose("skan", "cpu")
     with refuses("dispatch", "operation must be one of 'scan'", "'skan'"):
         explain("skan", "cpu")
+    with pytest.raises(TypeError, match=r'name of its type, got device; e.g. "cpu"'):
+        explain("scan", torch.device("cpu"))  # type: ignore[arg-type]
     with refuses("dispatch", "operation must be one of 'scan'", "'skan'"), using("reference", "skan"):
         pass
     with refuses("dispatch", "registered once", "'reference'"):

@@ -110,10 +110,22 @@ def test_a_run_is_not_overwritten(weights: Path, tmp_path: Path, capsys: pytest.
     assert "must not hold a run yet" in capsys.readouterr().err
 
 
+def test_own_weights_see_the_data_as_they_were_trained(tmp_path: Path) -> None:
+    options = {"T": 1, "shape": (1, 8, 8), "width": 2}
+    save_file(MODELS["he_resnet20"](nn.ReLU(), **options).state_dict(), tmp_path / "ann.safetensors")
+    sets = ["model.options.width=2", "convert.images=32"]
+    arguments = [str(tmp_path / "ann.safetensors"), "--arch", "he_resnet20", "--data", "digits"]
+    main(["convert", *arguments, "--out", str(tmp_path / "run"), "--set", *sets])  # three constants fit no grey image
+    recipe = read_recipe(tmp_path / "run" / "recipe.toml")
+    assert recipe.convert is not None and recipe.convert.mean is None
+
+
 def test_published_networks_bring_their_normalisation() -> None:
     he, own = (converted_recipe(arch, "integer", "cifar10", 1) for arch in ("he_resnet20", "study_cnn"))
     assert he.convert is not None and he.convert.mean == (0.485, 0.456, 0.406)
     assert own.convert is not None and own.convert.mean is None
+    ours = converted_recipe("he_resnet20", "integer", "cifar10", 1, own=True)
+    assert ours.convert is not None and ours.convert.mean is None
     assert set(MODELS) >= {"he_resnet20", "study_cnn"}
     assert own.neuron.options == {"D": 15, "decay": 1.0}
     with pytest.raises(ValueError, match="the neuron must be one of lif, multibit, integer"):

@@ -149,8 +149,13 @@ def test_the_best_weights_are_kept() -> None:
 def test_weights_that_do_not_fit_are_refused() -> None:
     run = fit(recipe(train={"epochs": 1}), SPLITS)
     other = build_model(recipe(model={"options": {"hidden": [11, 10]}}), SPLITS.train)
-    with pytest.raises(ValueError, match=r"^load_weights: the weights must fit the network, got "):
+    got = r"body\.1\.weight \[\d+, 16\] for \[11, 16\] and \d+ more"
+    with pytest.raises(ValueError, match=rf"^load_weights: the weights must fit the network, got {got}; use [^\n]*$"):
         load_weights(other, run.best)
+    with pytest.raises(ValueError, match=r"got no body\.1\.weight; use"):
+        load_weights(other, {k: v for k, v in other.state_dict().items() if k != "body.1.weight"})
+    with pytest.raises(ValueError, match=r"got a, which it has not; use"):
+        load_weights(other, {**other.state_dict(), "a": torch.zeros(1)})
 
 
 @pytest.mark.parametrize("optimiser", ["sgd", "adamw"])

@@ -14,7 +14,7 @@ from bitspike.training.converted import convert_run, converted_recipe, recipe_of
 
 
 def convert(
-    checkpoint: Annotated[Path, tyro.conf.Positional],
+    checkpoint: Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="CHECKPOINT")],
     out: Path,
     arch: str | None = None,
     neuron: Literal["multibit", "integer", "lif", "signed"] = "multibit",
@@ -46,7 +46,7 @@ def convert(
     elif arch is None:
         raise bad_value("convert", "the builder of the ANN must be given", "none", "e.g. --arch he_resnet20")
     else:
-        recipe = converted_recipe(arch, neuron, data or "cifar10", T, set)
+        recipe = converted_recipe(arch, neuron, data or "cifar10", T, set, own=checkpoint.suffix == ".safetensors")
     summary, report = convert_run(recipe, checkpoint, out)
     print(as_text(report.table()))
     print(report)

@@ -123,7 +123,7 @@ def cost(
 
 
 def compare(
-    runs: Annotated[tuple[Path, ...], tyro.conf.Positional],
+    runs: Annotated[tuple[Path, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN")],
     out: Path = Path("."),
     json: Json = None,
 ) -> None:

@@ -42,7 +42,7 @@ def demo(out: Path = Path("demo-out"), quiet: bool = False) -> None:
 
 
 def study(
-    queue: Annotated[str, tyro.conf.Positional],
+    queue: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="QUEUE")],
     set: tuple[str, ...] = (),
     out: Path | None = None,
     shard: str = "0/1",

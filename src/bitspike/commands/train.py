@@ -15,10 +15,10 @@ from bitspike.training.runs import train_run
 
 
 def train(
-    recipe: Annotated[str, tyro.conf.Positional],
+    recipe: Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RECIPE")],
     out: Path,
     set: tuple[str, ...] = (),
-    budget: Annotated[tuple[str, ...], tyro.conf.UseAppendAction] = (),
+    budget: Annotated[tuple[str, ...], tyro.conf.UseAppendAction, tyro.conf.arg(metavar="NAME=LIMIT")] = (),
     resume: bool = False,
     checkpoint_steps: int = 200,
     tensorboard: bool = False,
@@ -33,9 +33,9 @@ def train(
             tiny_imagenet.
         out: Folder of the run.
         set: key=value pairs laid over the recipe, e.g. train.lr=0.05 data.root=DIR.
-        budget: NAME=LIMIT that the trained network must keep, e.g. s-ace=50M size=300kB; once per budget. Names:
-            bit-budget, s-ace, ns-ace (k, M, G), size, activations (B, kB, MB, GB, KiB, MiB, GiB). Exit code 1 and a
-            line with the figures if one is not kept, or the tightest is used to less than 90 % without need.
+        budget: A limit that the trained network must keep; once for each, e.g. --budget s-ace=50M --budget size=300kB.
+            Names: bit-budget, s-ace, ns-ace (k, M, G), size, activations (B, kB, MB, GB, KiB, MiB, GiB). Exit code 1
+            and a line with the figures if one is not kept, or the tightest is used to less than 90 % without need.
         resume: Go on where an earlier call was cut; exact on the CPU.
         checkpoint_steps: Optimiser steps between two checkpoints.
         tensorboard: Write TensorBoard events to OUT/tensorboard too.

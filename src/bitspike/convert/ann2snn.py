@@ -115,7 +115,14 @@ def skeleton(
     """The network of `ann2snn` before calibration, for loading weights of an earlier conversion into ``graph.model``.
 
     Args:
-        model: any network of the same structure. sample: inputs [B, ...] of the right shape; others as in `ann2snn`.
+        model: any network of the same structure. sample: inputs [B, ...] of the right shape.
+        neuron, T, sharing, initial, readout: as in `ann2snn`.
+
+    Returns:
+        `Skeleton`, with ``graph``.
+
+    Raises:
+        ValueError: as `ann2snn`.
     """
     return build(model, neuron, sample, integer("ann2snn", "T", T, 1, 10_000), sharing, initial, readout)
 

@@ -86,6 +86,9 @@ def builtin_constants() -> dict[str, Constants]:
 def energy_constants(name: str | Path) -> Constants:
     """A set that comes with the package, or the only set of a TOML file of the same form.
 
+    Args:
+        name: "float32_45nm", "int8_45nm", "ternary_paper", or the path of a file.
+
     Raises:
         ValueError: no such set or file, or a file that is not of that form.
 

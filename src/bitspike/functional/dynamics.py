@@ -32,6 +32,9 @@ def reset_hard(u: Tensor, fired: Tensor) -> Tensor:
     """Hard reset to zero: ``v = u·(1 − fired)``, fired in {0, 1}.
 
     Source: Ternary Spike (AAAI 2024), eq. 7, with fired = |b|; not detached unless the caller detaches ``fired``.
+
+    Args:
+        u: membrane before the reset, any shape. fired: of that shape.
     """
     return u * (1 - fired)
 
@@ -40,5 +43,8 @@ def reset_soft(u: Tensor, sent: Tensor) -> Tensor:
     """Soft reset: ``v = u − sent``, the emitted charge (levels times the membrane value of one level).
 
     Source: multi-bit mechanism (arXiv 2407.05739; reconstruction [?]); with one level, the usual reset by subtraction.
+
+    Args:
+        u: membrane before the reset, any shape. sent: of that shape.
     """
     return u - sent

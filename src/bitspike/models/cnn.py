@@ -49,6 +49,13 @@ def study_cnn(
         attention_signal: "spikes", "current" or "potential" of the layer before. attention_into: "current", "potential"
             or "input"; see `restimulate`.
 
+    Returns:
+        A `Network`: samples [B, C, H, W] → logits [B, K], or [T, B, K] with readout "steps".
+
+    Raises:
+        ValueError: a number out of its range, an unknown name, a shape with sides that are odd or below 4 after the
+            stem, or patterns that match no neuron. TypeError: a number of another kind.
+
     >>> from bitspike.neurons import LIF
     >>> import torch; study_cnn(LIF(), width=4)(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 10])

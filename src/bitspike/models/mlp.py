@@ -34,6 +34,12 @@ def mlp(
         T: time steps. shape: of a sample. classes: K. hidden: widths, at least one.
         norm, encoder, readout, policy: as in `study_cnn`.
 
+    Returns:
+        A `Network`: samples [B, *shape] → logits [B, K], or [T, B, K] with readout "steps".
+
+    Raises:
+        ValueError: a number out of its range, no hidden layer, or an unknown name.
+
     >>> from bitspike.neurons import LIF
     >>> import torch; mlp(LIF(), hidden=(8,))(torch.zeros(2, 1, 28, 28)).shape
     torch.Size([2, 10])

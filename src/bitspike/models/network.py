@@ -56,6 +56,15 @@ def policy_for(paper: str) -> Policy:
     "ternary": every weight full precision (Ternary Spike's code), which the hidden quantiser decides, so nothing
     is set apart. "reverb": first, last and down-sampling layers stay real (binary-network practice; the paper's choice
     is not confirmed [?]). "multibit": first and last real (not confirmed [?]). "adaptive": first layer fixed at 8 bits.
+
+    Args:
+        paper: "ternary", "reverb", "multibit" or "adaptive".
+
+    Raises:
+        ValueError: another name.
+
+    >>> policy_for("multibit")
+    Policy(first=Float(float), last=Float(float), downsample=None)
     """
     from bitspike.quantizers import Uniform
 
@@ -142,7 +151,14 @@ def finish(model: Network, weight: Quantizer | None, policy: Policy | None) -> N
 
 
 def warn_inert(model: nn.Module, stacklevel: int = 2) -> None:
-    """Warn once (`UserWarning`) if the network holds factors that provably train nothing; see `inert_parameters`."""
+    """Warn once (`UserWarning`) if the network holds factors that provably train nothing; see `inert_parameters`.
+
+    Args:
+        model: a traceable network. stacklevel: of the warning, as in `warnings.warn`.
+
+    Raises:
+        ValueError: as `bitspike.trace`.
+    """
     inert = inert_parameters(model)
     if inert:
         warnings.warn(
@@ -158,8 +174,14 @@ def inert_parameters(model: nn.Module | Graph) -> dict[str, str]:
     Two cases (derived and measured, see docs/equations.md): a per-layer amplitude all of whose consumers are
     linear → batch norm; a per-layer or per-output-channel weight factor whose only consumer is batch norm.
 
+    Args:
+        model: a traceable network, or its graph.
+
     Returns:
         parameter name → reason. Per-channel amplitudes and per-input-channel factors are never listed.
+
+    Raises:
+        ValueError: as `bitspike.trace`.
     """
     graph = model if isinstance(model, Graph) else trace(model)
     found: dict[str, str] = {}

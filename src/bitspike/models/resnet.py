@@ -42,6 +42,12 @@ def resnet19(
         input_neuron: put a neuron in front of the first conv too.
         policy: quantisers of first, last and down-sampling layers; default the first and last float.
 
+    Returns:
+        A `Network`: samples [B, C, H, W] → logits [B, K], or [T, B, K] with readout "steps".
+
+    Raises:
+        ValueError: a number out of its range, an unknown name, or a shape that the strides do not fit.
+
     >>> from bitspike.neurons import Ternary
     >>> import torch; resnet19(Ternary(), width=4, shape=(3, 8, 8))(torch.zeros(2, 3, 8, 8)).shape
     torch.Size([2, 10])

@@ -74,6 +74,9 @@ def vggsnn(
 ) -> Network:
     """VGGSNN for event frames: 9.263 M weights (CIFAR10-DVS: 10 classes, 2 polarities, 48×48).
 
+    The encoder repeats one frame [B, 2, H, W]. For frames over time [T, B, 2, H, W] leave it out:
+    ``nn.Sequential(net.body, net.readout)``.
+
     64-128-AP-256-256-AP-512-512-AP-512-512-AP-linear, 3×3 convs with BN, 2×2 average pools AP.
 
     Source: TET (arXiv 2202.11946); adaptive bit allocation (arXiv 2506.23717), code.

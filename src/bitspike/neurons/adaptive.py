@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bitspike.checks import bad_value, integer, one_of
+from bitspike.checks import bad_value, integer, one_of, positive
 from bitspike.formats import SpikeFormat
 from bitspike.functional import (
     Rectangle,
@@ -52,6 +52,11 @@ class Adaptive(Neuron):
         bit_gradient: "true", or "release", which halves dL/dB at one bit.
         scale_gradient: apply G; False leaves the plain gradient (for tests).
 
+    Called with currents [T, B, ...], it returns spikes of that shape; `run` takes and returns the state as well.
+
+    Raises:
+        ValueError: a number out of its range, or an unknown name. TypeError: an argument of another kind.
+
     >>> Adaptive(2)(torch.tensor([[[0.4, 0.5, 1.5, 9.0, -3.0]]])).flatten().tolist()
     [0.0, 1.0, 2.0, 3.0, 0.0]
     """
@@ -80,6 +85,7 @@ class Adaptive(Neuron):
         one_of("Adaptive", "sharing", sharing, ("layer", "channel"))
         self.halve = one_of("Adaptive", "bit_gradient", bit_gradient, ("true", "release")) == "release"
         self.signed, self.scale_gradient = signed, scale_gradient
+        positive("Adaptive", "threshold", threshold)
         self.threshold, self.sharing, self.steps = threshold, sharing, steps
         self.channel_axis: int | None = 2 if sharing == "channel" else None
         self.stairs = Stairs(threshold / 2, threshold, 1, signed)

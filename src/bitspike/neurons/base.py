@@ -193,7 +193,13 @@ def amplitude_sharing(amplitude: float, train: str) -> str:
 
 
 def detach(states: Any) -> Any:
-    """The same states cut from the graph, for truncated back-propagation (tuples, dicts and tensors).
+    """The same states cut from the graph of autograd, for truncated back-propagation.
+
+    Args:
+        states: what `Neuron.run` or `bitspike.stream` returned: tensors, and tuples, named tuples and dicts of them.
+
+    Returns:
+        The same structure; whatever is no tensor is passed on.
 
     >>> detach({"lif": MembraneState(torch.ones(1, requires_grad=True))})["lif"].v.requires_grad
     False

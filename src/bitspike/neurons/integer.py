@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bitspike.checks import bad_value, integer, one_of
+from bitspike.checks import bad_value, integer, one_of, positive
 from bitspike.formats import SpikeFormat
 from bitspike.functional import Stairs, Surrogate
 from bitspike.neurons.base import NEURONS, amplitude_sharing, as_surrogate
@@ -29,6 +29,11 @@ class Integer(Graded):
         learn_bits: "none", or "integer": learn B with D = 2^B − 1, see `Graded`; D must be of that form.
         bound: greatest B, up to 8; default two more than at first.
 
+    Called with currents [T, B, ...], it returns spikes of that shape; `run` takes and returns the state as well.
+
+    Raises:
+        ValueError: a number out of its range, or an unknown name. TypeError: an argument of another kind.
+
     >>> import torch; Integer(2)(torch.tensor([[[0.4, 0.5, 1.5, 9.0]]])).flatten().tolist()
     [0.0, 1.0, 2.0, 2.0]
     """
@@ -51,6 +56,7 @@ class Integer(Graded):
         bound: int | None = None,
     ) -> None:
         super().__init__()
+        positive("Integer", "threshold", threshold)
         self.threshold = threshold
         integer("Integer", "D", D, 1, 255)
         one_of("Integer", "learn_bits", learn_bits, ("none", "integer"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from bitspike.checks import positive
 from bitspike.formats import SpikeFormat
 from bitspike.functional import Stairs, Surrogate, fire
 from bitspike.neurons.base import NEURONS, Neuron, amplitude_sharing, as_surrogate, fresh, fused_levels
@@ -26,6 +27,11 @@ class LIF(Neuron):
         amplitude, train_amplitude, raw_amplitude: value of a spike (Real Spike), see `Emission`; default 1, fixed.
         initial: membrane before the first step, default 0. floor: least membrane, <= 0; default none.
 
+    Called with currents [T, B, ...], it returns spikes of that shape; `run` takes and returns the state as well.
+
+    Raises:
+        ValueError: a number out of its range, or an unknown name. TypeError: an argument of another kind.
+
     >>> import torch; LIF()(torch.tensor([[[0.6]], [[0.7]], [[1.0]]])).flatten().tolist()
     [0.0, 1.0, 1.0]
     """
@@ -45,6 +51,7 @@ class LIF(Neuron):
         floor: float | None = None,
     ) -> None:
         super().__init__()
+        positive("LIF", "threshold", threshold)
         self.threshold = threshold
         self.stairs = Stairs(threshold, threshold)
         self.format = SpikeFormat(amplitude=amplitude_sharing(amplitude, train_amplitude))

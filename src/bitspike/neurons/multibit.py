@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bitspike.checks import bad_value, integer
+from bitspike.checks import bad_value, integer, positive
 from bitspike.formats import SpikeFormat
 from bitspike.functional import Stairs, Surrogate
 from bitspike.neurons.base import NEURONS, amplitude_sharing, as_surrogate
@@ -30,6 +30,11 @@ class MultiBit(Graded):
         learn_bits: "none"; "integer": learn m; or "fraction": learn n. See `Graded`.
         bound: greatest m + n, up to 8; default two more than at first.
 
+    Called with currents [T, B, ...], it returns spikes of that shape; `run` takes and returns the state as well.
+
+    Raises:
+        ValueError: a number out of its range, or an unknown name. TypeError: an argument of another kind.
+
     >>> import torch; MultiBit(1, 1)(torch.tensor([[[0.4, 0.5, 1.2, 9.0]]])).flatten().tolist()
     [0.0, 0.5, 1.0, 1.5]
     """
@@ -53,6 +58,7 @@ class MultiBit(Graded):
         bound: int | None = None,
     ) -> None:
         super().__init__()
+        positive("MultiBit", "threshold", threshold)
         self.threshold = threshold
         integer("MultiBit", "m", m, 0, 8)
         integer("MultiBit", "n", n, 0, 8)

@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from bitspike.checks import bad_value, in_range, one_of, positive
+from bitspike.checks import bad_value, in_range, number, one_of, positive
 from bitspike.functional import charge, reset_hard, reset_soft
 
 
@@ -36,9 +36,12 @@ class Membrane(nn.Module):
         floor: float | None = None,
     ) -> None:
         super().__init__()
+        number("Membrane", "initial", initial)
         if not math.isfinite(initial):
             raise bad_value("Membrane", "the initial membrane must be finite", initial, "start at 0")
         self.initial = float(initial)
+        if floor is not None:
+            number("Membrane", "floor", floor)
         if floor is not None and not -math.inf < floor <= min(0.0, initial):
             must = "the floor must be finite, <= 0 and <= the initial membrane"
             raise bad_value("Membrane", must, floor, "pass e.g. floor=-1.0, or None for no floor")

@@ -7,7 +7,7 @@ import copy
 import torch
 from torch import Tensor
 
-from bitspike.checks import one_of
+from bitspike.checks import one_of, positive
 from bitspike.formats import SpikeFormat
 from bitspike.functional import Stairs, Surrogate, fire
 from bitspike.neurons.base import NEURONS, Neuron, amplitude_sharing, as_surrogate, fresh
@@ -32,6 +32,11 @@ class Real(Neuron):
         amplitude, train_amplitude, raw_amplitude: factor on the emitted value, see `Emission`; default 1, fixed.
         floor: least membrane, <= 0; default none.
 
+    Called with currents [T, B, ...], it returns spikes of that shape; `run` takes and returns the state as well.
+
+    Raises:
+        ValueError: a number out of its range, or an unknown name. TypeError: an argument of another kind.
+
     >>> import torch; Real()(torch.tensor([[[0.4, 0.5, 1.2]]])).flatten().tolist()
     [0.0, 0.5, 1.2000000476837158]
     """
@@ -49,6 +54,7 @@ class Real(Neuron):
         floor: float | None = None,
     ) -> None:
         super().__init__()
+        positive("Real", "threshold", threshold)
         self.threshold = threshold
         self.gradient = one_of("Real", "gradient", gradient, ("mask", "surrogate"))
         self.stairs = Stairs(threshold, threshold)

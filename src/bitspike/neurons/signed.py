@@ -7,7 +7,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bitspike.checks import bad_value, integer
+from bitspike.checks import bad_value, integer, positive
 from bitspike.formats import SpikeFormat
 from bitspike.functional import Stairs, Surrogate, fire
 from bitspike.neurons.base import NEURONS, Neuron, amplitude_sharing, as_surrogate, fresh, fused_levels
@@ -46,6 +46,11 @@ class Signed(Neuron):
         slope: value of a negative level over that of a positive one, in (0, 1]; default 1.
         takes_back: negative levels only down to a sum of 0; needs slope 1.
 
+    Called with currents [T, B, ...], it returns spikes of that shape; `run` takes and returns the state as well.
+
+    Raises:
+        ValueError: a number out of its range, or an unknown name. TypeError: an argument of another kind.
+
     >>> Signed(2)(torch.tensor([[[0.4, 0.5, -1.5, -9.0]]])).flatten().tolist()
     [0.0, 1.0, -2.0, -2.0]
     >>> Signed(decay=1.0, takes_back=True)(torch.tensor([[[-1.0]], [[2.0]], [[-1.0]]])).flatten().tolist()
@@ -71,6 +76,7 @@ class Signed(Neuron):
         takes_back: bool = False,
     ) -> None:
         super().__init__()
+        positive("Signed", "threshold", threshold)
         self.threshold = threshold
         integer("Signed", "D", D, 1, 255)
         self.stairs = Stairs(threshold / 2, threshold, D, signed=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bitspike.checks import bad_value
+from bitspike.checks import bad_value, positive
 from bitspike.formats import SpikeFormat
 from bitspike.functional import Stairs, Surrogate, fire
 from bitspike.neurons.base import NEURONS, Neuron, amplitude_sharing, as_surrogate, fresh, fused_levels
@@ -33,6 +33,11 @@ class Ternary(Neuron):
         initial: membrane before the first step, default 0.
         floor: least membrane, <= -threshold (negative spikes must fire); default none.
 
+    Called with currents [T, B, ...], it returns spikes of that shape; `run` takes and returns the state as well.
+
+    Raises:
+        ValueError: a number out of its range, or an unknown name. TypeError: an argument of another kind.
+
     >>> import torch; Ternary()(torch.tensor([[[0.5, -0.5, 0.4]]])).flatten().tolist()
     [1.0, -1.0, 0.0]
     """
@@ -52,6 +57,7 @@ class Ternary(Neuron):
         floor: float | None = None,
     ) -> None:
         super().__init__()
+        positive("Ternary", "threshold", threshold)
         self.threshold = threshold
         self.stairs = Stairs(threshold, 2 * threshold, signed=True)
         self.format = SpikeFormat(-1, 1, amplitude=amplitude_sharing(amplitude, train_amplitude))

@@ -14,7 +14,7 @@ from typing import Any
 
 import torch
 
-from bitspike.checks import bad_value, one_of
+from bitspike.checks import bad_type, bad_value, one_of
 
 REFERENCE = "reference"
 
@@ -100,12 +100,22 @@ def choose(operation: str, device: str, facts: object = None) -> Kernel:
 
 
 def explain(operation: str, device: str, facts: object = None) -> str:
-    """Which kernel would run and why the preferred ones would not.
+    """Which kernel would run and why the preferred ones would not, a line each.
+
+    Args:
+        operation: e.g. "scan". device: its type, e.g. "cpu" (of a tensor: ``x.device.type``).
+        facts: what kernels decide on, for "scan" a `ScanFacts`; without them some say that they lack them.
+
+    Raises:
+        TypeError: the device is no text. ValueError: as `choose`.
 
     >>> import bitspike.ops.scan
     >>> explain("scan", "cpu").splitlines()[-1]
     'reference: taken'
     """
+    if not isinstance(device, str):
+        must = "the device must be the name of its type"
+        raise bad_type("explain", must, type(device).__name__, 'e.g. "cpu", or x.device.type')
     taken = choose(operation, device, facts)
     lines = []
     for kernel in reversed(_kernels(operation).values()):

@@ -99,6 +99,10 @@ def int8() -> Iterator[Int8]:
     from those of the float convolution by its rounding; gradients are those of the float convolution. The recipe key
     ``train.forward`` switches it on.
 
+    Yields:
+        `Int8`, the record: ``taken`` maps ran in int8, ``report()`` says why others did not. The backward pass may come
+        after the block.
+
     Raises:
         ValueError: inside `torch.compile`.
 

@@ -148,6 +148,9 @@ def lean() -> Iterator[None]:
     Outputs and gradients are those of the ordinary pass; a step takes about one more forward pass of the linear maps.
     Any network of bitspike's layers will do; the recipe key ``train.memory`` switches it on.
 
+    Yields:
+        None. The backward pass may come after the block.
+
     Raises:
         ValueError: inside `torch.compile`, which plans its memory itself.
 

@@ -50,6 +50,11 @@ class Uniform(Quantizer):
         scale: sharing of α: "layer" or "output" channel.
         scale_gradient: apply LSQ's G; False leaves the plain gradient (for tests).
 
+    A prototype: `replicate` makes the copy for a weight [O, I, ...]; called with that weight it returns the quantised.
+
+    Raises:
+        ValueError: a number out of its range, or an unknown name. TypeError: an argument of another kind.
+
     >>> q = Uniform(2).replicate(torch.ones(1, 2)); _ = q.step.data.fill_(0.5)
     >>> q(torch.tensor([[0.25, -3.0]])).tolist()
     [[0.5, -0.5]]

@@ -32,12 +32,16 @@ NEURONS: dict[str, dict[str, object]] = {
 """Options that the neurons of a conversion start from."""
 
 
-def converted_recipe(arch: str, neuron: str, data: str, T: int, sets: tuple[str, ...] = ()) -> Recipe:
+def converted_recipe(
+    arch: str, neuron: str, data: str, T: int, sets: tuple[str, ...] = (), own: bool = False
+) -> Recipe:
     """The recipe of a conversion: defaults, then ``sets`` over them, as in ``--set``.
 
     Args:
         arch: registered builder of the ANN. neuron: a key of `NEURONS`. data: a set of `bitspike.data.load`.
         T: time steps. sets: ``key=value`` texts, e.g. "neuron.m=1".
+        own: the weights are the user's own; else those of He's networks are taken for the published ones, whose inputs
+            are normalised by constants of their own, not by those of the data.
 
     Raises:
         ValueError, TypeError: an unknown name or key, or a value out of range.
@@ -45,7 +49,8 @@ def converted_recipe(arch: str, neuron: str, data: str, T: int, sets: tuple[str,
     if neuron not in NEURONS:
         raise bad_value("convert", f"the neuron must be one of {', '.join(NEURONS)}", repr(neuron), "see ann2snn")
     builder = MODELS[arch]
-    published = {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)} if builder.__name__.startswith("he_") else {}
+    theirs = builder.__name__.startswith("he_") and not own
+    published = {"mean": list(IMAGENET_MEAN), "std": list(IMAGENET_STD)} if theirs else {}
     base = {
         "name": f"{arch} converted",
         "data": {"name": data, "test": False},

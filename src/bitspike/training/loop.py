@@ -236,6 +236,9 @@ def fit(
         world: the processes that train together (`bitspike.training.distributed.world`); default this one, on the
             CPU. Each takes its share of every batch; the first one writes.
 
+    Returns:
+        `Run`: the network after the last epoch (evaluation mode), the history, the best weights, repairs of budgets.
+
     Raises:
         ValueError: the loss is NaN or inf at a logging interval (the run is stopped there), a bad recipe, or
             checkpoints that cannot be used.
@@ -391,6 +394,17 @@ def load_weights(model: nn.Module, tensors: dict[str, Any]) -> None:
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
-        raise bad_value(
-            "load_weights", "the weights must fit the network", error, "use the recipe of the run"
-        ) from error
+        wrong = _misfits(model.state_dict(), tensors) or [str(error)]
+        more = f" and {len(wrong) - 1} more" if wrong[1:] else ""
+        must, todo = "the weights must fit the network", "use the recipe or builder they come from"
+        raise bad_value("load_weights", must, wrong[0] + more, todo) from error
+
+
+def _misfits(own: dict[str, Any], given: dict[str, Any]) -> list[str]:
+    """What keeps a state dict from being loaded, a phrase a tensor."""
+    shapes = {name: (list(own[name].shape), list(given[name].shape)) for name in own if name in given}
+    return [
+        *(f"no {name}" for name in own if name not in given),
+        *(f"{name}, which it has not" for name in given if name not in own),
+        *(f"{name} {theirs} for {ours}" for name, (ours, theirs) in shapes.items() if ours != theirs),
+    ]
