@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -348,3 +349,11 @@ def test_compare(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize("command", ["eval", "fold", "cost", "compare"])
 def test_a_folder_that_is_no_run(command: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert str(tmp_path) in refused(capsys, command, str(tmp_path))
+
+
+def test_version_and_module() -> None:
+    command = [sys.executable, "-m", "bitspike", "--version"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert re.fullmatch(
+        r"bitspike \S+, torch \S+; native kernels: (none, plain PyTorch serves|scalar|avx2|avx512)\n", done.stdout
+    )

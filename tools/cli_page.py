@@ -20,7 +20,8 @@ HEAD = """# Command line
 Written by `python tools/cli_page.py`; do not edit. Every command exits with 0 on success, 2 on bad input with one line
 on the error stream, 130 on Ctrl-C (the same command then goes on where it was, `train` with `--resume`); `train` exits
 with 1 if a budget is not kept. Results go to the output, progress to the error stream. `--json FILE` writes a command's
-result as JSON with stable keys.
+result as JSON with stable keys. `bitspike --version` names versions and the kernels in use; `python -m bitspike` is the
+same as `bitspike`.
 """
 
 KEYS = """## Files and keys

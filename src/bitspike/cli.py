@@ -5,8 +5,10 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Sequence
 
+import torch
 import tyro
 
+from bitspike import __version__, native
 from bitspike.commands import compare, convert, cost, demo, evaluate, fold, study, train
 from bitspike.heap import keep_memory
 
@@ -24,13 +26,17 @@ _STYLE = (tyro.conf.FlagCreatePairsOff,)
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Entry point of ``bitspike``."""
+    """Entry point of ``bitspike`` and ``python -m bitspike``."""
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    if given == ["--version"]:
+        print(f"bitspike {__version__}, torch {torch.__version__}; native kernels: {_kernels()}")
+        return
     keep_memory()  # where it cannot, commands are slower and nothing else
     app = tyro.extras.SubcommandApp()
     for name, function in COMMANDS.items():
         app.command(name=name)(function)
     try:
-        app.cli(prog="bitspike", description="Multi-bit spiking neural networks.", args=arguments, config=_STYLE)
+        app.cli(prog="bitspike", description="Multi-bit spiking neural networks.", args=given, config=_STYLE)
     except (ValueError, TypeError, ImportError, OSError) as error:
         print(f"bitspike: {error}", file=sys.stderr)
         raise SystemExit(2) from error
@@ -39,5 +45,5 @@ def main(arguments: Sequence[str] | None = None) -> None:
         raise SystemExit(130) from None
 
 
-if __name__ == "__main__":
-    main()
+def _kernels() -> str:
+    return "none, plain PyTorch serves" if native.why_missing() else native.isa_in_use()

@@ -1,0 +1,5 @@
+"""``python -m bitspike``: the command line."""
+
+from bitspike.cli import main
+
+main()
