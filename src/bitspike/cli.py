@@ -46,4 +46,4 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def _kernels() -> str:
-    return "none, plain PyTorch serves" if native.why_missing() else native.isa_in_use()
+    return native.isa_in_use() or "none, plain PyTorch serves"
