@@ -165,7 +165,9 @@ class Budgets:
     def _search(self, x: Tensor, optimiser: torch.optim.Optimizer | None) -> Repaired:
         with evaluating(self.allocation.model):
             harm = Harm(self.forecast, self.sample)
-        found = repair(self._problem(list(self.limits), harm), self.forecast.state)
+        problem = self._problem(list(self.limits), harm)
+        ends = zip(self.forecast.state, problem.low, problem.high, strict=True)  # a warm start may lie outside
+        found = repair(problem, tuple(min(max(value, low), high) for value, low, high in ends))
         self._apply(found.state, x, optimiser)
         return found
 

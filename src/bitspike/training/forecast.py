@@ -90,7 +90,7 @@ class Forecast:
         source, whole = node.sources[0], True
         while node.name != source:
             keeps = isinstance(node.module, TimeLayer) and node.module.keeps_format
-            gain = isinstance(node.module, Gain) and (node.format is not None or row.T == 1)  # not one a step
+            gain = isinstance(node.module, Gain) and (node.format is not None or _leaves(node.module, row))
             whole &= keeps or gain or isinstance(node.module, (Squeeze, nn.Identity, nn.Dropout))
             node = graph[node.inputs[0]]
         return Site(row, weights, source, whole)
@@ -207,6 +207,11 @@ def exact(name: str, counted: Cost, memory: Activations, scope: str) -> float:
     if name == "size":
         return counted.size_bytes
     return memory.peak_bytes if name == "activations" else ace_figure(name, counted, SCOPES[scope])
+
+
+def _leaves(gain: Gain, row: LayerCost) -> bool:
+    """Whether a gain is not there where the spikes of a synapse have one step: factors by step, not by channel."""
+    return gain.factor.dim() == 2 and row.T == 1
 
 
 def _levers(allocation: Allocation) -> list[Lever]:
