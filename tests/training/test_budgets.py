@@ -254,9 +254,12 @@ def test_impossible_budgets_are_refused_with_the_smallest_figure(refuses: Any) -
     with refuses(where, "activations", "weights"):
         controller(NETS["ternary mlp"](), {"activations": "1MB"})
     net.body[5].raw_steps = nn.Parameter(torch.tensor(2.0))  # a layer with a T of its own that is no refined neuron
-    with refuses(where, "by refined neurons only", "body.5"):
+    with refuses(where, "by refined neurons that average their spikes only", "got body.5;"):
         controller(net, {"size": "1MB"})
     net.body[5].raw_steps = None
+    windows = cnn(Refined(Adaptive(3), T=2, learn_T=True, squeeze="windows"), LearnedBits(4), T=4)
+    with refuses(where, "by refined neurons that average their spikes only", "body.2.before, body.3.neuron1.before"):
+        controller(windows, {"size": "1MB"})  # how often a layer behind runs depends on their T
     with refuses("[allocation]", "freeze_epoch < 10"):
         controller(net, {"size": "1MB"}, freeze_epoch=10.0)
     with refuses("[allocation]", "learn_epoch < 5"):

@@ -11,6 +11,7 @@ from bitspike.checks import bad_value
 from bitspike.convert import fold
 from bitspike.cost import cost
 from bitspike.data import Batches, ImageSet
+from bitspike.layers import Refined
 from bitspike.training.budget import parse_limits, shown
 from bitspike.training.forecast import Forecast
 from bitspike.training.harm import Harm
@@ -74,14 +75,16 @@ class Budgets:
         if not levers:
             must = "the network must have learned bits or time steps"
             raise bad_value(where, must, "none", 'e.g. [weight] name = "learned_bits"')
-        inside = {id(part) for refined in self.allocation.refined.values() for part in refined.modules()}
+        averages = {id(refined.after) for refined in self.allocation.refined.values()}
         others = [
             name
             for name, module in self.allocation.model.named_modules()
-            if isinstance(getattr(module, "raw_steps", None), nn.Parameter) and id(module) not in inside
+            if isinstance(getattr(module, "raw_steps", None), nn.Parameter)
+            and not isinstance(module, Refined)
+            and id(module) not in averages
         ]
         if others:
-            must = "T must be learned by refined neurons only, where there are budgets"
+            must = "T must be learned by refined neurons that average their spikes only, where there are budgets"
             raise bad_value(where, must, ", ".join(others), "fix the T of these layers")
         named = [name for name in self.limits if name != "ns-ace"]
         problem = self._problem(named, lambda state: 0.0)
