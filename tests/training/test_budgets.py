@@ -22,6 +22,7 @@ from bitspike.models import Policy, mlp, policy_for, resnet18_cifar, study_cnn
 from bitspike.neurons import LIF, Adaptive, Ternary
 from bitspike.quantizers import LearnedBits
 from bitspike.training.allocation import AllocationConfig
+from bitspike.training.averages import Averages
 from bitspike.training.budget import BUDGETS
 from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.controller import Budgets
@@ -143,6 +144,15 @@ def test_pressure_where_no_layer_is_in_the_scope() -> None:
     forecast = Forecast(Allocation(net.eval(), AllocationConfig()), torch.randn(2, 1, 8, 8), "hidden_only")
     pressure = Pressure(forecast, {"bit-budget": 4.0, "size": 100.0}, 1.0, 0.1)
     assert pressure.soft()["bit-budget"].item() == 0 and pressure().item() > 0
+
+
+def test_penalties_lie_on_the_device_of_the_network() -> None:
+    """Also that of averages without targets, which is stacked with the pressure; shown on torch's meta device."""
+    net = NETS["adaptive refined"]()
+    averages = Averages(Allocation(net, AllocationConfig()), torch.zeros(1, 1, 8, 8))
+    assert averages().item() == 0
+    net.to("meta")
+    assert averages().device.type == "meta"
 
 
 def recipe(

@@ -15,7 +15,7 @@ from bitspike.data import Batches, Splits
 from bitspike.functional.renewal import columns, error
 from bitspike.layers import BatchNorm, Linear, Refined
 from bitspike.models import mlp, study_cnn
-from bitspike.neurons import Adaptive
+from bitspike.neurons import Adaptive, MultiBit
 from bitspike.observe import potentials
 from bitspike.quantizers import LearnedBits
 from bitspike.training.allocation import AllocationConfig
@@ -388,6 +388,16 @@ def test_a_warm_start_brings_weights_widths_and_steps(splits: Splits, tmp_path: 
     with pytest.warns(UserWarning, match=r"left as built: .*body\.1\.bias"):
         left = warm_start(run.model, str(path))
     assert "body.0.weight" not in left and "body.1.weight" in left
+
+
+def test_a_warm_start_names_what_has_no_place(tmp_path: Path) -> None:
+    """Learned bits of a graded neuron whose bits are fixed now are lost, and that is said; raw numbers are no loss."""
+    learned, fixed = (study_cnn(MultiBit(1, 1, learn_bits=kind), T=1, shape=(1, 8, 8)) for kind in ("integer", "none"))
+    path = tmp_path / "start.safetensors"
+    save_file({name: value.contiguous() for name, value in learned.state_dict().items()}, path)
+    with pytest.warns(UserWarning, match="without a place here: .*neuron1.width") as caught:
+        assert not warm_start(fixed, str(path))
+    assert len(caught) == 1 and "raw_bits" not in str(caught[0].message)
 
 
 def test_a_run_folder_brings_widths_and_steps(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -186,9 +187,9 @@ class Budgets:
         if "ns-ace" in self.limits:
             self.measure()
         if "size" in self.limits:
-            model, forecast = self.allocation.model, self.forecast
-            with evaluating(model):
-                counted = cost(fold(model, self.sample[:2]).graph, self.sample[:2])
+            twin, x, forecast = copy.deepcopy(self.allocation.model).cpu(), self.sample[:2].cpu(), self.forecast
+            with evaluating(twin):
+                counted = cost(fold(twin, x).graph, x)
             forecast.fixed_bits += int(counted.total("size_bits")) - forecast.size_bits(forecast.state)
             self._last = None
         return self.used() != before

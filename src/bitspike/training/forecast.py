@@ -66,9 +66,10 @@ class Forecast:
         rates: Mapping[str, float] | None = None,
     ) -> None:
         self.allocation, self.without, self.input_bits = allocation, SCOPES[scope], input_bits
-        graph = fold(generic(allocation.model), x[:_SAMPLES]).graph
-        self.counted = cost(graph, x[:_SAMPLES], input_bits=input_bits)
-        self.memory = activations(graph, x[:_SAMPLES], input_bits=input_bits)
+        x = x[:_SAMPLES].cpu()  # folding, whose float32 checks a GPU may fail, and counting happen on the CPU
+        graph = fold(generic(allocation.model).cpu(), x).graph
+        self.counted = cost(graph, x, input_bits=input_bits)
+        self.memory = activations(graph, x, input_bits=input_bits)
         self.paths = {node.name: node.path for node in trace(allocation.model)}  # folding renames modules
         self.levers = _levers(allocation)
         self.place = {(lever.kind, lever.name, lever.row): i for i, lever in enumerate(self.levers)}

@@ -360,6 +360,9 @@ def warm_start(model: nn.Module, path: str) -> list[str]:
         )
     model.load_state_dict(fitting, strict=False)
     left = sorted(own.keys() - fitting.keys())
+    unused = sorted(name for name in given.keys() - own.keys() if not name.endswith((".raw_bits", ".raw_steps")))
+    if unused:
+        warnings.warn(f"warm_start: of {path} but without a place here: {', '.join(unused)}.", stacklevel=2)
     if left:
         warnings.warn(f"warm_start: not in {path} and left as built: {', '.join(left)}.", stacklevel=2)
     return left
