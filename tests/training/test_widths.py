@@ -22,11 +22,12 @@ from bitspike.training.allocation import AllocationConfig
 from bitspike.training.averages import Averages
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoints
+from bitspike.training.files import parse_toml
 from bitspike.training.job import load_data, run_job
 from bitspike.training.loop import evaluate, fit, warm_start
 from bitspike.training.recipe import Recipe, recipe_from_mapping
 from bitspike.training.runs import open_run, train_run
-from bitspike.training.schema import to_mapping
+from bitspike.training.schema import to_mapping, to_toml
 from bitspike.training.widths import Allocation
 from runs import CutError, cut_after, equal
 from training.test_distributed import HERE, torchrun
@@ -294,6 +295,12 @@ def test_renewal_ends_near_the_target() -> None:
     assert growing.renews["weights"]
     growing.close_epoch(20, {"weights": 4.6}, {"weights": 3.0})
     assert not growing.renews["weights"]
+    for never in (0.0, None):
+        chosen = recipe({}, spike_target=4.0, renewal_ratio=never)
+        assert recipe_from_mapping(parse_toml(to_toml(chosen), "here")) == chosen and chosen.allocation is not None
+        kept = Allocation(network(), chosen.allocation)
+        kept.close_epoch(99, {"spikes": 4.0}, {"spikes": 4.0})
+        assert all(kept.renews.values())
     timed = Allocation(network(), AllocationConfig(renewal_epochs=2))
     timed.close_epoch(1, {}, {})
     assert all(timed.renews.values())

@@ -189,7 +189,7 @@ class Allocation:
         for kind, target in (("weights", config.weight_target), ("spikes", config.spike_target)):
             if config.renewal_epochs is not None and epochs >= config.renewal_epochs:
                 self.renews[kind] = False
-            if target is None or config.renewal_ratio is None or kind not in averages:
+            if target is None or not config.renewal_ratio or kind not in averages:
                 continue
             way, left = initial[kind] - target, averages[kind] - target
             near = math.copysign(1, way) * left < config.renewal_ratio * abs(way)
