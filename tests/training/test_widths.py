@@ -397,6 +397,21 @@ def test_a_warm_start_brings_weights_widths_and_steps(splits: Splits, tmp_path: 
     assert "body.0.weight" not in left and "body.1.weight" in left
 
 
+def test_a_warm_start_from_a_network_without_step_sizes(splits: Splits, tmp_path: Path) -> None:
+    """They start from the weights of the file and from the first batch, not from weights drawn and a threshold of 1."""
+    net = build_model(recipe({}), splits.train)
+    file = {name: 3 * value.clone() for name, value in net.state_dict().items() if name.endswith(("weight", "var"))}
+    path = tmp_path / "float.safetensors"
+    save_file(file, path)
+    with pytest.warns(UserWarning, match=r"left as built: .*quantizer\.step"):
+        run = fit(recipe({"epochs": 1, "lr": 1e-12}, warm_start=str(path), bits_lr=1e-12), splits)
+    parts = Allocation(run.model, AllocationConfig())
+    for name, (synapse, part) in parts.weights.items():
+        wanted = 2 * synapse.weight.abs().mean() / 7**0.5
+        assert torch.allclose(part.step_parameter(), wanted, rtol=1e-4), name  # type: ignore[arg-type]
+    assert all((part.step_parameter() != 1).all() for part in parts.spikes.values())  # type: ignore[union-attr]
+
+
 def test_a_warm_start_names_what_has_no_place(tmp_path: Path) -> None:
     """Learned bits of a graded neuron whose bits are fixed now are lost, and that is said; raw numbers are no loss."""
     learned, fixed = (study_cnn(MultiBit(1, 1, learn_bits=kind), T=1, shape=(1, 8, 8)) for kind in ("integer", "none"))

@@ -35,7 +35,8 @@ class AllocationConfig:
         renewal_epochs: renewal ends after this many epochs, whatever the averages; None: no such end.
         learn_epoch: until this epoch (a fraction counts) bits and T stay as they are given, while all else trains.
         freeze_epoch: from this epoch on (a fraction counts) bits and T stay as they are; None: never.
-        warm_start: file of weights (.safetensors) to start from; tensors that do not fit are left as built.
+        warm_start: file of weights (.safetensors) to start from; tensors that do not fit are left as built, but step
+            sizes that are not in it start from its weights and, as ``start`` says, from the first batch.
         budget: name of `BUDGETS` → limit, a number or a text such as "50M"; None: none. Bits and T are then repaired
             and frozen at freeze_epoch, by default half of the epochs.
         budget_pull, budget_rate: ρ and η of `Pressure`, >= 0.
