@@ -270,8 +270,10 @@ def test_impossible_budgets_are_refused_with_the_smallest_figure(refuses: Any) -
     windows = cnn(Refined(Adaptive(3), T=2, learn_T=True, squeeze="windows"), LearnedBits(4), T=4)
     with refuses(where, "by refined neurons that average their spikes only", "body.2.before, body.3.neuron1.before"):
         controller(windows, {"size": "1MB"})  # how often a layer behind runs depends on their T
-    with refuses("[allocation]", "freeze_epoch < 10"):
+    with refuses("[allocation]", "freeze_epoch <= 9.9, got 10;"):
         controller(net, {"size": "1MB"}, freeze_epoch=10.0)
+    with refuses("[allocation]", "freeze_epoch <= 9.6, got 9.7;"):  # repairs of NS-ACE are three
+        controller(net, {"ns-ace": "1M"}, freeze_epoch=9.7)
     with refuses("[allocation]", "learn_epoch < 5"):
         controller(net, {"size": "1MB"}, learn_epoch=5.0)
 

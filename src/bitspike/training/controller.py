@@ -52,7 +52,8 @@ class Budgets:
         later = [first + share * (epochs - first) for share in (0.5, 0.75)] if "ns-ace" in self.limits else []
         self.due_at = [first, *later]
         if self.due_at[-1] > epochs - 1 / steps:
-            must = f"a repair must leave a step for fine-tuning, so freeze_epoch < {epochs}"
+            latest = epochs - (4 if later else 1) / steps
+            must = f"every repair must leave a step for fine-tuning, so freeze_epoch <= {latest:.4g}"
             raise bad_value("[allocation]", must, f"{first:g}", "lower freeze_epoch or train longer")
         self.records: list[dict[str, Any]] = []
         self.sample = next(iter(Batches(validation, min(_LOOK, len(validation)))))[0]
