@@ -8,7 +8,7 @@ from torch import nn
 
 from bitspike.convert import fold
 from bitspike.cost import activations
-from bitspike.layers import AvgPool2d, Conv2d, Flatten, Linear, Poisson, Refined
+from bitspike.layers import AvgPool2d, Conv2d, Flatten, Join, Linear, Poisson, Refined
 from bitspike.models import resnet18_cifar, study_cnn
 from bitspike.neurons import LIF, Adaptive, MultiBit, Ternary
 
@@ -71,3 +71,22 @@ def test_folding_changes_nothing(T: int) -> None:
 def test_spikes_of_an_encoder_are_a_train() -> None:
     net = nn.Sequential(Poisson(3), Linear(4, 2))
     assert list(moments(net, torch.rand(5, 4)).values()) == [128, 128 + 12, 12 + 3 * 2 * 32]
+
+
+class Add(nn.Module):
+    """Spikes of two layers, added by an operator or by a layer, into a third one."""
+
+    def __init__(self, layer: bool) -> None:
+        super().__init__()
+        self.first, self.second, self.third = LIF(0.5), Linear(8, 8), Linear(8, 4)
+        self.neuron, self.join = LIF(0.5), Join() if layer else None
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        y = self.first(x)
+        z = self.neuron(self.second(y))
+        return self.third(y + z if self.join is None else self.join(y, z))  # type: ignore[no-any-return]
+
+
+def test_a_sum_is_a_sum_whoever_adds() -> None:
+    plain, joined = (list(moments(Add(layer), torch.rand(2, 1, 8)).values()) for layer in (False, True))
+    assert plain == joined and plain[-2] == 2 * 2 * 8 + 2 * 8 * 32

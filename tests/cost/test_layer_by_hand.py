@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bitspike.convert import fold
 from bitspike.cost import Cost, LayerCost, Memory, bit_budget, cost, quantised_ann
 from bitspike.cost.bits import levels, over, scaled_values
 from bitspike.formats import SpikeFormat
@@ -20,7 +21,9 @@ from bitspike.layers import (
     MaxPool2d,
     MeanReadout,
     Repeat,
+    Squeeze,
     TimeLayer,
+    Windows,
 )
 from bitspike.models.pad import PadShortcut
 from bitspike.neurons import LIF, Integer, MultiBit, Neuron, Real, Ternary
@@ -151,6 +154,35 @@ def test_a_synapse_behind_a_mean_over_time_runs_once() -> None:
     ann = quantised_ann(counted)
     assert ann.layers[0].step_bits == (4,) and ann.layers[0].multiplications == 15.0
     assert [row.kind for row in ann.elements] == ["neuron"]
+
+
+@pytest.mark.parametrize(("frames", "T", "adds"), [(3, 3, 2 * 5.0), (2, 3, 1 * 5.0), (1, 3, 0.0), (1, 1, 0.0)])
+def test_a_squeeze_adds_up_what_comes_in(frames: int, T: int, adds: float) -> None:
+    """Frames − 1 additions a value, as many steps as go out; one frame is held for nothing; all of it has a rule."""
+    counted = cost(nn.Sequential(Squeeze(T), Linear(5, 2)), torch.ones(frames, 1, 5))
+    assert sum(row.side_adds for row in counted.elements) == adds and not counted.uncounted
+    passing = cost(nn.Sequential(Squeeze(frames, always=False), Linear(5, 2)), torch.ones(frames, 1, 5))
+    assert not passing.elements and not passing.uncounted
+
+
+def test_the_factor_of_a_folded_sum_is_counted_once() -> None:
+    """Currents of 3 steps, averaged in front of a neuron of 2: the factor 1/3 is a gain, so the sum only adds."""
+    x = torch.randn(3, 4, 5, dtype=torch.float64)
+    for before in (Squeeze(2), Windows(2)):
+        net = nn.Sequential(Linear(5, 6), before, LIF(0.5), Linear(6, 2)).double().eval()
+        own, folded = cost(net, x), cost(fold(net, x).graph, x)
+        (row,) = [row for row in folded.elements if row.kind in ("squeeze", "windows")]
+        (plain,) = [row for row in own.elements if row.kind in ("squeeze", "windows")]
+        (gain,) = [row for row in folded.layers if row.kind == "gain"]
+        assert row.side_adds == plain.side_adds and row.side_multiplications == 0 < plain.side_multiplications
+        assert gain.multiplications == 2 * 6
+
+
+def test_the_input_keeps_its_bits_where_it_is_only_moved() -> None:
+    net = nn.Sequential(MaxPool2d(1), Flatten(), nn.Dropout(), Linear(4, 3)).eval()
+    assert cost(net, torch.ones(2, 1, 1, 2, 2), input_bits=8).synapses[0].step_bits == (8, 8)
+    averaged = nn.Sequential(AvgPool2d(1), Flatten(), Linear(4, 3))
+    assert cost(averaged, torch.ones(2, 1, 1, 2, 2), input_bits=8).synapses[0].step_bits == (32, 32)
 
 
 class Hold(TimeLayer):

@@ -21,6 +21,7 @@ def test_limits_are_read_strictly(refuses: Any) -> None:
     assert parse_limit("b", "s-ace", "50M") == 50_000_000 and parse_limit("b", "ns-ace", "1.5G") == 1_500_000_000
     assert parse_limit("b", "size", "300kB") == 300_000 and parse_limit("b", "activations", "1.5 MiB") == 1_572_864
     assert parse_limit("b", "bit-budget", 12.5) == 12.5 and parse_limit("b", "size", "7B") == 7
+    assert parse_limit("b", "size", "2.01kB") == 2010 and parse_limit("b", "activations", "1.005kB") == 1005
     for name, given in (("s-ace", "50MB"), ("s-ace", "50m"), ("size", "300k"), ("size", "3kb"), ("size", "3 KIB")):
         with refuses("b", f"the unit of {name} must be one of"):
             parse_limit("b", name, given)

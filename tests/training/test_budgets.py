@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import random
 from pathlib import Path
@@ -17,10 +18,11 @@ from bitspike.convert import fold
 from bitspike.cost import activations, cost
 from bitspike.data import Splits
 from bitspike.layers import Refined
-from bitspike.models import mlp, policy_for, resnet18_cifar, study_cnn
+from bitspike.models import Policy, mlp, policy_for, resnet18_cifar, study_cnn
 from bitspike.neurons import LIF, Adaptive, Ternary
 from bitspike.quantizers import LearnedBits
 from bitspike.training.allocation import AllocationConfig
+from bitspike.training.averages import Averages
 from bitspike.training.budget import BUDGETS
 from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.controller import Budgets
@@ -44,6 +46,7 @@ NETS: dict[str, Any] = {
     "adaptive refined": lambda: cnn(Refined(Adaptive(3), T=2, learn_T=True), LearnedBits(4)),
     "lif refined": lambda: cnn(Refined(LIF(), T=2, learn_T=True), LearnedBits(4)),
     "steps of their own": lambda: cnn(Refined(Adaptive(3, steps=2), T=2, learn_T=True), LearnedBits(4)),
+    "a step size a channel": lambda: cnn(Refined(Adaptive(3, sharing="channel"), T=2, learn_T=True), LearnedBits(4)),
     "adaptive": lambda: cnn(Adaptive(3), LearnedBits(4, scale="output"), T=2),
     "ternary mlp": lambda: mlp(Ternary(), LearnedBits(4), T=3, shape=(1, 8, 8), hidden=(10, 7)),
     "adaptive mlp": lambda: mlp(Adaptive(3, steps=2), LearnedBits(4), T=3, shape=(1, 8, 8), hidden=(10, 7)),
@@ -133,6 +136,23 @@ def test_pressure_pulls_down_while_a_budget_is_exceeded() -> None:
     assert pressure.multipliers.tolist() == pytest.approx([0.06931, 0.0], rel=1e-3)
     pressure.settle([0.5, 1e-6])
     assert pressure.multipliers.tolist() == pytest.approx([0.0, 0.0], abs=1e-6)
+
+
+def test_pressure_where_no_layer_is_in_the_scope() -> None:
+    """One hidden layer's two synapses are the first and the last one: the bit budget of the rest is 0."""
+    net = mlp(LIF(), LearnedBits(4), T=2, shape=(1, 8, 8), hidden=(10,), policy=Policy(LearnedBits(4), LearnedBits(4)))
+    forecast = Forecast(Allocation(net.eval(), AllocationConfig()), torch.randn(2, 1, 8, 8), "hidden_only")
+    pressure = Pressure(forecast, {"bit-budget": 4.0, "size": 100.0}, 1.0, 0.1)
+    assert pressure.soft()["bit-budget"].item() == 0 and pressure().item() > 0
+
+
+def test_penalties_lie_on_the_device_of_the_network() -> None:
+    """Also that of averages without targets, which is stacked with the pressure; shown on torch's meta device."""
+    net = NETS["adaptive refined"]()
+    averages = Averages(Allocation(net, AllocationConfig()), torch.zeros(1, 1, 8, 8))
+    assert averages().item() == 0
+    net.to("meta")
+    assert averages().device.type == "meta"
 
 
 def recipe(
@@ -244,11 +264,16 @@ def test_impossible_budgets_are_refused_with_the_smallest_figure(refuses: Any) -
     with refuses(where, "activations", "weights"):
         controller(NETS["ternary mlp"](), {"activations": "1MB"})
     net.body[5].raw_steps = nn.Parameter(torch.tensor(2.0))  # a layer with a T of its own that is no refined neuron
-    with refuses(where, "by refined neurons only", "body.5"):
+    with refuses(where, "by refined neurons that average their spikes only", "got body.5;"):
         controller(net, {"size": "1MB"})
     net.body[5].raw_steps = None
-    with refuses("[allocation]", "freeze_epoch < 10"):
+    windows = cnn(Refined(Adaptive(3), T=2, learn_T=True, squeeze="windows"), LearnedBits(4), T=4)
+    with refuses(where, "by refined neurons that average their spikes only", "body.2.before, body.3.neuron1.before"):
+        controller(windows, {"size": "1MB"})  # how often a layer behind runs depends on their T
+    with refuses("[allocation]", "freeze_epoch <= 9.9, got 10;"):
         controller(net, {"size": "1MB"}, freeze_epoch=10.0)
+    with refuses("[allocation]", "freeze_epoch <= 9.6, got 9.7;"):  # repairs of NS-ACE are three
+        controller(net, {"ns-ace": "1M"}, freeze_epoch=9.7)
     with refuses("[allocation]", "learn_epoch < 5"):
         controller(net, {"size": "1MB"}, learn_epoch=5.0)
 
@@ -273,6 +298,30 @@ def test_what_is_exceeded_is_said(refuses: Any) -> None:
     assert not found["met"] and found["tightest"] == "s-ace" and found["used"] == 2
     assert found["budgets"]["ns-ace"]["used"] == pytest.approx(1.25, rel=1e-6)
     assert f"exceeded: s-ace by {whole / 2:,.0f} (100.0%), ns-ace by" in found["says"]
+
+
+def test_what_ns_ace_sees_depends_on_the_rates_of_the_whole_split() -> None:
+    """The first two samples are black and nothing fires there; the hidden bits are below their bound all the same."""
+    net = mlp(LIF(), LearnedBits(2), T=2, shape=(1, 8, 8), hidden=(10, 7)).eval()
+    images = splits().validation.images.clone()
+    images[:2] = 0
+    dark = dataclasses.replace(splits().validation, images=images, mean=(0.0,), std=(1.0,))
+    graph = fold(net, dark.normalise(images[:4])).graph
+    whole = cost(graph, dark.normalise(images)).total("ns_ace")
+    found = judge(Allocation(net, AllocationConfig(budget={"ns-ace": 2 * whole})), graph, dark, 500, [])
+    assert found["used"] == pytest.approx(0.5, rel=1e-6)
+    assert not found["full"] and not found["met"], found["says"]
+
+
+def test_a_warm_start_beyond_the_bounds_is_brought_within() -> None:
+    wide = cnn(Refined(Adaptive(5), T=4, learn_T=True), LearnedBits(6))
+    net = cnn(Refined(Adaptive(3), T=2, learn_T=True), LearnedBits(3))
+    net.load_state_dict(wide.state_dict())
+    budgets = controller(net, {"size": "1MB"})
+    assert budgets.forecast.state != tuple(lever.high for lever in budgets.forecast.levers)
+    budgets.repair(5.0, torch.randn(4, 1, 8, 8))
+    assert all(m.bound == 3 and m.time_steps <= 3 for m in budgets.allocation.refined.values())
+    assert budgets.forecast.state == tuple(lever.high for lever in budgets.forecast.levers)
 
 
 @pytest.mark.parametrize("budget", [{"s-ace": "2M", "size": "2.5kB"}, {"ns-ace": "600k"}])

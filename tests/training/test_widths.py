@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bitspike.data import Batches, Splits
@@ -22,11 +22,12 @@ from bitspike.training.allocation import AllocationConfig
 from bitspike.training.averages import Averages
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoints
+from bitspike.training.files import parse_toml
 from bitspike.training.job import load_data, run_job
-from bitspike.training.loop import evaluate, fit, warm_start
+from bitspike.training.loop import evaluate, fit
 from bitspike.training.recipe import Recipe, recipe_from_mapping
 from bitspike.training.runs import open_run, train_run
-from bitspike.training.schema import to_mapping
+from bitspike.training.schema import to_mapping, to_toml
 from bitspike.training.widths import Allocation
 from runs import CutError, cut_after, equal
 from training.test_distributed import HERE, torchrun
@@ -294,6 +295,12 @@ def test_renewal_ends_near_the_target() -> None:
     assert growing.renews["weights"]
     growing.close_epoch(20, {"weights": 4.6}, {"weights": 3.0})
     assert not growing.renews["weights"]
+    for never in (0.0, None):
+        chosen = recipe({}, spike_target=4.0, renewal_ratio=never)
+        assert recipe_from_mapping(parse_toml(to_toml(chosen), "here")) == chosen and chosen.allocation is not None
+        kept = Allocation(network(), chosen.allocation)
+        kept.close_epoch(99, {"spikes": 4.0}, {"spikes": 4.0})
+        assert all(kept.renews.values())
     timed = Allocation(network(), AllocationConfig(renewal_epochs=2))
     timed.close_epoch(1, {}, {})
     assert all(timed.renews.values())
@@ -368,26 +375,6 @@ def test_bits_and_steps_wait_until_they_are_learned(splits: Splits, tmp_path: Pa
     assert fit(recipe({"epochs": 1}, refined=True), splits).history[0]["weight_bits"] < 4
     with pytest.raises(ValueError, match=r"learn_epoch < 1, got 1; lower learn_epoch or raise freeze_epoch"):
         recipe({"epochs": 2}, refined=True, learn_epoch=1.0, freeze_epoch=1.0)
-
-
-def test_a_warm_start_brings_weights_widths_and_steps(splits: Splits, tmp_path: Path) -> None:
-    run = fit(recipe({"epochs": 1}), splits)
-    path = tmp_path / "start.safetensors"
-    save_file({name: value.contiguous() for name, value in run.model.state_dict().items()}, path)
-    fixed = recipe({"epochs": 1, "lr": 1e-9}, warm_start=str(path), bits_lr=1e-12, weight_pull=0.0, spike_pull=0.0)
-    again = fit(fixed, splits)
-    assert again.history[-1]["weight_bits"] == run.history[-1]["weight_bits"] < 4
-    close = load_file(path)
-    for name, value in again.model.state_dict().items():
-        if "running" not in name:
-            assert torch.allclose(value, close[name], atol=1e-4), name
-    save_file({"body.0.weight": torch.zeros(1)}, path)
-    with pytest.raises(ValueError, match="must fit the network"):
-        warm_start(run.model, str(path))
-    save_file({"body.0.weight": run.model.state_dict()["body.0.weight"]}, path)
-    with pytest.warns(UserWarning, match=r"left as built: .*body\.1\.bias"):
-        left = warm_start(run.model, str(path))
-    assert "body.0.weight" not in left and "body.1.weight" in left
 
 
 def test_a_run_folder_brings_widths_and_steps(tmp_path: Path) -> None:

@@ -12,7 +12,16 @@ from torch import Tensor, nn
 from bitspike.checks import integer
 from bitspike.cost.bits import formats_over_time
 from bitspike.graph import Graph, Node, trace
-from bitspike.layers import AvgPool2d, Encoder, GlobalAvgPool, MaxPool2d, Restimulate, Synapse, TallyMaxPool2d
+from bitspike.layers import (
+    AvgPool2d,
+    Encoder,
+    GlobalAvgPool,
+    MaxPool2d,
+    Restimulate,
+    Synapse,
+    TallyMaxPool2d,
+    TimeLayer,
+)
 from bitspike.neurons import Neuron
 
 _READS_ALL = (Synapse, AvgPool2d, GlobalAvgPool, MaxPool2d, TallyMaxPool2d, Restimulate)
@@ -116,7 +125,8 @@ class _Plan:
             self.store(node, other_bits=values * node.format.bits)
         else:
             self.carries[node.name] = self._reads(node)
-            behind = isinstance(module, Synapse) or node.kind in ("add", "function")
+            adds = isinstance(module, TimeLayer) and module.scaling == "add"
+            behind = isinstance(module, Synapse) or adds or node.kind in ("add", "function")
             if behind or any(name in self.current for name in node.inputs):
                 self.current.add(node.name)
                 if self._waits(node):

@@ -41,6 +41,7 @@ from bitspike.layers import (
     Gain,
     Potential,
     Restimulate,
+    Squeeze,
     StepReadout,
     Synapse,
     TimeLayer,
@@ -131,6 +132,9 @@ class _Counter:
         elif isinstance(module, Windows):
             if len(args[0]) != module.T:  # frames that pass cost nothing
                 elements.append(windows_row(node, module, args[0]))
+        elif isinstance(module, Squeeze):
+            if len(args[0]) > 1 and not module.passes(len(args[0])):
+                elements.append(squeeze_row(node, args[0], value))
         elif isinstance(module, TimeLayer) and _over_time(module, args[0], value):
             if len(args[0]) > 1:  # holding one step costs nothing
                 elements.append(squeeze_row(node, args[0], value))
@@ -139,13 +143,21 @@ class _Counter:
 
     def _synapse(self, node: Node, module: Synapse, x: Tensor, y: Tensor) -> LayerCost:
         before = self.graph[node.inputs[0]]
-        bits = self.input_bits if _raw(before) else 32
+        bits = self.input_bits if self._raw(before) else 32
         source = self.trains.get(before.sources[0]) if len(before.sources) == 1 else None
         train = source if source is not None and len(source.formats) != len(x) else None
         if before.format is None:
             return synapse_row(node, module, x, y, None, torch.ones(()), bits, self.memory, train)
         formats = formats_over_time(self.records[before.name], len(x))
         return synapse_row(node, module, x, y, formats, self.scales[before.name], bits, self.memory, train)
+
+    def _raw(self, node: Node) -> bool:
+        """Whether a node's values are those of the network's input, moved at most."""
+        if node.kind == "input" or (isinstance(node.module, Encoder) and node.format is None):
+            return True
+        keeps = isinstance(node.module, TimeLayer) and node.module.keeps_format
+        moves = keeps or isinstance(node.module, (nn.Identity, nn.Dropout))
+        return moves and self._raw(self.graph[node.inputs[0]])
 
     def _carry(self, node: Node, spikes: SpikeFormat, args: tuple[Any, ...]) -> None:
         module = node.module
@@ -175,8 +187,3 @@ def _free(module: nn.Module) -> bool:
     """Whether a layer without a rule moves values and computes nothing; encoders are left out by rule."""
     moves = isinstance(module, TimeLayer) and module.keeps_format
     return moves or isinstance(module, (Encoder, Potential, StepReadout, nn.Identity, nn.Dropout))
-
-
-def _raw(before: Node) -> bool:
-    """Whether a node's value is the network's input itself."""
-    return before.kind == "input" or (isinstance(before.module, Encoder) and before.format is None)

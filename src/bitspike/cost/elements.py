@@ -190,14 +190,14 @@ def _window(module: TallyPool, x: Tensor, y: Tensor) -> int:
 
 
 def squeeze_row(node: Node, x: Tensor, y: Tensor) -> LayerCost:
-    """The sum over time of x [T, B, ...]: T − 1 additions per value; where y is a mean, not spikes, one scaling too."""
+    """The sum over time of x [T, B, ...]: T − 1 additions per value; where y is a mean, one scaling too."""
     steps, samples = x.shape[:2]
     values = x.numel() // (steps * samples)
     row = LayerCost(node.name, "squeeze", "squeeze", steps, weight_bits=0, path=node.path)
     row.inputs = row.outputs = values
     row.rate = float((x != 0).double().mean())
     row.side_adds = row.fixed_adds = float((steps - 1) * values)
-    if node.format is None:
+    if node.format is None and not getattr(node.module, "summed", False):  # a folded one leaves that to what is behind
         scale = torch.tensor(1 / steps, dtype=torch.float64)
         row.side_multiplications, row.shifts = (values * part for part in scaled_values(scale, _ONE))
     return row
@@ -214,7 +214,7 @@ def windows_row(node: Node, module: Windows, x: Tensor) -> LayerCost:
     row.rate = float((x != 0).double().mean())
     row.side_adds = row.fixed_adds = float((len(pieces) - module.T) * values)
     factors = [float(weight) for _, _, weight in pieces]
-    if node.format is None:
+    if not module.summed:
         factors += [1 / module.divisor(steps)] * module.T
     for factor in factors:
         scaling, shifts = scaled_values(torch.tensor(factor, dtype=torch.float64), _ONE)

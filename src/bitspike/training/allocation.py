@@ -30,12 +30,13 @@ class AllocationConfig:
         extreme: "fresh" takes the range just found, "growing" the largest one found so far.
         momentum: of a renewed step size: "reset" or "keep".
         renewal_ratio: renewal of a kind ends when its average is nearer to its target than this share of the initial
-            distance; None: never for this reason.
+            distance; 0 or None: never for this reason.
         renewal_after: epochs before which that does not happen.
         renewal_epochs: renewal ends after this many epochs, whatever the averages; None: no such end.
         learn_epoch: until this epoch (a fraction counts) bits and T stay as they are given, while all else trains.
         freeze_epoch: from this epoch on (a fraction counts) bits and T stay as they are; None: never.
-        warm_start: file of weights (.safetensors) to start from; tensors that do not fit are left as built.
+        warm_start: file of weights (.safetensors) to start from; tensors that do not fit are left as built, but step
+            sizes that are not in it start from its weights and, as ``start`` says, from the first batch.
         budget: name of `BUDGETS` → limit, a number or a text such as "50M"; None: none. Bits and T are then repaired
             and frozen at freeze_epoch, by default half of the epochs.
         budget_pull, budget_rate: ρ and η of `Pressure`, >= 0.
@@ -81,7 +82,10 @@ class AllocationConfig:
                 at_least(where, key, getattr(self, key), 1)
         for key in ("weight_pull", "spike_pull", "steps_pull", "budget_pull", "budget_rate"):
             at_least(where, key, getattr(self, key), 0)
-        for key in ("bits_lr", "step_lr", "steps_lr", "renewal_ratio"):
+        if self.renewal_ratio is None:
+            object.__setattr__(self, "renewal_ratio", 0.0)  # TOML has no none
+        at_least(where, "renewal_ratio", self.renewal_ratio or 0.0, 0)
+        for key in ("bits_lr", "step_lr", "steps_lr"):
             if getattr(self, key) is not None:
                 positive(where, key, getattr(self, key))
         at_least(where, "learn_epoch", self.learn_epoch, 0)

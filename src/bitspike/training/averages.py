@@ -83,7 +83,8 @@ class Averages(nn.Module):
         """The penalty []."""
         averages = self.soft()
         terms = [self.pulls[kind] * (averages[kind] - target).abs() for kind, target in self.targets.items()]
-        return torch.stack(terms).sum() if terms else torch.zeros(())
+        nothing = next(iter(averages.values())).new_zeros(()) if averages else torch.zeros(())  # on the model's device
+        return torch.stack(terms).sum() if terms else nothing
 
 
 def _width(part: Widths) -> Tensor:

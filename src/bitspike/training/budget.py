@@ -49,7 +49,7 @@ mean 'kB'?
         if read[2] not in units:
             must = f"the unit of {name} must be one of {', '.join(map(repr, listed))}"
             raise bad_value(where, must, repr(read[2]), suggestion(read[2], listed))
-        value = float(read[1]) * units[read[2]]
+        value = float(f"{float(read[1]) * units[read[2]]:.15g}")  # 2.01 kB are 2010 B, not a little less
     elif isinstance(given, (int, float)) and not isinstance(given, bool):
         value = float(given)
     else:

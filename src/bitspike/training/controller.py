@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from bitspike.checks import bad_value
 from bitspike.convert import fold
 from bitspike.cost import cost
 from bitspike.data import Batches, ImageSet
+from bitspike.layers import Refined
 from bitspike.training.budget import parse_limits, shown
 from bitspike.training.forecast import Forecast
 from bitspike.training.harm import Harm
@@ -50,7 +52,8 @@ class Budgets:
         later = [first + share * (epochs - first) for share in (0.5, 0.75)] if "ns-ace" in self.limits else []
         self.due_at = [first, *later]
         if self.due_at[-1] > epochs - 1 / steps:
-            must = f"a repair must leave a step for fine-tuning, so freeze_epoch < {epochs}"
+            latest = epochs - (4 if later else 1) / steps
+            must = f"every repair must leave a step for fine-tuning, so freeze_epoch <= {latest:.4g}"
             raise bad_value("[allocation]", must, f"{first:g}", "lower freeze_epoch or train longer")
         self.records: list[dict[str, Any]] = []
         self.sample = next(iter(Batches(validation, min(_LOOK, len(validation)))))[0]
@@ -74,14 +77,16 @@ class Budgets:
         if not levers:
             must = "the network must have learned bits or time steps"
             raise bad_value(where, must, "none", 'e.g. [weight] name = "learned_bits"')
-        inside = {id(part) for refined in self.allocation.refined.values() for part in refined.modules()}
+        averages = {id(refined.after) for refined in self.allocation.refined.values()}
         others = [
             name
             for name, module in self.allocation.model.named_modules()
-            if isinstance(getattr(module, "raw_steps", None), nn.Parameter) and id(module) not in inside
+            if isinstance(getattr(module, "raw_steps", None), nn.Parameter)
+            and not isinstance(module, Refined)
+            and id(module) not in averages
         ]
         if others:
-            must = "T must be learned by refined neurons only, where there are budgets"
+            must = "T must be learned by refined neurons that average their spikes only, where there are budgets"
             raise bad_value(where, must, ", ".join(others), "fix the T of these layers")
         named = [name for name in self.limits if name != "ns-ace"]
         problem = self._problem(named, lambda state: 0.0)
@@ -165,7 +170,9 @@ class Budgets:
     def _search(self, x: Tensor, optimiser: torch.optim.Optimizer | None) -> Repaired:
         with evaluating(self.allocation.model):
             harm = Harm(self.forecast, self.sample)
-        found = repair(self._problem(list(self.limits), harm), self.forecast.state)
+        problem = self._problem(list(self.limits), harm)
+        ends = zip(self.forecast.state, problem.low, problem.high, strict=True)  # a warm start may lie outside
+        found = repair(problem, tuple(min(max(value, low), high) for value, low, high in ends))
         self._apply(found.state, x, optimiser)
         return found
 
@@ -181,9 +188,9 @@ class Budgets:
         if "ns-ace" in self.limits:
             self.measure()
         if "size" in self.limits:
-            model, forecast = self.allocation.model, self.forecast
-            with evaluating(model):
-                counted = cost(fold(model, self.sample[:2]).graph, self.sample[:2])
+            twin, x, forecast = copy.deepcopy(self.allocation.model).cpu(), self.sample[:2].cpu(), self.forecast
+            with evaluating(twin):
+                counted = cost(fold(twin, x).graph, x)
             forecast.fixed_bits += int(counted.total("size_bits")) - forecast.size_bits(forecast.state)
             self._last = None
         return self.used() != before

@@ -66,9 +66,10 @@ class Forecast:
         rates: Mapping[str, float] | None = None,
     ) -> None:
         self.allocation, self.without, self.input_bits = allocation, SCOPES[scope], input_bits
-        graph = fold(generic(allocation.model), x[:_SAMPLES]).graph
-        self.counted = cost(graph, x[:_SAMPLES], input_bits=input_bits)
-        self.memory = activations(graph, x[:_SAMPLES], input_bits=input_bits)
+        x = x[:_SAMPLES].cpu()  # folding, whose float32 checks a GPU may fail, and counting happen on the CPU
+        graph = fold(generic(allocation.model).cpu(), x).graph
+        self.counted = cost(graph, x, input_bits=input_bits)
+        self.memory = activations(graph, x, input_bits=input_bits)
         self.paths = {node.name: node.path for node in trace(allocation.model)}  # folding renames modules
         self.levers = _levers(allocation)
         self.place = {(lever.kind, lever.name, lever.row): i for i, lever in enumerate(self.levers)}
@@ -90,7 +91,7 @@ class Forecast:
         source, whole = node.sources[0], True
         while node.name != source:
             keeps = isinstance(node.module, TimeLayer) and node.module.keeps_format
-            gain = isinstance(node.module, Gain) and (node.format is not None or row.T == 1)  # not one a step
+            gain = isinstance(node.module, Gain) and (node.format is not None or _leaves(node.module, row))
             whole &= keeps or gain or isinstance(node.module, (Squeeze, nn.Identity, nn.Dropout))
             node = graph[node.inputs[0]]
         return Site(row, weights, source, whole)
@@ -207,6 +208,11 @@ def exact(name: str, counted: Cost, memory: Activations, scope: str) -> float:
     if name == "size":
         return counted.size_bytes
     return memory.peak_bytes if name == "activations" else ace_figure(name, counted, SCOPES[scope])
+
+
+def _leaves(gain: Gain, row: LayerCost) -> bool:
+    """Whether a gain is not there where the spikes of a synapse have one step: factors by step, not by channel."""
+    return gain.factor.dim() == 2 and row.T == 1
 
 
 def _levers(allocation: Allocation) -> list[Lever]:

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from bitspike.checks import all_finite, bad_value
 from bitspike.data import Batches, ImageSet, Splits
+from bitspike.layers import Synapse
 from bitspike.ops import Int8, int8, lean
 from bitspike.training.allocation import AllocationConfig
 from bitspike.training.averages import Averages
@@ -75,9 +76,9 @@ class _Session:
         self.recipe, self.splits, self.world = recipe, splits, world
         self.model = build_model(recipe, splits.train).to(world.device)
         config = recipe.allocation or AllocationConfig()
-        if config.warm_start is not None:
-            warm_start(self.model, config.warm_start)
+        left = None if config.warm_start is None else warm_start(self.model, config.warm_start)
         self.allocation = Allocation(self.model, config)
+        self.unstarted = None if left is None else self.allocation.unstarted(left)
         if recipe.train.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.averages = None
@@ -161,9 +162,9 @@ class _Session:
         if config.channels_last:
             x = x.contiguous(memory_format=torch.channels_last)
         cast = partial(torch.autocast, x.device.type, torch.bfloat16, enabled=config.precision == "bf16")
-        if place.epoch == place.step == 0 and self.allocation.config.warm_start is None:
+        if place.epoch == place.step == 0:
             with cast():
-                self.allocation.start(x)
+                self.allocation.start(x, self.unstarted)
         if self.budgets is not None and self.budgets.due(place.epoch + share):
             self.budgets.repair(place.epoch + share, x, self.optimiser)
         integer = int8() if config.forward == "int8" else nullcontext()
@@ -346,6 +347,8 @@ def _own_groups(allocation: Allocation, config: TrainConfig) -> list[dict[str, t
 def warm_start(model: nn.Module, path: str) -> list[str]:
     """Load the tensors of a file that fit the network; names of the network's tensors that are left as they are.
 
+    Quantisers of loaded weights that have nothing in the file start from these weights.
+
     Raises:
         ValueError: nothing fits, or the file is no whole .safetensors. OSError: it cannot be read.
     """
@@ -362,7 +365,15 @@ def warm_start(model: nn.Module, path: str) -> list[str]:
             "warm_start", f"tensors of {path} must fit the network", "none", "use weights of a like network"
         )
     model.load_state_dict(fitting, strict=False)
+    for name, module in model.named_modules():
+        if isinstance(module, Synapse) and f"{name}.weight" in fitting:
+            inside = [f"{name}.quantizer.{part}" for part, _ in module.quantizer.named_parameters()]
+            if inside and not fitting.keys() & set(inside):
+                module.quantizer.initialise(module.weight.detach())
     left = sorted(own.keys() - fitting.keys())
+    unused = sorted(name for name in given.keys() - own.keys() if not name.endswith((".raw_bits", ".raw_steps")))
+    if unused:
+        warnings.warn(f"warm_start: of {path} but without a place here: {', '.join(unused)}.", stacklevel=2)
     if left:
         warnings.warn(f"warm_start: not in {path} and left as built: {', '.join(left)}.", stacklevel=2)
     return left

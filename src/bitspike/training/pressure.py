@@ -101,9 +101,9 @@ class Pressure(nn.Module):
         chosen = [s for s in sites if s.row.role not in forecast.without]
         if name == "bit-budget":
             weights, inputs = sum(s.row.weights for s in chosen), sum(s.row.inputs for s in chosen)
-            mean_weight = sum(s.row.weights * s.weights for s in chosen) / weights
-            mean_spike = sum(s.row.inputs * s.bits / s.steps for s in chosen) / inputs
-            return mean_weight * mean_spike * (sum(s.row.inputs * s.steps for s in chosen) / inputs)
+            mean_weight = sum(s.row.weights * s.weights for s in chosen) / max(weights, 1)
+            mean_spike = sum(s.row.inputs * s.bits / s.steps for s in chosen) / max(inputs, 1)
+            return mean_weight * mean_spike * (sum(s.row.inputs * s.steps for s in chosen) / max(inputs, 1))
         rates = {} if name == "s-ace" else forecast.rates
         return sum(s.row.macs * rates.get(s.row.name, 1.0) * s.weights * s.bits for s in chosen)
 

@@ -50,15 +50,16 @@ def judge(
     x = next(iter(Batches(validation, 2)))[0]
     counted = cost(graph, x, input_bits=config.budget_input_bits)
     memory = activations(graph, x, input_bits=config.budget_input_bits)
+    measured: dict[str, float] = {}
     if "ns-ace" in limits:
-        measured = rates(graph, batches(validation, batch_size))
+        measured |= rates(graph, batches(validation, batch_size))
         for row in counted.synapses:
             row.rate = row.spike_rate = measured[row.name]
     values = {name: exact(name, counted, memory, config.budget_scope) for name in limits}
     used = {name: values[name] / limit for name, limit in limits.items()}
     tightest = max(used, key=lambda name: used[name])
     with evaluating(allocation.model):
-        forecast = Forecast(allocation, x, config.budget_scope, config.budget_input_bits)
+        forecast = Forecast(allocation, x, config.budget_scope, config.budget_input_bits, measured)
     state = forecast.state
     full = not any(
         forecast.values(list(limits), moved(state, i, 1)) != forecast.values(list(limits), state)

@@ -73,10 +73,21 @@ class Allocation:
         }
         return {kind: parameters for kind, parameters in found.items() if parameters}
 
+    def unstarted(self, left: list[str]) -> set[str]:
+        """Neurons whose step sizes are among the parameters that a warm start left as built."""
+        names = {id(parameter): name for name, parameter in self.model.named_parameters()}
+        steps = {name: part.step_parameter() for name, part in self.spikes.items()}
+        return {name for name, step in steps.items() if step is not None and names.get(id(step)) in left}
+
     @torch.no_grad()
-    def start(self, x: Tensor) -> None:
-        """Initial step sizes of spikes from the first batch x, layer by layer; layers without current keep theirs."""
-        if self.config.start != "batch" or not self.spikes:
+    def start(self, x: Tensor, only: set[str] | None = None) -> None:
+        """Initial step sizes of spikes from the first batch x, layer by layer; layers without current keep theirs.
+
+        Args:
+            x: the batch. only: neurons to start; None for all.
+        """
+        names = set(self.spikes) if only is None else only
+        if self.config.start != "batch" or not names:
             return
 
         def begin(part: Widths, current: Tensor) -> None:
@@ -88,7 +99,7 @@ class Allocation:
             found = found.to(step.dtype).expand(step.shape[-1:] or (1,))
             step.copy_(torch.where(found > 0, found, step).reshape(step.shape))
 
-        self._look(x, set(self.spikes), lambda name, part, current: begin(part, current))
+        self._look(x, names, lambda name, part, current: begin(part, current))
 
     @torch.no_grad()
     def settle(self, x: Tensor, optimiser: torch.optim.Optimizer | None = None) -> list[str]:
@@ -189,7 +200,7 @@ class Allocation:
         for kind, target in (("weights", config.weight_target), ("spikes", config.spike_target)):
             if config.renewal_epochs is not None and epochs >= config.renewal_epochs:
                 self.renews[kind] = False
-            if target is None or config.renewal_ratio is None or kind not in averages:
+            if target is None or not config.renewal_ratio or kind not in averages:
                 continue
             way, left = initial[kind] - target, averages[kind] - target
             near = math.copysign(1, way) * left < config.renewal_ratio * abs(way)
