@@ -34,7 +34,7 @@ def fine_tune(skeleton: Skeleton, model: nn.Module, x: Tensor, epochs: int, repo
     """
     judged = torch.arange(len(x), device=x.device) % _HELD == _HELD - 1 if len(x) >= _HELD else _odd(x)
     with torch.no_grad():
-        wanted = torch.cat([model(part) for part in x.split(_BATCH)])
+        wanted = torch.cat([model(part.clone()) for part in x.split(_BATCH)])  # it may write in place
     shifts = {name: _zeros(skeleton, name) for name in skeleton.places}
     before = _error(skeleton, x[judged], wanted[judged], shifts)
     optimiser = torch.optim.Adam(shifts.values(), lr=_RATE)
