@@ -140,6 +140,91 @@ def test_a_neuron_whose_step_is_its_threshold_is_refused() -> None:
         bitspike.ann2snn(model(lambda m, x: F.relu(m.a(x))), Adaptive(4), images())
 
 
+@pytest.mark.parametrize(
+    "last", [nn.AdaptiveAvgPool2d(1), nn.Sequential(nn.Dropout(), nn.AvgPool2d(6))], ids=["all", "6"]
+)
+def test_logits_that_are_pooled_are_corrected_too(last: nn.Module) -> None:
+    """Networks without a linear layer: the mean of every logit is that of the ANN."""
+    net = nn.Sequential(nn.Conv2d(2, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 3, 1, bias=False), last, nn.Flatten())
+    x = images(64)
+    snn = bitspike.ann2snn(net.eval(), LIF(decay=1.0, reset="soft"), x, 2)
+    rough = bitspike.ann2snn(net.eval(), LIF(decay=1.0, reset="soft"), x, 2, correction="none")
+    with torch.no_grad():
+        wanted = net(x).mean(0)
+        torch.testing.assert_close(snn(x).mean(0), wanted, atol=1e-5, rtol=1e-4)
+        assert float((rough(x).mean(0) - wanted).abs().max()) > 1e-3
+
+
+class OptionA(nn.Module):
+    """A block of the published CIFAR-10 ResNets: every second pixel, zeros for the missing channels."""
+
+    def __init__(self, inputs: int, outputs: int, pad: Callable[[Tensor, int], Tensor]) -> None:
+        super().__init__()
+        self.conv1, self.norm1 = nn.Conv2d(inputs, outputs, 3, 2, 1, bias=False), nn.BatchNorm2d(outputs)
+        self.conv2, self.norm2 = nn.Conv2d(outputs, outputs, 3, 1, 1, bias=False), nn.BatchNorm2d(outputs)
+        self.extra, self.pad = (outputs - inputs) // 2, pad
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm2(self.conv2(F.relu(self.norm1(self.conv1(x)))))
+        y += self.pad(x, self.extra)
+        return F.relu(y)
+
+
+def _function(x: Tensor, extra: int) -> Tensor:
+    return F.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, extra, extra), "constant", 0)
+
+
+def _ellipsis(x: Tensor, extra: int) -> Tensor:
+    return F.pad(x, (0, 0, 0, 0, extra, extra))[..., ::2, ::2]
+
+
+@pytest.mark.parametrize("pad", [_function, _ellipsis])
+@pytest.mark.parametrize("neuron", [FINE, Signed(100, decay=1.0)], ids=["integer", "signed"])
+def test_zero_padding_shortcuts_of_a_torch_model(pad: Callable[[Tensor, int], Tensor], neuron: Neuron) -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        blocks = OptionA(4, 8, pad), OptionA(8, 12, pad)
+        net = nn.Sequential(nn.Conv2d(2, 4, 3, padding=1), nn.ReLU(), *blocks, nn.Flatten(), nn.Linear(48, 3)).eval()
+    assert converted(net, neuron, 3) < 0.01
+    snn = bitspike.ann2snn(net, neuron, images(), 1)
+    counted = cost(bitspike.fold(snn, images()).graph, images())
+    assert counted.uncounted == [] and sum(row.kind == "gain" for row in counted.layers) == 2
+
+
+def test_padded_images_and_pools_as_functions_in_one_dimension() -> None:
+    net = nn.Sequential(nn.ZeroPad2d((1, 0, 2, 1)), nn.Conv2d(2, 4, 3), nn.ReLU(), nn.ZeroPad2d(1), nn.Conv2d(4, 3, 3))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        assert converted(net.eval(), FINE, 3) < 0.01
+
+    class Line(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.a, self.b, self.head = nn.Conv1d(2, 4, 3, padding=1), nn.Conv1d(4, 4, 3), nn.Linear(16, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = F.max_pool1d(F.relu(self.a(x)), 2)
+            return self.head(F.avg_pool1d(F.relu(self.b(y)), 4).flatten(1))  # type: ignore[no-any-return]
+
+    x = torch.randn(12, 2, 36, generator=rng(0))
+    snn = bitspike.ann2snn(Line().eval(), FINE, x, 3)
+    assert snn.report is not None and snn.report.logit_error < 0.01
+
+
+@pytest.mark.parametrize(
+    "forward",
+    [
+        lambda m, x: F.relu(m.a(x))[:, [0, 1, 2, 3]],
+        lambda m, x: F.relu(m.a(F.pad(x, (0, 0, 0, 0), "reflect"))),
+        lambda m, x: F.pad(F.relu(m.a(x)), (0, 0, 0, 0), value=1.0),
+        lambda m, x: F.pad(F.relu(m.a(x)), (1, -1)),
+    ],
+)
+def test_other_cuts_and_pads_are_refused(forward: Callable[[Model, Tensor], Tensor]) -> None:
+    with pytest.raises(ValueError, match=r"ann2snn (getitem|pad): every layer must be"):
+        bitspike.ann2snn(model(forward), FINE, images())
+
+
 def test_fine_tuning_leaves_the_data_alone() -> None:
     net = nn.Sequential(nn.ReLU(inplace=True), nn.Linear(6, 8), nn.ReLU(inplace=True), nn.Linear(8, 2)).eval()
     x = torch.randn(16, 6, generator=rng(0))

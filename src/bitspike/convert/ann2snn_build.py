@@ -28,7 +28,9 @@ from bitspike.layers import (
     AvgPool2d,
     ClipFloor,
     Encoder,
+    Flatten,
     Gain,
+    GlobalAvgPool,
     MaxPool2d,
     MeanReadout,
     Synapse,
@@ -62,7 +64,7 @@ class Skeleton:
     """A converted network before calibration: all factors 1, all corrections 0.
 
     Attributes:
-        graph: of the network. places: node → `Place`, in order. logits: the synapse in front of the read-out, or None.
+        graph: of the network. places: node → `Place`, in order. logits: the synapse before the read-out, or None.
     """
 
     graph: Graph
@@ -241,12 +243,18 @@ def _biased(module: Synapse | Affine | Gain, wanted: bool) -> None:
 
 
 def _last(surgery: Surgery, readout: fx.Node) -> Synapse | None:
-    """The synapse right in front of the read-out, given a bias."""
-    module = surgery.get(readout.all_input_nodes[0])
-    if not isinstance(module, Synapse) or len(readout.all_input_nodes[0].users) != 1:
-        return None
-    _biased(module, True)
-    return module
+    """The synapse in front of the read-out, given a bias: what is between them passes a constant unchanged."""
+    item = readout.all_input_nodes[0]
+    while len(item.users) == 1:
+        module = surgery.get(item)
+        if isinstance(module, Synapse):
+            _biased(module, True)
+            return module
+        passes = (nn.Identity, nn.Dropout, GlobalAvgPool, Flatten)
+        if not isinstance(module, passes) and not _pools(module):
+            return None
+        item = item.all_input_nodes[0]
+    return None
 
 
 def _tally(module: nn.Module | None) -> TimeLayer | None:
