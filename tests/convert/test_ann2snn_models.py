@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import pickle
+from collections import OrderedDict
 from collections.abc import Callable
 
 import pytest
@@ -10,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import bitspike
+from analog import ann, inputs
 from bitspike.cost import cost
 from bitspike.neurons import LIF, Adaptive, Integer, Neuron, Signed
 from networks import rng
@@ -231,3 +234,26 @@ def test_fine_tuning_leaves_the_data_alone() -> None:
     before = x.clone()
     bitspike.ann2snn(net, FINE, x, fine_tune=1)
     assert torch.equal(x, before)
+
+
+def test_names_that_a_conversion_would_give_itself() -> None:
+    """A layer called act_affine stood in for the shift in front of act."""
+    named = OrderedDict(act=nn.ReLU(), act_affine=nn.Conv2d(2, 4, 3, padding=1), relu=nn.ReLU())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = nn.Sequential(named).append(nn.Flatten()).append(nn.Linear(144, 3)).eval()
+    assert converted(net, FINE, 3) < 0.01
+
+
+@pytest.mark.parametrize("folds", [False, True], ids=["converted", "folded"])
+def test_it_can_be_pickled(folds: bool) -> None:
+    net, x = ann("residual"), inputs(12)
+    snn: nn.Module = bitspike.ann2snn(net, FINE, x, 2)
+    snn = bitspike.fold(snn, x) if folds else snn
+    twin = pickle.loads(pickle.dumps(snn))
+    assert type(twin) is type(snn) and torch.equal(twin(x), snn(x)) and twin.report == snn.report
+    assert [node.name for node in twin.graph] == [node.name for node in snn.graph]  # type: ignore[union-attr]
+    for step in x.unsqueeze(0).split(1):
+        found, wanted = (bitspike.stream(some.graph, step)[0] for some in (twin, snn))  # type: ignore[arg-type]
+        assert torch.equal(found, wanted)
+    assert cost(twin.graph, x).total("adds") == cost(snn.graph, x).total("adds")  # type: ignore[arg-type]
