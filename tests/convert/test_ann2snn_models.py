@@ -257,3 +257,10 @@ def test_it_can_be_pickled(folds: bool) -> None:
         found, wanted = (bitspike.stream(some.graph, step)[0] for some in (twin, snn))  # type: ignore[arg-type]
         assert torch.equal(found, wanted)
     assert cost(twin.graph, x).total("adds") == cost(snn.graph, x).total("adds")  # type: ignore[arg-type]
+
+
+def test_a_model_that_holds_the_result_of_a_call_is_refused_in_one_line() -> None:
+    net = model(lambda m, x: F.relu(m.a(x)))
+    net.seen = net(images())  # type: ignore[assignment]
+    with pytest.raises(ValueError, match=r"upgrade: the model must hold no result of an earlier call"):
+        bitspike.ann2snn(net, FINE, images())

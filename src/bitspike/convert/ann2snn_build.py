@@ -14,7 +14,7 @@ from bitspike.checks import bad_value, one_of
 from bitspike.convert.ann2snn_rectifier import WHERE, Rectifier, Rectifies, check_neuron, check_slope, rectifier_of
 from bitspike.convert.fold_norm import fold_norms
 from bitspike.convert.surgery import Surgery
-from bitspike.convert.upgrade import upgrade
+from bitspike.convert.upgrade import private_copy, upgrade
 from bitspike.convert.upgrade_inplace import out_of_place
 from bitspike.convert.upgrade_layers import Merged
 from bitspike.convert.upgrade_mapping import activation
@@ -135,7 +135,7 @@ def build(
 
 def _activations(model: nn.Module) -> set[type[nn.Module]]:
     """Classes of the activations that a forward calls."""
-    ours = copy.deepcopy(model)
+    ours = private_copy(model)
     body = ours.body if isinstance(ours, Network) else ours
     root, graph = trace_user(body, lambda m, _: isinstance(m, (TimeLayer, Neuron)) or is_torch_layer(m))
     out_of_place(root, graph)  # as `upgrade` does: relu_ is relu, and what nothing reads is gone
@@ -151,7 +151,7 @@ def _activations(model: nn.Module) -> set[type[nn.Module]]:
 
 def _averaged(model: nn.Module) -> nn.Module:
     """A copy whose norms with cumulative averages (momentum None) are as any other: training is over."""
-    ours = copy.deepcopy(model)
+    ours = private_copy(model)
     for module in ours.modules():
         if isinstance(module, _BatchNorm) and module.momentum is None:
             module.momentum = 0.0
