@@ -264,3 +264,9 @@ def test_a_model_that_holds_the_result_of_a_call_is_refused_in_one_line() -> Non
     net.seen = net(images())  # type: ignore[assignment]
     with pytest.raises(ValueError, match=r"upgrade: the model must hold no result of an earlier call"):
         bitspike.ann2snn(net, FINE, images())
+
+
+@pytest.mark.parametrize("other", [torch.rand(4, 2, 5, 6), torch.rand(4, 2, 6, 6, dtype=torch.float64)])
+def test_batches_that_differ_are_refused_in_one_line(other: Tensor) -> None:
+    with pytest.raises(ValueError, match=r"ann2snn: all batches of calibration data must be alike, got \[4, 2, "):
+        bitspike.ann2snn(model(lambda m, x: F.relu(m.a(x))), FINE, [images(), other])
