@@ -212,4 +212,6 @@ def trace(model: nn.Module) -> Graph:
         got = f"{type(error).__name__} in module {where!r} at {line}: {error}"
         todo = "move the branch on tensor values into a leaf layer (a TimeLayer)"
         raise bad_value("graph", must, got, todo) from error
+    for item in traced.nodes:
+        item.type = None  # a hint that is a string, as under `from __future__ import annotations`, cannot be pickled
     return Graph(model, traced)

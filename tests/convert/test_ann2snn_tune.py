@@ -49,6 +49,17 @@ def test_nothing_changes_where_the_error_would_rise(monkeypatch: pytest.MonkeyPa
         assert torch.equal(tried.state_dict()[key], value), key
 
 
+def test_tuning_leaves_no_gradients_behind_and_needs_no_grad_mode() -> None:
+    """Stale gradients of the weights would be added to those of the first step of a later training."""
+    net, x = ann("residual"), inputs(16)
+    with torch.no_grad():
+        tuned = bitspike.ann2snn(net, COARSE, x, fine_tune=1)
+        assert not torch.is_grad_enabled()
+    again = bitspike.ann2snn(net, COARSE, x, fine_tune=1)
+    assert all(parameter.grad is None for snn in (tuned, again) for parameter in snn.parameters())
+    assert tuned.report is not None and again.report is not None and tuned.report.tuning == again.report.tuning
+
+
 def test_bad_input() -> None:
     with pytest.raises(ValueError, match="fine_tune must"):
         bitspike.ann2snn(ann("residual"), COARSE, inputs(4), fine_tune=-1)

@@ -98,6 +98,31 @@ def test_more_events_than_a_byte_holds_are_refused() -> None:
 
 
 @pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"x": torch.tensor([0, 3])}, r"EventSet: x must lie in \[0, 2\], got 0 to 3; pass the size of the sensor"),
+        ({"y": torch.tensor([0, 2])}, r"y must lie in \[0, 1\]"),
+        ({"y": torch.tensor([0, -1])}, r"y must lie in \[0, 1\], got -1 to 0"),
+        ({"time_us": torch.tensor([-1, 5])}, "time_us must be >= 0, got -1"),
+        ({"time_us": torch.tensor([5])}, r"must be \[E\], .* got \[2, 2, 2, 1\], 2 and 1"),
+        ({"offsets": torch.tensor([0, 1])}, "offsets must rise from 0 to 2, the number of events, got 0 to 1"),
+        ({"offsets": torch.tensor([0, 1, 2])}, r"offsets \[N \+ 1\] and labels \[N\]"),
+        ({"p": torch.tensor([1, -1])}, r"p must be a torch\.bool tensor, got torch.int64; write p > 0"),
+    ],
+)
+def test_events_that_would_be_counted_in_another_place(change: dict[str, torch.Tensor], words: str) -> None:
+    """A pixel behind the last column is the next row's, a time below 0 the last step, a polarity of -1 another row."""
+    where, p = torch.tensor([0, 1]), torch.tensor([True, False])
+    held = {"x": where, "y": where, "p": p, "time_us": where, "offsets": torch.tensor([0, 2])}
+    rest = {"labels": torch.tensor([0]), "size": (2, 3), "classes": 1}
+    assert EventSet(**held, **rest).frames([0], T=1).sum() == 2  # type: ignore[arg-type]
+    with pytest.raises((TypeError, ValueError), match=words):
+        EventSet(**{**held, **change}, **rest)  # type: ignore[arg-type]
+    with pytest.raises(TypeError, match="float"):
+        EventSet(**held, **rest).frames([0.5])  # type: ignore[arg-type,list-item]
+
+
+@pytest.mark.parametrize(
     ("arguments", "words"),
     [
         (([],), "at least one"),

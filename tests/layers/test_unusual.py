@@ -26,6 +26,7 @@ from bitspike.layers import (
     StepReadout,
     SumPool2d,
     TallyMaxPool2d,
+    TallyPool,
     TimeLayer,
 )
 from networks import rng
@@ -143,3 +144,13 @@ def test_sums_over_many_steps_are_real_values() -> None:
     squeeze.summed = True
     assert squeeze.format_of(SpikeFormat(0, 255), 257) == SpikeFormat(0, 65535)
     assert squeeze.format_of(SpikeFormat(0, 255), 258) is None
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_tallies_of_any_pool_over_many_steps(dtype: torch.dtype) -> None:
+    layer, x = TallyPool(torch.nn.MaxPool1d(1)), torch.ones(2600, 1, 1, 1, dtype=dtype)
+    y, state, parts = layer(x), None, []
+    for part in x.split(700):
+        found, state = layer.stream_step(part, state)
+        parts.append(found)
+    assert torch.equal(y, x) and torch.equal(torch.cat(parts), y)

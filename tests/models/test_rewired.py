@@ -11,7 +11,19 @@ from torch import Tensor, fx, nn
 from bitspike import fold, lean, stream, trace
 from bitspike.convert import expand_unary
 from bitspike.cost import cost
-from bitspike.layers import AvgPool2d, BatchNorm, Conv2d, Gain, Linear, Potential, Refined, Restimulate
+from bitspike.layers import (
+    AvgPool2d,
+    BatchNorm,
+    Conv2d,
+    Flatten,
+    Gain,
+    Linear,
+    MeanReadout,
+    Potential,
+    Refined,
+    Repeat,
+    Restimulate,
+)
 from bitspike.models import assign, mlp, resnet20, restimulate, study_cnn, vgg11
 from bitspike.models.network import Network
 from bitspike.models.rewired import PLACES, SIGNALS
@@ -264,3 +276,28 @@ def test_a_recipe_builds_and_traces_it() -> None:
     graph = trace(net)
     assert [n.path for n in graph if isinstance(n.module, Potential)] == [f"{name}_potential" for name in NEURONS]
     assert [n.T for n in graph if isinstance(n.module, Restimulate)] == [2] * 4
+
+
+def test_a_convolution_that_changes_the_size_of_its_images_is_refused() -> None:
+    """The sum failed in the first forward; where images of 3 × 3 became one pixel it was spread over all nine."""
+
+    def net(kernel: int, padding: int) -> Network:
+        layers = (
+            Conv2d(2, 4, 3, padding=1),
+            LIF(),
+            Conv2d(4, 4, kernel, padding=padding),
+            LIF(),
+            Flatten(),
+            Linear(36, 3),
+        )
+        return Network(Repeat(2), nn.Sequential(*layers), MeanReadout())
+
+    for kernel, padding in ((3, 0), (5, 1), (1, 1)):
+        with pytest.raises(
+            ValueError, match=r"body.3 must be within reach of the signal, got a convolution that changes"
+        ):
+            restimulate(net(kernel, padding))
+    assert restimulate(net(3, 0), into="input") == ["body.3"]
+    for kernel, padding in ((3, 1), (1, 0)):
+        same = net(kernel, padding)
+        assert restimulate(same) == ["body.3"] and same(torch.randn(2, 2, 3, 3, generator=rng(0))).shape == (2, 3)

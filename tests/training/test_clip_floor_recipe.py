@@ -19,6 +19,7 @@ from bitspike.training.build import build_network
 from bitspike.training.files import read_json
 from bitspike.training.recipe import read_recipe, recipe_from_mapping
 from bitspike.training.runs import open_run
+from bitspike.training.schema import to_toml
 
 SMALL = ["model.options.width=4", "train.epochs=2", "data.batch_size=64"]
 
@@ -78,7 +79,7 @@ def test_the_same_integers_at_one_step(ann: Path, neuron: nn.Module) -> None:
 
 def test_convert_reads_the_folder(ann: Path, tmp_path: Path) -> None:
     """Equal accuracy at T = 1 with equal grids; a coarser alphabet is worse in its logits."""
-    main(["convert", str(ann), "--out", str(tmp_path / "snn"), "--set", "convert.images=64"])
+    main(["convert", str(ann), "--out", str(tmp_path / "snn"), "--set", "convert.images=64", "data.test=true"])
     summary, report = read_json(tmp_path / "snn" / "summary.json"), read_json(tmp_path / "snn" / "convert.json")
     assert isinstance(summary, dict) and isinstance(report, dict)
     assert summary["ann_validation_accuracy"] == summary["validation_accuracy"]
@@ -91,6 +92,8 @@ def test_convert_reads_the_folder(ann: Path, tmp_path: Path) -> None:
     main(["convert", str(ann), "--neuron", "lif", "--T", "2", "--out", str(tmp_path / "lif")])
     coarse = read_json(tmp_path / "lif" / "convert.json")
     assert isinstance(coarse, dict) and coarse["logit_error"] > 0.05
+    unasked = read_json(tmp_path / "lif" / "summary.json")
+    assert isinstance(unasked, dict) and not [key for key in unasked if "test" in key]  # though the run had read it
 
 
 def test_what_is_refused(ann: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -109,6 +112,17 @@ def test_what_is_refused(ann: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     start, end = text.index("[neuron]"), text.index("[weight]")
     (spiking / "recipe.toml").write_text(text[:start] + '[neuron]\nname = "lif"\n\n' + text[end:])
     assert "must hold an ANN" in refused(str(spiking), *out)
+    quantised = tmp_path / "quantised"
+    quantised.mkdir()
+    for change, words in (
+        (("policy.last=sign",), "weights float, inputs as they are, got weights sign"),
+        (('layers=[{match="body.3.*", weight={name="uniform"}}]',), "got weights uniform"),
+        (('layers=[{match="body.3.*", neuron={name="lif"}}]',), "with neurons of their own"),
+        (("model.encoder=poisson",), "got encoder poisson"),
+    ):
+        (quantised / "recipe.toml").write_text(to_toml(read_recipe(ann / "recipe.toml", change)))
+        assert words in refused(str(quantised), *out)
+        assert "convert: weights must be float" in refused(str(ann), *out, "--set", *change)
     recipe = read_recipe(ann / "recipe.toml", ["model.T=2"])
     with pytest.raises(ValueError, match="a network of 'clip_floor' must have T = 1"):
         build_network(recipe, (1, 8, 8), 10)

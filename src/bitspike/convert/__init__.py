@@ -5,7 +5,7 @@ from bitspike.convert.ann2snn_report import ConversionReport, LayerConversion
 from bitspike.convert.expand import expand_unary
 from bitspike.convert.fold import Folded, fold
 from bitspike.convert.upgrade import Upgraded, upgrade
-from bitspike.convert.upgrade_layers import Convolution, Merged
+from bitspike.convert.upgrade_layers import Convolution, Merged, ZeroPad
 from bitspike.convert.upgrade_report import UpgradeReport
 from bitspike.convert.verify import FoldReport, LayerFlips
 
@@ -20,6 +20,7 @@ __all__ = [
     "Merged",
     "UpgradeReport",
     "Upgraded",
+    "ZeroPad",
     "ann2snn",
     "expand_unary",
     "fold",

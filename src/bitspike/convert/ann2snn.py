@@ -134,6 +134,9 @@ def _inputs(data: Tensor | Iterable[Tensor]) -> Tensor:
     for batch in batches:
         wide("ann2snn", batch)
         finite("ann2snn", "the calibration data", batch)
+        if batch.shape[1:] != batches[0].shape[1:] or batch.dtype != batches[0].dtype:
+            got = f"{list(batch.shape)} {batch.dtype} behind {list(batches[0].shape)} {batches[0].dtype}"
+            raise bad_value("ann2snn", "all batches of calibration data must be alike", got, "make them alike")
     x = batches[0] if len(batches) == 1 else torch.cat(batches)
     if x.dim() < 2 or not len(x):
         raise bad_value("ann2snn", "the calibration data must be [N, ...], N >= 1", list(x.shape), "pass inputs")

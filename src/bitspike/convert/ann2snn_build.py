@@ -8,12 +8,14 @@ from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, fx, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from bitspike.checks import bad_value, one_of
 from bitspike.convert.ann2snn_rectifier import WHERE, Rectifier, Rectifies, check_neuron, check_slope, rectifier_of
 from bitspike.convert.fold_norm import fold_norms
 from bitspike.convert.surgery import Surgery
-from bitspike.convert.upgrade import upgrade
+from bitspike.convert.upgrade import private_copy, upgrade
+from bitspike.convert.upgrade_inplace import out_of_place
 from bitspike.convert.upgrade_layers import Merged
 from bitspike.convert.upgrade_mapping import activation
 from bitspike.convert.upgrade_over_time import over_time
@@ -26,7 +28,9 @@ from bitspike.layers import (
     AvgPool2d,
     ClipFloor,
     Encoder,
+    Flatten,
     Gain,
+    GlobalAvgPool,
     MaxPool2d,
     MeanReadout,
     Synapse,
@@ -60,7 +64,7 @@ class Skeleton:
     """A converted network before calibration: all factors 1, all corrections 0.
 
     Attributes:
-        graph: of the network. places: node → `Place`, in order. logits: the synapse in front of the read-out, or None.
+        graph: of the network. places: node → `Place`, in order. logits: the synapse before the read-out, or None.
     """
 
     graph: Graph
@@ -94,6 +98,7 @@ def build(
     if not 0 <= initial < 1:
         raise bad_value(WHERE, "the initial membrane must lie in [0, 1) of a level", initial, "0.5 rounds")
     kinds = _activations(model)
+    model = _averaged(model)
     spiking = upgrade(model, {kind: None for kind in kinds}, sample, T=T, readout="mean").eval()
     reference = trace(spiking)
     left = {f"body.{name}": name for name in spiking.report.left_alone}
@@ -113,7 +118,7 @@ def build(
             surgery.put(item, _sized(neuron, place, sharing, initial, sample))
             places[item.name] = place
         elif (pool := _tally(surgery.get(item))) is not None:
-            _check_pooled(item, places, T)
+            _check_pooled(surgery, item, places, T)
             surgery.put(item, pool)
         else:
             _check(surgery, item, path.removeprefix("body."))
@@ -130,9 +135,10 @@ def build(
 
 def _activations(model: nn.Module) -> set[type[nn.Module]]:
     """Classes of the activations that a forward calls."""
-    ours = copy.deepcopy(model)
+    ours = private_copy(model)
     body = ours.body if isinstance(ours, Network) else ours
     root, graph = trace_user(body, lambda m, _: isinstance(m, (TimeLayer, Neuron)) or is_torch_layer(m))
+    out_of_place(root, graph)  # as `upgrade` does: relu_ is relu, and what nothing reads is gone
     called = [root.get_submodule(str(n.target)) for n in graph.nodes if n.op == "call_module"]
     if any(isinstance(module, Neuron) for module in called):
         raise bad_value(WHERE, "the model must be an ANN", "a network with neurons", "pass the network before upgrade")
@@ -141,6 +147,15 @@ def _activations(model: nn.Module) -> set[type[nn.Module]]:
     if not found:
         raise bad_value(WHERE, "the model must have activations", "none", "a network without any needs no conversion")
     return found
+
+
+def _averaged(model: nn.Module) -> nn.Module:
+    """A copy whose norms with cumulative averages (momentum None) are as any other: training is over."""
+    ours = private_copy(model)
+    for module in ours.modules():
+        if isinstance(module, _BatchNorm) and module.momentum is None:
+            module.momentum = 0.0
+    return ours
 
 
 def _channels(graph: Graph, sample: Tensor, activations: set[str]) -> dict[str, int]:
@@ -178,7 +193,7 @@ def _connect(surgery: Surgery, item: fx.Node, place: Place, like: Tensor) -> Non
     """Find the layers whose outputs make up a neuron's current; put gains where spikes are added to it."""
     source = item.all_input_nodes[0]
     edges: list[tuple[fx.Node, fx.Node]] = []
-    _inlets(surgery, source, item, place.before, edges)
+    _inlets(surgery, source, item, place, edges)
     place.shift = next((m for m in place.before if isinstance(m, (Synapse, Affine))), None)
     if place.shift is None:
         affine = Affine(torch.ones(place.channels), torch.zeros(place.channels)).to(like)
@@ -194,24 +209,27 @@ def _connect(surgery: Surgery, item: fx.Node, place: Place, like: Tensor) -> Non
 
 
 def _inlets(
-    surgery: Surgery, source: fx.Node, consumer: fx.Node, found: list, edges: list[tuple[fx.Node, fx.Node]]
+    surgery: Surgery, source: fx.Node, consumer: fx.Node, place: Place, edges: list[tuple[fx.Node, fx.Node]]
 ) -> None:
     """Layers behind which a factor per channel can be put into weights; other edges are listed."""
     module = surgery.get(source)
     alone = len(source.users) == 1
-    if alone and isinstance(module, (Synapse, Affine)) and _real(module):
-        found.append(module)
-    elif alone and adds(source):
+    if alone and isinstance(module, (Synapse, Affine)) and _takes(module, place.channels):
+        place.before.append(module)
+    elif alone and adds(source) and len(source.all_input_nodes) > 1:  # in x + x a shift would count twice
         for before in source.all_input_nodes:
-            _inlets(surgery, before, source, found, edges)
+            _inlets(surgery, before, source, place, edges)
     elif alone and (isinstance(module, (nn.Identity, nn.Dropout)) or _pools(module)):
-        _inlets(surgery, source.all_input_nodes[0], source, found, edges)
+        _inlets(surgery, source.all_input_nodes[0], source, place, edges)
     else:
         edges.append((source, consumer))
 
 
-def _real(module: Synapse | Affine) -> bool:
-    return isinstance(module, Affine) or module.quantizer.format.real
+def _takes(module: Synapse | Affine, channels: int) -> bool:
+    """Whether a factor for each of so many channels goes into a layer: not where a sum spreads its one channel."""
+    if isinstance(module, Affine):
+        return module.scale.numel() == channels
+    return module.quantizer.format.real and len(module.weight) == channels
 
 
 def _pools(module: nn.Module | None) -> bool:
@@ -225,12 +243,18 @@ def _biased(module: Synapse | Affine | Gain, wanted: bool) -> None:
 
 
 def _last(surgery: Surgery, readout: fx.Node) -> Synapse | None:
-    """The synapse right in front of the read-out, given a bias."""
-    module = surgery.get(readout.all_input_nodes[0])
-    if not isinstance(module, Synapse) or len(readout.all_input_nodes[0].users) != 1:
-        return None
-    _biased(module, True)
-    return module
+    """The synapse in front of the read-out, given a bias: what is between them passes a constant unchanged."""
+    item = readout.all_input_nodes[0]
+    while len(item.users) == 1:
+        module = surgery.get(item)
+        if isinstance(module, Synapse):
+            _biased(module, True)
+            return module
+        passes = (nn.Identity, nn.Dropout, GlobalAvgPool, Flatten)
+        if not isinstance(module, passes) and not _pools(module):
+            return None
+        item = item.all_input_nodes[0]
+    return None
 
 
 def _tally(module: nn.Module | None) -> TimeLayer | None:
@@ -240,10 +264,12 @@ def _tally(module: nn.Module | None) -> TimeLayer | None:
     return TallyPool(module.body) if isinstance(module, Merged) and isinstance(module.body, MAXIMA) else None
 
 
-def _check_pooled(item: fx.Node, places: dict[str, Place], T: int) -> None:
+def _check_pooled(surgery: Surgery, item: fx.Node, places: dict[str, Place], T: int) -> None:
     """Raise `ValueError` for a maximum over time of spikes with two amplitudes: its steps are on no grid."""
     source = item
     while source.name not in places and len(source.all_input_nodes) == 1:
+        if isinstance(surgery.get(source), (Synapse, Affine)):
+            return  # no spikes reach the pool
         source = source.all_input_nodes[0]
     if source.name in places and places[source.name].rectifier.slope and T > 1:
         where = f"{WHERE} {places[source.name].path}"

@@ -211,10 +211,10 @@ def _move_synapse(module: Synapse, factor: Tensor, correction: Tensor | None) ->
 
 def _finish(skeleton: Skeleton, wanted: Tensor, got: Tensor, report: ConversionReport, options: Options) -> None:
     """Correct the mean of the logits and compare them."""
-    if options.correction != "none" and skeleton.logits is not None and got.dim() == 2:
+    bias = None if skeleton.logits is None else skeleton.logits.bias
+    if options.correction != "none" and bias is not None and got.dim() == 2 and got.shape[1] == len(bias):
         correction = (wanted - got).mean(0)
-        assert skeleton.logits.bias is not None
-        skeleton.logits.bias.add_(correction)
+        bias.add_(correction)
         got = got + correction
     report.logit_error = relative(got, wanted)
     report.agreement = float((wanted.argmax(1) == got.argmax(1)).double().mean())

@@ -66,6 +66,9 @@ def check_neuron(neuron: Neuron) -> None:
     if neuron.format.signed and not isinstance(neuron, Rectifies):
         must = "a signed neuron must be able to take spikes back, as a ReLU sends nothing below 0"
         raise bad_value(WHERE, must, f"{name} ({neuron.format.label()})", "take Signed, LIF, MultiBit or Integer")
+    if type(neuron).unit_like is not Neuron.unit_like:
+        must = "the thresholds must be numbers of their own, as the amplitude is set here"
+        raise bad_value(WHERE, must, f"{name}, whose step is both", "take MultiBit or Integer")
     if membrane.raw_decay is not None or membrane.fixed_decay != 1 or membrane.reset_kind != "soft":
         must = f"{name} must be integrate-and-fire with soft reset"
         got = f"decay {membrane.fixed_decay:g}, {membrane.reset_kind} reset"

@@ -19,6 +19,7 @@ _RATE = 0.01
 _HELD = 4  # one in so many samples judges
 
 
+@torch.enable_grad()
 def fine_tune(skeleton: Skeleton, model: nn.Module, x: Tensor, epochs: int, report: ConversionReport) -> None:
     """Train the value λ of every neuron's highest level towards the ANN's logits, in place.
 
@@ -34,7 +35,7 @@ def fine_tune(skeleton: Skeleton, model: nn.Module, x: Tensor, epochs: int, repo
     """
     judged = torch.arange(len(x), device=x.device) % _HELD == _HELD - 1 if len(x) >= _HELD else _odd(x)
     with torch.no_grad():
-        wanted = torch.cat([model(part) for part in x.split(_BATCH)])
+        wanted = torch.cat([model(part.clone()) for part in x.split(_BATCH)])  # it may write in place
     shifts = {name: _zeros(skeleton, name) for name in skeleton.places}
     before = _error(skeleton, x[judged], wanted[judged], shifts)
     optimiser = torch.optim.Adam(shifts.values(), lr=_RATE)
@@ -44,7 +45,7 @@ def fine_tune(skeleton: Skeleton, model: nn.Module, x: Tensor, epochs: int, repo
         for some in torch.randperm(len(train), generator=generator).split(_BATCH):
             optimiser.zero_grad()
             got = _run(skeleton, train[some], shifts)
-            (got - target[some]).square().mean().backward()
+            (got - target[some]).square().mean().backward(inputs=list(shifts.values()))  # weights get no gradient
             optimiser.step()
     after = _error(skeleton, x[judged], wanted[judged], shifts)
     report.tuning = (before, after)

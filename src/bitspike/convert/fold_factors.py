@@ -131,7 +131,7 @@ def _settle(
 
 
 def _gain(surgery: Surgery, source: fx.Node, item: fx.Node, factor: Tensor, moved: Moved, dtype: torch.dtype) -> None:
-    name = f"{item.name}_gain_{source.name}"
+    name = surgery.free(f"{item.name}_gain_{source.name}")
     surgery.insert(source, item, name, Gain(factor.to(dtype)))
     moved.gains[name] = factor.numel()
 
@@ -154,7 +154,7 @@ def _settle_steps(
     ratios = factors / least
     if _trivial(ratios):
         return common
-    name = f"{item.name}_gain_by_step"
+    name = surgery.free(f"{item.name}_gain_by_step")
     surgery.module.add_module(name, Gain(ratios.to(dtype)))
     with surgery.module.graph.inserting_after(item):
         added = surgery.module.graph.call_module(name, (item,))
@@ -202,7 +202,7 @@ def _fold_synapse(
         return None
     bias = weight.new_zeros(len(weight)) if synapse.bias is None else synapse.bias.detach()
     synapse.bias = None
-    name = f"{item.name}_affine"
+    name = surgery.free(f"{item.name}_affine")
     surgery.module.add_module(name, Affine(outgoing.expand(len(weight)).to(dtype), bias.to(dtype)))
     with surgery.module.graph.inserting_after(item):
         added = surgery.module.graph.call_module(name, (item,))

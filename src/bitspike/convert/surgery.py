@@ -48,8 +48,15 @@ class Surgery:
         self.module.graph.erase_node(item)
         self.module.delete_submodule(str(item.target))
 
+    def free(self, name: str) -> str:
+        """The name, with _ behind it as long as the network has a module of that name."""
+        while hasattr(self.module, name):
+            name += "_"
+        return name
+
     def insert(self, source: fx.Node, consumer: fx.Node, name: str, module: nn.Module) -> fx.Node:
-        """Put a module on the edge from source to consumer."""
+        """Put a module on the edge from source to consumer, under a name that is `free`."""
+        name = self.free(name)
         self.module.add_module(name, module)
         with self.module.graph.inserting_before(consumer):
             added = self.module.graph.call_module(name, (source,))

@@ -110,7 +110,7 @@ def upgrade(
     coder = new_encoder(encoder, T) if isinstance(encoder, str) else encoder
     reader = new_readout("mean" if readout is None else readout)
     _refuse(model, choices)
-    ours = _copy(model)
+    ours = private_copy(model)
     modes = {module: module.training for module in ours.modules()}
     if isinstance(ours, Network):
         reader = ours.readout if readout is None else reader
@@ -154,7 +154,7 @@ def _merged(
     built = Builder(root, graph, values, sites, names, norm).build()
     if not standing_in:
         outputs = values[next(n for n in graph.nodes if n.op == "output")]
-        report.difference = check_trace(_copy(model), steps, outputs, in_place(graph))
+        report.difference = check_trace(private_copy(model), steps, outputs, in_place(graph))
     report.difference = max(report.difference, check_merged(built.body.eval(), steps, built.origin, values))
     report.translated, report.merged = built.translated, built.merged
     report.left_alone = {s.name: s.kind.__name__ for s in sites if not s.replaced and s.name in built.merged}
@@ -163,7 +163,8 @@ def _merged(
     return built, [(site, values[site.node.args[0]][0]) for site in built.neurons], report  # type: ignore[index]
 
 
-def _copy(model: nn.Module) -> nn.Module:
+def private_copy(model: nn.Module) -> nn.Module:
+    """A deep copy; raises `ValueError` where the model holds what no copy can be made of."""
     try:
         return copy.deepcopy(model)
     except RuntimeError as error:

@@ -14,7 +14,7 @@ from bitspike.convert.upgrade_check import Values
 from bitspike.convert.upgrade_layers import Merged
 from bitspike.convert.upgrade_sites import Names, Site, put, wanted_name
 from bitspike.convert.upgrade_trace import place
-from bitspike.convert.upgrade_translate import as_module, flattens, merged, norm_mode, translated
+from bitspike.convert.upgrade_translate import as_module, cuts_places, flattens, merged, norm_mode, translated
 from bitspike.graph import adds
 from bitspike.layers import Flatten, GlobalAvgPool
 
@@ -140,7 +140,8 @@ class Builder:
             made = merged(module, place(node))
         elif made is None:
             body, inputs = self._closure(node)
-            made = Merged(body, place(node))
+            cuts = source is not None and inputs == (source,) and cuts_places(node, self.value[source])
+            made = Merged(body, place(node), "linear" if cuts else "none", keeps_format=cuts)
         norm_mode(made, self.norm, place(node))
         name = self._named(node, made, module if node.op == "call_module" else None)
         self._keep(node, self.new.call_module(name, tuple(self.timed[n] for n in inputs)))

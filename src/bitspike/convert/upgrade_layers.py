@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bitspike.checks import bad_value, time_first
+from bitspike.checks import bad_value, integer, time_first
 from bitspike.layers import Synapse, TimeLayer, merge_time, split_time
 from bitspike.quantizers import Float
 
@@ -46,6 +46,41 @@ class Merged(TimeLayer):
 
     def extra_repr(self) -> str:
         return f"scaling={self.scaling}"
+
+
+class ZeroPad(TimeLayer):
+    """Zeros around the last axes, as ``F.pad`` puts them: around images, or as further channels of a shortcut.
+
+    A spike factor passes through it; per channel it becomes 1 on the padded ones, where every value is 0.
+
+    Args:
+        pads: (before, behind) of the last axis, then of the one before it, and so on; >= 0, at most up to the channels.
+
+    >>> ZeroPad((0, 0, 0, 0, 1, 2))(torch.ones(1, 1, 2, 3, 3)).sum((3, 4)).tolist()
+    [[[0.0, 9.0, 9.0, 0.0, 0.0]]]
+    """
+
+    scaling = "linear"
+    keeps_format = True
+
+    def __init__(self, pads: tuple[int, ...]) -> None:
+        super().__init__()
+        self.pads = tuple(integer("ZeroPad", "a pad", pad, 0, 2**20) for pad in pads)
+        if not pads or len(pads) % 2:
+            raise bad_value("ZeroPad", "pads must be pairs (before, behind)", pads, "give both numbers of every axis")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, B, C, ...] → the same, longer where it is padded."""
+        time_first("ZeroPad", x, 2 + len(self.pads) // 2)
+        return F.pad(x, self.pads)
+
+    def carry(self, factor: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """A per-channel factor grows with the channels."""
+        before, behind = (*self.pads, *[0] * 2 * len(shape))[2 * (len(shape) - 3) :][:2]
+        return torch.cat([factor.new_ones(before), factor, factor.new_ones(behind)]) if factor.dim() else factor
+
+    def extra_repr(self) -> str:
+        return f"{self.pads}"
 
 
 class Convolution(Synapse):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import operator
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -11,7 +13,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.utils._pytree import tree_leaves
 
 from bitspike.checks import bad_value
-from bitspike.convert.upgrade_layers import Convolution, Merged
+from bitspike.convert.upgrade_layers import Convolution, Merged, ZeroPad
 from bitspike.layers import AvgPool2d, BatchNorm, Conv2d, GlobalAvgPool, Linear, MaxPool2d, SumPool2d
 
 _LINEAR = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
@@ -19,13 +21,32 @@ _DROPOUTS = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 MAXIMA = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d)
 _POOL = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
 _MAX = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_indices")
-_MODULES: dict[Any, tuple[type[nn.Module], tuple[str, ...]]] = {
+_PADS = (nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d)  # those of zeros are derived from them
+
+
+def _pad(pad: Sequence[int], mode: str = "constant", value: float | None = None) -> nn.Module | None:
+    pads: Any = tuple(pad)  # of any number of axes
+    return nn.ConstantPad2d(pads, value or 0.0) if mode == "constant" else None
+
+
+_MODULES: dict[Any, tuple[Callable[..., nn.Module | None], tuple[str, ...]]] = {
+    F.pad: (_pad, ("pad", "mode", "value")),
+    F.avg_pool1d: (nn.AvgPool1d, _POOL[:-1]),
     F.avg_pool2d: (nn.AvgPool2d, _POOL),
+    F.avg_pool3d: (nn.AvgPool3d, _POOL),
     F.lp_pool2d: (nn.LPPool2d, ("norm_type", "kernel_size", "stride", "ceil_mode")),
+    F.max_pool1d: (nn.MaxPool1d, _MAX),
     F.max_pool2d: (nn.MaxPool2d, _MAX),
+    F.max_pool3d: (nn.MaxPool3d, _MAX),
+    torch.max_pool1d: (nn.MaxPool1d, _MAX),
     torch.max_pool2d: (nn.MaxPool2d, _MAX),
+    torch.max_pool3d: (nn.MaxPool3d, _MAX),
+    F.adaptive_avg_pool1d: (nn.AdaptiveAvgPool1d, ("output_size",)),
     F.adaptive_avg_pool2d: (nn.AdaptiveAvgPool2d, ("output_size",)),
+    F.adaptive_avg_pool3d: (nn.AdaptiveAvgPool3d, ("output_size",)),
+    F.adaptive_max_pool1d: (nn.AdaptiveMaxPool1d, ("output_size", "return_indices")),
     F.adaptive_max_pool2d: (nn.AdaptiveMaxPool2d, ("output_size", "return_indices")),
+    F.adaptive_max_pool3d: (nn.AdaptiveMaxPool3d, ("output_size", "return_indices")),
 }
 _RESHAPES = ("view", "reshape", "flatten", "squeeze", "getitem", "Flatten")
 _DROPPED = {"dropout": nn.Dropout, "dropout1d": nn.Dropout1d, "dropout2d": nn.Dropout2d, "dropout3d": nn.Dropout3d,
@@ -82,6 +103,17 @@ def flattens(root: nn.Module, node: fx.Node, x: Tensor, y: Tensor) -> bool:
     return name in _RESHAPES and y.dim() == 2 and y.shape[0] == x.shape[0] and y.numel() == x.numel()
 
 
+def cuts_places(node: fx.Node, x: Tensor) -> bool:
+    """Whether a call takes slices of x [B, C, ...] along the axes behind the channels, such as every second pixel."""
+    if node.op != "call_function" or node.target is not operator.getitem:
+        return False
+    index = node.args[1] if isinstance(node.args[1], tuple) else (node.args[1],)
+    if index and index[0] is Ellipsis:
+        index = (*[slice(None)] * (x.dim() - len(index) + 1), *index[1:])
+    plain = all(isinstance(part, slice) and not _read_off([part.start, part.stop, part.step]) for part in index)
+    return plain and all(part == slice(None) for part in index[:2])
+
+
 def translated(module: nn.Module, x: Tensor) -> nn.Module | None:
     """The layer over time that does exactly what ``module`` does to inputs like x [B, ...]; None if there is none.
 
@@ -128,6 +160,10 @@ def _translated(module: nn.Module, x: Tensor) -> nn.Module | None:
         return _conv(module) if x.dim() == module.weight.dim() else None
     if isinstance(module, _BatchNorm):
         return _norm(module)
+    if isinstance(module, _PADS):
+        pads = tuple(module.padding)
+        zeros = module.value == 0 and min(pads) >= 0 and len(pads) % 2 == 0 and len(pads) // 2 < x.dim()
+        return ZeroPad(pads) if zeros else None
     if x.dim() != 4:
         return None
     if isinstance(module, nn.AdaptiveAvgPool2d):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -28,6 +29,10 @@ class EventSet:
         x, y: column and row, uint8 [E]. p: polarity, bool [E], True for ON. time_us: since the recording began, int64
             [E]. offsets: of each recording and the end, int64 [N + 1]. labels: int64 [N].
         size: (H, W) of the sensor. classes: number of classes K.
+
+    Raises:
+        TypeError: a polarity that is no bool.
+        ValueError: other lengths, offsets that do not rise from 0 to E, pixels outside the sensor, or a time below 0.
     """
 
     x: Tensor
@@ -38,6 +43,22 @@ class EventSet:
     labels: Tensor
     size: tuple[int, int]
     classes: int
+
+    def __post_init__(self) -> None:
+        lengths = [len(member) for member in (self.x, self.y, self.p, self.time_us)]
+        if len(set(lengths)) > 1 or len(self.offsets) != len(self.labels) + 1:
+            got = f"{lengths}, {len(self.offsets)} and {len(self.labels)}"
+            must = "x, y, p and time_us must be [E], offsets [N + 1] and labels [N]"
+            raise bad_value("EventSet", must, got, "pass one value an event")
+        if self.p.dtype != torch.bool:
+            raise bad_type("EventSet", "p must be a torch.bool tensor", self.p.dtype, "write p > 0")
+        _rise("EventSet", self.offsets, lengths[0], "correct them")
+        if lengths[0]:
+            for name, values, side in (("x", self.x, self.size[1]), ("y", self.y, self.size[0])):
+                validate.range_of("EventSet", name, values, side - 1, "pass the size of the sensor")
+            least = int(self.time_us.min())
+            if least < 0:
+                raise bad_value("EventSet", "time_us must be >= 0", least, "count from the begin of the recording")
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -53,6 +74,7 @@ class EventSet:
             uint8 [T, B, 2, H, W], channel 0 OFF and 1 ON: ``.float()`` is the input of a network without encoder.
 
         Raises:
+            TypeError: a number of a recording that is no integer.
             ValueError: a recording that is not there, or more than 255 events of a pixel in one step.
 
         >>> where = torch.zeros(2, dtype=torch.uint8)
@@ -63,7 +85,7 @@ class EventSet:
         """
         integer("EventSet.frames", "T", T, 1, 100_000)
         integer("EventSet.frames", "step_us", step_us, 1, 10**9)
-        chosen = torch.tensor(list(recordings), dtype=torch.int64)
+        chosen = torch.tensor([operator.index(number) for number in recordings], dtype=torch.int64)
         validate.indices("EventSet.frames", chosen, len(self))
         (height, width), batch = self.size, len(chosen)
         counts = torch.zeros(T * batch * 2 * height * width, dtype=torch.uint8)
@@ -103,10 +125,7 @@ def load_events(path: str | os.PathLike[str], size: tuple[int, int] = (34, 34), 
     _check_forms(where, members)
     offsets, labels = (torch.from_numpy(members[name].astype(np.int64)) for name in ("offsets", "labels"))
     count = len(members["x"])
-    edges = offsets.tolist()
-    if edges[0] != 0 or edges[-1] != count or any(after < before for before, after in pairwise(edges)):
-        must = f"offsets must rise from 0 to {count}, the number of events"
-        raise bad_value(where, must, f"{edges[0]} to {edges[-1]}", "copy the file again from its source")
+    _rise(where, offsets, count, "copy the file again from its source")
     validate.range_of(where, "labels", labels, classes - 1, "pass the number of classes")
     x, y = (torch.from_numpy(members[name]) for name in ("x", "y"))
     if count:
@@ -114,6 +133,14 @@ def load_events(path: str | os.PathLike[str], size: tuple[int, int] = (34, 34), 
         validate.range_of(where, "y", y, height - 1, "pass the size of the sensor")
     p = torch.from_numpy(np.unpackbits(members["p_bits"], count=count).astype(bool))
     return EventSet(x, y, p, _times(members["dt"], offsets), offsets, labels, (height, width), classes)
+
+
+def _rise(where: str, offsets: Tensor, count: int, todo: str) -> None:
+    """Raise `ValueError` unless offsets rise from 0 to the number of events."""
+    edges = offsets.tolist()
+    if edges[0] != 0 or edges[-1] != count or any(after < before for before, after in pairwise(edges)):
+        must = f"offsets must rise from 0 to {count}, the number of events"
+        raise bad_value(where, must, f"{edges[0]} to {edges[-1]}", todo)
 
 
 def _size(size: object) -> tuple[int, int]:

@@ -160,16 +160,16 @@ class TallyPool(TimeLayer):
         return self.stream_step(x, None)[0]
 
     def stream_step(self, x: Tensor, state: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """One chunk; the state is (sums of the inputs, sums of the outputs)."""
+        """One chunk; the state is (sums of the inputs, sums of the outputs), in float32 where x has half precision."""
         time_first("TallyPool", x, 3)
-        sums, sent = (torch.zeros_like(x[0]), None) if state is None else state
+        sums, sent = (torch.zeros_like(in_full(x[0])), None) if state is None else state
         outputs = []
         for step in x.unbind(0):
             sums = sums + step
             top = self.pool(sums)
             outputs.append(top if sent is None else top - sent)
             sent = top
-        return torch.stack(outputs), (sums, outputs[0] if sent is None else sent)
+        return torch.stack(outputs).to(x.dtype), (sums, outputs[0] if sent is None else sent)
 
 
 class GlobalAvgPool(TimeLayer):

@@ -177,6 +177,9 @@ def _objection(site: _Site, signal: str, into: str) -> str:
         return f"a neuron before whose potential is not known: {numbers}"
     if into == "input" and site.before and site.synapse.inputs[0] != site.before.name:
         return "a layer that reads pooled spikes"
+    layer = site.synapse.module
+    if into != "input" and isinstance(layer, Conv2d) and 2 * layer.padding != layer.weight.shape[-1] - 1:
+        return "a convolution that changes the size of its images, which the signal cannot follow"
     if into == "potential":
         decay = neuron.membrane.decay()
         if type(neuron.membrane) is not Membrane or isinstance(decay, Tensor) or not decay:

@@ -59,11 +59,13 @@ def converted_recipe(
         "weight": {"name": "float"},
         "convert": published,
     }
-    return recipe_from_mapping(override(base, sets), "convert")
+    return _checked(recipe_from_mapping(override(base, sets), "convert"))
 
 
 def recipe_of_run(folder: Path, neuron: str, T: int, sets: tuple[str, ...] = ()) -> Recipe:
     """The recipe of the conversion of a run that trained an ANN: data, model and activation are the run's.
+
+    Whether the run read the test split does not matter: the conversion leaves it alone unless ``sets`` ask for it.
 
     Args:
         folder: of the run. neuron, T, sets: as in `converted_recipe`.
@@ -74,21 +76,42 @@ def recipe_of_run(folder: Path, neuron: str, T: int, sets: tuple[str, ...] = ())
     if neuron not in NEURONS:
         raise bad_value("convert", f"the neuron must be one of {', '.join(NEURONS)}", repr(neuron), "see ann2snn")
     trained = read_recipe(folder / "recipe.toml")
-    if trained.neuron.name not in ACTIVATIONS or trained.weight.name != "float":
-        must = f"{folder} must hold an ANN: [neuron] {' or '.join(ACTIVATIONS)}, [weight] float"
-        got = f"{trained.neuron.name} and {trained.weight.name}"
-        raise bad_value("convert", must, got, "train one, e.g. bitspike train digits_clip_floor")
+    other = f"[neuron] {trained.neuron.name}" if trained.neuron.name not in ACTIVATIONS else _other(trained)
+    if other:
+        must = f"{folder} must hold an ANN: [neuron] {' or '.join(ACTIVATIONS)}, weights float, inputs as they are"
+        raise bad_value("convert", must, other, "train one, e.g. bitspike train digits_clip_floor")
     whole = to_mapping(trained)
     base = {
         "name": f"{trained.name} converted",
         "seed": trained.seed,
-        "data": whole["data"],
+        "data": {**whole["data"], "test": False},
         "model": {**whole["model"], "T": T},
         "neuron": {"name": neuron, **NEURONS[neuron]},
         "weight": {"name": "float"},
         "convert": {"activation": whole["neuron"]},
     }
-    return recipe_from_mapping(override(base, sets), "convert")
+    return _checked(recipe_from_mapping(override(base, sets), "convert"))
+
+
+def _other(recipe: Recipe) -> str:
+    """What of a recipe `build_ann` cannot build: quantised weights, layers of their own, encoders; "" if nothing."""
+    rules, layers = recipe.policy, recipe.layers or ()
+    weights = [recipe.weight.name, rules.first, rules.last, rules.downsample]
+    weights += [layer.weight.name for layer in layers if layer.weight is not None]
+    quantised = sorted(set(weights) - {"float", "same"})
+    if quantised:
+        return f"weights {', '.join(quantised)}"
+    if any(layer.neuron is not None for layer in layers):
+        return "[[layers]] with neurons of their own"
+    return "" if recipe.model.encoder == "repeat" else f"encoder {recipe.model.encoder}"
+
+
+def _checked(recipe: Recipe) -> Recipe:
+    """The recipe of a conversion, if all it says holds of the network; raises `ValueError` otherwise."""
+    other = _other(recipe)
+    if other:
+        raise bad_value("convert", "weights must be float and inputs as they are", other, "leave it out of --set")
+    return recipe
 
 
 def build_ann(recipe: Recipe, data: ImageSet) -> Network:
