@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
 from torch import Tensor
@@ -10,7 +12,7 @@ from torch.autograd import forward_ad
 from bitspike import native
 from bitspike.layers import BatchNorm, Chain, Squeeze
 from bitspike.neurons import LIF, Adaptive, Neuron, Real
-from bitspike.ops import Kernel, ScanFacts, explain, table, using
+from bitspike.ops import Kernel, ScanFacts, ScanSpec, explain, table, using
 from bitspike.ops.buffers import LARGE_BYTES, empty
 from neurons.cases import CHANNELS, Options, build, cases
 
@@ -137,3 +139,41 @@ def test_forward_mode_where_the_plain_path_has_it() -> None:
         assert torch.equal(y, tangent) and y.any()
     with forward_ad.dual_level(), using("native", "squeeze"), pytest.raises(ValueError, match="no forward-mode"):
         Squeeze(1)(x)
+
+
+def test_a_mixin_has_its_say() -> None:
+    """What comes before a neuron among the bases changes it, kernel or not."""
+
+    class Doubles:
+        def step(self, x: Tensor, state: Any) -> Any:
+            return super().step(2 * x, state)  # type: ignore[misc]
+
+    class Halves:
+        def run(self, x_seq: Tensor, state: Any = None) -> Any:
+            return super().run(x_seq / 2, state)  # type: ignore[misc]
+
+    class Doubled(Doubles, LIF):
+        pass
+
+    class Halved(Halves, LIF):
+        pass
+
+    class Kept(LIF):
+        pass
+
+    x = torch.tensor([[[0.6, 1.2]]])
+    assert Doubled()(x).flatten().tolist() == [1.0, 1.0] and isinstance(Doubled().fused(), str)
+    assert Halved()(x).flatten().tolist() == [0.0, 0.0]
+    assert Kept()(x).flatten().tolist() == [0.0, 1.0] and isinstance(Kept().fused(), ScanSpec)
+
+
+@pytest.mark.parametrize("kernel", ["reference", "adaptive"])
+@pytest.mark.parametrize("sharing", ["layer", "channel"])
+def test_an_empty_batch_gives_no_nan(kernel: str, sharing: str) -> None:
+    if kernel == "adaptive" and native.library() is None:
+        pytest.skip("not run: the native library is not built")
+    neuron = Adaptive(sharing=sharing).replicate(3)
+    with using(kernel):
+        neuron(torch.zeros(2, 0, 3)).sum().backward()
+    for parameter in neuron.parameters():
+        assert parameter.grad is not None and not parameter.grad.any() and not parameter.grad.isnan().any()
