@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
 import torch
 from torch import Tensor
 from torch.autograd import forward_ad
+from torch.autograd.graph import saved_tensors_hooks
 
 from bitspike import native
-from bitspike.layers import BatchNorm, Chain, Squeeze
+from bitspike.layers import BatchNorm, Chain, Refined, Squeeze
 from bitspike.neurons import LIF, Adaptive, Neuron, Real
 from bitspike.ops import Kernel, ScanFacts, ScanSpec, explain, table, using
 from bitspike.ops.buffers import LARGE_BYTES, empty
@@ -177,3 +179,42 @@ def test_an_empty_batch_gives_no_nan(kernel: str, sharing: str) -> None:
         neuron(torch.zeros(2, 0, 3)).sum().backward()
     for parameter in neuron.parameters():
         assert parameter.grad is not None and not parameter.grad.any() and not parameter.grad.isnan().any()
+
+
+def moved(tensor: Tensor) -> Tensor:
+    """The same values in another memory order."""
+    return tensor.movedim(0, -1).contiguous().movedim(-1, 0) if tensor.dim() else tensor
+
+
+LAYERS = {
+    "m": LIF(detach_reset=True),
+    "u": LIF(surrogate="atan"),
+    "channels": LIF(train_amplitude="channel", learn_decay=True).replicate(3),
+    "norm-m": Chain(BatchNorm(3), LIF(detach_reset=True)),
+    "norm-u": Chain(BatchNorm(3), LIF(surrogate="atan")),
+    "adaptive": Adaptive(sharing="channel").replicate(3),
+    "squeeze": Squeeze(1),
+    "refined": Refined(Adaptive(), T=3, learn_T=True),
+}
+
+
+@pytest.mark.parametrize("pack", [Tensor.contiguous, moved], ids=["contiguous", "moved"])
+@pytest.mark.parametrize("kernel", ["", "triton"])
+@pytest.mark.parametrize("name", LAYERS)
+def test_hooks_that_keep_tensors_in_another_memory_order(name: str, kernel: str, pack: Any) -> None:
+    """As `torch.autograd.graph.save_on_cpu` does in pinned memory."""
+    if kernel and (
+        name not in ("m", "u", "channels") or "triton" not in {k.name for k in KERNELS if k.home() == "cpu"}
+    ):
+        pytest.skip("not run: only with the interpreter, only neurons")
+    layer, found = LAYERS[name], []
+    x = torch.randn(10 if kernel else 3, 2, 2, 3, 3, generator=torch.Generator().manual_seed(0)).movedim(-1, 2)
+    weight = torch.randn(x.shape, generator=torch.Generator().manual_seed(1))
+    for hooks in (nullcontext(), saved_tensors_hooks(lambda t: pack(t.detach()), lambda t: t)):
+        given = x.clone().requires_grad_()
+        with hooks, using(kernel) if kernel else nullcontext():
+            y = layer(given)
+        found.append(torch.autograd.grad((y * weight[: len(y)]).sum(), [given, *layer.parameters()]))
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)  # sums may be taken in another order
+    assert found[0][0].any()

@@ -103,7 +103,7 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 def _call(name: str, s: Tensor, codes: Tensor, bits: int, low: int, factor: float) -> None:
     if s.numel():
         threads = torch.get_num_threads()
-        numbers = s.numel(), bits, low, threads, factor, 1.0 / factor
+        numbers = s.numel(), bits, low, threads, factor, 1.0 / factor if factor else 0.0  # then all spikes are 0
         getattr(_library(), name)(_ARGS.pack(s.data_ptr(), codes.data_ptr(), *numbers))
 
 

@@ -225,10 +225,13 @@ def of_inputs(grads: Sequence[Tensor], start: bool, saved: Sequence[Tensor | Non
 
 
 def split_bits(bits: Tensor, codes: Sequence[int]) -> tuple[Tensor | None, Tensor | None]:
-    """The bits of both kinds, [T, row bytes] each, None where a kind is not kept."""
+    """The bits of both kinds, [T, row bytes] each, None where a kind is not kept.
+
+    Hooks on saved tensors may have given them, and anything else, back in another memory order.
+    """
     if bits.dim() == 1:
         return None, None
-    window, fired = _kinds(codes)
+    bits, (window, fired) = bits.contiguous(), _kinds(codes)
     return bits[0] if window else None, bits[-1] if fired else None
 
 
@@ -314,7 +317,7 @@ def _backward(
         return grads
     blocks = _library().bitspike_scan_blocks(call.size, len(grad_x))
     sums = x.new_zeros((blocks, 1 + call.amplitudes), dtype=torch.float64)
-    begin = x, same_rows(v, step, torch.float32), packed(amplitude)
+    begin = same_rows(x, grad_x, x.dtype), same_rows(v, step, torch.float32), packed(amplitude)
     call("bitspike_scan_backward_again", *begin, *given, *(None,) * 4, *found, sums)
     total = sums.sum(0)
     if decay is not None:

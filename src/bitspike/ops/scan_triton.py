@@ -263,7 +263,9 @@ def _backward(
     if amplitude is not None:
         each = amplitude.dim() == 1
         of_amplitude = empty_rows(x, shape[1:] if each else c.grid, last and each, torch.float32, False)
-    again = x, same_rows(v, step, torch.float32), decay, packed(amplitude), marks if marks.numel() else None
+    between = marks.movedim(-3, -1).contiguous() if last and marks.numel() else marks.contiguous()
+    kept = between if marks.numel() else None
+    again = same_rows(x, grad_x, x.dtype), same_rows(v, step, torch.float32), decay, packed(amplitude), kept
     with _on(x):
         _kernels().backward_again[c.grid](
             *given, *again, *found, of_decay, of_amplitude, **c.sizes, **c.channels, **c.neuron, **c.value,
