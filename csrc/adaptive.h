@@ -24,7 +24,7 @@ template <class V, bool SIGNED> struct Grid {
           top(V::set(greatest)) {}
 
     reg level(reg ratio) const {
-        const reg clipped = V::min(V::max(ratio, low), top);
+        const reg clipped = V::min(top, V::max(low, ratio));  // NaN stays NaN
         const reg magnitude = SIGNED ? V::abs(clipped) : clipped;
         const reg whole = V::floor(magnitude);
         const reg k = V::add(whole, V::keep(V::ge(V::sub(magnitude, whole), half), one));

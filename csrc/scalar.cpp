@@ -59,7 +59,10 @@ struct Lanes {
         return each([&](int i) { return from_bits(to_bits(a.lane[i]) ^ (to_bits(sign.lane[i]) & 0x80000000u)); });
     }
     static reg power_of_two(reg n) {
-        return each([&](int i) { return from_bits(uint32_t(int32_t(n.lane[i]) + 127) << 23); });
+        return each([&](int i) {  // of NaN: anything
+            const float known = n.lane[i] == n.lane[i] ? n.lane[i] : 0.0f;
+            return from_bits(uint32_t(int32_t(known) + 127) << 23);
+        });
     }
     static mask ge(reg a, reg b) { return which([&](int i) { return a.lane[i] >= b.lane[i]; }); }
     static mask either(mask a, mask b) { return a | b; }

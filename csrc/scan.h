@@ -1,7 +1,8 @@
 // The fused scan, written once over a vector type V; each instruction set instantiates it in its own file.
 //
 // Every operation is a plain multiply, add, divide or compare in the order of the PyTorch reference (no fused
-// multiply-add), so all instruction sets give the same bits, and spikes and membranes equal the reference's.
+// multiply-add), so all instruction sets give the same bits, and spikes and membranes equal the reference's, NaN and
+// infinities included: min and max give their second argument where one is NaN.
 //
 // A block of elements is taken through all steps before the next block, so that its membrane stays in the first-level
 // cache. The loops below run over whole vectors of float32: a row that ends inside a vector, or holds bfloat16, goes
@@ -66,13 +67,14 @@ template <class V> struct Constants {
             fired = V::either(up, down);
             return V::sub(V::keep(up, one), V::keep(down, one));
         }
-        const reg k = V::min(V::max(V::add(V::floor(steps_above(u)), one), zero), count);
+        const reg k = V::min(count, V::max(zero, V::add(V::floor(steps_above(u)), one)));  // NaN stays NaN
         fired = V::ge(k, one);
         return k;
     }
 
-    template <bool SOFT> reg reset(reg u, reg k, mask fired) const {
-        return SOFT ? V::sub(u, V::mul(k, charge)) : V::drop(fired, u);
+    template <int A, bool SOFT> reg reset(reg u, reg k, mask fired) const {
+        if (A == REAL) return V::sub(u, V::mul(u, k));
+        return SOFT ? V::sub(u, V::mul(k, charge)) : V::mul(u, V::drop(fired, one));
     }
 
     // Whether u lies in a window. WINDOW: p0 low, p1 high. WINDOWS: p0 half the width.
@@ -87,7 +89,7 @@ template <class V> struct Constants {
 
     // e^x for x <= 0 to about 1e-7 of its value: x = n ln 2 + r, a polynomial in r, times 2^n.
     static reg exp_negative(reg x) {
-        x = V::max(x, V::set(-87.0f));
+        x = V::max(V::set(-87.0f), x);  // NaN stays NaN
         const reg n = V::floor(V::add(V::mul(x, V::set(1.44269504f)), V::set(0.5f)));
         const reg r = V::sub(V::sub(x, V::mul(n, V::set(0.693359375f))), V::mul(n, V::set(-2.12194440e-4f)));
         reg y = V::set(1.0f / 5040);
@@ -99,7 +101,7 @@ template <class V> struct Constants {
     reg bump(reg x) const {
         switch (shape) {
         case TRIANGLE:  // p0 half the width
-            return V::div(V::max(V::sub(one, V::div(V::abs(x), p0)), zero), p0);
+            return V::div(V::max(zero, V::sub(one, V::div(V::abs(x), p0))), p0);
         case ATAN: {  // p0 = pi/2 alpha, p1 = alpha/2
             const reg y = V::mul(p0, x);
             return V::mul(V::div(one, V::add(one, V::mul(y, y))), p1);
@@ -145,8 +147,8 @@ APART void forward_row(
         const auto u = V::add(V::mul(V::load(v + i), c.decay), x(i));
         typename V::mask fired;
         const auto k = c.template level<A>(u, fired);
-        V::store(v + i, c.template reset<SOFT>(u, k, fired));
-        const auto sent = V::mul(A == REAL ? V::keep(fired, u) : k, amplitude ? V::load(amplitude + i) : c.factor);
+        V::store(v + i, c.template reset<A, SOFT>(u, k, fired));
+        const auto sent = V::mul(A == REAL ? V::mul(u, k) : k, amplitude ? V::load(amplitude + i) : c.factor);
         past ? V::stream(s + i, sent) : V::store(s + i, sent);
         if (BITS && A != REAL) V::store_bits(window + i / 8, c.template inside<A == TERNARY>(u));
         if (BITS && !SOFT) V::store_bits(hit + i / 8, fired);
@@ -187,7 +189,7 @@ APART void again_row(const Constants<V>& constants, Ahead x, float* v, float* ke
         typename V::mask fired;
         const auto k = c.template level<A>(u, fired);
         V::store(kept + i, u);
-        V::store(v + i, c.template reset<SOFT>(u, k, fired));
+        V::store(v + i, c.template reset<A, SOFT>(u, k, fired));
     }
 }
 
@@ -203,7 +205,7 @@ APART void again_back_row(
         auto g = V::mul(sent, amplitude ? V::load(amplitude + i) : c.factor);
         typename V::mask fired;
         const auto k = c.template level<A>(u, fired);
-        if (into) V::store(into + i, V::add(V::load(into + i), V::mul(sent, A == REAL ? V::keep(fired, u) : k)));
+        if (into) V::store(into + i, V::add(V::load(into + i), V::mul(sent, A == REAL ? V::mul(u, k) : k)));
         typename V::reg du;
         if (A == REAL) {
             const auto gs = V::sub(g, gv);
@@ -235,7 +237,7 @@ APART void decay_row(
         if (charged) {
             typename V::mask fired;
             const auto k = c.template level<A>(v, fired);
-            v = c.template reset<SOFT>(v, k, fired);
+            v = c.template reset<A, SOFT>(v, k, fired);
         }
         V::store(into + i, V::add(V::load(into + i), V::mul(V::load(grad_x + i), v)));
     }

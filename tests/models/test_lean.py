@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bitspike import lean, native
-from bitspike.layers import Conv2d
+from bitspike.layers import BatchNorm, Conv2d, Linear
 from bitspike.neurons import LIF, MultiBit, Neuron
 from bitspike.ops import buffers, using
 from bitspike.quantizers import Quantizer, Uniform
@@ -158,3 +158,49 @@ def test_what_lies_outside_is_untouched() -> None:
     for one, other in zip(wanted, torch.autograd.grad(y.sum(), list(net.parameters())), strict=True):
         assert torch.equal(one, other)
     compare(liven(NETS["study_cnn"](LIF(), Uniform(4)), x), x)
+
+
+def test_changes_in_place_are_followed() -> None:
+    """Spikes changed before or after a layer has kept them, and results of linear maps, are kept as they are then."""
+
+    def through(context: Context) -> list[Tensor]:
+        torch.manual_seed(0)
+        net = nn.ModuleList([Linear(6, 5), Linear(6, 5), BatchNorm(5)])
+        x = (torch.rand(2, 3, 6) * 2).requires_grad_()
+        with context():
+            s = LIF()(x)
+            early = net[0](s.clone())
+            s += 0.25
+            y = net[1](s)
+            y *= torch.arange(1.0, 6.0)
+            y = net[2](y)
+        (y**3 + early).sum().backward()
+        return [y.detach(), x.grad, *(p.grad for p in net.parameters())]  # type: ignore[list-item]
+
+    for one, other in zip(through(nullcontext), through(lean), strict=True):
+        assert torch.equal(one, other)
+
+
+def test_spikes_changed_between_two_layers() -> None:
+    """The first layer keeps its own, which torch alone would refuse to differentiate; the second what it was given."""
+    first, second, x = Linear(4, 3), Linear(4, 3), torch.tensor([[[0.0, 2.0, 0.0, 2.0]]], requires_grad=True)
+    with lean():
+        s = LIF()(x)
+        y = first(s)
+        s *= 3.0
+        y = y + second(s)
+    y.sum().backward()
+    for layer, value in ((first, 1.0), (second, 3.0)):
+        assert layer.weight.grad is not None
+        assert layer.weight.grad.tolist() == [[0.0, value, 0.0, value]] * 3
+
+
+def test_weights_changed_before_the_gradient_are_noticed() -> None:
+    """Also where no gradient of the layer's input would have kept them."""
+    layer, norm = Linear(4, 3), BatchNorm(3)
+    with lean():
+        y = norm(layer(torch.rand(2, 2, 4)))
+    with torch.no_grad():
+        layer.weight.mul_(2.0)
+    with pytest.raises(RuntimeError, match="must not be changed in place"):
+        y.square().sum().backward()

@@ -8,12 +8,15 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bitspike import native
 from bitspike.formats import SpikeFormat
 from bitspike.functional import Rectangle, Stairs, fire
 from bitspike.neurons import LIF, Emission, MembraneState, MultiBit, Neuron, Real, Ternary
+from bitspike.ops import ScanSpec
 from bitspike.testing import ConformanceError, check_neuron
 
 State = tuple[Tensor, MembraneState]
+built = pytest.mark.skipif(native.library() is None, reason="not run: the native library is not built")
 
 
 class Remembers(LIF):
@@ -78,6 +81,22 @@ class SeesTheBatch(LIF):
 class SeesTheGreatest(LIF):
     def step(self, x: Tensor, state: MembraneState) -> State:
         return super().step(x - 0.1 * x.amax(0), state)
+
+
+class FusesAnotherReset(LIF):
+    def fused(self) -> ScanSpec | str:
+        spec = super().fused()
+        assert isinstance(spec, ScanSpec)
+        alphabet, count, soft, detach, *rest = spec.codes
+        return spec._replace(codes=(alphabet, count, soft, 1 - detach, *rest))
+
+
+class FusesAnotherDecay(LIF):
+    def fused(self) -> ScanSpec | str:
+        spec = super().fused()
+        assert isinstance(spec, ScanSpec)
+        first, spacing, charge, decay, *rest = spec.numbers
+        return spec._replace(numbers=(first, spacing, charge, decay / 2, *rest))
 
 
 class LooksAhead(LIF):
@@ -244,6 +263,8 @@ class WritesToItself(LIF):
         (SeesTheBatch(), "order of the batch"),
         (SeesTheGreatest(), "size of the batch"),
         (LooksAhead(), "pieces of"),
+        pytest.param(FusesAnotherReset(), "the gradient of the input that `step` gives", marks=built),
+        pytest.param(FusesAnotherDecay(), "the spikes and states of `step`", marks=built),
         (IsRandom(), "two calls must give equal bits"),
         (Leaks(), "silent neuron must keep its membrane"),
         (ResetsHalf(), "hard reset must leave 0"),

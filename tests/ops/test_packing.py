@@ -39,6 +39,13 @@ def test_round_trip(low: int, high: int, factor: float) -> None:
 
 
 @pytest.mark.skipif(native.library() is None, reason="no native library")
+def test_spikes_that_are_worth_nothing() -> None:
+    """A raw amplitude may be 0: its spikes are 0, whatever their levels."""
+    s = torch.zeros(5)
+    for factor in (0.0, torch.zeros(())):
+        assert torch.equal(unpack_spikes(pack_spikes(s, -1, 1, factor)), s)
+
+
 def test_bits_lie_least_significant_first() -> None:
     k = torch.tensor([1.0, 0, 0, 1, 1, 0, 0, 0, 0, 1])
     assert pack_spikes(k, 0, 1, 1.0).codes.tolist() == [0b00011001, 0b10]

@@ -126,7 +126,7 @@ def lsq_gain(elements: int, sharing: int, top: Tensor) -> Tensor:
     Args:
         elements: of the quantised tensor in this process. sharing: number of steps. top: Q.
     """
-    return (top.detach() * (elements / sharing)).rsqrt()
+    return (top.detach() * (elements / sharing)).clamp(min=1.0).rsqrt()  # an empty batch has no gradient, not NaN
 
 
 def processes() -> int:

@@ -67,6 +67,7 @@ def _plain(norm: BatchNorm, neuron: Neuron, y: object) -> bool:
         and norm.mode != "per_step"
         and y.dim() > 2
         and y.shape[2] == norm.weight.numel() < y.numel()
+        and y.device == norm.weight.device
         and (y.dtype == norm.weight.dtype or _half(y, norm.weight))
         and not synced()
         and not neuron.membrane.initial

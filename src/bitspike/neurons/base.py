@@ -50,8 +50,10 @@ class Neuron(nn.Module, ABC):
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        cls._runs_itself = cls._runs_itself or "run" in cls.__dict__
-        if "fused" not in cls.__dict__ and {"step", "initial_state"} & cls.__dict__.keys():
+        # who has the last word on each name: a mixin before a neuron counts, too
+        first = {name: i for i, base in reversed(list(enumerate(cls.__mro__))) for name in base.__dict__}
+        cls._runs_itself = first["run"] < cls.__mro__.index(Neuron)
+        if min(first["step"], first["initial_state"]) < first["fused"]:
             cls.fused = Neuron.fused  # type: ignore[method-assign]
 
     @abstractmethod

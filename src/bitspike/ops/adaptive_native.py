@@ -253,6 +253,7 @@ def _backward(
     codes: Sequence[int],
 ) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
     """Gradients of x, v, decay, sizes, tops and divisor."""
+    x = _rows(x)  # a hook on saved tensors may have given it back in another memory order
     grads = _fake_backward(grad, x, v, time, decay, sizes, tops, divisor, fixed, codes, real=True)
     if grad is None or not x.numel():
         for one in grads:

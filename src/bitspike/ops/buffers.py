@@ -68,19 +68,19 @@ _KEPT = _Kept()
 
 
 def empty(shape: Sequence[int], dtype: torch.dtype) -> Tensor:
-    """An uninitialised contiguous CPU tensor, in a kept buffer where it is large."""
+    """An uninitialised contiguous CPU tensor, no view of another, in a kept buffer where it is large."""
     count = math.prod(shape)
     size = count * dtype.itemsize
     if size < LARGE_BYTES:
-        return torch.empty(shape, dtype=dtype)
+        return torch.empty(shape, dtype=dtype, device="cpu")
     library = _library()
     align = _HUGE_PAGE if size >= 2 * _HUGE_PAGE else 1 << 16
     size = (size + align - 1) // align * align
     address = _KEPT.take(size) or library.bitspike_buffer_new(size, align)
     if not address:  # let torch say that memory has run out
-        return torch.empty(shape, dtype=dtype)
+        return torch.empty(shape, dtype=dtype, device="cpu")
     flat = torch.frombuffer(_owner(size).from_address(address), dtype=dtype, count=count)
-    return flat.view(shape)
+    return flat.view(shape).detach()
 
 
 def release() -> None:

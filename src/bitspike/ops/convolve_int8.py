@@ -47,7 +47,7 @@ def _multiply(codes: Tensor, zero: int, levels: Tensor, scale: Tensor, place: Pl
     ops, (stride, padding, dilation, groups) = torch.ops.onednn, place
     where = list(stride), list(padding), list(dilation), groups
     packed = ops.qconv_prepack(levels, scale, 1.0, zero, *where, list(codes.shape))
-    zeros = torch.zeros(len(scale), dtype=torch.int64)
+    zeros = torch.zeros(len(scale), dtype=torch.int64, device="cpu")
     last: tuple[Any, ...] = 1.0, 0, torch.float32, "none", [], ""
     return ops.qconv2d_pointwise(codes, 1.0, zero, packed, scale, zeros, None, *where, *last)  # type: ignore[no-any-return]
 

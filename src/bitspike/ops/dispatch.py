@@ -1,7 +1,8 @@
 """The one dispatch point: (operation, device) → kernels in order of preference, the reference last.
 
 An automatic choice may fall back, and `explain` says why. A choice made with `using` never falls back: it raises
-with the reason. While a model is exported the reference is always taken. The table is public (`table()`), so that
+with the reason. While a model is exported the reference is always taken, and inside forward-mode differentiation, of
+which registered operators would lose the tangents without a word. The table is public (`table()`), so that
 tests and benchmarks loop over it.
 """
 
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from torch.autograd import forward_ad
 
 from bitspike.checks import bad_type, bad_value, one_of
 
@@ -161,4 +163,6 @@ def _kernels(operation: str) -> dict[str, Kernel]:
 def _objection(kernel: Kernel, device: str, facts: object, demanded: bool = False) -> str | None:
     if kernel.device not in ("any", device) and not (demanded and kernel.on_request == device):
         return f"it runs on {kernel.device}, the tensor is on {device}"
+    if kernel.name != REFERENCE and forward_ad._current_level >= 0:
+        return "it has no forward-mode derivative"
     return kernel.refuses(facts)

@@ -25,7 +25,7 @@ class _Known:
     """A tensor of the forward pass that need not be kept as it is."""
 
     def __init__(self, tensor: Tensor) -> None:
-        self.alive = weakref.ref(tensor)
+        self.alive, self.version = weakref.ref(tensor), tensor._version
 
     def keep(self) -> None:
         """Now or never: the tensor is still there."""
@@ -100,12 +100,14 @@ class Saver:
     def linear(self, y: Tensor, function: Map, x: Tensor, weight: Tensor, bias: Tensor | None) -> None:
         """``y = function(x, weight, bias)`` has been computed."""
         given = self.pack(x.detach())
-        weight, bias = weight.detach(), None if bias is None else bias.detach()
+        numbers = [None if given is None else _Plain(given.detach(), given._version) for given in (weight, bias)]
         autocast = _autocast(y.device.type)
 
         def again() -> Tensor:
             with torch.no_grad(), autocast():
-                return function(self.unpack(given), weight, bias)
+                w, b = (None if kept is None else self.unpack(kept) for kept in numbers)
+                assert w is not None
+                return function(self.unpack(given), w, b)
 
         self._known[_address(y)] = _Product(y, again)
 
@@ -114,6 +116,8 @@ class Saver:
         known = self._known.get(_address(tensor))
         own = None if known is None else known.alive()
         if known is None or own is None or _address(own) != _address(tensor) or own.dtype != tensor.dtype:
+            return _Plain(tensor, tensor._version)
+        if own._version != known.version:  # changed in place: no longer what was made known
             return _Plain(tensor, tensor._version)
         known.keep()
         return _View(known, tensor.size(), tensor.stride(), tensor.storage_offset())

@@ -191,15 +191,18 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
     _, moments, bits = output
     ctx.set_materialize_grads(False)
     ctx.mark_non_differentiable(moments, bits)
-    ctx.codes, ctx.numbers = codes, numbers
+    ctx.codes, ctx.numbers, ctx.last = codes, numbers, channels_last(y)
     ctx.save_for_backward(y, None if bits.dim() > 1 else shortcut, decay, amplitude, moments, bits)
 
 
 def _differentiate(ctx: Any, grad_s: Tensor | None, *_: Any) -> tuple[Any, ...]:
     wanted, saved = ctx.needs_input_grad[3], ctx.saved_tensors  # once: in lean mode every look computes again
-    found = torch.ops.bitspike.norm_scan_backward(grad_s, *saved, ctx.codes, ctx.numbers, wanted)
+    y, shortcut, decay, amplitude, moments, bits = saved
+    if channels_last(y) != ctx.last or (not ctx.last and not y.is_contiguous()):  # by a hook on saved tensors
+        y = empty_rows(y, y.shape, ctx.last, y.dtype, False).copy_(y)
+    given = y, shortcut, decay, amplitude, moments.contiguous(), bits.contiguous()
+    found = torch.ops.bitspike.norm_scan_backward(grad_s, *given, ctx.codes, ctx.numbers, wanted)
     grad_y, grad_shortcut, grad_norm, grad_decay, grad_amplitude = found
-    _, _, decay, amplitude, _, _ = saved
     return (
         grad_y,
         grad_norm[0],

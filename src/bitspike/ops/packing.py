@@ -69,7 +69,7 @@ def pack_spikes(s: Tensor, low: int, high: int, factor: float | Tensor) -> Packe
     single = isinstance(factor, float) or factor.numel() == 1
     if single and s.dtype == torch.float32 and s.device.type == "cpu" and _library() is not None:
         value = float(factor)
-        codes = torch.empty((s.numel() * bits + 7) // 8, dtype=torch.uint8)
+        codes = torch.empty((s.numel() * bits + 7) // 8, dtype=torch.uint8, device="cpu")
         _call("bitspike_pack", s, codes, bits, low, value)
         return PackedSpikes(codes, bits, low, value, s.dtype, s.size(), s.stride())
     codes = (s.to(_wide(s.dtype)) / factor).round_().sub_(low).to(torch.uint8)
@@ -103,7 +103,7 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
 def _call(name: str, s: Tensor, codes: Tensor, bits: int, low: int, factor: float) -> None:
     if s.numel():
         threads = torch.get_num_threads()
-        numbers = s.numel(), bits, low, threads, factor, 1.0 / factor
+        numbers = s.numel(), bits, low, threads, factor, 1.0 / factor if factor else 0.0  # then all spikes are 0
         getattr(_library(), name)(_ARGS.pack(s.data_ptr(), codes.data_ptr(), *numbers))
 
 

@@ -21,7 +21,7 @@ from bitspike import native
 from bitspike.checks import bad_value
 from bitspike.ops import buffers
 from bitspike.ops.dispatch import register
-from bitspike.ops.spec import REAL, MembraneState, ScanFacts, ScanSpec, is_class_m
+from bitspike.ops.spec import REAL, MembraneState, ScanFacts, ScanSpec, is_class_m, why_not_read
 
 _ARGS = struct.Struct("<12Q14q8d")  # ScanArgs of csrc/kernels.h
 _ELEMENTS = {torch.float32: 0, torch.bfloat16: 1}
@@ -51,6 +51,9 @@ def why_not_native(facts: object) -> str | None:
         return facts.spec
     if facts.dtype not in _ELEMENTS or facts.state_dtype != torch.float32:
         return f"it has float32 membranes, here they are {facts.state_dtype} (currents {facts.dtype})"
+    reason = why_not_read(facts.spec, "cpu")
+    if reason:
+        return reason
     native.warn_if_missing()
     return native.why_missing()
 
@@ -97,7 +100,8 @@ def empty_rows(like: Tensor, shape: Sequence[int], last: bool, dtype: torch.dtyp
     """Uninitialised rows of a shape [T, B, ...] (or one step of it), channels-last or contiguous."""
     if last:
         *outer, channels, height, width = shape
-        return empty_rows(like, (*outer, height, width, channels), False, dtype, real).movedim(-1, -3)
+        rows = empty_rows(like, (*outer, height, width, channels), False, dtype, real).movedim(-1, -3)
+        return rows.detach()  # a result that is a view could not be changed in place
     return buffers.empty(shape, dtype) if real else like.new_empty(shape, dtype=dtype)
 
 
@@ -106,6 +110,11 @@ def same_rows(x: Tensor | None, like: Tensor, dtype: torch.dtype) -> Tensor | No
     if x is None or (x.stride() == like.stride() and x.dtype == dtype):
         return x
     return torch.empty_like(like, dtype=dtype).copy_(x)
+
+
+def packed(numbers: Tensor | None) -> Tensor | None:
+    """Learned numbers one after the other in memory."""
+    return None if numbers is None else numbers.contiguous()
 
 
 def check_channels(x: Tensor, amplitude: Tensor) -> None:
@@ -216,10 +225,13 @@ def of_inputs(grads: Sequence[Tensor], start: bool, saved: Sequence[Tensor | Non
 
 
 def split_bits(bits: Tensor, codes: Sequence[int]) -> tuple[Tensor | None, Tensor | None]:
-    """The bits of both kinds, [T, row bytes] each, None where a kind is not kept."""
+    """The bits of both kinds, [T, row bytes] each, None where a kind is not kept.
+
+    Hooks on saved tensors may have given them, and anything else, back in another memory order.
+    """
     if bits.dim() == 1:
         return None, None
-    window, fired = _kinds(codes)
+    bits, (window, fired) = bits.contiguous(), _kinds(codes)
     return bits[0] if window else None, bits[-1] if fired else None
 
 
@@ -252,7 +264,7 @@ def _forward(
     s, after, bits = _fake_forward(x, v, decay, amplitude, codes, numbers, keep, train, real=True)
     if x.numel():
         call = ScanCall(x, codes, numbers, decay, amplitude)
-        pointers = (x, same_rows(v, x[0], torch.float32), amplitude, None, None, s, after if keep else None)
+        pointers = (x, same_rows(v, x[0], torch.float32), packed(amplitude), None, None, s, after if keep else None)
         call("bitspike_scan_forward", *pointers, *split_bits(bits, codes), None, None, None)
     return s, after, bits
 
@@ -305,7 +317,7 @@ def _backward(
         return grads
     blocks = _library().bitspike_scan_blocks(call.size, len(grad_x))
     sums = x.new_zeros((blocks, 1 + call.amplitudes), dtype=torch.float64)
-    begin = x, same_rows(v, step, torch.float32), amplitude
+    begin = same_rows(x, grad_x, x.dtype), same_rows(v, step, torch.float32), packed(amplitude)
     call("bitspike_scan_backward_again", *begin, *given, *(None,) * 4, *found, sums)
     total = sums.sum(0)
     if decay is not None:

@@ -33,11 +33,12 @@ from bitspike.ops.scan_native import (
     in_rows,
     new_bits,
     of_inputs,
+    packed,
     remember,
     same_rows,
     split_bits,
 )
-from bitspike.ops.spec import REAL, MembraneState, ScanFacts, ScanSpec, is_class_m
+from bitspike.ops.spec import REAL, MembraneState, ScanFacts, ScanSpec, is_class_m, why_not_read
 
 SEGMENT = 8
 """Steps that a kernel holds in registers at once."""
@@ -68,7 +69,7 @@ def refuses(facts: object) -> str | None:
         return facts.spec if isinstance(facts.spec, str) else "it runs no adaptive neuron"
     if facts.dtype not in _DTYPES or facts.state_dtype != torch.float32:
         return f"it has float32 membranes, here they are {facts.state_dtype} (currents {facts.dtype})"
-    return None if _INSTALLED else "triton is not installed"
+    return why_not_read(facts.spec) or (None if _INSTALLED else "triton is not installed")
 
 
 def scan_triton(
@@ -198,7 +199,7 @@ def _forward(
     s, after, bits, marks = results = _fake_forward(x, v, decay, amplitude, codes, numbers, keep, train)
     if x.numel():
         c = _Call(x, decay, amplitude, codes, numbers)
-        given = x, same_rows(v, x[0], torch.float32), decay, amplitude
+        given = x, same_rows(v, x[0], torch.float32), decay, packed(amplitude)
         wanted = s, after if keep else None, *split_bits(bits, codes), marks if marks.numel() else None
         with _on(x):
             _kernels().forward[c.grid](
@@ -262,7 +263,9 @@ def _backward(
     if amplitude is not None:
         each = amplitude.dim() == 1
         of_amplitude = empty_rows(x, shape[1:] if each else c.grid, last and each, torch.float32, False)
-    again = x, same_rows(v, step, torch.float32), decay, amplitude, marks if marks.numel() else None
+    between = marks.movedim(-3, -1).contiguous() if last and marks.numel() else marks.contiguous()
+    kept = between if marks.numel() else None
+    again = same_rows(x, grad_x, x.dtype), same_rows(v, step, torch.float32), decay, packed(amplitude), kept
     with _on(x):
         _kernels().backward_again[c.grid](
             *given, *again, *found, of_decay, of_amplitude, **c.sizes, **c.channels, **c.neuron, **c.value,

@@ -42,7 +42,7 @@ def _level(u, first, spacing, inverse, count, A: tl.constexpr, EXACT: tl.constex
         k = tl.where(up, 1.0, 0.0) - tl.where(down, 1.0, 0.0)
     elif A == _GRADED:
         k = tl.floor(_steps_above(u, first, spacing, inverse, EXACT)) + 1.0
-        k = tl.minimum(tl.maximum(k, 0.0), count)
+        k = tl.where(k != k, k, tl.minimum(tl.maximum(k, 0.0), count))  # NaN stays NaN
         fired = k >= 1.0
     else:
         fired = u >= first
@@ -51,11 +51,13 @@ def _level(u, first, spacing, inverse, count, A: tl.constexpr, EXACT: tl.constex
 
 
 @triton.jit
-def _reset(u, k, fired, charge, SOFT: tl.constexpr):
-    if SOFT:
+def _reset(u, k, fired, charge, A: tl.constexpr, SOFT: tl.constexpr):
+    if A == _REAL:
+        return u - u * k
+    elif SOFT:
         return u - k * charge
     else:
-        return tl.where(fired, 0.0, u)
+        return u * tl.where(fired, 0.0, 1.0)
 
 
 @triton.jit
@@ -73,7 +75,7 @@ def _inside(u, first, spacing, inverse, count, p0, p1, A: tl.constexpr, BUMP: tl
 @triton.jit
 def _bump(x, p0, p1, BUMP: tl.constexpr):
     if BUMP == _TRIANGLE:
-        return tl.maximum(1.0 - tl.abs(x) / p0, 0.0) / p0
+        return tl.maximum(1.0 - tl.abs(x) / p0, 0.0, propagate_nan=tl.PropagateNan.ALL) / p0
     elif BUMP == _ATAN:
         y = p0 * x
         return p1 / (1.0 + y * y)
@@ -169,8 +171,8 @@ def forward(
             live = base + j < T
             u = v * decay + given[j].to(tl.float32)
             k, fired = _level(u, first, spacing, inverse, count, A, EXACT)
-            v = tl.where(live, _reset(u, k, fired, charge, SOFT), v)
-            sent = (tl.where(fired, u, 0.0) if A == _REAL else k) * value
+            v = tl.where(live, _reset(u, k, fired, charge, A, SOFT), v)
+            sent = (u * k if A == _REAL else k) * value
             tl.store(s + (base + j) * size + begin + place, sent.to(s.dtype.element_ty), mask=here & live)
             row = (base + j) * row_bytes + begin // 8
             if window is not None:
@@ -275,7 +277,7 @@ def backward_again(
             k, fired = _level(u, first, spacing, inverse, count, A, EXACT)
             before = before + (v,)
             us = us + (u,)
-            v = _reset(u, k, fired, charge, SOFT)
+            v = _reset(u, k, fired, charge, A, SOFT)
         for i in tl.static_range(K):
             live = base + (K - 1 - i) < T
             u = us[K - 1 - i]
@@ -283,7 +285,7 @@ def backward_again(
             g = grad * value
             k, fired = _level(u, first, spacing, inverse, count, A, EXACT)
             if amplitude_sums is not None:
-                emitted = tl.where(fired, u, 0.0) if A == _REAL else k
+                emitted = u * k if A == _REAL else k
                 of_amplitude += tl.where(live, grad * emitted, 0.0)
             if A == _REAL:
                 rest = g - carried

@@ -85,6 +85,19 @@ class ScanFacts(NamedTuple):
     state_dtype: torch.dtype
 
 
+def why_not_read(spec: ScanSpec | AdaptiveSpec, device: str = "") -> str | None:
+    """Why a kernel, which reads learned numbers as float32 from memory, cannot read those of a neuron, or None.
+
+    Args:
+        device: device type they must be on, "" for any.
+    """
+    read = (spec.sizes, spec.tops) if isinstance(spec, AdaptiveSpec) else (spec.decay, spec.amplitude)
+    for numbers in read:
+        if numbers is not None and (numbers.dtype != torch.float32 or device not in ("", numbers.device.type)):
+            return f"it reads float32 parameters, here they are {numbers.dtype} on {numbers.device.type}"
+    return None
+
+
 def is_class_m(codes: Sequence[int]) -> bool:
     """Whether alphabet, reset and surrogate alone allow class M."""
     alphabet, _, _, detach, bump, gate = codes

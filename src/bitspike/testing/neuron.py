@@ -11,6 +11,7 @@ from torch import Tensor
 
 from bitspike.checks import message
 from bitspike.neurons import Neuron
+from bitspike.ops import using
 from bitspike.testing import bench as tell
 from bitspike.testing.compiled import expect_compiles
 from bitspike.testing.relaxed import finite_differences
@@ -18,6 +19,7 @@ from bitspike.testing.trial import DTYPES, B, T, Trial, levels
 
 _LEAST_RATE, _GREATEST_RATE = 0.02, 0.98
 _GRADIENT_TOLERANCE = 1e-6  # of 1 + |gradient|, in float64
+_FUSED_TOLERANCE = 1e-4  # of 1 + |gradient|, of a fused kernel in float32
 
 
 def check_neuron(
@@ -173,6 +175,35 @@ def calls_agree(trial: Trial) -> None:
             same((torch.cat(parts), state), whole, f"pieces of {sizes} steps and the whole")
 
 
+def fused_is_the_step(trial: Trial) -> None:
+    """What `fused` says gives the spikes, the final state and the gradients that ``step`` gives, in float32."""
+    neuron = trial.cast(torch.float32)
+    if isinstance(neuron.fused(), str):
+        return
+    todo = "let `fused` say what `step` does, or leave it out"
+    for x in (trial.uniform(T, B, trial.channels), trial.dyadic()):
+        found, found_gradients = _results(neuron, x)
+        with using("reference"):
+            wanted, wanted_gradients = _results(neuron, x)
+        tell.expect_same(found, wanted, trial.where, "a fused kernel must give the spikes and states of `step`", todo)
+        for name, one in found_gradients.items():
+            other = wanted_gradients[name]
+            good = (one - other).abs() <= _FUSED_TOLERANCE * (1 + other.abs())
+            must = f"a fused kernel must give the gradient of {name} that `step` gives"
+            tell.expect_all(good, one, trial.where, must, todo)
+
+
+def _results(neuron: Neuron, x: Tensor) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
+    """Spikes and final state, and the gradients of their fixed random projection; 0 where there is none."""
+    x = x.clone().requires_grad_()
+    named = {"the input": x, **dict(neuron.named_parameters())}
+    s, state = neuron.run(x)
+    parts = s, *state
+    found = tell.gradients(torch.cat([part.flatten() for part in parts]), list(named.values()))
+    pairs = zip(named.items(), found, strict=True)
+    return parts, {name: torch.zeros_like(leaf) if one is None else one for (name, leaf), one in pairs}
+
+
 def samples_are_independent(trial: Trial) -> None:
     """Permuting the batch permutes the result, bit for bit; a sample alone gives what it gives in company."""
     order = torch.tensor([2, 0, 3, 1], device=trial.device)
@@ -270,6 +301,7 @@ CHECKS: tuple[Callable[[Trial], None], ...] = (
     shapes_are_kept,
     nothing_is_written,
     calls_agree,
+    fused_is_the_step,
     samples_are_independent,
     inputs_are_telling,
     values_are_on_the_alphabet,
