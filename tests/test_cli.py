@@ -267,7 +267,7 @@ def test_help_works(arguments: list[str], capsys: pytest.CaptureFixture[str]) ->
 
 def test_the_installed_command_and_the_module(tmp_path: Path) -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "bitspike.cli", "study", "nothing.toml"], capture_output=True, text=True, cwd=tmp_path
+        [sys.executable, "-m", "bitspike", "study", "nothing.toml"], capture_output=True, text=True, cwd=tmp_path
     )
     assert done.returncode == 2 and done.stdout == "" and len(done.stderr.strip().splitlines()) == 1
 

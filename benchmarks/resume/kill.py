@@ -30,7 +30,7 @@ SETS = ["model.options.width=4", "train.epochs=6", "data.augment=shift", "data.p
 
 def command(out: Path, resume: bool, steps: int) -> list[str]:
     """The training command under test."""
-    line = [sys.executable, "-m", "bitspike.cli", "train", "digits", "--out", str(out), "--quiet"]
+    line = [sys.executable, "-m", "bitspike", "train", "digits", "--out", str(out), "--quiet"]
     line += ["--checkpoint-steps", str(steps), "--set", *SETS]
     return [*line, "--resume"] if resume else line
 

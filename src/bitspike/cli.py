@@ -47,3 +47,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def _kernels() -> str:
     return native.isa_in_use() or "none, plain PyTorch serves"
+
+
+if __name__ == "__main__":
+    main()

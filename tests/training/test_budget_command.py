@@ -85,7 +85,7 @@ def test_two_processes_repair_alike(tmp_path: Path) -> None:
         "train.epochs=2",
         "allocation.freeze_epoch=1",
     ]
-    command = ["-m", "bitspike.cli", "train", "digits_adaptive", "--quiet", "--budget", "s-ace=400k", "--set", *sets]
+    command = ["-m", "bitspike", "train", "digits_adaptive", "--quiet", "--budget", "s-ace=400k", "--set", *sets]
     found = []
     for processes in (1, 2):
         torchrun(processes, *command, "--out", str(tmp_path / str(processes)))

@@ -60,7 +60,7 @@ def test_shares_make_up_the_batch_of_one_process() -> None:
 @pytest.mark.slow
 def test_a_run_of_two_processes_writes_once_and_resumes(tmp_path: Path) -> None:
     sets = ["model.options.width=4", "data.batch_size=64", "train.threads=1"]
-    command = ["-m", "bitspike.cli", "train", "digits", "--quiet"]
+    command = ["-m", "bitspike", "train", "digits", "--quiet"]
     out = torchrun(2, *command, "--out", str(tmp_path / "a"), "--set", *sets, "train.epochs=2")
     assert out.count("validation accuracy") == 1
     _, _, model = open_run(tmp_path / "a")
