@@ -118,3 +118,20 @@ def test_evaluation_is_the_affine_map(mode: str, shape: tuple[int, ...]) -> None
 def test_bad_input(make: Callable[[], object], words: list[str], refuses: Any) -> None:
     with refuses("BatchNorm", *words):
         make()
+
+
+def test_one_sample_has_the_right_gradient_whatever_the_order_of_memory() -> None:
+    """A gradient [1, C, H, W] whose first stride means nothing; torch's own backward pass misreads it."""
+    generator = torch.Generator().manual_seed(0)
+    norm = BatchNorm(5).double()
+    x = torch.randn(1, 1, 5, 2, 3, dtype=torch.float64, generator=generator, requires_grad=True)
+    g = torch.randn(2, 3, 5, dtype=torch.float64, generator=generator)
+    odd = g.as_strided((1, 1, 5, 2, 3), (5, 5, 1, 15, 5))
+    found = [torch.autograd.grad(norm(x), x, given)[0] for given in (odd, odd.clone().contiguous())]
+    flat = x.detach().reshape(5, 6)
+    hat = (flat - flat.mean(1, keepdim=True)) / (flat.var(1, unbiased=False, keepdim=True) + norm.eps).sqrt()
+    given = g.movedim(-1, 0).reshape(5, 6)
+    right = given - given.mean(1, keepdim=True) - hat * (given * hat).mean(1, keepdim=True)
+    right = right / (flat.var(1, unbiased=False, keepdim=True) + norm.eps).sqrt()
+    for gradient in found:
+        torch.testing.assert_close(gradient.reshape(5, 6), right)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bitspike.checks import bad_value, integer, one_of, positive, time_first
+from bitspike.functional.norm import batch_norm
 from bitspike.layers.base import TimeLayer
 from bitspike.layers.sync import sync_batch_norm, synced
 from bitspike.ops import NormParts
@@ -74,7 +74,7 @@ class BatchNorm(TimeLayer):
         weight = self.weight if self.height == 1.0 else self.weight * self.height
         if self.training and synced():
             return sync_batch_norm(x, self.running_mean, self.running_var, weight, self.bias, self.momentum, self.eps)
-        return F.batch_norm(
+        return batch_norm(
             x, self.running_mean, self.running_var, weight, self.bias, self.training, self.momentum, self.eps
         )
 

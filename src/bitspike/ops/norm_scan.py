@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Any, NamedTuple
 
-import torch.nn.functional as F
 from torch import Tensor
 
+from bitspike.functional.norm import batch_norm
 from bitspike.ops.dispatch import REFERENCE, register
 
 
@@ -42,7 +42,7 @@ def norm_scan_reference(neuron: Any, y_seq: Tensor, norm: NormParts, shortcut: T
         Spikes [T, B, C, ...].
     """
     flat, running = y_seq.flatten(0, 1), (norm.running_mean, norm.running_var)
-    x = F.batch_norm(flat, *running, norm.weight, norm.bias, True, norm.momentum, norm.eps)
+    x = batch_norm(flat, *running, norm.weight, norm.bias, True, norm.momentum, norm.eps)
     x = x.unflatten(0, y_seq.shape[:2])
     return neuron(x if shortcut is None else x + shortcut)  # type: ignore[no-any-return]
 
