@@ -12,6 +12,7 @@ from common import FILES, RESULTS
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.ticker import FormatStrFormatter, LogLocator, NullFormatter
 from tables import KINDS, NETWORKS, ROOT, Records, additions, load
 
 COLOURS = {
@@ -41,6 +42,9 @@ def draw(axes: Axes, arch: str, records: Records, against: str) -> None:
     axes.set_xlabel(label, fontsize=8)
     axes.set_ylabel("test accuracy, %", fontsize=8)
     axes.set_title(f"{NETWORKS[arch]}, CIFAR-10", fontsize=9)
+    axes.xaxis.set_major_locator(LogLocator(2) if against == "bits" else LogLocator(10, (1.0, 2.0, 5.0)))
+    axes.xaxis.set_major_formatter(FormatStrFormatter("%g"))
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.tick_params(labelsize=7)
     axes.grid(alpha=0.3)
 
