@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import socket
 from collections.abc import Iterator
@@ -51,6 +52,7 @@ class World:
         for network in self.wrapped:
             network.__dict__.pop("logger", None)
             network.__dict__.pop("reducer", None)
+            network.__dict__.pop("process_group", None)
         self.wrapped.clear()
         dist.destroy_process_group()
 
@@ -101,6 +103,9 @@ def world() -> Iterator[World]:
         loopback = next((name for _, name in socket.if_nameindex() if name in ("lo", "lo0")), None)
         if loopback:
             os.environ.setdefault("GLOO_SOCKET_IFNAME", loopback)
+    # Its functions take the group of this moment as a default; imported later, by DistributedDataParallel, they would
+    # keep the group and its threads until the interpreter ends, which may then abort.
+    importlib.import_module("torch.distributed.nn.functional")
     dist.init_process_group("nccl" if cuda else "gloo")
     together = World(rank, size, device)
     try:
