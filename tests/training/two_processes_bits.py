@@ -8,7 +8,6 @@ from pathlib import Path
 
 import torch
 from safetensors.torch import save_file
-from two_processes import expect_no_threads
 
 from bitspike.layers import Refined
 from bitspike.models import study_cnn
@@ -52,7 +51,6 @@ def main() -> None:
         if together.writes:
             state = {name: value.clone() for name, value in model.state_dict().items()}
             save_file(state, Path(sys.argv[1]) / f"{together.size}.safetensors")
-    expect_no_threads()
 
 
 if __name__ == "__main__":
