@@ -274,8 +274,8 @@ def test_impossible_budgets_are_refused_with_the_smallest_figure(refuses: Any) -
         controller(net, {"size": "1MB"}, freeze_epoch=10.0)
     with refuses("[allocation]", "freeze_epoch <= 9.6, got 9.7;"):  # repairs of NS-ACE are three
         controller(net, {"ns-ace": "1M"}, freeze_epoch=9.7)
-    with refuses("[allocation]", "learn_epoch < 5"):
-        controller(net, {"size": "1MB"}, learn_epoch=5.0)
+    with pytest.raises(ValueError, match=r"\[allocation\]: .*learn_epoch < 5, got 5; lower learn_epoch"):
+        recipe({"size": "1MB"}, {"epochs": 10}, learn_epoch=5.0)
 
 
 def test_a_loose_budget_is_used_to_the_upper_bounds() -> None:

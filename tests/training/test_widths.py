@@ -375,6 +375,8 @@ def test_bits_and_steps_wait_until_they_are_learned(splits: Splits, tmp_path: Pa
     assert fit(recipe({"epochs": 1}, refined=True), splits).history[0]["weight_bits"] < 4
     with pytest.raises(ValueError, match=r"learn_epoch < 1, got 1; lower learn_epoch or raise freeze_epoch"):
         recipe({"epochs": 2}, refined=True, learn_epoch=1.0, freeze_epoch=1.0)
+    with pytest.raises(ValueError, match=r"learn_epoch < 2, got 2"):
+        recipe({"epochs": 2}, refined=True, learn_epoch=2.0)
 
 
 def test_a_run_folder_brings_widths_and_steps(tmp_path: Path) -> None:

@@ -91,11 +91,6 @@ class AllocationConfig:
         at_least(where, "learn_epoch", self.learn_epoch, 0)
         if self.freeze_epoch is not None:
             at_least(where, "freeze_epoch", self.freeze_epoch, 0)
-            if self.budget is None and self.freeze_epoch <= self.learn_epoch > 0:
-                must = (
-                    f"bits and T must be learned for a while before freeze_epoch: learn_epoch < {self.freeze_epoch:g}"
-                )
-                raise bad_value(where, must, f"{self.learn_epoch:g}", "lower learn_epoch or raise freeze_epoch")
         integer(where, "grid", self.grid, 1, 100_000)
         integer(where, "renewal_after", self.renewal_after, 0, 2**31)
         if self.renewal_epochs is not None:
@@ -113,10 +108,22 @@ class AllocationConfig:
         """Epoch at which the allocation is repaired and frozen, where there are budgets."""
         return epochs / 2 if self.freeze_epoch is None else self.freeze_epoch
 
+    def frozen_from(self, epochs: int) -> float:
+        """Epoch from which bits and T stay as they are: the end of the run where nothing else is said."""
+        if self.budget is not None:
+            return self.first_repair(epochs)
+        return epochs if self.freeze_epoch is None else self.freeze_epoch
+
     def learns(self, epoch: float, epochs: int) -> bool:
         """Whether bits and T are learned at a fractional epoch of a run."""
-        freeze = self.freeze_epoch if self.budget is None else self.first_repair(epochs)
-        return self.learn_epoch <= epoch and (freeze is None or epoch < freeze)
+        return self.learn_epoch <= epoch < self.frozen_from(epochs)
+
+    def check(self, epochs: int) -> None:
+        """Raise `ValueError` where ``learn_epoch`` leaves a run no time to learn."""
+        end = self.frozen_from(epochs)
+        if 0 < self.learn_epoch >= end:
+            must = f"bits and T must be learned for a while, so learn_epoch < {end:g}"
+            raise bad_value("[allocation]", must, f"{self.learn_epoch:g}", "lower learn_epoch or raise freeze_epoch")
 
 
 def _limits(where: str, given: Mapping[str, object]) -> dict[str, object]:

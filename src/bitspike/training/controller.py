@@ -46,9 +46,6 @@ class Budgets:
         self.limits = parse_limits("[allocation] budget", config.budget or {})
         self.margins = {name: config.budget_margin if name == "ns-ace" else 0.0 for name in self.limits}
         first = config.first_repair(epochs)
-        if 0 < first <= config.learn_epoch:
-            must = f"bits and T must be learned for a while before the repair, so learn_epoch < {first:g}"
-            raise bad_value("[allocation]", must, f"{config.learn_epoch:g}", "lower learn_epoch or raise freeze_epoch")
         later = [first + share * (epochs - first) for share in (0.5, 0.75)] if "ns-ace" in self.limits else []
         self.due_at = [first, *later]
         if self.due_at[-1] > epochs - 1 / steps:

@@ -375,6 +375,8 @@ class Recipe:
         conform(self)
         _named("Recipe", name=self.name)
         integer("Recipe", "seed", self.seed, 0, 2**63 - 1)
+        if self.allocation is not None:
+            self.allocation.check(self.train.epochs)
 
     def anywhere(self) -> Recipe:
         """The same run without the folder of its data, which says something about a machine, not about the run."""
