@@ -107,13 +107,15 @@ struct PackArgs {
 typedef void (*ScanFunction)(const ScanArgs&);
 typedef void (*NormFunction)(const NormArgs&);
 typedef void (*AdaptiveFunction)(const AdaptiveArgs&);
-typedef void (*PackFunction)(const PackArgs&);
+typedef int64_t (*PackFunction)(const PackArgs&);  // 0, or 1 where a value is no such level
+typedef void (*UnpackFunction)(const PackArgs&);
 
 struct Kernels {
     ScanFunction forward;        // s, v; window and fired where asked for
     ScanFunction backward_bits;  // class M: from saved bits
     ScanFunction backward_again; // class U: the membrane is computed again from x
-    PackFunction pack, unpack;   // spikes as bits and back
+    PackFunction pack;           // spikes as bits
+    UnpackFunction unpack;       // and back
     NormFunction norm_forward;   // moments, s; window and fired where asked for
     NormFunction norm_backward;  // grads, grad_x, and grad_shortcut where asked for; class U where there are no bits
     AdaptiveFunction adaptive_forward;   // s, v

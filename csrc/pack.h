@@ -3,6 +3,7 @@
 
 #pragma once
 
+#include <atomic>
 #include <cstring>
 
 #include "kernels.h"
@@ -13,8 +14,18 @@ namespace {
 constexpr int64_t PACK_BLOCK = 1 << 15;  // elements of one task
 constexpr int64_t CODES = 2048;          // elements at a time
 
-inline void levels_to_codes(const float* s, uint8_t* codes, int64_t n, float inverse, float offset) {
-    for (int64_t i = 0; i < n; ++i) codes[i] = uint8_t(int32_t(s[i] * inverse + offset));
+// Returns 0 where every code gives its value back. NaN becomes code 0, whose value is not NaN.
+inline int32_t levels_to_codes(const PackArgs& a, const float* s, uint8_t* codes, int64_t n) {
+    const float inverse = float(a.inverse), factor = float(a.factor), offset = 0.5f - float(a.low);
+    const int32_t low = int32_t(a.low), most = (1 << a.bits) - 1;
+    int32_t wrong = 0;
+    for (int64_t i = 0; i < n; ++i) {
+        const float place = s[i] * inverse + offset;
+        const int32_t code = int32_t(place > 0.0f ? (place < 256.0f ? place : 256.0f) : 0.0f);
+        codes[i] = uint8_t(code);
+        wrong |= int32_t(code > most) | int32_t(!(float(code + low) * factor == s[i]));
+    }
+    return wrong;
 }
 
 inline void codes_to_levels(const uint8_t* codes, float* s, int64_t n, int32_t low, float factor) {
@@ -83,9 +94,10 @@ template <class F> void over_pieces(const PackArgs& a, F body) {
         &context);
 }
 
-inline void pack_levels(const PackArgs& a) {
+inline int64_t pack_levels(const PackArgs& a) {
+    std::atomic<int32_t> wrong{0};
     over_pieces(a, [&](uint8_t* codes, int64_t at, int64_t n) {
-        levels_to_codes(a.levels + at, codes, n, float(a.inverse), 0.5f - float(a.low));
+        if (levels_to_codes(a, a.levels + at, codes, n)) wrong.store(1, std::memory_order_relaxed);
         const int64_t whole = n / 8 * 8;
         uint8_t* packed = a.packed + at * a.bits / 8;
         squeeze(codes, packed, whole, a.bits);
@@ -96,6 +108,7 @@ inline void pack_levels(const PackArgs& a) {
             std::memcpy(packed + whole * a.bits / 8, bytes, size_t(((n - whole) * a.bits + 7) / 8));
         }
     });
+    return wrong.load(std::memory_order_relaxed);
 }
 
 inline void unpack_levels(const PackArgs& a) {

@@ -68,5 +68,5 @@ BITSPIKE_EXPORT void bitspike_squeeze_forward(const AdaptiveArgs* args) { kernel
 BITSPIKE_EXPORT void bitspike_squeeze_backward(const AdaptiveArgs* args) { kernels().squeeze_backward(*args); }
 
 BITSPIKE_EXPORT int64_t bitspike_pack_args_size(void) { return sizeof(PackArgs); }
-BITSPIKE_EXPORT void bitspike_pack(const PackArgs* args) { kernels().pack(*args); }
+BITSPIKE_EXPORT int64_t bitspike_pack(const PackArgs* args) { return kernels().pack(*args); }
 BITSPIKE_EXPORT void bitspike_unpack(const PackArgs* args) { kernels().unpack(*args); }

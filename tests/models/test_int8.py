@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Callable
 from contextlib import AbstractContextManager, ExitStack
@@ -186,3 +187,19 @@ def test_training_says_where_nothing_is_in_int8(change: dict[str, Any], reason: 
     with warnings.catch_warnings():
         warnings.simplefilter("error", UserWarning)
         fit(recipe(epochs=1), splits)
+
+
+def test_nan_goes_through() -> None:
+    convs = [Conv2d(i, o, 3, padding=1, weight=Uniform(4)) for i, o in ((3, 8), (8, 4))]
+    layers = [Repeat(2), convs[0], MultiBit(1, 1), convs[1], MeanReadout()]
+    net, x = nn.Sequential(*layers).to(memory_format=torch.channels_last), batch()  # type: ignore[call-overload]
+    x[1, 0, 0, 0] = math.nan
+    wanted = net(x)
+    with int8() as record:
+        y = net(x)
+    assert record.taken == 1 and wanted[1].isnan().any() and not wanted[0].isnan().any()
+    torch.testing.assert_close(y, wanted, equal_nan=True)
+    for found in (y, wanted):
+        net.zero_grad()
+        found[0].sum().backward()
+        assert convs[1].weight.grad is not None and convs[1].weight.grad.isnan().any()

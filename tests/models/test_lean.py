@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from contextlib import nullcontext
 
@@ -204,3 +205,18 @@ def test_weights_changed_before_the_gradient_are_noticed() -> None:
         layer.weight.mul_(2.0)
     with pytest.raises(RuntimeError, match="must not be changed in place"):
         y.square().sum().backward()
+
+
+def test_nan_reaches_the_gradients() -> None:
+    """A level has no NaN: spikes that hold one are kept as they are. The loss sees another sample, so 0·NaN decides."""
+    net = nn.Sequential(Linear(3, 4), MultiBit(1, 1), Linear(4, 2))
+    x = samples(2, dtype=torch.float32).flatten()[:12].reshape(2, 2, 3)
+    x[0, 0, 0] = math.nan
+    for context in (nullcontext, lean):
+        net.zero_grad()
+        with context():
+            y = net(x)
+        y[:, 1].sum().backward()
+        gradient = net[2].weight.grad
+        assert isinstance(gradient, Tensor) and gradient.isnan().all()
+        assert not y[:, 1].isnan().any()

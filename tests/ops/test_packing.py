@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
+from contextlib import nullcontext
+
 import pytest
 import torch
 from torch import Tensor
 
 from bitspike import native
 from bitspike.ops import pack_spikes, packing, stored_bits, unpack_spikes
+from bitspike.ops.packing import packed_if_levels
 
 ALPHABETS = [(0, 1), (-1, 1), (0, 3), (-3, 3), (0, 15), (-7, 7), (0, 255), (-127, 127)]
 FACTORS = [1.0, 0.25, 0.3, 0.731, -0.4, 1e-6, 700.3]
@@ -92,3 +96,27 @@ def test_nothing_and_too_much() -> None:
         pack_spikes(torch.zeros(6)[::2], 0, 1, 1.0)
     with pytest.raises(ValueError, match=r"must fit into 8 bits, got 0\.\.256"):
         pack_spikes(torch.zeros(3), 0, 256, 1.0)
+
+
+@pytest.mark.parametrize("isa", [*native.available_isas(), None])
+@pytest.mark.parametrize(("low", "high"), ALPHABETS)
+@pytest.mark.parametrize("factor", [0.25, 0.3, -0.4])
+def test_what_is_no_level_is_not_packed(
+    isa: str | None, low: int, high: int, factor: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """NaN, infinities, values between levels, and levels that the bits cannot hold; wherever they lie."""
+    if isa is None:
+        monkeypatch.setattr(packing, "_library", lambda: None)
+        beyond = (low - 1, low + 256)
+    else:
+        beyond = (low - 1, low + (1 << stored_bits(low, high)))
+    strange = [math.nan, math.inf, -math.inf, (low + 0.3) * factor, *(level * factor for level in beyond), 1e30, -1e30]
+    with native.isa(isa) if isa else nullcontext():
+        for at in (0, 4, 2100, 40_000, 40_004):
+            for value in strange:
+                s = spikes((40_005,), low, high, factor)
+                assert packed_if_levels(s, low, high, factor) is not None
+                s[at] = value
+                assert packed_if_levels(s, low, high, factor) is None
+        with pytest.raises(ValueError, match=r"the factor times a level -?\d+\.\.\d+, got another value or NaN"):
+            pack_spikes(s, low, high, factor)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from bitspike.ops.convolve import ConvolveFacts, Levels, Map, Place
 from bitspike.ops.dispatch import register
-from bitspike.ops.packing import pack_spikes, stored_bits
+from bitspike.ops.packing import PackedSpikes, packed_if_levels, stored_bits
 
 _LEAST, _MOST = -127, 127  # of a weight
 _PAIR = 2**15 - 1  # processors without VNNI add two products in 16 bits and saturate
@@ -23,13 +23,18 @@ class _Convolve(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, levels: Tensor, scale: Tensor, s: Levels, place: Place
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        packed: PackedSpikes,
+        levels: Tensor,
+        scale: Tensor,
+        place: Place,
     ) -> Tensor:
         ctx.save_for_backward(x, weight)
         ctx.place, ctx.outputs = place, None if bias is None else [len(bias)]
-        assert s.factor is not None
-        codes = pack_spikes(x, s.low, s.low + 255, s.factor).codes.as_strided(x.shape, x.stride())
-        y = _multiply(codes, -s.low, levels, scale, place)
+        y = _multiply(packed.codes.as_strided(x.shape, x.stride()), -packed.low, levels, scale, place)
         return y if bias is None else y.add_(bias.detach()[:, None, None])
 
     @staticmethod
@@ -56,18 +61,24 @@ def convolve_int8(layer: Any, facts: ConvolveFacts) -> Map:
     """``y = (factor·scale)·Σ k·w (+ bias)``: integers are multiplied and summed exactly, then scaled in float32.
 
     The float convolution rounds every product and sum, so outputs may differ in their last bits, except where factor
-    and scales are powers of two. Gradients are those of the float convolution.
+    and scales are powers of two. Gradients are those of the float convolution. Spikes that hold NaN are multiplied in
+    floating point.
     """
     levels, scale = layer.quantizer.to_int(layer.weight.detach())
     assert isinstance(facts.spikes, Levels) and isinstance(facts.place, Place)
     scales = (scale * facts.spikes.factor).expand(len(levels), 1, 1, 1).reshape(-1).contiguous()
-    return partial(_run, levels.to(torch.int8), scales, facts.spikes, facts.place)
+    return partial(_run, layer, levels.to(torch.int8), scales, facts.spikes, facts.place)
 
 
 def _run(
-    levels: Tensor, scales: Tensor, s: Levels, place: Place, x: Tensor, weight: Tensor, bias: Tensor | None
+    layer: Any, levels: Tensor, scales: Tensor, s: Levels, place: Place, x: Tensor, weight: Tensor, bias: Tensor | None
 ) -> Tensor:
-    y: Tensor = _Convolve.apply(x.flatten(0, 1), weight, bias, levels, scales, s, place)  # type: ignore[no-untyped-call]
+    assert s.factor is not None
+    flat = x.flatten(0, 1)
+    packed = packed_if_levels(flat, s.low, s.low + 255, s.factor)
+    if packed is None:  # NaN came in and has to go out
+        return layer.connect(x, weight, bias)  # type: ignore[no-any-return]
+    y: Tensor = _Convolve.apply(flat, weight, bias, packed, levels, scales, place)  # type: ignore[no-untyped-call]
     out: Tensor = y.unflatten(0, x.shape[:2])
     return out
 

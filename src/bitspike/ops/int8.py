@@ -32,7 +32,8 @@ class Int8:
     """What `int8` knows about the spikes of a forward pass, by the address of their memory.
 
     Attributes:
-        taken: calls of linear maps that ran in int8. kept: reason → calls that did not, for that reason.
+        taken: calls of linear maps that ran in int8 (or would have, without NaN among their spikes).
+        kept: reason → calls that did not, for that reason.
     """
 
     def __init__(self) -> None:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from bitspike.checks import bad_value
-from bitspike.ops.packing import PackedSpikes, dense, pack_spikes, stored_bits, unpack_spikes
+from bitspike.ops.packing import PackedSpikes, dense, packed_if_levels, stored_bits, unpack_spikes
 
 Map = Callable[[Tensor, Tensor, Tensor | None], Tensor]
 
@@ -27,8 +27,9 @@ class _Known:
     def __init__(self, tensor: Tensor) -> None:
         self.alive, self.version = weakref.ref(tensor), tensor._version
 
-    def keep(self) -> None:
-        """Now or never: the tensor is still there."""
+    def keep(self) -> bool:
+        """Now or never: the tensor is still there. Whether `restore` will give it back."""
+        return True
 
     def restore(self) -> Tensor:
         """A tensor with the same memory."""
@@ -44,10 +45,11 @@ class _Spikes(_Known):
         self.packed: PackedSpikes | None = None
         self.key, self.last = object(), last  # last: the spikes unpacked last; a layer wants its own twice
 
-    def keep(self) -> None:
+    def keep(self) -> bool:
         s = self.alive()
         if self.packed is None and s is not None:
-            self.packed = pack_spikes(s, *self.alphabet)
+            self.packed = packed_if_levels(s, *self.alphabet)
+        return self.packed is not None
 
     def restore(self) -> Tensor:
         assert self.packed is not None
@@ -117,9 +119,8 @@ class Saver:
         own = None if known is None else known.alive()
         if known is None or own is None or _address(own) != _address(tensor) or own.dtype != tensor.dtype:
             return _Plain(tensor, tensor._version)
-        if own._version != known.version:  # changed in place: no longer what was made known
+        if own._version != known.version or not known.keep():  # changed in place, or NaN: not what was made known
             return _Plain(tensor, tensor._version)
-        known.keep()
         return _View(known, tensor.size(), tensor.stride(), tensor.storage_offset())
 
     def forget(self) -> None:

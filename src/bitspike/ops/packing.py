@@ -54,12 +54,22 @@ def pack_spikes(s: Tensor, low: int, high: int, factor: float | Tensor) -> Packe
     bfloat16 or there is no library, a level takes a byte.
 
     Raises:
-        ValueError: more than 256 levels, or spikes whose elements do not fill their memory (see `dense`).
+        ValueError: more than 256 levels, spikes whose elements do not fill their memory (see `dense`), or values that
+            are no such levels (`packed_if_levels` returns None instead).
 
     >>> packed = pack_spikes(torch.tensor([0.0, 0.5, 1.5, 1.0]), 0, 3, 0.5)
     >>> unpack_spikes(packed).tolist()
     [0.0, 0.5, 1.5, 1.0]
     """
+    packed = packed_if_levels(s, low, high, factor)
+    if packed is None:
+        must = f"every value must be the factor times a level {low}..{high}"
+        raise bad_value("pack_spikes", must, "another value or NaN", "keep these spikes as they are")
+    return packed
+
+
+def packed_if_levels(s: Tensor, low: int, high: int, factor: float | Tensor) -> PackedSpikes | None:
+    """`pack_spikes`, or None where a value would not come back as it is: NaN, or no level that the bits can hold."""
     bits = stored_bits(low, high)
     if not bits:
         raise bad_value("pack_spikes", "levels must fit into 8 bits", f"{low}..{high}", "keep these spikes as they are")
@@ -70,11 +80,12 @@ def pack_spikes(s: Tensor, low: int, high: int, factor: float | Tensor) -> Packe
     if single and s.dtype == torch.float32 and s.device.type == "cpu" and _library() is not None:
         value = float(factor)
         codes = torch.empty((s.numel() * bits + 7) // 8, dtype=torch.uint8, device="cpu")
-        _call("bitspike_pack", s, codes, bits, low, value)
-        return PackedSpikes(codes, bits, low, value, s.dtype, s.size(), s.stride())
-    codes = (s.to(_wide(s.dtype)) / factor).round_().sub_(low).to(torch.uint8)
+        wrong = _call("bitspike_pack", s, codes, bits, low, value)
+        return None if wrong else PackedSpikes(codes, bits, low, value, s.dtype, s.size(), s.stride())
+    codes = (s.to(_wide(s.dtype)) / factor).round_().sub_(low).clamp_(0, 255).nan_to_num_(0.0).to(torch.uint8)
     kept = factor.detach() if isinstance(factor, Tensor) else factor
-    return PackedSpikes(codes, 8, low, kept, s.dtype, s.size(), s.stride())
+    packed = PackedSpikes(codes, 8, low, kept, s.dtype, s.size(), s.stride())
+    return packed if torch.equal(unpack_spikes(packed), s) else None
 
 
 def unpack_spikes(packed: PackedSpikes) -> Tensor:
@@ -100,17 +111,17 @@ def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.float64 if dtype == torch.float64 else torch.float32
 
 
-def _call(name: str, s: Tensor, codes: Tensor, bits: int, low: int, factor: float) -> None:
-    if s.numel():
-        threads = torch.get_num_threads()
-        numbers = s.numel(), bits, low, threads, factor, 1.0 / factor if factor else 0.0  # then all spikes are 0
-        getattr(_library(), name)(_ARGS.pack(s.data_ptr(), codes.data_ptr(), *numbers))
+def _call(name: str, s: Tensor, codes: Tensor, bits: int, low: int, factor: float) -> int:
+    if not s.numel():
+        return 0
+    numbers = s.numel(), bits, low, torch.get_num_threads(), factor, 1.0 / factor if factor else 0.0  # then all are 0
+    return getattr(_library(), name)(_ARGS.pack(s.data_ptr(), codes.data_ptr(), *numbers)) or 0
 
 
 @cache
 def _prepared(library: ctypes.CDLL) -> ctypes.CDLL:
-    for name in ("bitspike_pack", "bitspike_unpack"):
-        getattr(library, name).argtypes, getattr(library, name).restype = [ctypes.c_char_p], None
+    for name, gives in (("bitspike_pack", ctypes.c_int64), ("bitspike_unpack", None)):
+        getattr(library, name).argtypes, getattr(library, name).restype = [ctypes.c_char_p], gives
     return library
 
 
