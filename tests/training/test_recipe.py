@@ -60,6 +60,22 @@ def path(tmp_path: Path) -> Path:
     return file
 
 
+def test_a_text_may_name_a_built_in_recipe(
+    path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, refuses: Any
+) -> None:
+    """A file of that name comes first, a path names files alone, and a queue is no recipe."""
+    monkeypatch.chdir(tmp_path)
+    assert r.read_recipe("digits", ["train.lr=0.25"]).train.lr == 0.25
+    assert r.read_recipe("a.toml") == BASE
+    path.rename(tmp_path / "digits")
+    assert r.read_recipe("digits") == BASE
+    with pytest.raises(OSError, match="fashion_mnist"):
+        r.read_recipe(Path("fashion_mnist"))
+    for name, nearest in (("fashion_mnits", "fashion_mnist"), ("digits_demo", "digits")):
+        with refuses("recipe", nearest):
+            r.read_recipe(name)
+
+
 def test_reads_a_file_with_overrides(path: Path) -> None:
     assert r.read_recipe(path) == BASE
     assert BASE.neuron == r.ComponentConfig("ternary", {"amplitude": "layer", "decay": 0.5})

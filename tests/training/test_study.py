@@ -266,3 +266,10 @@ def test_committed_results_belong_to_the_present_recipes(name: str) -> None:
 def test_summary_of_nothing(queue: Path) -> None:
     rows = s.summarise(s.read_study(queue))
     assert [(row.n, row.metrics, len(row.missing)) for row in rows] == [(0, {}, 2)] * 2
+
+
+def test_a_text_may_name_a_built_in_queue(refuses: Any) -> None:
+    queue = s.read_study("digits_demo")
+    assert queue.out == Path("runs/digits_demo") and len(s.plan(queue)) > 3
+    with refuses("queue", "it must be a file or one of", "did you mean 'digits_demo'"):
+        s.read_study("digits")

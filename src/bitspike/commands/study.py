@@ -10,7 +10,7 @@ from typing import Annotated
 import tyro
 
 from bitspike.checks import bad_value
-from bitspike.commands.options import Json, builtin, write_json
+from bitspike.commands.options import Json, write_json
 from bitspike.progress import Shown
 from bitspike.report import (
     as_text,
@@ -35,7 +35,7 @@ def demo(out: Path = Path("demo-out"), quiet: bool = False) -> None:
         out: Folder of the results: one JSON a job, compare.json, compare.png.
         quiet: Show no progress.
     """
-    queue = replace(read_study(builtin("queue", "digits_demo", queues=True)), out=out)
+    queue = replace(read_study("digits_demo"), out=out)
     if _run(queue, (0, 1), quiet).interrupted:
         raise KeyboardInterrupt
     _show(queue, out / "compare.json", out / "compare.png")
@@ -69,9 +69,7 @@ def study(
         levels: Print how often every bit of a spike is used, and write the shares of all levels as a PNG.
         quiet: Show no progress.
     """
-    chosen = read_study(builtin("queue", queue, queues=True))
-    if not Path(queue).is_file():
-        chosen = replace(chosen, out=Path("runs") / queue)
+    chosen = read_study(queue)
     if set:
         chosen = replace(chosen, base=override(chosen.base, set))
     if out:

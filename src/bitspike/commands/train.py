@@ -7,7 +7,7 @@ from typing import Annotated
 
 import tyro
 
-from bitspike.commands.options import Json, builtin, write_json
+from bitspike.commands.options import Json, write_json
 from bitspike.progress import Shown
 from bitspike.training.budget import budget_sets
 from bitspike.training.recipe import read_recipe
@@ -42,7 +42,7 @@ def train(
         json: Write the summary to this file too.
         quiet: Show no progress.
     """
-    chosen = read_recipe(builtin("recipe", recipe, queues=False), (*set, *budget_sets(budget)))
+    chosen = read_recipe(recipe, (*set, *budget_sets(budget)))
     with Shown(1, quiet) as shown:
         shown.job(1, 1, chosen.name)
         summary = train_run(chosen, out, resume, shown.step, checkpoint_steps, tensorboard)

@@ -1,1 +1,30 @@
 """Training: typed recipes, the training loop, losses, and the resumable study queue."""
+
+from bitspike.training.allocation import AllocationConfig
+from bitspike.training.build import build_model, build_network
+from bitspike.training.checkpoint import Checkpoints
+from bitspike.training.job import Finished, load_data, run_job
+from bitspike.training.loop import Run, evaluate, fit
+from bitspike.training.recipe import Recipe, read_recipe, recipe_from_mapping
+from bitspike.training.study import read_study, run_study, summarise
+from bitspike.training.widths import Allocation
+
+__all__ = [
+    "Allocation",
+    "AllocationConfig",
+    "Checkpoints",
+    "Finished",
+    "Recipe",
+    "Run",
+    "build_model",
+    "build_network",
+    "evaluate",
+    "fit",
+    "load_data",
+    "read_recipe",
+    "read_study",
+    "recipe_from_mapping",
+    "run_job",
+    "run_study",
+    "summarise",
+]

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bitspike.checks import bad_value
-from bitspike.convert import fold
+from bitspike.convert.fold import fold
 from bitspike.cost import cost
 from bitspike.data import Batches, ImageSet
 from bitspike.layers import Refined

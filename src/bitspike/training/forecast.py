@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, nn
 
-from bitspike.convert import fold
+from bitspike.convert.fold import fold
 from bitspike.cost import SCOPES, Activations, Cost, LayerCost, activations, bit_budget, cost
 from bitspike.formats import SpikeFormat, WeightFormat
 from bitspike.functional import Widths

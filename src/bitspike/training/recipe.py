@@ -10,6 +10,7 @@ from typing import Literal
 
 from bitspike.checks import at_least, bad_value, in_range, integer, one_of, positive, suggestion
 from bitspike.training.allocation import AllocationConfig
+from bitspike.training.builtin import builtin
 from bitspike.training.files import read_toml
 from bitspike.training.schema import canonical_key, conform, from_mapping, override, to_mapping
 
@@ -405,14 +406,15 @@ def read_recipe(path: str | Path, sets: Iterable[str] = ()) -> Recipe:
     """Read a recipe from a TOML file.
 
     Args:
-        path: the file.
+        path: the file; as text also the name of a built-in recipe, such as "digits".
         sets: ``key=value`` texts applied over it, such as ``train.lr=0.05``.
 
     Raises:
-        ValueError: no TOML, or an unknown, missing or out-of-range key.
+        ValueError: no TOML, or an unknown, missing or out-of-range key; no file and no built-in recipe of that name.
         TypeError: a value of the wrong type.
         OSError: the file cannot be read.
     """
+    path = builtin("recipe", path, queues=False) if isinstance(path, str) else path
     sets = tuple(sets)
     where = f"{path} with --set {' '.join(sets)}" if sets else str(path)
     return recipe_from_mapping(override(read_toml(path), sets, where), where)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bitspike.checks import bad_type, bad_value, integer
+from bitspike.training.builtin import builtin
 from bitspike.training.files import read_json, read_toml, write_json_atomic
 from bitspike.training.recipe import Recipe, recipe_from_mapping
 from bitspike.training.schema import conform, from_mapping, to_mapping, with_values
@@ -156,14 +157,15 @@ def read_study(path: str | Path) -> Study:
     """Read a queue file.
 
     Args:
-        path: TOML with ``name``, ``out``, ``base``, ``seeds``, ``[[arms]]`` and, if wanted, ``jobs_order``.
+        path: TOML with ``name``, ``out``, ``base``, ``seeds``, ``[[arms]]`` and, if wanted, ``jobs_order``; as text
+            also the name of a built-in queue, whose ``out`` then is runs/NAME.
 
     Raises:
-        ValueError: no TOML, or an unknown, missing or out-of-range key.
+        ValueError: no TOML, or an unknown, missing or out-of-range key; no file and no built-in queue of that name.
         TypeError: a value of the wrong type.
         OSError: the file or its base cannot be read.
     """
-    path = Path(path)
+    named, path = path, builtin("queue", path, queues=True) if isinstance(path, str) else path
     raw = read_toml(path)
     base, base_source = raw.get("base"), f"{path} [base]"
     queue = from_mapping(_Queue, {**raw, "base": "[base]"} if isinstance(base, Mapping) else raw, str(path))
@@ -172,7 +174,7 @@ def read_study(path: str | Path) -> Study:
         base = read_toml(base_source)
     return Study(
         name=queue.name,
-        out=path.parent / queue.out,
+        out=path.parent / queue.out if Path(named) == path else Path("runs") / named,
         base=base,
         seeds=queue.seeds,
         arms=queue.arms,
