@@ -49,7 +49,8 @@ def _budgets(root: Path, folder: str) -> str:
         ]
     ]
     jobs = [read_json(path) for path in (root / folder).glob("*-seed*.json")]
-    for job in sorted(jobs, key=lambda job: (job["result"]["size_bytes"], job["seed"])):
+    least = {job["arm"]: min(j["result"]["size_bytes"] for j in jobs if j["arm"] == job["arm"]) for job in jobs}
+    for job in sorted(jobs, key=lambda job: (least[job["arm"]], job["arm"], job["seed"])):
         result = job["result"]
         accuracies = [f"{100 * result[key]:.2f}" for key in ("validation_accuracy", "test_accuracy")]
         epoch = result["budget"]["repairs"][0]["epoch"]
