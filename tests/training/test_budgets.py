@@ -132,10 +132,65 @@ def test_pressure_pulls_down_while_a_budget_is_exceeded() -> None:
     pressure().backward()
     assert all(float(part.raw_bits.grad) > 0 for part in forecast.allocation.spikes.values())  # type: ignore[arg-type]
     assert any(float(m.raw_steps.grad) > 0 for m in forecast.allocation.refined.values())  # type: ignore[arg-type]
-    pressure.settle([2.0, 1e-6])
+    optimiser = torch.optim.SGD(net.parameters(), lr=1.0)
+    pressure.settle([2.0, 1e-6], optimiser)
     assert pressure.multipliers.tolist() == pytest.approx([0.06931, 0.0], rel=1e-3)
-    pressure.settle([0.5, 1e-6])
+    pressure.settle([0.5, 1e-6], optimiser)
     assert pressure.multipliers.tolist() == pytest.approx([0.0, 0.0], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["adaptive refined", "wiring input", "steps of their own"])
+def test_budgets_are_approached_without_overshoot(name: str) -> None:
+    """From one and a half times the budget, with warm-up and momentum, no task: never below 80 %, in the end at it."""
+    trace = approach(name, rate=None)
+    assert trace[0] > 1.4 and min(trace) > 0.8 and max(trace[-50:]) <= 1.05, (min(trace), trace[-50:])
+
+
+def test_one_rate_for_all_networks_would_overshoot() -> None:
+    """What the rate by default is good for: many layers follow slowly, and the multiplier grows meanwhile."""
+    assert min(approach("wiring input", rate=0.1)) < 0.7
+
+
+def approach(name: str, rate: float | None) -> list[float]:
+    """S-ACE over its budget after every step, as rounded widths give it."""
+    net = NETS[name]()
+    with torch.no_grad():
+        for part in [m for m in net.modules() if getattr(m, "raw_bits", None) is not None]:
+            part.raw_bits.fill_(6.4)
+            part.refresh()
+    allocation = Allocation(net, AllocationConfig(bits_lr=0.2, steps_lr=0.2))
+    forecast = Forecast(allocation, torch.randn(2, 1, 8, 8))
+    limit = forecast.values(["s-ace"], forecast.state)["s-ace"][0] / 1.5
+    pressure = Pressure(forecast, {"s-ace": limit}, 1.0, rate)
+    learned = [p for n, p in net.named_parameters() if n.endswith(("raw_bits", "raw_steps"))]
+    optimiser = torch.optim.SGD(learned, lr=0.2, momentum=0.9)
+    trace = []
+    for step in range(600):
+        optimiser.param_groups[0]["lr"] = 0.2 * min(1.0, (step + 1) / 100)
+        optimiser.zero_grad()
+        pressure().backward()
+        optimiser.step()
+        for module in net.modules():
+            if hasattr(module, "refresh"):
+                module.refresh()
+        trace.append(forecast.values(["s-ace"], forecast.state)["s-ace"][0] / limit)
+        pressure.settle([trace[-1]], optimiser)
+    return trace
+
+
+def test_the_critical_rate_by_hand() -> None:
+    """g = log of a sum over synapses of macs·b_w·b_s: ∂g/∂b_w is the share of its synapse over b_w."""
+    net = mlp(Adaptive(4), LearnedBits(4), T=1, shape=(1, 8, 8), hidden=(10, 10))
+    forecast = Forecast(Allocation(net, AllocationConfig()), torch.randn(2, 1, 8, 8))
+    pressure = Pressure(forecast, {"s-ace": 1000.0}, 2.0, None)
+    rows = forecast.rows(forecast.state)
+    total = sum(row.s_ace for row in rows)
+    learned = [(row.s_ace / total / row.weight_bits) ** 2 for row in rows if row.weight_bits != 32]
+    learned += [(row.s_ace / total / row.input_bits) ** 2 for row in rows if row.input_bits != 32]
+    assert len(learned) >= 3
+    optimiser = torch.optim.SGD(net.parameters(), lr=0.3, momentum=0.5)
+    assert pressure.rates(optimiser) == pytest.approx([0.25 * 4 * 0.3 / 0.5 * sum(learned)], rel=1e-5)
+    assert pressure.rates(torch.optim.AdamW(net.parameters())) == [0.1]
 
 
 def test_pressure_where_no_layer_is_in_the_scope() -> None:
@@ -370,6 +425,6 @@ def test_pressure_compiles_in_one_graph() -> None:
     torch.compiler.reset()
     compiled = torch.compile(pressure, backend="aot_eager", fullgraph=True)
     assert compiled().item() == pytest.approx(pressure().item(), rel=1e-6)
-    pressure.settle([2.0] * 4)
+    pressure.settle([2.0] * 4, torch.optim.SGD(net.parameters(), lr=1.0))
     assert compiled().item() == pytest.approx(pressure().item(), rel=1e-6)
     torch.compiler.reset()

@@ -39,7 +39,8 @@ class AllocationConfig:
             sizes that are not in it start from its weights and, as ``start`` says, from the first batch.
         budget: name of `BUDGETS` → limit, a number or a text such as "50M"; None: none. Bits and T are then repaired
             and frozen at freeze_epoch, by default half of the epochs.
-        budget_pull, budget_rate: ρ and η of `Pressure`, >= 0.
+        budget_pull, budget_rate: ρ and η of `Pressure`, >= 0; rate None: found from the learning rates of bits and T,
+            so that budgets are approached without overshoot (with SGD; 0.1 with AdamW). That needs budget_pull > 0.
         budget_scope: synapses that ace metrics and the bit budget count: "all", "without_first" or "hidden_only".
         budget_input_bits: stored bits of one value of the network's input, 1 to 64.
         budget_margin: share of an NS-ACE budget that a repair leaves free, as rates move afterwards, [0, 0.09].
@@ -69,7 +70,7 @@ class AllocationConfig:
     warm_start: str | None = None
     budget: dict[str, object] | None = None
     budget_pull: float = 1.0
-    budget_rate: float = 0.1
+    budget_rate: float | None = None
     budget_scope: Literal["all", "without_first", "hidden_only"] = "all"
     budget_input_bits: int = 32
     budget_margin: float = 0.03
@@ -80,8 +81,12 @@ class AllocationConfig:
         for key in ("weight_target", "spike_target", "steps_target"):
             if getattr(self, key) is not None:
                 at_least(where, key, getattr(self, key), 1)
-        for key in ("weight_pull", "spike_pull", "steps_pull", "budget_pull", "budget_rate"):
+        for key in ("weight_pull", "spike_pull", "steps_pull", "budget_pull"):
             at_least(where, key, getattr(self, key), 0)
+        if self.budget_rate is not None:
+            at_least(where, "budget_rate", self.budget_rate, 0)
+        elif self.budget is not None:
+            positive(where, "budget_pull", self.budget_pull)
         if self.renewal_ratio is None:
             object.__setattr__(self, "renewal_ratio", 0.0)  # TOML has no none
         at_least(where, "renewal_ratio", self.renewal_ratio or 0.0, 0)

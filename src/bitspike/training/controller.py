@@ -141,11 +141,11 @@ class Budgets:
         """Whether the allocation is as it will stay."""
         return len(self.records) == len(self.due_at)
 
-    def settle(self) -> None:
-        """After an optimiser step: the multipliers, while bits and T are learned."""
+    def settle(self, optimiser: torch.optim.Optimizer) -> None:
+        """After a step of the optimiser: the multipliers, while bits and T are learned."""
         if not self.records:
             over = [use / (1 - self.margins[name]) for use, name in zip(self.used(), self.limits, strict=True)]
-            self.pressure.settle(over)
+            self.pressure.settle(over, optimiser)
 
     def repair(self, epoch: float, x: Tensor, optimiser: torch.optim.Optimizer | None = None) -> None:
         """Bring the allocation within every budget, and put it to use; step sizes are renewed on the batch x."""

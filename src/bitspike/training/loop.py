@@ -181,7 +181,7 @@ class _Session:
         with cast():
             self.allocation.settle(x, self.optimiser)
         if self.budgets is not None and learns:
-            self.budgets.settle()
+            self.budgets.settle(self.optimiser)
         right = (_mean(output.detach()).argmax(1) == labels).sum()
         self.sums = self.sums + torch.stack([loss.detach().double() * len(labels), right.double()])
         place.seen += len(labels)

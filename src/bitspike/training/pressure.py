@@ -11,6 +11,8 @@ from bitspike.cost import LayerCost
 from bitspike.functional import Widths, follow
 from bitspike.training.forecast import Forecast, Site
 
+_RATE = 0.1  # η with AdamW
+
 
 class _Train(NamedTuple):
     """Of a neuron: ``Σ_t b_s^t`` and T, straight-through, and T as a number."""
@@ -37,19 +39,25 @@ class Pressure(nn.Module):
     logarithm makes budgets of all kinds alike: a layer is pulled by its share of the cost over its bits. While every
     budget is kept the multipliers fall to 0 and the task alone decides.
 
+    With learning rates r_i and momentum m of SGD, a pull ``u = λ + ρ·g`` gives ``dg/dt = −k·u`` per step,
+    ``k = Σ_i r_i/(1 − m)·(∂g/∂B_i)²`` over learned bits and T, and ``dλ/dt = η·g``: damping ½ρ·√(k/η).
+    ``η = k·ρ²/4`` is critical: no overshoot, whatever the number of layers and the schedule.
+
     Source: ours; the paper pulls averages by ``λ·|mean − target|`` (`Averages`).
 
     Args:
-        forecast: cost of the network. limits: name → limit. pull: ρ. rate: η.
+        forecast: cost of the network. limits: name → limit. pull: ρ. rate: η; None: critical at every step, with AdamW,
+            whose steps do not grow with the gradient, 0.1.
     """
 
     multipliers: Tensor
 
-    def __init__(self, forecast: Forecast, limits: dict[str, float], pull: float, rate: float) -> None:
+    def __init__(self, forecast: Forecast, limits: dict[str, float], pull: float, rate: float | None) -> None:
         super().__init__()
         self.forecast, self.limits, self.pull, self.rate = forecast, limits, pull, rate
         device = next(forecast.allocation.model.parameters()).device
         self.register_buffer("multipliers", torch.zeros(len(limits), device=device))
+        self._slopes: tuple[object, list[dict[int, float]]] | None = None
 
     def _train(self, node: str) -> _Train:
         forecast = self.forecast
@@ -114,11 +122,55 @@ class Pressure(nn.Module):
         over = (torch.stack(list(costs.values())) / limits).clamp(min=1e-12).log()
         return (self.multipliers * over + 0.5 * self.pull * over.clamp(min=0).square()).sum()
 
+    def slopes(self) -> list[dict[int, float]]:
+        """Of every budget: id of a learned parameter → its ``Σ (∂g/∂B)²``; known for the widths, T and rates in use."""
+        now = self.forecast.state, tuple(self.forecast.rates.items())
+        if self._slopes is None or self._slopes[0] != now:
+            self._slopes = now, [self._slope(cost) for cost in self._costs()]
+        return self._slopes[1]
+
+    @torch.enable_grad()
+    def _costs(self) -> list[Tensor]:
+        return list(self.soft().values())
+
+    def _slope(self, cost: Tensor) -> dict[int, float]:
+        learned = _learned(self.forecast)
+        if not cost.requires_grad:
+            return {}
+        grads = torch.autograd.grad(cost, learned, retain_graph=True, allow_unused=True)
+        square = max(float(cost.detach()), 1e-12) ** 2
+        return {id(p): float(g.square().sum()) / square for p, g in zip(learned, grads, strict=True) if g is not None}
+
+    def rates(self, optimiser: torch.optim.Optimizer) -> list[float]:
+        """η of every budget."""
+        if self.rate is not None:
+            return [self.rate] * len(self.limits)
+        if not isinstance(optimiser, torch.optim.SGD):
+            return [_RATE] * len(self.limits)
+        speed = {
+            id(p): group["lr"] / (1 - group["momentum"]) for group in optimiser.param_groups for p in group["params"]
+        }
+        return [0.25 * self.pull**2 * sum(speed.get(p, 0.0) * s for p, s in slopes.items()) for slopes in self.slopes()]
+
     @torch.no_grad()
-    def settle(self, used: list[float]) -> None:
-        """After an optimiser step: the multipliers follow the share of every budget in use."""
-        over = torch.tensor(used).clamp(min=1e-12).log().to(self.multipliers)
-        self.multipliers.add_(self.rate * over).clamp_(min=0)
+    def settle(self, used: list[float], optimiser: torch.optim.Optimizer) -> None:
+        """After a step of the optimiser: the multipliers follow the share of every budget in use."""
+        over = torch.tensor(used).clamp(min=1e-12).log()
+        self.multipliers.add_((torch.tensor(self.rates(optimiser)) * over).to(self.multipliers)).clamp_(min=0)
+
+
+def _learned(forecast: Forecast) -> list[Tensor]:
+    """The parameters behind the levers that are trained."""
+    found: dict[int, Tensor] = {}
+    for lever in forecast.levers:
+        raw = (
+            forecast.allocation.refined[lever.name].raw_steps
+            if lever.kind == "steps"
+            else forecast.part(lever).raw_bits
+        )
+        if raw is not None and raw.requires_grad:
+            found[id(raw)] = raw
+    return list(found.values())
 
 
 def _width(part: Widths) -> Tensor:

@@ -386,10 +386,13 @@ class Recipe:
     def key(self, data_digest: str) -> str:
         """The run's identity: sha256 over the resolved recipe and the data's digest, wherever the data lies."""
         resolved = to_mapping(self.anywhere())
+        if self.allocation is not None and self.allocation.budget is None:
+            for name in [name for name in resolved["allocation"] if name.startswith("budget")]:
+                del resolved["allocation"][name]  # they do nothing
         for dotted, before in _LATER.items():
             *tables, name = dotted.split(".")
             table = resolved.get(tables[0]) if tables else resolved
-            if table is not None and table[name] == before:
+            if table is not None and name in table and table[name] == before:
                 del table[name]
         for layer in resolved.get("layers", ()):
             if layer["T"] is None:  # came later
