@@ -85,7 +85,10 @@ def test_layouts_dtypes_and_factors_of_channels(library: bool, monkeypatch: pyte
         last = s.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, (2, 5))
         wide = (s.double(),) if isinstance(factor, float) and factor == 0.25 else ()
         for x in (s, last, s.bfloat16(), last.bfloat16(), *wide):
-            same(x, unpack_spikes(pack_spikes(x, 0, 3, factor)))
+            for wait in (True, False):
+                packed = packed_if_levels(x, 0, 3, factor, wait)
+                assert packed is not None
+                same(x, unpack_spikes(packed))
 
 
 def test_nothing_and_too_much() -> None:
@@ -115,8 +118,11 @@ def test_what_is_no_level_is_not_packed(
         for at in (0, 4, 2100, 40_000, 40_004):
             for value in strange:
                 s = spikes((40_005,), low, high, factor)
-                assert packed_if_levels(s, low, high, factor) is not None
+                found = [packed_if_levels(s, low, high, factor, wait) for wait in (True, False)]
+                assert all(packed is not None and torch.equal(unpack_spikes(packed), s) for packed in found)
                 s[at] = value
                 assert packed_if_levels(s, low, high, factor) is None
+                unseen = packed_if_levels(s, low, high, factor, wait=False)
+                assert unseen is None if isa else unpack_spikes(unseen).isnan().all()  # type: ignore[arg-type]
         with pytest.raises(ValueError, match=r"the factor times a level -?\d+\.\.\d+, got another value or NaN"):
             pack_spikes(s, low, high, factor)

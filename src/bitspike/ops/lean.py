@@ -48,7 +48,7 @@ class _Spikes(_Known):
     def keep(self) -> bool:
         s = self.alive()
         if self.packed is None and s is not None:
-            self.packed = packed_if_levels(s, *self.alphabet)
+            self.packed = packed_if_levels(s, *self.alphabet, wait=False)
         return self.packed is not None
 
     def restore(self) -> Tensor:
