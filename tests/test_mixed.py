@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from bitspike import fold, stream
 from bitspike.convert import Folded
 from bitspike.cost import allocation_of, bit_budget, cost
+from bitspike.data import ImageSet, Splits
 from bitspike.layers import (
     AvgPool2d,
     BatchNorm,
@@ -20,14 +21,16 @@ from bitspike.layers import (
     Linear,
     MeanReadout,
     Refined,
+    Repeat,
     Restimulate,
     Windows,
 )
 from bitspike.neurons import Adaptive, Integer, MultiBit, Neuron, Real, Ternary
 from bitspike.quantizers import LearnedBits, Sign, Uniform
-from bitspike.training.allocation import AllocationConfig
+from bitspike.training import Allocation, AllocationConfig, loop, recipe_from_mapping
 from bitspike.training.averages import Averages
-from bitspike.training.widths import Allocation
+from bitspike.training.forecast import Forecast
+from bitspike.training.job import measure
 from networks import rng, spikes_of
 
 C, SIDE, CLASSES = 6, 8, 3
@@ -39,13 +42,15 @@ CONFIG = AllocationConfig(
 class Mixed(nn.Module):
     """Ternary with a trained amplitude; real spikes into ±1 weights; learned bits and T, 4 → 2 frames → 3, 2, 1 steps.
 
-    A shortcut carries ternary spikes; the multi-bit layer is stimulated again by what the layer before it sent.
+    A shortcut carries ternary spikes; the multi-bit layer is stimulated again by what the layer before it sent. For
+    images all frames are the image, and the 2 windows are not learned, which budgets do not allow.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, images: bool = False) -> None:
         super().__init__()
         learned = LearnedBits(4)
-        self.windows = Windows(2, frames=4, learn_T=True)
+        self.encoder: nn.Module = Repeat(4) if images else nn.Identity()
+        self.windows = Windows(2, frames=4, learn_T=not images)
         self.conv1, self.norm1 = Conv2d(2, C, 3, padding=1, weight=Uniform(8)), BatchNorm(C)
         self.ternary = Ternary(threshold=0.5, train_amplitude="layer").replicate(C)
         self.conv2, self.norm2 = Conv2d(C, C, 3, padding=1, weight=learned), BatchNorm(C)
@@ -62,8 +67,8 @@ class Mixed(nn.Module):
         self.readout = MeanReadout()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Frames [4, B, 2, 8, 8] → [B, 3]."""
-        a = self.ternary(self.norm1(self.conv1(self.windows(x))))
+        """Frames [4, B, 2, 8, 8], or images [B, 2, 8, 8] → [B, 3]."""
+        a = self.ternary(self.norm1(self.conv1(self.windows(self.encoder(x)))))
         b = self.real(self.norm2(self.conv2(a)))
         c = self.adaptive(self.norm3(self.conv3(b)) + a)
         d = self.multibit(self.norm4(self.conv4(c)) + self.restimulate(c))
@@ -184,3 +189,50 @@ def test_a_stream_equals_the_batch(folded: tuple[Mixed, Folded, Tensor], sizes: 
         for part in x.split(sizes):
             y, states = stream(network, part, states)
         assert torch.equal(y, whole)
+
+
+def splits() -> Splits:
+    """Images whose class is the third of the rows that is brighter."""
+
+    def part(count: int, seed: int) -> ImageSet:
+        labels = torch.arange(count) % CLASSES
+        pixels = torch.randint(0, 100, (count, 2, SIDE, SIDE), generator=rng(seed))
+        for index, label in enumerate(labels.tolist()):
+            pixels[index, :, 3 * label : 3 * label + 2] += 100
+        return ImageSet(pixels.to(torch.uint8), labels, tuple("abc"), 255, (0.3,) * 2, (0.3,) * 2, "rows")
+
+    return Splits(part(192, 0), part(48, 1), part(48, 2))
+
+
+def test_it_keeps_budgets(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Through the whole training loop: pressure, repair, frozen fine-tuning, folding, verdict; then streamed."""
+    start = Forecast(Allocation(Mixed(images=True), AllocationConfig()), torch.zeros(2, 2, SIDE, SIDE))
+    first = start.values(["s-ace", "size"], start.state)
+    shares = {"s-ace": 0.9, "size": 0.85, "ns-ace": 0.72}  # of the S-ACE for NS-ACE too
+    limits = {name: share * first.get(name, first["s-ace"])[0] for name, share in shares.items()}
+    recipe = recipe_from_mapping(
+        {
+            "name": "mixed",
+            "data": {"name": "digits", "batch_size": 16},
+            "model": {"name": "mlp", "T": 1},
+            "neuron": {"name": "lif"},
+            "weight": {"name": "float"},
+            "train": {"epochs": 6, "lr": 0.05, "threads": 1},
+            "allocation": {"refined": True, "learn_steps": True, "grid": 20, "bits_lr": 0.3, "budget": limits},
+        }
+    )
+    monkeypatch.setattr(loop, "build_model", lambda *_: Mixed(images=True))
+    data = splits()
+    run = loop.fit(recipe, data)
+    small, result = measure(recipe, data, run)
+    verdict = result["budget"]
+    assert verdict["met"] and verdict["used"] >= 0.9 and set(verdict["budgets"]) == set(limits)
+    assert all(row["used"] <= 1 for row in verdict["budgets"].values())
+    before, after = (run.history[at]["allocation"] for at in (0, -1))
+    assert all(before[kind] != after[kind] for kind in ("weights", "spikes", "steps"))
+    assert run.history[0]["budget_used"] > 1.1 and result["test_accuracy"] > 0.8
+    x = data.test.normalise(data.test.images[:5])
+    whole, states, y = small(x), None, torch.zeros(())
+    for _ in range(4):  # the frames that the encoder sends
+        y, states = stream(small.graph, x[None], states)
+    assert torch.allclose(y, whole, atol=1e-6) and whole.argmax(1).tolist() == run.model(x).argmax(1).tolist()
