@@ -92,26 +92,25 @@ def settings() -> Iterator[Setting]:
     Total bits are T × bits of a spike: 4 bits at T = 8 stand beside binary spikes at T = 32. Last the goal with other
     calibration images.
     """
-    short = {"threshold": "percentile", "percentile": 97.0, "correction": "mean"}  # chosen on held-out images
-    for neuron, steps, readout in (
-        ("multibit22", (1, 2, 4), "mean"),
-        ("binary", (1,), "mean"),
-        ("ternary", (1,), "mean"),
-        ("multibit11", (1,), "mean"),
-        ("binary", (2,), "settled"),
-        ("binary", (4, 8), "settled"),
-        ("ternary", (2, 4, 8), "settled"),
-        ("multibit11", (2, 4, 8), "settled"),
-        ("multibit22", (8,), "settled"),
-        ("binary", (16,), "settled"),
-        ("ternary", (16,), "settled"),
-        ("multibit11", (16,), "settled"),
-        ("binary", (32,), "settled"),
+    whole: dict[str, Any] = {}
+    late: dict[str, Any] = {"readout": "settled"}
+    short: dict[str, Any] = {"threshold": "percentile", "percentile": 97.0, "correction": "mean"}  # see docs/log.md
+    for neuron, steps, options in (
+        ("multibit22", (1, 2, 4), whole),
+        ("binary", (1,), short),
+        ("ternary", (1,), short),
+        ("multibit11", (1,), whole),
+        ("binary", (2,), short | late),
+        ("binary", (4, 8), late),
+        ("ternary", (2, 4, 8), late),
+        ("multibit11", (2, 4, 8), late),
+        ("multibit22", (8,), late),
+        ("binary", (16,), late),
+        ("ternary", (16,), late),
+        ("multibit11", (16,), late),
+        ("binary", (32,), late),
     ):
-        given: dict[str, Any] = (
-            short if (neuron, steps) in (("binary", (1,)), ("binary", (2,)), ("ternary", (1,))) else {}
-        )
-        yield from (Setting(arch, neuron, T, readout=readout, **given) for T in steps for arch in FILES)
+        yield from (Setting(arch, neuron, T, **options) for T in steps for arch in FILES)
     for seed in DRAWS:
         yield from (Setting(arch, "multibit22", T, seed=seed) for T in (1, 2, 4) for arch in FILES)
 
