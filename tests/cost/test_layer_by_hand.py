@@ -285,6 +285,17 @@ def test_pools_by_hand(pool: TimeLayer, adds: float, multiplications: float, shi
     assert (row.comparisons, row.adds, row.moved_bytes) == (comparisons, 0.0, 0.0)
 
 
+def test_cut_windows_by_hand() -> None:
+    """5 × 5 pixels in windows of 2 × 2: four of 4 values, four of 2, one of 1; 2 steps, 3 channels."""
+    pool = AvgPool2d(2, ceil=True)
+    row = only(cost(nn.Sequential(Repeat(2), LIF(), pool), torch.ones(5, 3, 5, 5)), "pool")
+    assert (row.side_adds, row.fixed_adds) == (6 * (25 - 9.0), 6 * 16.0)
+    assert (row.side_multiplications, row.shifts, row.outputs) == (0.0, 6 * 8.0, 27)
+    pool = AvgPool2d(3, ceil=True)  # windows of 9, 6, 6 and 4 values
+    row = only(cost(nn.Sequential(Repeat(2), LIF(), pool), torch.ones(5, 3, 5, 5)), "pool")
+    assert (row.side_adds, row.side_multiplications, row.shifts) == (6 * 21.0, 6 * 3.0, 6 * 1.0)
+
+
 def test_the_mean_over_time_by_hand() -> None:
     """10 logits at 3 steps: 2·10 additions and 10 multiplications by a third; at 4 steps a shift."""
     for steps, work in ((3, (20.0, 10.0, 0.0)), (4, (30.0, 0.0, 10.0)), (1, (0.0, 0.0, 0.0))):

@@ -103,6 +103,18 @@ def test_average_pooling(kernel: int, stride: int | None, padding: int) -> None:
     assert torch.equal(layer(x), wanted)
 
 
+@pytest.mark.parametrize("stride", [1, 2, 3, 4])
+def test_average_pooling_with_sides_rounded_up_follows_a_convolution(stride: int) -> None:
+    """The same sides as of a padded convolution; windows that stick out average what is there."""
+    for side in range(4, 12):
+        x = torch.rand(T, B, C, side, side + 1, dtype=torch.float64)
+        y = AvgPool2d(stride, ceil=True)(x)
+        assert y.shape == Conv2d(C, C, 3, stride=stride, padding=1).double()(x).shape
+        corner = x[..., stride * (y.shape[3] - 1) :, stride * (y.shape[4] - 1) :]
+        assert torch.allclose(y[..., -1, -1], corner.mean((3, 4)))
+        assert torch.allclose(AvgPool2d(stride, ceil=True)(torch.ones_like(x)), torch.ones_like(y))
+
+
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(1, None, 0), (2, None, 0), (3, 2, 1), (3, 1, 0), (2, 3, 1)])
 def test_sum_pooling(kernel: int, stride: int | None, padding: int) -> None:
     x = torch.randint(-3, 4, (T, B, C, H, W)).double()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from itertools import product
 from typing import Any
 
 import pytest
@@ -288,7 +289,7 @@ def test_folding_leaves_gains_with_one_on_the_padded_channels() -> None:
     ("build", "words"),
     [
         (lambda: resnet19(LIF(), wiring="inputs"), r"resnet19: wiring must be one of.*did you mean 'input'\?"),
-        (lambda: resnet20(LIF(), shape=(1, 28, 28)), r"resnet20: .*multiples of 16, got \(1, 28, 28\)"),
+        (lambda: resnet20(LIF(), shape=(1, 28, 0)), r"resnet20: .*\(C, H, W\), all at least 1, got \(1, 28, 0\)"),
         (lambda: resnet19(LIF(), shape=(32, 32)), r"resnet19: the image must be \(C, H, W\)"),
         (lambda: resnet19(LIF(), width=0), "resnet19: width must lie in"),
         (lambda: resnet19(LIF(), classes=0), "resnet19: classes must lie in"),
@@ -307,10 +308,15 @@ def test_a_class_is_no_prototype() -> None:
         resnet18(LIF)  # type: ignore[arg-type]
 
 
-def test_odd_sides_need_no_padding_where_convolutions_stride() -> None:
-    for shortcut in ("pad", "stride"):
-        net = tiny("he_resnet20", LIF(), shape=(1, 7, 5), shortcut=shortcut)
-        assert net(torch.zeros(1, 1, 7, 5)).shape == (1, 10)
+@pytest.mark.parametrize("name", RESNETS)
+@pytest.mark.parametrize("wiring", WIRINGS)
+@torch.no_grad()
+def test_images_of_any_side_need_no_padding(name: str, wiring: str) -> None:
+    """28 × 28 of MNIST, 34 × 34 of N-MNIST and odd ones: shortcuts round up as convolutions with a stride do."""
+    shortcuts: list[dict[str, Any]] = [{"shortcut": kind} for kind in ("pad", "stride")] if name[:2] == "he" else [{}]
+    for options, sides in product(shortcuts, ((7, 5), (28, 28), (34, 33))):
+        net = tiny(name, LIF(), shape=(1, *sides), wiring=wiring, **options).eval()
+        assert net(torch.rand(2, 1, *sides)).shape[0] == 2
 
 
 def test_the_count_helper_leaves_out_the_stem() -> None:

@@ -188,6 +188,22 @@ def test_other_networks_of_residual_blocks() -> None:
         restimulate(mlp(LIF(), shape=(4,), hidden=(3,), classes=2))
 
 
+@pytest.mark.parametrize("sides", [(13, 13), (17, 10)])
+@pytest.mark.parametrize("attention", ["efficient", "one"])
+def test_images_of_odd_sides(sides: tuple[int, int], attention: str) -> None:
+    """Shortcuts and projections halve 13 to 7 as the convolutions do; folding verifies, gradients reach everything."""
+    x = torch.randn(6, 1, *sides, generator=rng(2), dtype=torch.float64)
+    neuron = make_neuron("multibit", amplitude=0.731, train_amplitude="channel")
+    net = liven(small_cnn(neuron, Uniform(4), shape=(1, *sides), stimulated="*", attention=attention), x)
+    report = fold(net, x).report
+    assert report.forced_flips == 0 and report.max_logit_difference_forced < 1e-9
+    height, breadth = ((side + 1) // 2 for side in sides)
+    halved = [row.outputs for row in cost(net, x).elements if row.kind == "pool"]
+    assert sorted(halved)[-2:] == [6 * height * breadth] * 2  # of the connection and of the shortcut
+    net(x).sum().backward()
+    assert all(value.grad is not None for value in net.parameters())
+
+
 @torch.no_grad()
 def test_refined_neurons_of_their_own_steps() -> None:
     for squeeze in ("always", "differs"):

@@ -17,7 +17,9 @@ from bitspike.layers import (
     Conv2d,
     Flatten,
     Gain,
+    GlobalAvgPool,
     Linear,
+    MaxPool2d,
     MeanReadout,
     Potential,
     Refined,
@@ -237,6 +239,24 @@ def test_any_network_of_layers() -> None:
     assert restimulate(other, "body.layer*", signal="current") == restimulate(inside, "*")
     assert restimulate(other, "body.stem?.neuron", into="potential") == ["body.stem2.neuron", "body.stem3.neuron"]
     assert other.eval()(torch.randn(2, 3, 16, 16, generator=rng(0))).shape == (2, 4)
+
+
+ROUND_DOWN = [(AvgPool2d(2), [(2, False), (2, True)]), (MaxPool2d(3, 2), [(3, False), (2, True)])]
+ROUND_UP = [(AvgPool2d(2, ceil=True), [(4, True)]), (AvgPool2d(3, 1, padding=1), [(2, True)])]
+
+
+@pytest.mark.parametrize(("pool", "wanted"), ROUND_DOWN + ROUND_UP)
+@pytest.mark.parametrize("side", [9, 10, 11, 12, 13])
+@torch.no_grad()
+def test_images_of_any_side(pool: nn.Module, wanted: list[tuple[int, bool]], side: int) -> None:
+    """The signal follows a pool and a convolution with stride 2 to images of the same sides."""
+    layers = (Conv2d(1, 3, 3, padding=1), LIF(), pool, Conv2d(3, 4, 3, stride=2, padding=1), BatchNorm(4), LIF())
+    net = Network(Repeat(2), nn.Sequential(*layers, GlobalAvgPool(), Linear(4, 2)), MeanReadout())
+    assert restimulate(net, "*") == ["body.5"]
+    connection = net.get_submodule("body.5_restimulate")
+    pools = [module for module in connection.children() if isinstance(module, AvgPool2d)]
+    assert [(module.kernel, module.ceil) for module in pools] == wanted
+    assert net.eval()(torch.randn(2, 1, side, side, generator=rng(0))).shape == (2, 2)
 
 
 def test_refusals() -> None:

@@ -170,11 +170,13 @@ def _translated(module: nn.Module, x: Tensor) -> nn.Module | None:
         return GlobalAvgPool() if module.output_size in (1, (1, 1)) else None
     if isinstance(module, nn.AvgPool2d):
         kernel, stride, padding = (_one(v) for v in (module.kernel_size, module.stride, module.padding))
-        if module.ceil_mode or kernel is None or stride is None or padding is None:
+        if kernel is None or stride is None or padding is None:
             return None
         if module.divisor_override:
-            return SumPool2d(kernel, stride, padding) if module.divisor_override == 1 else None
-        return AvgPool2d(kernel, stride, padding) if module.count_include_pad or padding == 0 else None
+            sums = module.divisor_override == 1 and not module.ceil_mode
+            return SumPool2d(kernel, stride, padding) if sums else None
+        plain = module.count_include_pad or padding == 0
+        return AvgPool2d(kernel, stride, padding, bool(module.ceil_mode)) if plain else None
     if isinstance(module, nn.LPPool2d):
         side = _one(module.kernel_size)
         stride = side if module.stride is None else _one(module.stride)

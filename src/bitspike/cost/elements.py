@@ -5,9 +5,10 @@ from __future__ import annotations
 import math
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bitspike.cost.bits import formats_over_time, levels, scaled_values, sum_bits
+from bitspike.cost.bits import formats_over_time, levels, powers, scaled_values, sum_bits
 from bitspike.cost.memory import Memory
 from bitspike.cost.record import LayerCost
 from bitspike.formats import SpikeFormat
@@ -176,9 +177,25 @@ def pool_row(node: Node, module: nn.Module, x: Tensor, y: Tensor) -> LayerCost:
     row.side_adds = row.fixed_adds = (window - 1) * values
     if isinstance(module, SumPool2d):
         return row
+    if isinstance(module, AvgPool2d) and module.ceil:
+        _cut_windows(row, module, x)
+        return row
     scale = torch.tensor(1 / window, dtype=torch.float64)
     row.side_multiplications, row.shifts = (values * part for part in scaled_values(scale, _ONE))
     return row
+
+
+def _cut_windows(row: LayerCost, module: AvgPool2d, x: Tensor) -> None:
+    """The operations of an average pool whose windows may stick out: each adds, and divides by, what it holds."""
+    ones = torch.ones(1, 1, *x.shape[3:], dtype=torch.float64)
+    where = (module.kernel, module.stride, module.padding, True)
+    held = F.avg_pool2d(ones, *where, divisor_override=1)
+    scale = F.avg_pool2d(ones, *where) / held
+    images = x.shape[0] * x.shape[2]
+    row.side_adds = row.fixed_adds = images * float((held - 1).sum())
+    power = powers(scale)
+    row.side_multiplications = images * float((~power).sum())
+    row.shifts = images * float((power & (scale != 1)).sum())
 
 
 def _window(module: TallyPool, x: Tensor, y: Tensor) -> int:

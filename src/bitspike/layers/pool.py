@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bitspike.checks import bad_value, integer, time_first
+from bitspike.checks import bad_value, integer, one_of, time_first
 from bitspike.formats import SpikeFormat
 from bitspike.layers.base import TimeLayer, in_full, merge_time, split_time
 
@@ -25,17 +25,24 @@ class AvgPool2d(TimeLayer):
 
     Args:
         kernel: side length; stride: default the kernel; padding: zeros, counted in the average.
+        ceil: round sides up: a window that sticks out at the far edge averages what is there. With kernel = stride,
+            H' = ⌈H/stride⌉, as behind a padded convolution with that stride.
+
+    >>> AvgPool2d(2, ceil=True)(torch.tensor([0.0, 1.0, 5.0]).reshape(1, 1, 1, 1, 3)).flatten().tolist()
+    [0.5, 5.0]
     """
 
     scaling = "linear"
 
-    def __init__(self, kernel: int, stride: int | None = None, padding: int = 0) -> None:
+    def __init__(self, kernel: int, stride: int | None = None, padding: int = 0, ceil: bool = False) -> None:
         super().__init__()
         self.kernel, self.stride, self.padding = _window("AvgPool2d", kernel, stride, padding)
+        self.ceil = one_of("AvgPool2d", "ceil", ceil, (False, True))
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, C, H, W] → [T, B, C, H', W']."""
-        return split_time(F.avg_pool2d(merge_time("AvgPool2d", x, 5), self.kernel, self.stride, self.padding), x)
+        merged = merge_time("AvgPool2d", x, 5)
+        return split_time(F.avg_pool2d(merged, self.kernel, self.stride, self.padding, self.ceil), x)
 
 
 class SumPool2d(TimeLayer):

@@ -53,8 +53,8 @@ def study_cnn(
         A `Network`: samples [B, C, H, W] → logits [B, K], or [T, B, K] with readout "steps".
 
     Raises:
-        ValueError: a number out of its range, an unknown name, a shape with sides that are odd or below 4 after the
-            stem, or patterns that match no neuron. TypeError: a number of another kind.
+        ValueError: a number out of its range, an unknown name, a shape with sides below 3 after the stem, or
+            patterns that match no neuron. TypeError: a number of another kind.
 
     >>> from bitspike.neurons import LIF
     >>> import torch; study_cnn(LIF(), width=4)(torch.zeros(2, 1, 28, 28)).shape
@@ -66,10 +66,10 @@ def study_cnn(
     stem = Conv2d(shape[0], width, 3, stride=stem_stride, padding=1)
     stem.role = "first"
     sides = [(side + stem_stride - 1) // stem_stride for side in shape[1:]]
-    if len(sides) != 2 or any(side % 2 or side < 4 for side in sides):
-        must = "the image must be (C, H, W) with even sides >= 4 after the stem"
+    if len(sides) != 2 or any(side < 3 for side in sides):
+        must = "the image must be (C, H, W) with sides >= 3 after the stem"
         raise bad_value("study_cnn", must, f"{shape} at stem_stride {stem_stride}", "pad it or change stem_stride")
-    classifier = Linear(2 * width * (sides[0] // 4) * (sides[1] // 4), classes)
+    classifier = Linear(2 * width * ((sides[0] + 1) // 4) * ((sides[1] + 1) // 4), classes)
     classifier.role = "last"
     body = Chain(
         stem,

@@ -96,7 +96,7 @@ def new_shortcut(
 ) -> nn.Module:
     """The way around a block: nothing where the shape stays, else by kind.
 
-    - "average": AvgPool – 1×1 conv – BN ("AvgDown", Ternary Spike's ResNet20);
+    - "average": AvgPool – 1×1 conv – BN ("AvgDown", Ternary Spike's ResNet20); odd sides are rounded up;
     - "stride": 1×1 conv with the stride – BN (its ResNet19 and ImageNet nets; He's option B);
     - "pad": no parameters, see `PadShortcut` (He's option A).
 
@@ -110,7 +110,7 @@ def new_shortcut(
     pooled = kind == "average" and stride != 1
     projection = Conv2d(inputs, outputs, 1, stride=1 if pooled else stride)
     projection.role = "downsample"
-    pool = [AvgPool2d(stride)] if pooled else []
+    pool = [AvgPool2d(stride, ceil=True)] if pooled else []
     front = before_synapse(wiring, neuron, inputs)
     behind = after_norm(wiring, neuron, outputs) if sew else []
     return Chain(*pool, *front, projection, new_norm(outputs, norm, neuron), *behind)
@@ -160,11 +160,12 @@ def new_norm(channels: int, norm: str, neuron: nn.Module) -> BatchNorm:
     return BatchNorm(channels, norm)
 
 
-def image_shape(where: str, shape: tuple[int, ...], multiple: int) -> tuple[int, int, int]:
-    """(C, H, W), checked: positive, and both sides divisible by what the average pools need."""
+def image_shape(where: str, shape: tuple[int, ...], multiple: int = 1) -> tuple[int, int, int]:
+    """(C, H, W), checked: positive, and both sides divisible by what the pools need."""
     wrong = len(shape) != 3 or any(side < 1 for side in shape) or any(side % multiple for side in shape[1:])
     if wrong:
-        must = f"the image must be (C, H, W) with sides that are multiples of {multiple}"
+        sides = f" with sides that are multiples of {multiple}" if multiple > 1 else ", all at least 1"
+        must = f"the image must be (C, H, W){sides}"
         raise bad_value(where, must, tuple(shape), "pad or resize it")
     return shape[0], shape[1], shape[2]
 

@@ -50,13 +50,12 @@ def residual_network(
     Modules of the body: [input], stem, [stem2, stem3], [pool], layer1 …, average, [neuron], classifier.
 
     Raises:
-        ValueError, TypeError: a number out of range, or sides that the average pools do not divide.
+        ValueError, TypeError: a number out of range, or a shape that is no image.
     """
     one_of(where, "wiring", wiring, ("spike", "input"))
     integer(where, "width", width, 1, 4096)
     integer(where, "classes", classes, 1, 2**20)
-    pools = (plan.stem == "three") + (len(plan.depths) - 1 if plan.shortcut == "average" else 0)
-    channels = image_shape(where, shape, 2**pools)[0]
+    channels = image_shape(where, shape)[0]
     body: OrderedDict[str, nn.Module] = OrderedDict()
     if input_neuron:
         body["input"] = new_neuron(neuron, channels)
@@ -67,7 +66,7 @@ def residual_network(
     if plan.stem == "three":
         body["stem2"] = unit(Conv2d(width, width, 3, padding=1), neuron, norm, wiring)
         body["stem3"] = unit(Conv2d(width, width, 3, padding=1), neuron, norm, wiring)
-        body["pool"] = AvgPool2d(2)
+        body["pool"] = AvgPool2d(2, ceil=True)
     elif large:
         body["pool"] = AvgPool2d(3, 2, padding=1)
     block = ResidualBlock if wiring == "spike" else InputBlock

@@ -77,8 +77,8 @@ def resnet20(
     """ "ResNet20" of Ternary Spike: 11.248 M parameters and 215.7 M MACs a step (10 classes, 32×32).
 
     Three 3×3 convs of 64 – 2×2 average pool – 2 basic blocks each of 64, 128, 256, 512 channels, strides 1, 2, 2, 2 –
-    global average pool – linear. Down-sampling shortcuts are AvgPool 2×2 – 1×1 conv ("AvgDown"), so the sides must be
-    multiples of 16. Not He's ResNet-20 of 0.27 M parameters: that is `he_resnet20`.
+    global average pool – linear. Down-sampling shortcuts are AvgPool 2×2 – 1×1 conv ("AvgDown"); pools round odd
+    sides up. Not He's ResNet-20 of 0.27 M parameters: that is `he_resnet20`.
 
     Source: Ternary Spike (AAAI 2024), code: `resnet20_cifar_modified`; that the paper's tables mean this one is
     almost sure [?].

@@ -109,5 +109,5 @@ def _projection(block: ResidualBlock, neuron: str, weight: Quantizer | None) -> 
     outputs, inputs = block.conv1.weight.shape[:2]
     if neuron == "neuron2" or (block.conv1.stride == 1 and inputs == outputs):
         return []
-    pool = [AvgPool2d(block.conv1.stride)] if block.conv1.stride != 1 else []
+    pool = [AvgPool2d(block.conv1.stride, ceil=True)] if block.conv1.stride != 1 else []
     return [*pool, Conv2d(inputs, outputs, 1, weight=weight), new_norm(outputs, block.norm1.mode, block.neuron1)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, fx, nn
@@ -32,20 +32,24 @@ from bitspike.quantizers import Quantizer
 SIGNALS, PLACES = ("spikes", "current", "potential"), ("current", "potential", "input")
 
 
+_Window = tuple[int, int, int, bool]
+
+
 @dataclass
 class _Site:
     """A neuron that can be stimulated.
 
     Attributes:
         neuron, synapse: nodes; the synapse is the first that feeds the neuron. before: node of the neuron whose spikes
-            the synapse reads. norm: between synapse and neuron. stride: of pools and synapse. why: why it cannot be.
+            the synapse reads. norm: between synapse and neuron. windows: for each pool and the synapse, from the neuron
+            before on, arguments of an `AvgPool2d` that gives the same sides. why: why it cannot be.
     """
 
     neuron: Node
     synapse: Node
     before: Node | None = None
     norm: BatchNorm | None = None
-    stride: int = 1
+    windows: list[_Window] = field(default_factory=list)
     why: str = ""
 
 
@@ -134,13 +138,17 @@ def _reach(body: Graph, neuron: Node) -> _Site | None:
         if not at.inputs:
             return None
         at = body[at.inputs[0]]
-    site = _Site(neuron, at, norm=norm, stride=at.module.stride if isinstance(at.module, Conv2d) else 1)
+    site = _Site(neuron, at, norm=norm)
+    if isinstance(at.module, Conv2d):
+        site.windows.append((at.module.stride, at.module.stride, 0, True))
     while at.kind != "neuron":
         at = body[at.inputs[0]]
         if at.kind == "input":
             return None
         if isinstance(at.module, (AvgPool2d, MaxPool2d, TallyMaxPool2d)):
-            site.stride *= at.module.stride
+            pool = at.module
+            window = (pool.kernel, pool.stride, getattr(pool, "padding", 0), getattr(pool, "ceil", False))
+            site.windows.insert(0, window)
         elif isinstance(at.module, Restimulate) or _restimulated(body, at):
             site.why = "it has a connection already"
         elif at.kind != "neuron" and not isinstance(at.module, (nn.Identity, nn.Dropout)):
@@ -198,10 +206,23 @@ def _weight(site: _Site) -> Tensor:
 def _projection(site: _Site, weight: Quantizer | None) -> list[nn.Module]:
     """What fits the signal to the current: nothing, or average pool – linear map – norm."""
     inputs, outputs = _channels(site), len(_weight(site))
-    if site.stride == 1 and inputs == outputs:
+    pools = _pools(site.windows)
+    if not pools and inputs == outputs:
         return []
     norm = [] if site.norm is None else [new_norm(outputs, site.norm.mode, site.neuron.module)]  # type: ignore[arg-type]
     if isinstance(site.synapse.module, Linear):
         return [Linear(inputs, outputs, bias=not norm, weight=weight), *norm]
-    pool = [AvgPool2d(site.stride)] if site.stride != 1 else []
-    return [*pool, Conv2d(inputs, outputs, 1, bias=not norm, weight=weight), *norm]
+    return [*pools, Conv2d(inputs, outputs, 1, bias=not norm, weight=weight), *norm]
+
+
+def _pools(windows: list[_Window]) -> list[AvgPool2d]:
+    """As few average pools as give the sides of those: ⌈⌈n/a⌉/b⌉ = ⌈n/ab⌉, and so for ⌊⌋."""
+    merged: list[_Window] = []
+    for kernel, stride, padding, up in windows:
+        plain = kernel == stride and not padding
+        if stride == 1 and kernel == 2 * padding + 1:  # sides stay
+            continue
+        if plain and merged and merged[-1] == (merged[-1][1], merged[-1][1], 0, up):
+            kernel = stride = stride * merged.pop()[1]
+        merged.append((kernel, stride, padding, up))
+    return [AvgPool2d(*window) for window in merged]
