@@ -20,6 +20,8 @@ COLOURS = {
     "ternary": "tab:orange",
     "multibit11": "tab:purple",
     "multibit22": "tab:red",
+    "binary, fitted": "limegreen",
+    "multibit22, fitted": "tab:pink",
     "spikingjelly": "tab:blue",
 }
 

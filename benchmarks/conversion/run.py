@@ -89,11 +89,12 @@ class Setting:
 def settings() -> Iterator[Setting]:
     """The goal first (m + n = 4), then binary spikes, then graded ones at the total bits of the binary ones.
 
-    Total bits are T × bits of a spike: 4 bits at T = 8 stand beside binary spikes at T = 32. Last the goal with other
-    calibration images.
+    Total bits are T × bits of a spike: 4 bits at T = 8 stand beside binary spikes at T = 32. Then the goal and binary
+    spikes with fitted weights; last the goal with other calibration images.
     """
     whole: dict[str, Any] = {}
     late: dict[str, Any] = {"readout": "settled"}
+    fitted: dict[str, Any] = {"correction": "weights"}
     short: dict[str, Any] = {"threshold": "percentile", "percentile": 97.0, "correction": "mean"}  # see docs/log.md
     for neuron, steps, options in (
         ("multibit22", (1, 2, 4), whole),
@@ -111,8 +112,12 @@ def settings() -> Iterator[Setting]:
         ("binary", (32,), late),
     ):
         yield from (Setting(arch, neuron, T, **options) for T in steps for arch in FILES)
+    for neuron, steps, options in (("multibit22", (1, 2, 4), fitted), ("binary", (4, 8, 16, 32), fitted | late)):
+        yield from (Setting(arch, neuron, T, **options) for T in steps for arch in FILES)
     for seed in DRAWS:
         yield from (Setting(arch, "multibit22", T, seed=seed) for T in (1, 2, 4) for arch in FILES)
+    for seed in DRAWS:
+        yield from (Setting(arch, "multibit22", T, seed=seed, **fitted) for T in (1, 2, 4) for arch in FILES)
 
 
 def convert(setting: Setting, data: ImageSet) -> tuple[nn.Module, bitspike.convert.Converted, Tensor]:

@@ -8,6 +8,7 @@ Names: goals, picture, and a network's name for its table of accuracy. What has 
 from __future__ import annotations
 
 import argparse
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,8 @@ KINDS = {
     "ternary": "ternary, 2 bits",
     "multibit11": "multi-bit (1, 1), 2 bits",
     "multibit22": "multi-bit (2, 2), 4 bits",
+    "binary, fitted": "binary, weights fitted, 1 bit",
+    "multibit22, fitted": "multi-bit (2, 2), weights fitted, 4 bits",
     "spikingjelly": "SpikingJelly, best recipe, 1 bit",
 }
 NETWORKS = {"he_resnet20": "ResNet-20", "he_resnet32": "ResNet-32"}
@@ -36,7 +39,8 @@ Records = dict[tuple[str, str, int], Record]
 def load(results: Path) -> Records:
     """(network, kind, T) → result, of the settings in the queue and of SpikingJelly."""
     found: Records = {}
-    names = {(setting.arch, setting.neuron, setting.T): setting.name for setting in settings() if setting.seed == SEED}
+    queue = [setting for setting in settings() if setting.seed == SEED]
+    names = {(setting.arch, kind_of(setting), setting.T): setting.name for setting in queue}
     names |= {(arch, "spikingjelly", T): f"{arch}-spikingjelly-T{T}" for arch in FILES for T in STEPS}
     for place, name in names.items():
         path = results / f"{name}.json"
@@ -46,10 +50,16 @@ def load(results: Path) -> Records:
     return found
 
 
+def kind_of(setting: Setting) -> str:
+    """Row of the tables."""
+    return setting.neuron + (", fitted" if setting.correction == "weights" else "")
+
+
 def block(name: str, records: Records, results: Path, page: Path) -> str:
     """The text of one block."""
     if name == "goals":
-        head = ["network", "T", "ANN", "SNN", "points lost", "asked", "result", "lost, 3 draws", "converted in"]
+        head = ["network", "correction", "T", "ANN", "SNN", "points lost", "asked", "result", "lost, 3 draws"]
+        head.append("converted in")
         return as_markdown([head, *goals(records, results)])
     if name == "picture":
         picture = page.parent / "conversion.png"
@@ -59,9 +69,10 @@ def block(name: str, records: Records, results: Path, page: Path) -> str:
     return accuracy(name, records)
 
 
-def draws(arch: str, T: int, first: float, results: Path) -> str:
+def draws(arch: str, correction: str, T: int, first: float, results: Path) -> str:
     """Points lost by conversions with each draw of calibration images: mean ± sample standard deviation."""
-    paths = [results / f"{Setting(arch, 'multibit22', T, seed=seed).name}.json" for seed in DRAWS]
+    drawn = (Setting(arch, "multibit22", T, correction=correction, seed=seed) for seed in DRAWS)
+    paths = [results / f"{setting.name}.json" for setting in drawn]
     if not all(path.exists() for path in paths):
         return "not run"
     lost = torch.tensor([first, *(read_json(path)["drop_points"] for path in paths)])  # type: ignore[index]
@@ -71,10 +82,10 @@ def draws(arch: str, T: int, first: float, results: Path) -> str:
 def goals(records: Records, results: Path) -> list[list[str]]:
     """Rows of the goal: m + n = 4."""
     rows = []
-    for arch in FILES:
+    for arch, correction in product(FILES, ("line", "weights")):
         for T, bound in GOALS.items():
-            record = records.get((arch, "multibit22", T))
-            head = [NETWORKS[arch], str(T)]
+            record = records.get((arch, kind_of(Setting(arch, "multibit22", T, correction=correction)), T))
+            head = [NETWORKS[arch], correction, str(T)]
             if record is None:
                 rows.append([*head, "–", "–", "–", f"≤ {bound}", "not run", "–", "–"])
                 continue
@@ -87,7 +98,7 @@ def goals(records: Records, results: Path) -> list[list[str]]:
                     f"{lost:.2f}",
                     f"≤ {bound}",
                     "met" if lost <= bound + 1e-9 else "not met",
-                    draws(arch, T, lost, results),
+                    draws(arch, correction, T, lost, results),
                     f"{record['conversion_time_s']:.0f} s, {record['threads']} thread{'s' * (record['threads'] > 1)}",
                 ]
             )

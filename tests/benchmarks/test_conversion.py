@@ -38,8 +38,10 @@ def result(kind: str, T: int, accuracy: float) -> dict[str, Any]:
 def results(tmp_path: Path) -> Path:
     folder = tmp_path / "results"
     folder.mkdir()
-    for kind, T, accuracy in (("multibit22", 1, 0.9100), ("multibit22", 2, 0.9133), ("spikingjelly", 8, 0.5)):
-        rest = "" if kind == "spikingjelly" else "-mse-channel-line-512"
+    cases = (("multibit22", 1, 0.9100), ("multibit22", 2, 0.9133), ("multibit22", 4, 0.9169), ("spikingjelly", 8, 0.5))
+    for kind, T, accuracy in cases:
+        correction = "weights" if T == 4 else "line"
+        rest = "" if kind == "spikingjelly" else f"-mse-channel-{correction}-512"
         (folder / f"he_resnet20-{kind}-T{T}{rest}.json").write_text(json.dumps(result(kind, T, accuracy)))
     return folder
 
@@ -54,12 +56,17 @@ def test_tables_say_what_was_met_and_what_was_not_run(tmp_path: Path, results: P
     rows = [
         [cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ResNet")
     ]
-    assert [row[:2] + row[4:7] for row in rows if row[0] == "ResNet-20"] == [
-        ["ResNet-20", "1", "0.73", "≤ 1.0", "met"],
-        ["ResNet-20", "2", "0.40", "≤ 0.3", "not met"],
-        ["ResNet-20", "4", "–", "≤ 0.1", "not run"],
+    assert [row[1:3] + row[5:8] for row in rows if row[0] == "ResNet-20"] == [
+        ["line", "1", "0.73", "≤ 1.0", "met"],
+        ["line", "2", "0.40", "≤ 0.3", "not met"],
+        ["line", "4", "–", "≤ 0.1", "not run"],
+        ["weights", "1", "–", "≤ 1.0", "not run"],
+        ["weights", "2", "–", "≤ 0.3", "not run"],
+        ["weights", "4", "0.04", "≤ 0.1", "met"],
     ]
-    assert [row[6] for row in rows if row[0] == "ResNet-32"] == ["not run"] * 3
+    assert [row[7] for row in rows if row[0] == "ResNet-32"] == ["not run"] * 6
+    fitted = next(line for line in text.splitlines() if line.startswith("| multi-bit (2, 2), weights fitted"))
+    assert [cell.strip() for cell in fitted.split("|")[2:5]] == ["not run", "not run", "91.69%"]
     jelly = next(line for line in text.splitlines() if line.startswith("| SpikingJelly"))
     assert [cell.strip() for cell in jelly.split("|")[2:-1]] == ["not run"] * 3 + ["50.00%"] + ["not run"] * 2
     assert run("tables.py", *options, "--check").returncode == 0

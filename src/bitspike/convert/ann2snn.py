@@ -56,7 +56,7 @@ def ann2snn(
     Source: thresholds by maximum and percentile: Rueckauer et al. (Front. Neurosci. 2017); initial membrane of half a
     level and ClipFloor: QCFS (Bu et al., ICLR 2022); one graded step for many binary ones: LM-HT (NeurIPS 2024),
     theorem 4.2; conversion to multi-bit spikes: reconstruction [?] of arXiv 2407.05739. Least-error ranges and the
-    correction of means are those of post-training quantisation; the slope is ours.
+    corrections of means and weights are those of post-training quantisation; the slope is ours.
 
     Args:
         model: a trained ANN that `upgrade` can trace, [B, ...] → [B, K]; copied. Batch norms use running statistics.
@@ -70,7 +70,9 @@ def ann2snn(
         sharing: one λ per "channel" or "layer".
         initial: membrane at the start in levels, in [0, 1); ½ makes firing round instead of floor.
         correction: of every channel's current, to be that of the ANN on the data: "line" (mean, and slope by least
-            squares), "mean" (bias correction) or "none". The mean of the logits is corrected too.
+            squares), "mean" (bias correction) or "none"; "weights": all weights of the convolution or linear map in
+            front of the neuron by least squares (with a ridge towards those of the ANN), then "line". That is the
+            most accurate and takes two to three times as long. The mean of the logits is corrected too.
         readout: "mean" of the logits of all steps; or "settled", of those from the step on that gives the least error
             of the logits on the data (for binary spikes, which take some steps to get through the layers).
         fine_tune: epochs of training the thresholds by surrogate gradients; they stay as they were unless the error on
@@ -89,7 +91,7 @@ def ann2snn(
     (torch.Size([5, 2]), ['body_1'])
     """
     one_of("ann2snn", "threshold", threshold, ("max", "percentile", "mse"))
-    one_of("ann2snn", "correction", correction, ("line", "mean", "none"))
+    one_of("ann2snn", "correction", correction, ("weights", "line", "mean", "none"))
     if not 0 < percentile <= 100:
         raise bad_value("ann2snn", "percentile must lie in (0, 100]", percentile, "e.g. 99.9")
     x = _inputs(data)

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 import torch
 from torch import Tensor, fx, nn
 
 from bitspike.convert.ann2snn_build import Place, Skeleton
+from bitspike.convert.ann2snn_refit import feeder, refit
 from bitspike.convert.ann2snn_report import ConversionReport, LayerConversion, relative, shares
 from bitspike.convert.ann2snn_thresholds import ranges, rows_of
 from bitspike.layers import Affine, Encoder, Gain, MeanReadout, Synapse
@@ -37,8 +38,9 @@ def calibrate(skeleton: Skeleton, x: Tensor, T: int, options: Options) -> Conver
     """Fill a skeleton with numbers, in place.
 
     Every node is computed once for the ANN (one step) and once for the SNN (T steps), in the order of the graph, so a
-    neuron sees the currents that the neurons before it really cause. At a neuron the order is: correct the currents
-    of every channel, choose the range, fire, then move range and correction into the layers before.
+    neuron sees the currents that the neurons before it really cause. At a neuron the order is: fit the weights of the
+    layer before (if asked for), correct the currents of every channel, choose the range, fire, then move range and
+    correction into the layers before.
 
     Args:
         skeleton: of `build`. x: calibration inputs [B, ...]. T: time steps. options: see `ann2snn`.
@@ -52,6 +54,11 @@ def calibrate(skeleton: Skeleton, x: Tensor, T: int, options: Options) -> Conver
     )
     values: dict[fx.Node, tuple[Tensor, Tensor]] = {}
     last = {before: item for item in graph.nodes for before in item.all_input_nodes}
+    feeders: dict[fx.Node, fx.Node] = {}  # of neurons whose layer in front is fitted
+    for item in graph.nodes if options.correction == "weights" else ():
+        if item.name in skeleton.places and (node := feeder(item, root, skeleton.places[item.name].shift)) is not None:
+            feeders[item] = node
+    arriving: dict[fx.Node, Tensor] = {}
     for item in graph.nodes:
         if item.op == "placeholder":
             values[item] = (x, x)
@@ -59,7 +66,11 @@ def calibrate(skeleton: Skeleton, x: Tensor, T: int, options: Options) -> Conver
             _finish(skeleton, *values[item.all_input_nodes[0]], report, options)
         elif item.name in skeleton.places:
             place, current = skeleton.places[item.name], values[item.all_input_nodes[0]]
-            values[item], report.layers[item.name] = _settle(place, neurons[item.name], current, T, options)
+            moved = 0.0
+            if item in feeders:
+                current, moved = _fit(place, arriving.pop(feeders[item]), current)
+            values[item], row = _settle(place, neurons[item.name], current, T, options)
+            report.layers[item.name] = replace(row, weights=moved)
         else:
             module = root.get_submodule(str(item.target)) if item.op == "call_module" else None
             if isinstance(module, MeanReadout):
@@ -68,6 +79,8 @@ def calibrate(skeleton: Skeleton, x: Tensor, T: int, options: Options) -> Conver
                 values[item] = (wanted[0], module(got))
             else:
                 values[item] = _both(root, item, values)
+                if item in feeders.values():
+                    arriving[item] = values[item.all_input_nodes[0]][1]
         for before in item.all_input_nodes:
             if last[before] is item:
                 values.pop(before, None)
@@ -120,6 +133,22 @@ def _chunked(function: Callable[..., Any], inputs: list[Tensor], axis: int) -> T
     return torch.cat(found, axis)
 
 
+def _fit(place: Place, x: Tensor, current: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, Tensor], float]:
+    """Fit the weights in front of a neuron → (its current in both networks, how far they moved: |ΔW|/|W|).
+
+    Args:
+        x: spikes that arrive at the layer [T, B, ...].
+    """
+    module, (analog, currents) = cast(Synapse, place.shift), current
+    bias = cast(Tensor, module.bias)
+    weights, shifts = refit(module, x.mean(0), currents.mean(0), analog[0])
+    moved = float(weights.norm() / module.weight.norm().clamp_min(torch.finfo(weights.dtype).tiny))
+    added = _chunked(lambda part: module.connect(part, weights, shifts), [x], 1)
+    module.weight.add_(weights)
+    bias.add_(shifts)
+    return (analog, currents + added), moved
+
+
 def _settle(
     place: Place, neuron: Neuron, current: tuple[Tensor, Tensor], T: int, options: Options
 ) -> tuple[tuple[Tensor, Tensor], LayerConversion]:
@@ -155,14 +184,14 @@ def _settle(
 def line(wanted: Tensor, got: Tensor, correction: str) -> tuple[Tensor, Tensor]:
     """(a, b) per column with ``a·(got + b)`` near ``wanted`` [N, C].
 
-    "none": (1, 0). "mean": a = 1, equal means. "line": least squares, a kept in [0.5, 1.5], equal means. What is left
+    "none": (1, 0). "mean": a = 1, equal means. Else least squares, a kept in [0.5, 1.5], equal means. What is left
     to rounding is no correction: where both sides are equal, a = 1 and b = 0 exactly.
     """
     slope, shift = torch.ones_like(got[0]), torch.zeros_like(got[0])
     close = torch.finfo(got.dtype).eps ** 0.5 / 16
     means = wanted.mean(0), got.mean(0)
     spread = (got - means[1]).square().mean(0)
-    if correction == "line":
+    if correction in ("line", "weights"):
         fitted = ((wanted - means[0]) * (got - means[1])).mean(0) / spread.clamp_min(torch.finfo(got.dtype).tiny)
         slope = torch.where((fitted - 1).abs() > close, fitted.clamp(*_SLOPES), slope)
         slope = torch.where(spread > 0, slope, torch.ones_like(slope))

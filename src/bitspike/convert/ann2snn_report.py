@@ -21,6 +21,7 @@ class LayerConversion:
         ceiling_least, ceiling_greatest: value of the highest level, over the channels.
         slope: greatest |slope − 1| of the correction. correction: root mean square of its shift, in units of the ANN.
         multiplies: gains in front of it, where spikes are added to a current (a multiplication a spike each).
+        weights: |ΔW|/|W| of the layer in front of it; 0 where its weights are not fitted.
     """
 
     path: str
@@ -33,6 +34,7 @@ class LayerConversion:
     slope: float
     correction: float
     multiplies: int
+    weights: float = 0.0
 
 
 @dataclass

@@ -321,7 +321,7 @@ class ConvertConfig:
     percentile: float = 99.9
     sharing: Literal["channel", "layer"] = "channel"
     initial: float = 0.5
-    correction: Literal["line", "mean", "none"] = "line"
+    correction: Literal["weights", "line", "mean", "none"] = "line"
     readout: Literal["mean", "settled"] = "mean"
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None

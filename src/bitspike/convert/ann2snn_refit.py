@@ -1,0 +1,81 @@
+"""Least squares over the weights of a layer: what arrives is not what the ANN had, so other weights serve better."""
+
+from __future__ import annotations
+
+import copy
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx, nn
+
+from bitspike.convert.upgrade_layers import Convolution
+from bitspike.graph import adds
+from bitspike.layers import Conv2d, Linear, Synapse
+
+RIDGE = 0.1  # chosen on held-out images, see docs/log.md
+_CHUNK = 64
+
+
+def feeder(item: fx.Node, root: nn.Module, module: nn.Module | None) -> fx.Node | None:
+    """The node of a layer whose output, in a sum perhaps, is the input of a neuron's node; None if there is none."""
+    if not isinstance(module, (Conv2d, Linear, Convolution)):
+        return None
+    open_nodes = list(item.all_input_nodes)
+    while open_nodes:
+        node = open_nodes.pop()
+        found = root.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if found is module:
+            return node
+        if adds(node) or isinstance(found, (nn.Identity, nn.Dropout)):
+            open_nodes += node.all_input_nodes
+    return None
+
+
+def refit(module: Synapse, x: Tensor, current: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
+    """(ΔW, Δb) that bring a current to what it should be: the least
+
+        mean |wanted − current − ΔW∗x − Δb|² + RIDGE·mean(x²)·|ΔW|²
+
+    over samples, positions and inputs of a window. A channel that lacks no more than rounding stays as it is.
+
+    Source: least-squares reconstruction of layers, as in post-training quantisation; that it starts from the ANN's
+    weights and also makes up for the errors of shortcuts is ours.
+
+    Args:
+        module: its weights are not read. x: mean of its inputs over time [B, I, ...]. current, wanted: [B, O, ...].
+    """
+    groups = getattr(module, "groups", 1)
+    inputs = module.weight[0].numel()
+    gram = torch.zeros(groups, inputs + 1, inputs + 1, dtype=torch.float64, device=x.device)
+    cross = torch.zeros(groups, inputs + 1, len(module.weight) // groups, dtype=torch.float64, device=x.device)
+    missing = wanted - current
+    for part, lack in zip(x.split(_CHUNK), missing.split(_CHUNK), strict=True):
+        windows = _windows(module, part).transpose(0, 1).reshape(groups, inputs, -1)
+        windows = torch.cat([windows, torch.ones_like(windows[:, :1])], 1)
+        lacking = lack.transpose(0, 1).reshape(groups, -1, windows.shape[2])
+        gram += windows @ windows.mT
+        cross += windows @ lacking.mT
+    penalty = RIDGE * gram.diagonal(dim1=1, dim2=2)[:, :-1].mean(1, keepdim=True)
+    penalty = torch.where(penalty > 0, penalty, 1)  # where nothing arrives: the bias alone
+    diagonal = torch.cat([penalty.expand(-1, inputs), torch.zeros_like(penalty)], 1)
+    solved = torch.linalg.solve(gram + torch.diag_embed(diagonal), cross)
+    change, shift = solved[:, :-1].mT.reshape(module.weight.shape), solved[:, -1].flatten()
+    close = torch.finfo(x.dtype).eps ** 0.5 / 16
+    axes = [axis for axis in range(missing.dim()) if axis != 1]
+    lacks = missing.square().mean(axes) > close**2 * wanted.square().mean(axes)
+    change = change * lacks.reshape(-1, *[1] * (change.dim() - 1))
+    return change.to(module.weight), (shift * lacks).to(module.weight)
+
+
+def _windows(module: Synapse, x: Tensor) -> Tensor:
+    """What a layer multiplies its weights with: [B, groups · inputs of a window, positions]."""
+    if isinstance(module, Linear):
+        return x.unsqueeze(2)
+    if isinstance(module, Conv2d):
+        return F.unfold(x, module.weight.shape[-1], padding=module.padding, stride=module.stride)
+    probe = copy.copy(module)
+    probe.groups = x.shape[1]
+    kernel = module.weight.shape[2:]
+    taps = torch.eye(math.prod(kernel), dtype=x.dtype, device=x.device).reshape(-1, 1, *kernel)
+    return probe.connect(x.unsqueeze(0), taps.repeat(x.shape[1], *[1] * (len(kernel) + 1)), None)[0].flatten(2)

@@ -1,0 +1,142 @@
+"""Weights fitted by least squares during conversion: the optimum of any layer, what it buys, what it leaves alone."""
+
+from __future__ import annotations
+
+from typing import cast
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+import bitspike
+from analog import ann, inputs
+from bitspike.convert.ann2snn_refit import RIDGE, refit
+from bitspike.convert.upgrade_layers import Convolution
+from bitspike.cost import cost
+from bitspike.data import Batches, load
+from bitspike.layers import Conv2d, Linear, Synapse
+from bitspike.models import study_cnn
+from bitspike.neurons import LIF, MultiBit, Neuron, Signed
+from networks import rng
+
+LAYERS: dict[str, tuple[Synapse, tuple[int, ...]]] = {
+    "linear": (Linear(5, 4), (5,)),
+    "convolution": (Conv2d(3, 4, 3, padding=1), (3, 5, 4)),
+    "stride": (Conv2d(2, 3, 3, stride=2, padding=1, bias=True), (2, 7, 6)),
+    "rectangle": (Convolution(nn.Conv2d(2, 3, (3, 1), (2, 1), padding=(1, 0))), (2, 7, 5)),
+    "grouped": (Convolution(nn.Conv2d(4, 6, 3, groups=2)), (4, 5, 6)),
+    "depthwise": (Convolution(nn.Conv2d(3, 6, 3, padding="same", dilation=2, groups=3)), (3, 6, 6)),
+    "circular": (Convolution(nn.Conv2d(2, 2, 3, padding=1, padding_mode="circular")), (2, 5, 5)),
+    "one dimension": (Convolution(nn.Conv1d(3, 2, 3, dilation=2)), (3, 9)),
+    "three dimensions": (Convolution(nn.Conv3d(2, 2, 2)), (2, 4, 3, 4)),
+}
+
+
+def outcome(module: Synapse, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    return module.connect(x.unsqueeze(0), weight, bias)[0]
+
+
+def case(name: str) -> tuple[Synapse, Tensor, Tensor, Tensor]:
+    """A layer in float64, 70 inputs (more than a chunk), a current, and what it should be."""
+    layer, shape = LAYERS[name]
+    layer = layer.double()
+    x = torch.rand(70, *shape, generator=rng(1), dtype=torch.float64)
+    shaped = outcome(layer, x, layer.weight, torch.zeros(len(layer.weight), dtype=torch.float64)).shape
+    current, wanted = (torch.randn(shaped, generator=rng(seed), dtype=torch.float64) for seed in (2, 3))
+    return layer, x, current, wanted
+
+
+@pytest.mark.parametrize("name", LAYERS)
+@torch.no_grad()
+def test_the_least_of_a_stated_sum(name: str) -> None:
+    """Design matrix built by asking the layer itself, one weight at a time; ridge by rows of their own."""
+    layer, x, current, wanted = case(name)
+    weights, bias = layer.weight.numel(), len(layer.weight)
+    zeros, none = torch.zeros_like(layer.weight), torch.zeros(bias, dtype=torch.float64)
+    columns = []
+    for index in range(weights):
+        one = zeros.clone().view(-1)
+        one[index] = 1
+        columns.append(outcome(layer, x, one.view_as(zeros), none).flatten())
+    columns += [outcome(layer, x, zeros, one).flatten() for one in torch.eye(bias, dtype=torch.float64)]
+    design = torch.stack(columns, 1)
+    rows = wanted.numel() // bias  # of one output channel
+    groups = getattr(layer, "groups", 1)
+    squares = design[:, :weights].square().sum(0).reshape(groups, bias // groups, -1)[:, 0]  # of inputs of a window
+    penalty = (RIDGE * squares.mean(1)).repeat_interleave(weights // groups).sqrt()
+    ridge = torch.cat([torch.diag(penalty), torch.zeros(weights, bias, dtype=torch.float64)], 1)
+    goal = torch.cat([(wanted - current).flatten(), torch.zeros(weights, dtype=torch.float64)])
+    best = torch.linalg.lstsq(torch.cat([design, ridge]), goal).solution
+    change, shift = refit(layer, x, current, wanted)
+    assert rows > 1 and float(change.abs().max()) > 1e-3
+    torch.testing.assert_close(change.flatten(), best[:weights], rtol=1e-7, atol=1e-9)
+    torch.testing.assert_close(shift, best[weights:], rtol=1e-7, atol=1e-9)
+
+
+@torch.no_grad()
+def test_channels_that_lack_nothing_stay() -> None:
+    layer, x, current, wanted = case("convolution")
+    current[:, 1] = wanted[:, 1] * (1 + 1e-15)
+    change, shift = refit(layer, x, current, wanted)
+    assert not change[1].any() and shift[1] == 0 and all(bool(change[i].any()) for i in (0, 2, 3))
+
+
+@torch.no_grad()
+def test_where_nothing_arrives_the_bias_is_all() -> None:
+    layer, x, current, wanted = case("grouped")
+    x[:, :2] = 0  # the first group
+    change, shift = refit(layer, x, current, wanted)
+    assert not change[:3].any() and bool(change[3:].any())
+    torch.testing.assert_close(shift[:3], (wanted - current)[:, :3].mean((0, 2, 3)))
+
+
+@pytest.fixture(scope="module")
+def trained() -> tuple[nn.Module, Tensor, Tensor]:
+    """(a small ANN that knows the digits, 512 images it has seen, the validation images)."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        digits, net = load("digits"), study_cnn(nn.ReLU(), T=1, shape=(1, 8, 8), width=16, stem_stride=1)
+        optimiser = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
+        for epoch in range(4):
+            for x, labels in Batches(digits.train, 32, shuffle=True, epoch=epoch):
+                optimiser.zero_grad()
+                cross_entropy(net(x), labels).backward()
+                optimiser.step()
+    seen, unseen = (part.normalise(part.images[:512]) for part in (digits.train, digits.validation))
+    return net.eval(), seen, unseen
+
+
+@pytest.mark.parametrize("neuron", [MultiBit(1, 1, decay=1.0), LIF(decay=1.0, reset="soft"), Signed(1, decay=1.0)])
+@pytest.mark.parametrize("T", [1, 4])
+@torch.no_grad()
+def test_closer_to_the_ann(trained: tuple[nn.Module, Tensor, Tensor], T: int, neuron: Neuron) -> None:
+    """On images of the calibration and on others the logits come closer than with corrections by channel."""
+    net, seen, unseen = trained
+    errors = {}
+    for kind in ("line", "weights"):
+        snn = bitspike.ann2snn(net, neuron, seen, T, correction=kind)
+        assert snn.report is not None
+        errors[kind] = (snn.report.logit_error, float((snn(unseen) - net(unseen)).norm() / net(unseen).norm()))
+        first, *others = [row["weights"] for row in snn.report.as_dict()["layers"].values()]
+        assert first == 0  # it sees the input itself
+        assert all((moved > 0.01) == (kind == "weights") for moved in others)
+    assert errors["weights"][0] < 0.95 * errors["line"][0] and errors["weights"][1] < 0.95 * errors["line"][1]
+
+
+@torch.no_grad()
+def test_the_result_is_an_ordinary_network() -> None:
+    """Folds, counts and streams; the ANN is left alone."""
+    net, x = ann("he"), inputs(64)
+    before = {key: value.clone() for key, value in net.state_dict().items()}
+    snn = bitspike.ann2snn(net, MultiBit(1, 1, decay=1.0), x, 2, correction="weights")
+    assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+    folded = bitspike.fold(snn, x)
+    assert folded.report.forced_flips == 0
+    torch.testing.assert_close(folded(x), snn(x), rtol=1e-4, atol=1e-4)
+    plain = bitspike.ann2snn(net, MultiBit(1, 1, decay=1.0), x, 2)
+    assert cost(snn.graph, x).size_bytes == cost(plain.graph, x).size_bytes
+    states, last = None, cast(Tensor, None)
+    for _ in range(2):
+        last, states = bitspike.stream(snn, x.unsqueeze(0), states)
+    assert last.shape == snn(x).shape
