@@ -74,6 +74,20 @@ def test_the_least_of_a_stated_sum(name: str) -> None:
     torch.testing.assert_close(shift, best[weights:], rtol=1e-7, atol=1e-9)
 
 
+@pytest.mark.parametrize("scale", [2.0**60, 2.0**-60])
+@torch.no_grad()
+def test_squares_beyond_float32(scale: float) -> None:
+    """Activations of 10¹⁸ and of 10⁻¹⁸: the same change, bit for bit, and finite."""
+    x, current, wanted = (value.float() for value in case("convolution")[1:])
+    layer = Conv2d(3, 4, 3, padding=1)
+    change, shift = refit(layer, x, current, wanted)
+    for factor in (scale, scale * 2.0**10):
+        large = refit(layer, x, current * factor, wanted * factor)
+        assert torch.equal(large[0], change * factor) and torch.equal(large[1], shift * factor)
+        both = refit(layer, x * factor, current * factor, wanted * factor)
+        assert torch.equal(both[0], change) and torch.equal(both[1], shift * factor)
+
+
 @torch.no_grad()
 def test_channels_that_lack_nothing_stay() -> None:
     layer, x, current, wanted = case("convolution")

@@ -49,7 +49,9 @@ def refit(module: Synapse, x: Tensor, current: Tensor, wanted: Tensor) -> tuple[
     inputs = module.weight[0].numel()
     gram = torch.zeros(groups, inputs + 1, inputs + 1, dtype=torch.float64, device=x.device)
     cross = torch.zeros(groups, inputs + 1, len(module.weight) // groups, dtype=torch.float64, device=x.device)
-    missing = wanted - current
+    reach, scale = _power(x), _power(wanted)  # squares of any numbers stay finite; powers of two round nothing
+    x, wanted = x / reach, wanted / scale
+    missing = wanted - current / scale
     for part, lack in zip(x.split(_CHUNK), missing.split(_CHUNK), strict=True):
         windows = _windows(module, part).transpose(0, 1).reshape(groups, inputs, -1)
         windows = torch.cat([windows, torch.ones_like(windows[:, :1])], 1)
@@ -65,7 +67,12 @@ def refit(module: Synapse, x: Tensor, current: Tensor, wanted: Tensor) -> tuple[
     axes = [axis for axis in range(missing.dim()) if axis != 1]
     lacks = missing.square().mean(axes) > close**2 * wanted.square().mean(axes)
     change = change * lacks.reshape(-1, *[1] * (change.dim() - 1))
-    return change.to(module.weight), (shift * lacks).to(module.weight)
+    return (change * (scale / reach)).to(module.weight), (shift * lacks * scale).to(module.weight)
+
+
+def _power(x: Tensor) -> float:
+    """The power of two above the greatest magnitude; 1 where all is 0."""
+    return math.ldexp(1.0, math.frexp(float(x.abs().max()))[1])
 
 
 def _windows(module: Synapse, x: Tensor) -> Tensor:
