@@ -30,7 +30,7 @@ A run folder: `recipe.toml` (resolved recipe), `metrics.jsonl` (a JSON record an
 validation_accuracy, lr, time_s), `best.safetensors` and `final.safetensors` (weights), `last/` (two checkpoints that
 take turns; all that exact resume needs), `summary.json`. `bitspike convert` leaves `recipe.toml` with a table
 [convert], both weights files (equal), `convert.json` (the calibration: options, and per layer error, rate, saturation,
-highest level, slope, correction, multiplies) and `summary.json`.
+highest level, slope, correction, multiplies, weights) and `summary.json`.
 
 | key of `summary.json` and of a job's `result` | meaning |
 | --- | --- |

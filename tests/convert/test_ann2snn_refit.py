@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import cast
 
 import pytest
@@ -136,6 +137,64 @@ def test_closer_to_the_ann(trained: tuple[nn.Module, Tensor, Tensor], T: int, ne
         assert first == 0  # it sees the input itself
         assert all((moved > 0.01) == (kind == "weights") for moved in others)
     assert errors["weights"][0] < 0.95 * errors["line"][0] and errors["weights"][1] < 0.95 * errors["line"][1]
+
+
+class Summed(nn.Module):
+    """Two neurons; the current of the second is a sum of two layers, in either order."""
+
+    def __init__(self, second: nn.Module, turned: bool) -> None:
+        super().__init__()
+        self.stem, self.wide, self.second = nn.Conv2d(2, 4, 3, padding=1), nn.Conv2d(4, 5, 3, padding=1), second
+        self.turned, self.head = turned, nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.stem(x))
+        parts = self.second(y), self.wide(y)
+        y = torch.relu(parts[0] + parts[1] if self.turned else parts[1] + parts[0])
+        return self.head(y.mean((2, 3)))  # type: ignore[no-any-return]
+
+
+SECONDS = {
+    "narrow": lambda: nn.Conv2d(4, 5, 1),
+    "spread": lambda: nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Conv2d(4, 5, 3, padding=1)),  # one pixel for all
+    "pooled": lambda: nn.Sequential(nn.Conv2d(4, 5, 3, padding=1), nn.AvgPool2d(3, 1, padding=0), nn.ZeroPad2d(1)),
+}
+
+
+@pytest.mark.parametrize("name", SECONDS)
+@torch.no_grad()
+def test_of_a_sum_the_layer_with_most_weights(name: str) -> None:
+    """Whichever comes first; a layer whose one pixel is spread over the image or that is pooled is none to fit."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        net = Summed(SECONDS[name](), False).eval()
+    other = copy.deepcopy(net)
+    other.turned = True
+    x = torch.rand(32, 2, 8, 8, generator=rng(0))
+    neuron = LIF(decay=1.0, reset="soft")
+    reports = [bitspike.ann2snn(one, neuron, x, 2, correction="weights").report for one in (net, other)]
+    line = bitspike.ann2snn(net, neuron, x, 2).report
+    assert line is not None and all(report is not None for report in reports)
+    first, second = (list(report.layers.values())[1] for report in reports)  # type: ignore[union-attr]
+    assert first.weights == pytest.approx(second.weights, rel=1e-3) and first.weights > 0.01
+    assert first.error == pytest.approx(second.error, rel=1e-2) and first.error < list(line.layers.values())[1].error
+
+
+@torch.no_grad()
+def test_nothing_is_learned_by_heart() -> None:
+    """Below 4 samples for each of 48 weights only the corrections by channel remain, and the report says so."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        net = nn.Sequential(nn.Linear(6, 48), nn.ReLU(), nn.Linear(48, 8), nn.ReLU(), nn.Linear(8, 3))
+    x = torch.rand(192, 6, generator=rng(0))
+    for samples, fitted in ((191, False), (192, True)):
+        found = [
+            bitspike.ann2snn(net, MultiBit(1, 1, decay=1.0), x[:samples], 1, correction=kind)
+            for kind in ("line", "weights")
+        ]
+        assert found[1].report is not None
+        assert ([row[8] for row in found[1].report.table()[1:]] != ["0", "0"]) == fitted
+        assert torch.equal(found[0](x), found[1](x)) != fitted
 
 
 @torch.no_grad()

@@ -294,6 +294,14 @@ def test_cut_windows_by_hand() -> None:
     pool = AvgPool2d(3, ceil=True)  # windows of 9, 6, 6 and 4 values
     row = only(cost(nn.Sequential(Repeat(2), LIF(), pool), torch.ones(5, 3, 5, 5)), "pool")
     assert (row.side_adds, row.side_multiplications, row.shifts) == (6 * 21.0, 6 * 3.0, 6 * 1.0)
+    for side, pools in ((7, (3, 2, 1)), (8, (2, 2, 1))):  # padding counts as data, with and without
+        x = torch.ones(5, 3, side, side)
+        rows = [
+            only(cost(nn.Sequential(Repeat(2), LIF(), AvgPool2d(*pools, ceil=ceil)), x), "pool")
+            for ceil in (False, True)
+        ]
+        assert rows[0].side_adds == rows[1].side_adds and rows[0].shifts == rows[1].shifts
+        assert rows[0].side_multiplications == rows[1].side_multiplications
 
 
 def test_the_mean_over_time_by_hand() -> None:

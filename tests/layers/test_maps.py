@@ -224,6 +224,7 @@ def test_a_sample_does_not_see_its_batch_in_double(layer: nn.Module) -> None:
         (lambda: Linear(C, 1)(image()), "Linear", ["[T, B, C]"]),
         (lambda: Linear(C, 1)(torch.zeros(0, B, C)), "Linear", ["T (axis 0)"]),
         (lambda: AvgPool2d(0), "AvgPool2d", ["kernel"]),
+        (lambda: AvgPool2d(2, ceil="up"), "AvgPool2d", ["ceil"]),  # type: ignore[arg-type]
         (lambda: MaxPool2d(0), "MaxPool2d", ["kernel"]),
         (lambda: AvgPool2d(2)(torch.zeros(T, B, C)), "AvgPool2d", ["[T, B, C, H, W]"]),
         (lambda: MaxPool2d(2)(torch.zeros(T, B, C)), "MaxPool2d", ["[T, B, C, H, W]"]),

@@ -242,7 +242,12 @@ def test_any_network_of_layers() -> None:
 
 
 ROUND_DOWN = [(AvgPool2d(2), [(2, False), (2, True)]), (MaxPool2d(3, 2), [(3, False), (2, True)])]
-ROUND_UP = [(AvgPool2d(2, ceil=True), [(4, True)]), (AvgPool2d(3, 1, padding=1), [(2, True)])]
+ROUND_UP = [
+    (AvgPool2d(2, ceil=True), [(4, True)]),
+    (AvgPool2d(3, 1, padding=1), [(2, True)]),
+    (AvgPool2d(3, 2, padding=1), [(4, True)]),
+    (AvgPool2d(3, 2, padding=1, ceil=True), [(3, True), (2, True)]),
+]
 
 
 @pytest.mark.parametrize(("pool", "wanted"), ROUND_DOWN + ROUND_UP)
@@ -254,7 +259,8 @@ def test_images_of_any_side(pool: nn.Module, wanted: list[tuple[int, bool]], sid
     net = Network(Repeat(2), nn.Sequential(*layers, GlobalAvgPool(), Linear(4, 2)), MeanReadout())
     assert restimulate(net, "*") == ["body.5"]
     connection = net.get_submodule("body.5_restimulate")
-    pools = [module for module in connection.children() if isinstance(module, AvgPool2d)]
+    pools = [module for module in connection.modules() if isinstance(module, AvgPool2d)]
+    assert len(list(connection.children())) == 4  # attention, pools in one place, convolution, norm
     assert [(module.kernel, module.ceil) for module in pools] == wanted
     assert net.eval()(torch.randn(2, 1, side, side, generator=rng(0))).shape == (2, 2)
 

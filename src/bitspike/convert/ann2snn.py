@@ -70,9 +70,10 @@ def ann2snn(
         sharing: one λ per "channel" or "layer".
         initial: membrane at the start in levels, in [0, 1); ½ makes firing round instead of floor.
         correction: of every channel's current, to be that of the ANN on the data: "line" (mean, and slope by least
-            squares), "mean" (bias correction) or "none"; "weights": all weights of the convolution or linear map in
-            front of the neuron by least squares (with a ridge towards those of the ANN), then "line". That is the
-            most accurate and takes two to three times as long. The mean of the logits is corrected too.
+            squares), "mean" (bias correction) or "none"; "weights": first, by least squares with a ridge towards
+            those of the ANN, all weights of the convolution or linear map in front of the neuron, of several in a sum
+            the one with most weights a channel; not where the data have fewer than 4 values for each weight of a
+            channel (few samples, linear maps) or an average pool lies between. The mean of the logits is corrected too.
         readout: "mean" of the logits of all steps; or "settled", of those from the step on that gives the least error
             of the logits on the data (for binary spikes, which take some steps to get through the layers).
         fine_tune: epochs of training the thresholds by surrogate gradients; they stay as they were unless the error on

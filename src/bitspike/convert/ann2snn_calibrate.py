@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from bitspike.convert.ann2snn_build import Place, Skeleton
-from bitspike.convert.ann2snn_refit import feeder, refit
+from bitspike.convert.ann2snn_refit import feeders, fits, refit
 from bitspike.convert.ann2snn_report import ConversionReport, LayerConversion, relative, shares
 from bitspike.convert.ann2snn_thresholds import ranges, rows_of
 from bitspike.layers import Affine, Encoder, Gain, MeanReadout, Synapse
@@ -54,11 +54,12 @@ def calibrate(skeleton: Skeleton, x: Tensor, T: int, options: Options) -> Conver
     )
     values: dict[fx.Node, tuple[Tensor, Tensor]] = {}
     last = {before: item for item in graph.nodes for before in item.all_input_nodes}
-    feeders: dict[fx.Node, fx.Node] = {}  # of neurons whose layer in front is fitted
+    fed: dict[fx.Node, list[fx.Node]] = {}  # neuron → layers in front of it that may be fitted
     for item in graph.nodes if options.correction == "weights" else ():
-        if item.name in skeleton.places and (node := feeder(item, root, skeleton.places[item.name].shift)) is not None:
-            feeders[item] = node
-    arriving: dict[fx.Node, Tensor] = {}
+        if item.name in skeleton.places:
+            fed[item] = feeders(item, root, skeleton.places[item.name].before)
+    fitting = {node for nodes in fed.values() for node in nodes}
+    arriving: dict[fx.Node, tuple[Synapse, Tensor, Tensor]] = {}
     for item in graph.nodes:
         if item.op == "placeholder":
             values[item] = (x, x)
@@ -66,9 +67,7 @@ def calibrate(skeleton: Skeleton, x: Tensor, T: int, options: Options) -> Conver
             _finish(skeleton, *values[item.all_input_nodes[0]], report, options)
         elif item.name in skeleton.places:
             place, current = skeleton.places[item.name], values[item.all_input_nodes[0]]
-            moved = 0.0
-            if item in feeders:
-                current, moved = _fit(place, arriving.pop(feeders[item]), current)
+            current, moved = _fit(place, [arriving.pop(node) for node in fed.get(item, [])], current)
             values[item], row = _settle(place, neurons[item.name], current, T, options)
             report.layers[item.name] = replace(row, weights=moved)
         else:
@@ -79,8 +78,8 @@ def calibrate(skeleton: Skeleton, x: Tensor, T: int, options: Options) -> Conver
                 values[item] = (wanted[0], module(got))
             else:
                 values[item] = _both(root, item, values)
-                if item in feeders.values():
-                    arriving[item] = values[item.all_input_nodes[0]][1]
+                if item in fitting:
+                    arriving[item] = cast(Synapse, module), values[item.all_input_nodes[0]][1], values[item][1]
         for before in item.all_input_nodes:
             if last[before] is item:
                 values.pop(before, None)
@@ -133,19 +132,27 @@ def _chunked(function: Callable[..., Any], inputs: list[Tensor], axis: int) -> T
     return torch.cat(found, axis)
 
 
-def _fit(place: Place, x: Tensor, current: tuple[Tensor, Tensor]) -> tuple[tuple[Tensor, Tensor], float]:
-    """Fit the weights in front of a neuron → (its current in both networks, how far they moved: |ΔW|/|W|).
+def _fit(
+    place: Place, layers: list[tuple[Synapse, Tensor, Tensor]], current: tuple[Tensor, Tensor]
+) -> tuple[tuple[Tensor, Tensor], float]:
+    """Fit the layer in front of a neuron that has most weights → (the current in both networks, |ΔW|/|W|).
 
     Args:
-        x: spikes that arrive at the layer [T, B, ...].
+        layers: those that may be fitted: (layer, what arrives, what it sends), both over time [T, B, ...].
     """
-    module, (analog, currents) = cast(Synapse, place.shift), current
-    bias = cast(Tensor, module.bias)
+    analog, currents = current
+    able = [(module, x) for module, x, output in layers if fits(module, output, currents)]
+    if not able:
+        return current, 0.0
+    module, x = max(able, key=lambda pair: pair[0].weight[0].numel())
     weights, shifts = refit(module, x.mean(0), currents.mean(0), analog[0])
     moved = float(weights.norm() / module.weight.norm().clamp_min(torch.finfo(weights.dtype).tiny))
     added = _chunked(lambda part: module.connect(part, weights, shifts), [x], 1)
     module.weight.add_(weights)
-    bias.add_(shifts)
+    if isinstance(place.shift, Affine):
+        place.shift.shift = place.shift.shift + shifts
+    else:
+        cast(Tensor, cast(Synapse, place.shift).bias).add_(shifts)
     return (analog, currents + added), moved
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -14,22 +15,35 @@ from bitspike.graph import adds
 from bitspike.layers import Conv2d, Linear, Synapse
 
 RIDGE = 0.1  # chosen on held-out images, see docs/log.md
-_CHUNK = 64
+ROWS = 4
+_CHUNK, _CHUNK_VALUES = 64, 2**25
 
 
-def feeder(item: fx.Node, root: nn.Module, module: nn.Module | None) -> fx.Node | None:
-    """The node of a layer whose output, in a sum perhaps, is the input of a neuron's node; None if there is none."""
-    if not isinstance(module, (Conv2d, Linear, Convolution)):
-        return None
+def feeders(item: fx.Node, root: nn.Module, before: Sequence[nn.Module]) -> list[fx.Node]:
+    """Nodes of the layers in ``before`` whose outputs, in a sum perhaps, are the input of a neuron's node.
+
+    Behind an average pool a layer is none of them.
+    """
+    found: list[fx.Node] = []
     open_nodes = list(item.all_input_nodes)
     while open_nodes:
-        node = open_nodes.pop()
-        found = root.get_submodule(str(node.target)) if node.op == "call_module" else None
-        if found is module:
-            return node
-        if adds(node) or isinstance(found, (nn.Identity, nn.Dropout)):
+        node = open_nodes.pop(0)
+        module = root.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if isinstance(module, (Conv2d, Linear, Convolution)):
+            found += [node] * any(module is one for one in before)
+        elif adds(node) or isinstance(module, (nn.Identity, nn.Dropout)):
             open_nodes += node.all_input_nodes
-    return None
+    return found
+
+
+def fits(module: Synapse, output: Tensor, current: Tensor) -> bool:
+    """Whether the data can say what a layer's weights should be, at least `ROWS` values for each.
+
+    Args:
+        output, current: of the layer, and of the neuron, over time [T, B, O, ...]. Where the output is spread over a
+            larger current, its weights are not fitted.
+    """
+    return output.shape == current.shape and output[0, :, 0].numel() >= ROWS * module.weight[0].numel()
 
 
 def refit(module: Synapse, x: Tensor, current: Tensor, wanted: Tensor) -> tuple[Tensor, Tensor]:
@@ -52,16 +66,17 @@ def refit(module: Synapse, x: Tensor, current: Tensor, wanted: Tensor) -> tuple[
     reach, scale = _power(x), _power(wanted)  # squares of any numbers stay finite; powers of two round nothing
     x, wanted = x / reach, wanted / scale
     missing = wanted - current / scale
-    for part, lack in zip(x.split(_CHUNK), missing.split(_CHUNK), strict=True):
+    chunk = max(1, min(_CHUNK, _CHUNK_VALUES // (groups * inputs * missing[0, 0].numel())))
+    for part, lack in zip(x.split(chunk), missing.split(chunk), strict=True):
         windows = _windows(module, part).transpose(0, 1).reshape(groups, inputs, -1)
         windows = torch.cat([windows, torch.ones_like(windows[:, :1])], 1)
         lacking = lack.transpose(0, 1).reshape(groups, -1, windows.shape[2])
         gram += windows @ windows.mT
         cross += windows @ lacking.mT
-    penalty = RIDGE * gram.diagonal(dim1=1, dim2=2)[:, :-1].mean(1, keepdim=True)
-    penalty = torch.where(penalty > 0, penalty, 1)  # where nothing arrives: the bias alone
-    diagonal = torch.cat([penalty.expand(-1, inputs), torch.zeros_like(penalty)], 1)
-    solved = torch.linalg.solve(gram + torch.diag_embed(diagonal), cross)
+    squares = gram.diagonal(dim1=1, dim2=2)[:, :-1]
+    penalty = RIDGE * squares.mean(1, keepdim=True)
+    squares += torch.where(penalty > 0, penalty, 1)  # where nothing arrives: the bias alone
+    solved = torch.linalg.solve(gram, cross)
     change, shift = solved[:, :-1].mT.reshape(module.weight.shape), solved[:, -1].flatten()
     close = torch.finfo(x.dtype).eps ** 0.5 / 16
     axes = [axis for axis in range(missing.dim()) if axis != 1]

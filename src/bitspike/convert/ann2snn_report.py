@@ -70,7 +70,7 @@ class ConversionReport:
 
     def table(self) -> list[list[str]]:
         """Rows for a person, the heading first."""
-        head = ["layer", "was", "error", "rate", "saturated", "highest level", "slope ±", "shift", "gains"]
+        head = ["layer", "was", "error", "rate", "saturated", "highest level", "slope ±", "shift", "weights ±", "gains"]
         rows = [
             [
                 layer.path,
@@ -81,6 +81,7 @@ class ConversionReport:
                 f"{layer.ceiling_least:.3g} to {layer.ceiling_greatest:.3g}",
                 f"{layer.slope:.2g}",
                 f"{layer.correction:.2g}",
+                f"{layer.weights:.2g}",
                 str(layer.multiplies),
             ]
             for layer in self.layers.values()

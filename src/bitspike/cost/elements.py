@@ -186,16 +186,18 @@ def pool_row(node: Node, module: nn.Module, x: Tensor, y: Tensor) -> LayerCost:
 
 
 def _cut_windows(row: LayerCost, module: AvgPool2d, x: Tensor) -> None:
-    """The operations of an average pool whose windows may stick out: each adds, and divides by, what it holds."""
+    """The operations of an average pool whose windows may stick out: each adds, and divides by, what it holds.
+
+    Padding is held as if it were data, as everywhere; what lies beyond it is not.
+    """
     ones = torch.ones(1, 1, *x.shape[3:], dtype=torch.float64)
     where = (module.kernel, module.stride, module.padding, True)
-    held = F.avg_pool2d(ones, *where, divisor_override=1)
-    scale = F.avg_pool2d(ones, *where) / held
+    sizes = (F.avg_pool2d(ones, *where, divisor_override=1) / F.avg_pool2d(ones, *where)).round()
     images = x.shape[0] * x.shape[2]
-    row.side_adds = row.fixed_adds = images * float((held - 1).sum())
-    power = powers(scale)
+    row.side_adds = row.fixed_adds = images * float((sizes - 1).sum())
+    power = powers(sizes)
     row.side_multiplications = images * float((~power).sum())
-    row.shifts = images * float((power & (scale != 1)).sum())
+    row.shifts = images * float((power & (sizes != 1)).sum())
 
 
 def _window(module: TallyPool, x: Tensor, y: Tensor) -> int:

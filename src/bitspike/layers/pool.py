@@ -37,12 +37,15 @@ class AvgPool2d(TimeLayer):
     def __init__(self, kernel: int, stride: int | None = None, padding: int = 0, ceil: bool = False) -> None:
         super().__init__()
         self.kernel, self.stride, self.padding = _window("AvgPool2d", kernel, stride, padding)
-        self.ceil = one_of("AvgPool2d", "ceil", ceil, (False, True))
+        self.ceil = bool(one_of("AvgPool2d", "ceil", ceil, (False, True)))
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, C, H, W] → [T, B, C, H', W']."""
         merged = merge_time("AvgPool2d", x, 5)
         return split_time(F.avg_pool2d(merged, self.kernel, self.stride, self.padding, self.ceil), x)
+
+    def extra_repr(self) -> str:
+        return f"kernel={self.kernel}, stride={self.stride}, padding={self.padding}, ceil={self.ceil}"
 
 
 class SumPool2d(TimeLayer):

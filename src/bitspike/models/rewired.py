@@ -215,14 +215,17 @@ def _projection(site: _Site, weight: Quantizer | None) -> list[nn.Module]:
     return [*pools, Conv2d(inputs, outputs, 1, bias=not norm, weight=weight), *norm]
 
 
-def _pools(windows: list[_Window]) -> list[AvgPool2d]:
-    """As few average pools as give the sides of those: ⌈⌈n/a⌉/b⌉ = ⌈n/ab⌉, and so for ⌊⌋."""
+def _pools(windows: list[_Window]) -> list[nn.Module]:
+    """As few average pools as give the sides of those, in one layer: ⌈⌈n/a⌉/b⌉ = ⌈n/ab⌉, and so for ⌊⌋."""
     merged: list[_Window] = []
     for kernel, stride, padding, up in windows:
+        if kernel == 2 * padding + 1 and not up:  # ⌈n/stride⌉, whatever the kernel
+            kernel, padding, up = stride, 0, True
         plain = kernel == stride and not padding
-        if stride == 1 and kernel == 2 * padding + 1:  # sides stay
+        if plain and stride == 1:  # sides stay
             continue
         if plain and merged and merged[-1] == (merged[-1][1], merged[-1][1], 0, up):
             kernel = stride = stride * merged.pop()[1]
         merged.append((kernel, stride, padding, up))
-    return [AvgPool2d(*window) for window in merged]
+    pools = [AvgPool2d(*window) for window in merged]
+    return [nn.Sequential(*pools)] if len(pools) > 1 else [*pools]
