@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from bitspike.data import Batches, ImageSet
 from bitspike.layers import ClipFloor
 from bitspike.models import he_resnet20
 from networks import rng
@@ -120,6 +121,16 @@ def ann(name: str, dtype: torch.dtype = torch.float32) -> nn.Module:
                 module.weight[0] *= -1
                 module.weight[1] = 1e-3
     return net.to(dtype).eval()
+
+
+def train(net: nn.Module, data: ImageSet, lr: float, epochs: int) -> None:
+    """SGD with momentum on batches of 32, in the same order at every call."""
+    optimiser = torch.optim.SGD(net.parameters(), lr=lr, momentum=0.9)
+    for epoch in range(epochs):
+        for x, labels in Batches(data, 32, shuffle=True, epoch=epoch):
+            optimiser.zero_grad()
+            F.cross_entropy(net(x), labels).backward()
+            optimiser.step()
 
 
 def inputs(count: int, dtype: torch.dtype = torch.float32) -> Tensor:

@@ -8,14 +8,13 @@ from typing import cast
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 import bitspike
-from analog import ann, inputs
+from analog import ann, inputs, train
 from bitspike.convert.ann2snn_refit import RIDGE, refit
 from bitspike.convert.upgrade_layers import Convolution
 from bitspike.cost import cost
-from bitspike.data import Batches, load
+from bitspike.data import load
 from bitspike.layers import Conv2d, Linear, Synapse
 from bitspike.models import study_cnn
 from bitspike.neurons import LIF, MultiBit, Neuron, Signed
@@ -112,12 +111,7 @@ def trained() -> tuple[nn.Module, Tensor, Tensor]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         digits, net = load("digits"), study_cnn(nn.ReLU(), T=1, shape=(1, 8, 8), width=16, stem_stride=1)
-        optimiser = torch.optim.SGD(net.parameters(), lr=0.05, momentum=0.9)
-        for epoch in range(4):
-            for x, labels in Batches(digits.train, 32, shuffle=True, epoch=epoch):
-                optimiser.zero_grad()
-                cross_entropy(net(x), labels).backward()
-                optimiser.step()
+    train(net, digits.train, lr=0.05, epochs=4)
     seen, unseen = (part.normalise(part.images[:512]) for part in (digits.train, digits.validation))
     return net.eval(), seen, unseen
 

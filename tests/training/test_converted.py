@@ -8,11 +8,11 @@ import pytest
 import torch
 from safetensors.torch import save_file
 from torch import nn
-from torch.nn.functional import cross_entropy
 
+from analog import train
 from bitspike.cli import main
 from bitspike.convert import Converted
-from bitspike.data import Batches, load
+from bitspike.data import load
 from bitspike.models import MODELS, study_cnn
 from bitspike.training.build import build_model
 from bitspike.training.converted import converted_recipe
@@ -30,12 +30,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)
         net = study_cnn(nn.ReLU(), T=1, shape=(1, 8, 8), width=4, stem_stride=1)
-    optimiser = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
-    for epoch in range(3):
-        for x, labels in Batches(digits.train, 32, shuffle=True, epoch=epoch):
-            optimiser.zero_grad()
-            cross_entropy(net(x), labels).backward()
-            optimiser.step()
+    train(net, digits.train, lr=0.1, epochs=3)
     path = tmp_path_factory.mktemp("ann") / "ann.safetensors"
     save_file(net.state_dict(), path)
     return path

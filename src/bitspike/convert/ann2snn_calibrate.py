@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from bitspike.convert.ann2snn_build import Place, Skeleton
-from bitspike.convert.ann2snn_refit import feeders, fits, refit
+from bitspike.convert.ann2snn_refit import close, feeders, fits, refit
 from bitspike.convert.ann2snn_report import ConversionReport, LayerConversion, relative, shares
 from bitspike.convert.ann2snn_thresholds import ranges, rows_of
 from bitspike.layers import Affine, Encoder, Gain, MeanReadout, Synapse
@@ -195,16 +195,16 @@ def line(wanted: Tensor, got: Tensor, correction: str) -> tuple[Tensor, Tensor]:
     to rounding is no correction: where both sides are equal, a = 1 and b = 0 exactly.
     """
     slope, shift = torch.ones_like(got[0]), torch.zeros_like(got[0])
-    close = torch.finfo(got.dtype).eps ** 0.5 / 16
+    least = close(got.dtype)
     means = wanted.mean(0), got.mean(0)
     spread = (got - means[1]).square().mean(0)
     if correction in ("line", "weights"):
         fitted = ((wanted - means[0]) * (got - means[1])).mean(0) / spread.clamp_min(torch.finfo(got.dtype).tiny)
-        slope = torch.where((fitted - 1).abs() > close, fitted.clamp(*_SLOPES), slope)
+        slope = torch.where((fitted - 1).abs() > least, fitted.clamp(*_SLOPES), slope)
         slope = torch.where(spread > 0, slope, torch.ones_like(slope))
     if correction != "none":
         found = means[0] / slope - means[1]
-        shift = torch.where(found.abs() > close * (spread + means[1].square()).sqrt(), found, shift)
+        shift = torch.where(found.abs() > least * (spread + means[1].square()).sqrt(), found, shift)
     return slope, shift
 
 

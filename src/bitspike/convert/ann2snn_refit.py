@@ -15,7 +15,7 @@ from bitspike.graph import adds
 from bitspike.layers import Conv2d, Linear, Synapse
 
 RIDGE = 0.1  # chosen on held-out images, see docs/log.md
-ROWS = 4
+ROWS = 4  # values for each weight of a channel; with fewer, linear maps learn the data by heart
 _CHUNK, _CHUNK_VALUES = 64, 2**25
 
 
@@ -78,11 +78,15 @@ def refit(module: Synapse, x: Tensor, current: Tensor, wanted: Tensor) -> tuple[
     squares += torch.where(penalty > 0, penalty, 1)  # where nothing arrives: the bias alone
     solved = torch.linalg.solve(gram, cross)
     change, shift = solved[:, :-1].mT.reshape(module.weight.shape), solved[:, -1].flatten()
-    close = torch.finfo(x.dtype).eps ** 0.5 / 16
     axes = [axis for axis in range(missing.dim()) if axis != 1]
-    lacks = missing.square().mean(axes) > close**2 * wanted.square().mean(axes)
+    lacks = missing.square().mean(axes) > close(x.dtype) ** 2 * wanted.square().mean(axes)
     change = change * lacks.reshape(-1, *[1] * (change.dim() - 1))
     return (change * (scale / reach)).to(module.weight), (shift * lacks * scale).to(module.weight)
+
+
+def close(dtype: torch.dtype) -> float:
+    """The share of a value below which a difference is left to rounding and corrected by nothing."""
+    return float(torch.finfo(dtype).eps ** 0.5 / 16)
 
 
 def _power(x: Tensor) -> float:
