@@ -8,7 +8,7 @@ ARGS ?=
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 PROJECT := pyproject.toml constraints.txt
-NATIVE := CMakeLists.txt $(wildcard csrc/*)
+NATIVE := CMakeLists.txt $(wildcard csrc/*/*)
 # Relative, so that a checkout whose path holds spaces works. pip >= 25.3 reads the second one for isolated builds.
 PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $(BIN)/python -m pip
 # One thread a worker: torch's threads times the workers would outnumber the cores.

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 import bitspike
+from bitspike.fold import Folded
 from bitspike.graph import Node, trace
 from bitspike.layers import Synapse
 from bitspike.models import MODELS, Network
@@ -110,7 +111,7 @@ def expect_stream(name: str, wiring: str) -> None:
         torch.testing.assert_close(got, net(x), rtol=1e-10, atol=1e-10)
 
 
-def expect_fold(model: nn.Module, x: Tensor) -> bitspike.convert.Folded:
+def expect_fold(model: nn.Module, x: Tensor) -> Folded:
     """Folding in float64 flips nothing away from a threshold, and every layer fires between 2 and 98 %."""
     liven(model, x)
     if any(isinstance(module, nn.ReLU) for module in model.modules()):

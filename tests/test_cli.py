@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from bitspike.cli import COMMANDS, main
-from bitspike.training.files import read_json
+from bitspike.files import read_json
 from bitspike.training.recipe import Recipe
 
 BASE = """

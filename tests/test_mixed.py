@@ -10,9 +10,12 @@ import torch
 from torch import Tensor, nn
 
 from bitspike import fold, stream
-from bitspike.convert import Folded
+from bitspike.allocation import Allocation, AllocationConfig
+from bitspike.allocation.averages import Averages
+from bitspike.allocation.forecast import Forecast
 from bitspike.cost import allocation_of, bit_budget, cost
 from bitspike.data import ImageSet, Splits
+from bitspike.fold import Folded
 from bitspike.layers import (
     AvgPool2d,
     BatchNorm,
@@ -27,9 +30,7 @@ from bitspike.layers import (
 )
 from bitspike.neurons import Adaptive, Integer, MultiBit, Neuron, Real, Ternary
 from bitspike.quantizers import LearnedBits, Sign, Uniform
-from bitspike.training import Allocation, AllocationConfig, loop, recipe_from_mapping
-from bitspike.training.averages import Averages
-from bitspike.training.forecast import Forecast
+from bitspike.training import loop, recipe_from_mapping
 from bitspike.training.job import measure
 from networks import rng, spikes_of
 

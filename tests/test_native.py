@@ -18,6 +18,7 @@ import torch
 from bitspike import native
 
 ROOT = Path(__file__).resolve().parents[1]
+SCAN = ROOT / "csrc" / "scan"
 built = pytest.mark.skipif(native.library() is None, reason=f"not built: {native.why_missing()}")
 linux = pytest.mark.skipif(not sys.platform.startswith("linux"), reason="not run: reads /proc/self/maps")
 
@@ -145,7 +146,7 @@ def compiled(out: Path, *sources: Path | str) -> None:
             (out.parent / "extra.cpp").write_text(source, encoding="utf-8")
             source = out.parent / "extra.cpp"
         files.append(str(source))
-    include = f"-I{ROOT / 'csrc'}"
+    include = f"-I{SCAN}"
     subprocess.run([compiler, "-std=c++17", "-O1", "-fPIC", "-shared", include, *files, "-o", str(out)], check=True)
 
 
@@ -260,7 +261,7 @@ for blocks, threads, wanted in {cases}:
 @built
 def test_blocks_run_once_each_on_exactly_the_threads_asked_for(tmp_path: Path) -> None:
     path = tmp_path / "meet.so"
-    compiled(path, ROOT / "csrc" / "dispatch.cpp", RENDEZVOUS)
+    compiled(path, SCAN / "dispatch.cpp", RENDEZVOUS)
     cases = [(1, 4, 1), (7, 1, 1), (2, 4, 2), (5, 2, 2), (64, 3, 3), (0, 3, 0), (3, 4, 3), (101, 2, 2)]
     code = MEET.format(path=str(path), openmp=True, cases=cases)
     for environment in ({}, {"OMP_NUM_THREADS": "1"}):  # the argument decides, not the variable
@@ -270,7 +271,7 @@ def test_blocks_run_once_each_on_exactly_the_threads_asked_for(tmp_path: Path) -
 @linux
 def test_blocks_run_one_after_the_other_without_a_runtime(tmp_path: Path) -> None:
     path = tmp_path / "meet.so"
-    compiled(path, ROOT / "csrc" / "dispatch.cpp", RENDEZVOUS)
+    compiled(path, SCAN / "dispatch.cpp", RENDEZVOUS)
     assert python(MEET.format(path=str(path), openmp=False, cases=[(9, 4, 1), (1, 2, 1)])) == "1 1"
 
 

@@ -16,15 +16,16 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "bitspike"
 
 FLOORS = (
-    ("formats", "checks", "registry", "native", "heap"),
+    ("formats", "checks", "registry", "files", "schema", "native", "process_memory", "progress", "renamed"),
     ("functional",),
     ("ops",),
     ("neurons", "quantizers"),
     ("layers",),
     ("models", "graph", "observe"),
-    ("cost", "data", "convert", "stream"),
-    ("training", "deploy"),
-    ("testing", "report", "progress", "hub", "commands", "cli", "__main__"),
+    ("cost", "data", "fold", "upgrade", "stream"),
+    ("ann2snn", "allocation"),
+    ("training",),
+    ("testing", "report", "hub", "commands", "cli", "__main__"),
 )
 FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names}
 LEAVES = ("neurons", "quantizers")  # one variant, one file: variants do not import each other

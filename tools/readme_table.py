@@ -12,8 +12,8 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from bitspike.files import read_json
 from bitspike.report import LevelUse, as_markdown, level_table, rewrite_blocks, study_table
-from bitspike.training.files import read_json
 from bitspike.training.study import ArmSummary, Metric
 
 ROOT = Path(__file__).resolve().parent.parent

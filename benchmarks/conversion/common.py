@@ -13,8 +13,8 @@ import torch
 from torch import Tensor
 
 from bitspike.data import Batches, ImageSet, Splits, load
+from bitspike.files import read_json
 from bitspike.models import IMAGENET_MEAN, IMAGENET_STD
-from bitspike.training.files import read_json
 
 FILES = {"he_resnet20": "resnet20-12fca82f.th", "he_resnet32": "resnet32-d509ac18.th"}
 SOURCE = "weights: github.com/akamaster/pytorch_resnet_cifar10 (Y. Idelbayev, two-clause BSD)"

@@ -19,9 +19,9 @@ from torch import nn
 import bitspike
 from bitspike.cost import cost
 from bitspike.data import EventSet, load_events
+from bitspike.files import read_json, write_json_atomic
 from bitspike.models import load_nmnist_checkpoint, nmnist_cnn
 from bitspike.neurons import LIF, MultiBit, Neuron
-from bitspike.training.files import read_json, write_json_atomic
 
 NEURONS: dict[str, Neuron] = {
     "several": MultiBit(8, 0, decay=1.0, floor=-1.0),

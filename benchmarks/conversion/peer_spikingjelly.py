@@ -49,8 +49,8 @@ from common import (  # noqa: E402
 from torch import Tensor, nn  # noqa: E402
 
 from bitspike.data import Batches, Splits  # noqa: E402
-from bitspike.heap import keep_memory  # noqa: E402
-from bitspike.training.files import write_json_atomic  # noqa: E402
+from bitspike.files import write_json_atomic  # noqa: E402
+from bitspike.process_memory import keep_memory  # noqa: E402
 
 STEPS = (1, 2, 4, 8, 16, 32)
 SCREEN = 100

@@ -37,11 +37,12 @@ from common import (
 from torch import Tensor, nn
 
 import bitspike
+from bitspike.ann2snn import Converted
 from bitspike.cost import cost
 from bitspike.data import Batches, ImageSet, Splits
+from bitspike.files import write_json_atomic
 from bitspike.models import MODELS, load_he_checkpoint
 from bitspike.neurons import LIF, MultiBit, Neuron, Signed
-from bitspike.training.files import write_json_atomic
 
 NEURONS: dict[str, Neuron] = {
     "binary": LIF(1.0, 1.0, reset="soft"),
@@ -120,7 +121,7 @@ def settings() -> Iterator[Setting]:
         yield from (Setting(arch, "multibit22", T, seed=seed, **fitted) for T in (1, 2, 4) for arch in FILES)
 
 
-def convert(setting: Setting, data: ImageSet) -> tuple[nn.Module, bitspike.convert.Converted, Tensor]:
+def convert(setting: Setting, data: ImageSet) -> tuple[nn.Module, Converted, Tensor]:
     """(ANN, SNN, calibration inputs); calibration images are drawn from the training part."""
     ann = MODELS[setting.arch](nn.ReLU(), T=1)
     load_he_checkpoint(ann, checkpoint(setting.arch)).eval()

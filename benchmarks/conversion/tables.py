@@ -16,8 +16,8 @@ import torch
 from common import FILES, RESULTS, SEED
 from run import DRAWS, Setting, settings
 
+from bitspike.files import read_json
 from bitspike.report import as_markdown, rewrite_blocks
-from bitspike.training.files import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
 STEPS = (1, 2, 4, 8, 16, 32)

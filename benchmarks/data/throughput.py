@@ -21,7 +21,7 @@ from typing import Any
 import torch
 
 from bitspike.data import Batches, ImageSet, load
-from bitspike.training.files import write_json_atomic
+from bitspike.files import write_json_atomic
 
 GOAL = 20_000
 DISTURBED = 0.05

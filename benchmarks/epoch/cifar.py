@@ -19,10 +19,10 @@ from pathlib import Path
 import torch
 
 from bitspike.data import Batches, ImageSet, load
+from bitspike.files import write_json_atomic
 from bitspike.models import he_resnet20
 from bitspike.neurons import LIF
 from bitspike.ops import ScanFacts, choose
-from bitspike.training.files import write_json_atomic
 
 
 def images() -> tuple[ImageSet, str]:

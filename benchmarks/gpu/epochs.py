@@ -9,9 +9,9 @@ import torch
 from clock import Clock
 
 from bitspike.data import ImageSet, Splits
+from bitspike.files import read_toml
 from bitspike.ops import using
 from bitspike.training.distributed import World
-from bitspike.training.files import read_toml
 from bitspike.training.loop import fit
 from bitspike.training.recipe import Recipe, recipe_from_mapping
 

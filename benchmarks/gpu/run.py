@@ -94,7 +94,7 @@ def main() -> int:
     from parity import parity
     from scan import copy_gb_s, scans
 
-    from bitspike.training.files import write_json_atomic
+    from bitspike.files import write_json_atomic
 
     device = "cuda" if cuda else "cpu"
     clock = Clock(device, 3600 if chosen.toy else chosen.minutes * 60, chosen.toy)

@@ -21,7 +21,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from bitspike.training.files import write_json_atomic
+from bitspike.files import write_json_atomic
 
 # inputs, outputs, side of the input, stride, how often (the stem sees images and stays float32)
 SHAPES = [(16, 16, 32, 1, 6), (16, 32, 32, 2, 1), (32, 32, 16, 1, 5), (32, 64, 16, 2, 1), (64, 64, 8, 1, 5)]

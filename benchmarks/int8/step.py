@@ -26,11 +26,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from bitspike import int8, keep_memory, lean
+from bitspike.files import write_json_atomic
 from bitspike.layers import Conv2d
 from bitspike.models import he_resnet20
 from bitspike.neurons import LIF, MultiBit, Neuron
 from bitspike.quantizers import Quantizer, TernaryWeight, Uniform
-from bitspike.training.files import write_json_atomic
 
 T, BATCH, IMAGE = 4, 32, 32
 CLASS_M: dict[str, Any] = {"threshold": 1.0, "decay": 0.5, "surrogate": "rectangle", "detach_reset": True}

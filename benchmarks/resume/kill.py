@@ -22,8 +22,8 @@ from typing import Any
 
 from safetensors.torch import load_file
 
+from bitspike.files import write_json_atomic
 from bitspike.training.checkpoint import read_checkpoint
-from bitspike.training.files import write_json_atomic
 
 SETS = ["model.options.width=4", "train.epochs=6", "data.augment=shift", "data.pad=1", "train.log_every=1"]
 

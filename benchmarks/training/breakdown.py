@@ -19,10 +19,10 @@ from torch import nn
 from torch.profiler import ProfilerActivity, profile
 from workers.inputs import images
 
+from bitspike.files import write_json_atomic
 from bitspike.models import he_resnet20
 from bitspike.neurons import LIF
 from bitspike.ops import using
-from bitspike.training.files import write_json_atomic
 
 STEPS, LEAST_MS = 5, 0.5
 GROUPS = (

@@ -21,7 +21,7 @@ from measure import PAUSE_S, RESAMPLES, RULE
 from plans.base import Plan, Settings
 from process import ROOT, THREADS, WORKERS, Places
 
-from bitspike.training.files import write_json_atomic
+from bitspike.files import write_json_atomic
 
 GROUPS = ("neuron", "networks", "memory", "published")
 RESULTS = Path(__file__).parent / "results"

@@ -15,8 +15,8 @@ from typing import Any
 
 from bounds import bounds
 
+from bitspike.files import read_json
 from bitspike.report import as_markdown, rewrite_blocks
-from bitspike.training.files import read_json
 
 ROOT = Path(__file__).resolve().parents[2]
 GROUPS = ("neuron", "networks", "memory", "published")

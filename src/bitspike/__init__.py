@@ -1,23 +1,26 @@
 """Spiking neural networks whose spikes carry more than one bit: train, convert, fold, count, stream."""
 
-from bitspike import convert, data, functional, layers, models, neurons, ops, quantizers, training
-from bitspike.convert import ann2snn, expand_unary, fold, upgrade
+from bitspike import allocation, data, functional, layers, models, neurons, ops, quantizers, training
+from bitspike.ann2snn import ann2snn
 from bitspike.cost import cost
+from bitspike.fold import expand_unary, fold
 from bitspike.formats import SpikeFormat, WeightFormat, pack, unpack
 from bitspike.graph import trace
-from bitspike.heap import keep_memory
 from bitspike.neurons import detach
 from bitspike.observe import observe
 from bitspike.ops import int8, lean
+from bitspike.process_memory import keep_memory
+from bitspike.renamed import renamed as _renamed
 from bitspike.stream import stream
+from bitspike.upgrade import upgrade
 
 __version__ = "0.1.0"
 
 __all__ = [
     "SpikeFormat",
     "WeightFormat",
+    "allocation",
     "ann2snn",
-    "convert",
     "cost",
     "data",
     "detach",
@@ -40,3 +43,12 @@ __all__ = [
     "unpack",
     "upgrade",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Names of the last release."""
+    if name == "convert":
+        import importlib
+
+        return importlib.import_module("bitspike.convert")
+    return _renamed(__name__, {}, name)

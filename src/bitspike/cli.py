@@ -10,7 +10,7 @@ import tyro
 
 from bitspike import __version__, native
 from bitspike.commands import compare, convert, cost, demo, evaluate, fold, study, train
-from bitspike.heap import keep_memory
+from bitspike.process_memory import keep_memory
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "train": train,

@@ -10,12 +10,12 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from bitspike.checks import bad_value, message
+from bitspike.files import read_json, write_bytes_atomic, write_json_atomic, write_text_atomic
 from bitspike.models import Network
+from bitspike.schema import to_mapping, to_toml
 from bitspike.training.build import build_network
-from bitspike.training.files import read_json, write_bytes_atomic, write_json_atomic, write_text_atomic
 from bitspike.training.loop import load_weights
 from bitspike.training.recipe import Recipe, recipe_from_mapping
-from bitspike.training.schema import to_mapping, to_toml
 
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
 

@@ -6,8 +6,8 @@ import pytest
 import torch
 from torch import nn
 
-from bitspike.convert import fold
 from bitspike.cost import activations
+from bitspike.fold import fold
 from bitspike.layers import AvgPool2d, Conv2d, Flatten, Join, Linear, Poisson, Refined
 from bitspike.models import resnet18_cifar, study_cnn
 from bitspike.neurons import LIF, Adaptive, MultiBit, Ternary

@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bitspike.convert import fold
 from bitspike.cost import Cost, LayerCost, Memory, bit_budget, cost, quantised_ann
 from bitspike.cost.bits import levels, over, scaled_values
+from bitspike.fold import fold
 from bitspike.formats import SpikeFormat
 from bitspike.layers import (
     Affine,

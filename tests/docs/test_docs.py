@@ -15,15 +15,15 @@ import torch
 
 from bitspike.cli import COMMANDS, main
 from bitspike.data import load
+from bitspike.files import parse_toml, read_json
 from bitspike.functional import SURROGATES
 from bitspike.models import MODELS
 from bitspike.neurons import NEURONS
 from bitspike.quantizers import QUANTIZERS
 from bitspike.registry import Registry
+from bitspike.schema import to_mapping
 from bitspike.training.build import build_model
-from bitspike.training.files import parse_toml, read_json
 from bitspike.training.recipe import Recipe, recipe_from_mapping
-from bitspike.training.schema import to_mapping
 from bitspike.training.study import Study, plan, read_study
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from bitspike import fold, stream, trace
-from bitspike.convert.expand import UnarySynapse, expand_unary
 from bitspike.cost import cost
+from bitspike.fold.expand import UnarySynapse, expand_unary
 from bitspike.layers import BatchNorm, Join, Linear, Refined, Squeeze
 from bitspike.models import assign, mlp, resnet20
 from bitspike.neurons import LIF, NEURONS, Adaptive, MultiBit, Neuron, Ternary

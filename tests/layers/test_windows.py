@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 from bitspike import fold, stream, trace
+from bitspike.allocation.averages import Averages
+from bitspike.allocation.config import AllocationConfig
+from bitspike.allocation.widths import Allocation
 from bitspike.cost import cost
 from bitspike.layers import BatchNorm, Conv2d, Flatten, Join, Linear, MeanReadout, Refined, Windows
 from bitspike.models import resnet20
 from bitspike.neurons import LIF, Adaptive, MultiBit, Neuron
 from bitspike.quantizers import LearnedBits, Uniform
-from bitspike.training.allocation import AllocationConfig
-from bitspike.training.averages import Averages
-from bitspike.training.widths import Allocation
 from networks import SPIKING, dyadic, liven, make_neuron, rng, spikes_of
 
 SIZES = [*itertools.product((1, 2, 3, 5, 8), (1, 2, 3, 4, 8))]

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from bitspike import ann2snn, fold, lean, stream
-from bitspike.convert import expand_unary
 from bitspike.cost import cost
+from bitspike.fold import expand_unary
 from bitspike.layers import AvgPool2d, BatchNorm, Conv2d, Refined, Restimulate, Synapse
 from bitspike.models import Policy, mlp, resnet20, restimulate, study_cnn
 from bitspike.models.parts import ResidualBlock

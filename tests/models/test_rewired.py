@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from bitspike import fold, lean, stream, trace
-from bitspike.convert import expand_unary
 from bitspike.cost import cost
+from bitspike.fold import expand_unary
 from bitspike.layers import (
     AvgPool2d,
     BatchNorm,

@@ -10,17 +10,17 @@ import torch
 from torch import Tensor, nn
 
 from bitspike import fold
+from bitspike.allocation.averages import Averages
+from bitspike.allocation.config import AllocationConfig
+from bitspike.allocation.widths import Allocation
 from bitspike.cost import cost
 from bitspike.functional import learns_bits
 from bitspike.layers import BatchNorm, Linear, Refined
 from bitspike.neurons import Integer, MultiBit, Neuron
 from bitspike.quantizers import LearnedBits
 from bitspike.testing import finite_differences
-from bitspike.training.allocation import AllocationConfig
-from bitspike.training.averages import Averages
 from bitspike.training.build import build_neuron
 from bitspike.training.recipe import ComponentConfig
-from bitspike.training.widths import Allocation
 from networks import liven, rng, samples, small_cnn
 
 KINDS: dict[str, tuple[type[Neuron], dict[str, Any]]] = {

@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from allocation.test_budgets import recipe
+from bitspike.allocation.budget import budget_sets, parse_limit
 from bitspike.cli import main
-from bitspike.training.budget import budget_sets, parse_limit
-from bitspike.training.files import read_json
+from bitspike.files import read_json
+from bitspike.schema import canonical_key, to_mapping, to_toml
 from bitspike.training.recipe import recipe_from_mapping
-from bitspike.training.schema import canonical_key, to_mapping, to_toml
 from bitspike.training.study import plan, read_study
-from training.test_budgets import recipe
 from training.test_distributed import torchrun
 
 

@@ -11,15 +11,15 @@ from torch import Tensor, nn
 import bitspike
 from bitspike.cli import main
 from bitspike.data import Batches
+from bitspike.files import read_json
 from bitspike.graph import Graph, trace
 from bitspike.layers import ClipFloor
 from bitspike.neurons import MultiBit, Signed
 from bitspike.observe import levels_of
+from bitspike.schema import to_toml
 from bitspike.training.build import build_network
-from bitspike.training.files import read_json
 from bitspike.training.recipe import read_recipe, recipe_from_mapping
 from bitspike.training.runs import open_run
-from bitspike.training.schema import to_toml
 
 SMALL = ["model.options.width=4", "train.epochs=2", "data.batch_size=64"]
 

@@ -10,13 +10,13 @@ from safetensors.torch import save_file
 from torch import nn
 
 from analog import train
+from bitspike.ann2snn import Converted
 from bitspike.cli import main
-from bitspike.convert import Converted
 from bitspike.data import load
+from bitspike.files import read_json
 from bitspike.models import MODELS, study_cnn
 from bitspike.training.build import build_model
 from bitspike.training.converted import converted_recipe
-from bitspike.training.files import read_json
 from bitspike.training.recipe import read_recipe
 from bitspike.training.runs import open_run
 

@@ -9,10 +9,10 @@ import pytest
 import torch
 
 from bitspike.data import ImageSet, Splits
+from bitspike.schema import to_mapping
 from bitspike.training.build import build_network
 from bitspike.training.loop import fit
 from bitspike.training.recipe import read_recipe, recipe_from_mapping
-from bitspike.training.schema import to_mapping
 from bitspike.training.study import plan, read_study
 from networks import rng
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bitspike.files import parse_toml, write_text_atomic
+from bitspike.schema import canonical_key, to_mapping, to_toml
 from bitspike.training import recipe as r
-from bitspike.training.files import parse_toml, write_text_atomic
-from bitspike.training.schema import canonical_key, to_mapping, to_toml
 
 TEXT = """
 name = "ternary"

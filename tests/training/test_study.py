@@ -14,10 +14,10 @@ from typing import Any
 import pytest
 import torch
 
+from bitspike.files import read_json, write_text_atomic
+from bitspike.schema import override, to_mapping
 from bitspike.training import study as s
-from bitspike.training.files import read_json, write_text_atomic
 from bitspike.training.recipe import Recipe
-from bitspike.training.schema import override, to_mapping
 
 ROOT = Path(__file__).resolve().parents[2]
 BASE = 'name = "base"\n[neuron]\nname = "lif"\ndecay = 0.5\n[weight]\nname = "sign"\n'
@@ -187,7 +187,7 @@ def test_an_interrupt_while_writing_leaves_no_half_file(queue: Path, monkeypatch
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr("bitspike.training.files.os.replace", cut)
+        patch.setattr("bitspike.files.os.replace", cut)
         assert go(study, Runner())[0].interrupted
     assert os.listdir(study.out) == []
 

@@ -8,15 +8,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from allocation.test_widths import recipe
+from bitspike.allocation.config import AllocationConfig
+from bitspike.allocation.widths import Allocation
 from bitspike.data import Splits
 from bitspike.models import study_cnn
 from bitspike.neurons import MultiBit
-from bitspike.training.allocation import AllocationConfig
 from bitspike.training.build import build_model
 from bitspike.training.job import load_data
 from bitspike.training.loop import fit, warm_start
-from bitspike.training.widths import Allocation
-from training.test_widths import recipe
 
 
 @pytest.fixture(scope="module")

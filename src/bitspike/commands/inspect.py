@@ -9,10 +9,11 @@ import tyro
 from safetensors.torch import save
 
 from bitspike.commands.options import Json, RunPath, write_json
-from bitspike.convert import fold as fold_network
 from bitspike.cost import Memory, builtin_constants, cost_summary, energy_constants
 from bitspike.cost import cost as count
 from bitspike.data import Batches
+from bitspike.files import write_bytes_atomic, write_json_atomic
+from bitspike.fold import fold as fold_network
 from bitspike.report import (
     allocation_picture,
     as_text,
@@ -26,10 +27,9 @@ from bitspike.report import (
     study_picture,
     study_table,
 )
-from bitspike.training.files import write_bytes_atomic, write_json_atomic
+from bitspike.schema import to_mapping
 from bitspike.training.job import VERIFY_SAMPLES
 from bitspike.training.runs import RunFolder, evaluate_run, open_run
-from bitspike.training.schema import to_mapping
 from bitspike.training.study import summary_of
 
 Which = Literal["final", "best"]

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from bitspike.training.files import write_json_atomic
+from bitspike.files import write_json_atomic
 
 Json = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]

@@ -21,10 +21,10 @@ from bitspike.report import (
     study_picture,
     study_table,
 )
+from bitspike.schema import override, to_mapping
 from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.job import digest, load_data, run_job
 from bitspike.training.recipe import Recipe
-from bitspike.training.schema import override, to_mapping
 from bitspike.training.study import Outcome, Study, plan, read_study, run_study, summarise
 
 

@@ -7,9 +7,9 @@ from typing import Annotated
 
 import tyro
 
+from bitspike.allocation.budget import budget_sets
 from bitspike.commands.options import Json, write_json
 from bitspike.progress import Shown
-from bitspike.training.budget import budget_sets
 from bitspike.training.recipe import read_recipe
 from bitspike.training.runs import train_run
 

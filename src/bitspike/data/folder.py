@@ -10,7 +10,7 @@ import torch
 from bitspike.checks import bad_value
 from bitspike.data.dataset import Splits
 from bitspike.data.decode import SUFFIXES, check_form, decode_images
-from bitspike.data.parts import VALIDATION, Pair, assemble, choose_parts
+from bitspike.data.named_splits import VALIDATION, Pair, assemble, choose_parts
 
 WHERE = "load_folder"
 

@@ -12,8 +12,8 @@ import torch
 from bitspike import checks
 from bitspike.data.dataset import Splits
 from bitspike.data.decode import check_form, decode_images
+from bitspike.data.named_splits import Pair, assemble, choose_parts
 from bitspike.data.optional import need
-from bitspike.data.parts import Pair, assemble, choose_parts
 
 WHERE = "load_hub"
 LEAST_VERSION = 4

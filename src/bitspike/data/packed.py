@@ -13,8 +13,8 @@ import torch
 from bitspike.checks import bad_value
 from bitspike.data.dataset import Splits
 from bitspike.data.decode import check_form, decode_images
+from bitspike.data.named_splits import Pair
 from bitspike.data.npz import read_npz
-from bitspike.data.parts import Pair
 from bitspike.data.split import make_splits
 
 WHERE = "load_packed_jpeg"

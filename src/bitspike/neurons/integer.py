@@ -14,7 +14,7 @@ from bitspike.neurons.parts import Emission, Membrane
 class Integer(Graded):
     """Integer LIF: ``s = round_half(clip(u/threshold, 0, D))``; ``v = u − threshold·s`` (soft).
 
-    `bitspike.convert.expand_unary` replaces every such spike by D binary sub-steps; the sums are equal.
+    `bitspike.expand_unary` replaces every such spike by D binary sub-steps; the sums are equal.
 
     Source: I-LIF, SpikeYOLO (arXiv 2407.20708): straight-through inside [0, D], decay 0.25, detached soft reset.
 

@@ -32,7 +32,7 @@ from bitspike.ops.scan_native import (
 )
 from bitspike.ops.spec import GRADED, AdaptiveSpec, MembraneState, ScanFacts, TimedState
 
-_ARGS = struct.Struct("<2Q8qd")  # AdaptiveArgs of csrc/kernels.h behind its ScanArgs
+_ARGS = struct.Struct("<2Q8qd")  # AdaptiveArgs of csrc/scan/kernels.h behind its ScanArgs
 LIBRARY.define(
     "adaptive(Tensor x, Tensor? v, Tensor? time, Tensor? decay, Tensor sizes, Tensor tops, Tensor? divisor,"
     " float[] fixed, int[] codes) -> (Tensor, Tensor)"

@@ -36,7 +36,7 @@ from bitspike.ops.scan_native import (
 from bitspike.ops.scan_native import refuses as scan_refuses
 from bitspike.ops.spec import ScanFacts, ScanSpec
 
-_ARGS = struct.Struct("<6Qd")  # NormArgs of csrc/kernels.h behind its ScanArgs
+_ARGS = struct.Struct("<6Qd")  # NormArgs of csrc/scan/kernels.h behind its ScanArgs
 LIBRARY.define(
     "norm_scan(Tensor y, Tensor weight, Tensor bias, Tensor? shortcut, Tensor? decay, Tensor? amplitude, float eps,"
     " int[] codes, float[] numbers, bool train) -> (Tensor, Tensor, Tensor)"

@@ -15,7 +15,7 @@ from bitspike import native
 from bitspike.checks import bad_value
 from bitspike.ops import buffers
 
-_ARGS = struct.Struct("<2Q4q2d")  # PackArgs of csrc/kernels.h
+_ARGS = struct.Struct("<2Q4q2d")  # PackArgs of csrc/scan/kernels.h
 
 
 class PackedSpikes(NamedTuple):

@@ -23,7 +23,7 @@ from bitspike.ops import buffers
 from bitspike.ops.dispatch import register
 from bitspike.ops.spec import REAL, MembraneState, ScanFacts, ScanSpec, is_class_m, why_not_read
 
-_ARGS = struct.Struct("<12Q14q8d")  # ScanArgs of csrc/kernels.h
+_ARGS = struct.Struct("<12Q14q8d")  # ScanArgs of csrc/scan/kernels.h
 _ELEMENTS = {torch.float32: 0, torch.bfloat16: 1}
 LIBRARY = torch.library.Library("bitspike", "DEF")
 LIBRARY.define(

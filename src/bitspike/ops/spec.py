@@ -36,7 +36,7 @@ class ScanSpec(NamedTuple):
     only bits; everything else is class U.
 
     Args:
-        codes: alphabet, count, soft, detach, bump, gate; see csrc/kernels.h.
+        codes: alphabet, count, soft, detach, bump, gate; see csrc/scan/kernels.h.
         numbers: first, spacing, charge of a level, decay, emission factor, three numbers of the surrogate.
         decay: learned decay [] or None. amplitude: learned amplitude [] or [C] or None; it multiplies the factor.
     """

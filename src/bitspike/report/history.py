@@ -25,7 +25,8 @@ def history_picture(history: Sequence[dict[str, Any]], path: Path, title: str) -
     """Bits of weights and spikes and T of every layer at the end of every epoch, and their averages, as a PNG.
 
     One line a layer, drawn as steps and a little apart, so that equal ones can be told apart; the black line is the
-    average of `bitspike.training.averages.Averages`. What is not learned has no panel; the last one has the accuracies.
+    average of `bitspike.allocation.averages.Averages`. What is not learned has no panel; the last one has the
+    accuracies.
 
     Args:
         history: records of epochs, of a run that learns bits or T. path: PNG to write. title: heading.

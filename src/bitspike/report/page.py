@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from bitspike.training.files import write_text_atomic
+from bitspike.files import write_text_atomic
 
 
 def rewrite_blocks(page: Path, writers: Mapping[str, Callable[[str], str]], check: bool = False) -> bool:

@@ -1,6 +1,6 @@
 """Public conformance suites for neurons and quantisers, and finite differences of a network that fires."""
 
-from bitspike.testing.bench import ConformanceError
+from bitspike.testing.expectations import ConformanceError
 from bitspike.testing.neuron import check_neuron
 from bitspike.testing.quantizer import check_quantizer
 from bitspike.testing.relaxed import Relaxed, Tape, finite_differences, relaxed

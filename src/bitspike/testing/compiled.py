@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bitspike.checks import message
-from bitspike.testing.bench import ConformanceError, expect_same, gradients
+from bitspike.testing.expectations import ConformanceError, expect_same, gradients
 
 
 def expect_compiles(module: nn.Module, x: Tensor, other: Tensor | None, where: str) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor
 from bitspike.checks import message
 from bitspike.neurons import Neuron
 from bitspike.ops import using
-from bitspike.testing import bench as tell
+from bitspike.testing import expectations as tell
 from bitspike.testing.compiled import expect_compiles
 from bitspike.testing.relaxed import finite_differences
 from bitspike.testing.trial import DTYPES, B, T, Trial, levels

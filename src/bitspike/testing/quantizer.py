@@ -14,7 +14,7 @@ from torch import Tensor
 from bitspike.checks import bad_value
 from bitspike.formats import pack, unpack
 from bitspike.quantizers import Quantizer
-from bitspike.testing import bench as tell
+from bitspike.testing import expectations as tell
 from bitspike.testing.compiled import expect_compiles
 
 _SHAPES = ((7, 5), (4, 3, 3, 3), (1, 13), (2, 1))

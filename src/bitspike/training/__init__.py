@@ -1,17 +1,14 @@
 """Training: typed recipes, the training loop, losses, and the resumable study queue."""
 
-from bitspike.training.allocation import AllocationConfig
+from bitspike.renamed import renamed as _renamed
 from bitspike.training.build import build_model, build_network
 from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.job import Finished, load_data, run_job
 from bitspike.training.loop import Run, evaluate, fit
 from bitspike.training.recipe import Recipe, read_recipe, recipe_from_mapping
 from bitspike.training.study import read_study, run_study, summarise
-from bitspike.training.widths import Allocation
 
 __all__ = [
-    "Allocation",
-    "AllocationConfig",
     "Checkpoints",
     "Finished",
     "Recipe",
@@ -28,3 +25,10 @@ __all__ = [
     "run_study",
     "summarise",
 ]
+
+_OLD = {name: "bitspike.allocation" for name in ("Allocation", "AllocationConfig")}
+
+
+def __getattr__(name: str) -> object:
+    """Names of the last release."""
+    return _renamed(__name__, _OLD, name)

@@ -15,7 +15,7 @@ from safetensors.torch import save
 from torch import Tensor
 
 from bitspike.checks import bad_value
-from bitspike.training.files import write_bytes_atomic
+from bitspike.files import write_bytes_atomic
 
 _NAMES = ("a.safetensors", "b.safetensors")
 

@@ -12,16 +12,16 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import nn
 
+from bitspike.ann2snn import ConversionReport, Converted, ann2snn, skeleton
 from bitspike.checks import bad_value
-from bitspike.convert import ConversionReport, Converted, ann2snn, skeleton
 from bitspike.data import ImageSet
+from bitspike.files import write_bytes_atomic, write_json_atomic, write_text_atomic
 from bitspike.models import IMAGENET_MEAN, IMAGENET_STD, MODELS, Network, load_he_checkpoint
+from bitspike.schema import override, to_mapping, to_toml
 from bitspike.training.build import ACTIVATIONS, build_activation, build_neuron
-from bitspike.training.files import write_bytes_atomic, write_json_atomic, write_text_atomic
 from bitspike.training.job import load_data, measure
 from bitspike.training.loop import Run, evaluate, load_weights
 from bitspike.training.recipe import ConvertConfig, Recipe, read_recipe, recipe_from_mapping
-from bitspike.training.schema import override, to_mapping, to_toml
 
 NEURONS: dict[str, dict[str, object]] = {
     "lif": {"decay": 1.0, "reset": "soft"},

@@ -9,12 +9,14 @@ from typing import Any
 import torch
 from torch import nn
 
+from bitspike.allocation.check import judge
+from bitspike.allocation.widths import Allocation
 from bitspike.checks import bad_value
-from bitspike.convert import Folded, fold
 from bitspike.cost import APART, allocation_of, bit_budget, cost
 from bitspike.data import Batches, Splits, load
 from bitspike.data.catalog import find
 from bitspike.data.loader import check_augment
+from bitspike.fold import Folded, fold
 from bitspike.graph import trace
 from bitspike.observe import Activity, observe
 from bitspike.training.build import build_model
@@ -22,8 +24,6 @@ from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.distributed import alone
 from bitspike.training.loop import Progress, Run, evaluate, fit
 from bitspike.training.recipe import LOADER_OPTIONS, Recipe
-from bitspike.training.verdict import judge
-from bitspike.training.widths import Allocation
 
 VERIFY_SAMPLES = 256
 _PARTS = ("train", "validation", "test")

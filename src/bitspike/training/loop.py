@@ -16,20 +16,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from bitspike.allocation.averages import Averages
+from bitspike.allocation.config import AllocationConfig
+from bitspike.allocation.controller import Budgets
+from bitspike.allocation.widths import Allocation
 from bitspike.checks import all_finite, bad_value
 from bitspike.data import Batches, ImageSet, Splits
 from bitspike.layers import Synapse
 from bitspike.ops import Int8, int8, lean
-from bitspike.training.allocation import AllocationConfig
-from bitspike.training.averages import Averages
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoint, Checkpoints
-from bitspike.training.controller import Budgets
 from bitspike.training.distributed import World
 from bitspike.training.losses import SpikePenalty, WithPenalty, mean_loss, tet_loss, total
 from bitspike.training.optim import learning_rate, load_optimiser, make_optimiser, optimiser_tensors
 from bitspike.training.recipe import Recipe, TrainConfig
-from bitspike.training.widths import Allocation
 
 AVERAGES = {"weights": "weight_bits", "spikes": "spike_bits", "steps": "T"}
 """Keys in the history of runs that learn bits or T: rounded averages over the layers that learn them."""

@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+from bitspike.allocation.config import AllocationConfig
 from bitspike.checks import at_least, bad_value, in_range, integer, one_of, positive, suggestion
-from bitspike.training.allocation import AllocationConfig
+from bitspike.files import read_toml
+from bitspike.schema import canonical_key, conform, from_mapping, override, to_mapping
 from bitspike.training.builtin import builtin
-from bitspike.training.files import read_toml
-from bitspike.training.schema import canonical_key, conform, from_mapping, override, to_mapping
 
 _LARGE = 2**31 - 1
 LOADER_OPTIONS = {

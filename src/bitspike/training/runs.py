@@ -13,20 +13,20 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
+from bitspike.allocation.config import AllocationConfig
+from bitspike.allocation.widths import Allocation
 from bitspike.checks import bad_value
 from bitspike.data import ImageSet, Splits
-from bitspike.training.allocation import AllocationConfig
-from bitspike.training.boards import Board
+from bitspike.files import read_json, write_bytes_atomic, write_json_atomic, write_text_atomic
+from bitspike.schema import to_toml
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.converted import build_converted
 from bitspike.training.distributed import World, world
-from bitspike.training.files import read_json, write_bytes_atomic, write_json_atomic, write_text_atomic
 from bitspike.training.job import digest, load_data, measure
 from bitspike.training.loop import Progress, counts, epoch_batches, fit, load_weights, logits_of, make_budgets
 from bitspike.training.recipe import Recipe, read_recipe
-from bitspike.training.schema import to_toml
-from bitspike.training.widths import Allocation
+from bitspike.training.tensorboard_log import Board
 
 
 @dataclass(frozen=True)

@@ -18,10 +18,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bitspike.checks import bad_type, bad_value, integer
+from bitspike.files import read_json, read_toml, write_json_atomic
+from bitspike.schema import conform, from_mapping, to_mapping, with_values
 from bitspike.training.builtin import builtin
-from bitspike.training.files import read_json, read_toml, write_json_atomic
 from bitspike.training.recipe import Recipe, recipe_from_mapping
-from bitspike.training.schema import conform, from_mapping, to_mapping, with_values
 
 
 @dataclass(frozen=True)

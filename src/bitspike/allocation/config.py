@@ -1,0 +1,137 @@
+"""Table [allocation] of a recipe: how bits, step sizes and time steps are learned."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from bitspike.allocation.budget import parse_limits
+from bitspike.checks import at_least, bad_value, in_range, integer, positive
+from bitspike.schema import conform
+
+
+@dataclass(frozen=True, kw_only=True)
+class AllocationConfig:
+    """Learned bits and time steps: targets, rates, renewal of step sizes, freezing.
+
+    Source: adaptive bit allocation (arXiv 2506.23717), code; the defaults are those of its CIFAR script, but for the
+    renewal of convolution weights (searched here) and ``extreme`` (never decreasing there).
+
+    Args:
+        refined: every neuron gets its own T, from model.T, through `Refined`. learn_steps: learn it.
+        weight_target, spike_target, steps_target: averages of weight bits, spike bits and T to pull to; None: no pull.
+        weight_pull, spike_pull, steps_pull: factor of the distance to the target, >= 0.
+        bits_lr, step_lr: peak learning rate of bits and of step sizes; None: train.lr.
+        steps_lr: of T; None: a tenth of train.lr.
+        start: initial step sizes of spikes: "batch" (from the first batch) or "given" (the neuron's threshold).
+        renewal: step sizes at a change of width: "search", "range" (the clip range is kept) or "none".
+        grid: candidates of the search, >= 1.
+        extreme: "fresh" takes the range just found, "growing" the largest one found so far.
+        momentum: of a renewed step size: "reset" or "keep".
+        renewal_ratio: renewal of a kind ends when its average is nearer to its target than this share of the initial
+            distance; 0 or None: never for this reason.
+        renewal_after: epochs before which that does not happen.
+        renewal_epochs: renewal ends after this many epochs, whatever the averages; None: no such end.
+        learn_epoch: until this epoch (a fraction counts) bits and T stay as they are given, while all else trains.
+        freeze_epoch: from this epoch on (a fraction counts) bits and T stay as they are; None: never.
+        warm_start: file of weights (.safetensors) to start from; tensors that do not fit are left as built, but step
+            sizes that are not in it start from its weights and, as ``start`` says, from the first batch.
+        budget: name of `BUDGETS` → limit, a number or a text such as "50M"; None: none. Bits and T are then repaired
+            and frozen at freeze_epoch, by default half of the epochs.
+        budget_pull, budget_rate: ρ and η of `Pressure`, >= 0; rate None: found from the learning rates of bits and T,
+            so that budgets are approached without overshoot (with SGD; 0.1 with AdamW). That needs budget_pull > 0.
+        budget_scope: synapses that ace metrics and the bit budget count: "all", "without_first" or "hidden_only".
+        budget_input_bits: stored bits of one value of the network's input, 1 to 64.
+        budget_margin: share of an NS-ACE budget that a repair leaves free, as rates move afterwards, [0, 0.09].
+    """
+
+    refined: bool = False
+    learn_steps: bool = False
+    weight_target: float | None = None
+    spike_target: float | None = None
+    steps_target: float | None = None
+    weight_pull: float = 0.01
+    spike_pull: float = 0.02
+    steps_pull: float = 0.01
+    bits_lr: float | None = None
+    step_lr: float | None = None
+    steps_lr: float | None = None
+    start: Literal["batch", "given"] = "batch"
+    renewal: Literal["search", "range", "none"] = "search"
+    grid: int = 100
+    extreme: Literal["fresh", "growing"] = "fresh"
+    momentum: Literal["reset", "keep"] = "reset"
+    renewal_ratio: float | None = 0.24
+    renewal_after: int = 14
+    renewal_epochs: int | None = None
+    learn_epoch: float = 0.0
+    freeze_epoch: float | None = None
+    warm_start: str | None = None
+    budget: dict[str, object] | None = None
+    budget_pull: float = 1.0
+    budget_rate: float | None = None
+    budget_scope: Literal["all", "without_first", "hidden_only"] = "all"
+    budget_input_bits: int = 32
+    budget_margin: float = 0.03
+
+    def __post_init__(self) -> None:
+        conform(self)
+        where = "AllocationConfig"
+        for key in ("weight_target", "spike_target", "steps_target"):
+            if getattr(self, key) is not None:
+                at_least(where, key, getattr(self, key), 1)
+        for key in ("weight_pull", "spike_pull", "steps_pull", "budget_pull"):
+            at_least(where, key, getattr(self, key), 0)
+        if self.budget_rate is not None:
+            at_least(where, "budget_rate", self.budget_rate, 0)
+        elif self.budget is not None:
+            positive(where, "budget_pull", self.budget_pull)
+        if self.renewal_ratio is None:
+            object.__setattr__(self, "renewal_ratio", 0.0)  # TOML has no none
+        at_least(where, "renewal_ratio", self.renewal_ratio or 0.0, 0)
+        for key in ("bits_lr", "step_lr", "steps_lr"):
+            if getattr(self, key) is not None:
+                positive(where, key, getattr(self, key))
+        at_least(where, "learn_epoch", self.learn_epoch, 0)
+        if self.freeze_epoch is not None:
+            at_least(where, "freeze_epoch", self.freeze_epoch, 0)
+        integer(where, "grid", self.grid, 1, 100_000)
+        integer(where, "renewal_after", self.renewal_after, 0, 2**31)
+        if self.renewal_epochs is not None:
+            integer(where, "renewal_epochs", self.renewal_epochs, 0, 2**31)
+        if self.learn_steps and not self.refined:
+            raise bad_value(where, "learned time steps need refined neurons", "refined = false", "set refined = true")
+        if self.extreme == "growing" and self.renewal != "search":
+            raise bad_value(where, 'extreme "growing" needs a search', self.renewal, 'set renewal = "search"')
+        if self.budget is not None:
+            object.__setattr__(self, "budget", _limits(where, self.budget))
+        integer(where, "budget_input_bits", self.budget_input_bits, 1, 64)
+        in_range(where, "budget_margin", self.budget_margin, 0, 0.09)
+
+    def first_repair(self, epochs: int) -> float:
+        """Epoch at which the allocation is repaired and frozen, where there are budgets."""
+        return epochs / 2 if self.freeze_epoch is None else self.freeze_epoch
+
+    def frozen_from(self, epochs: int) -> float:
+        """Epoch from which bits and T stay as they are: the end of the run where nothing else is said."""
+        if self.budget is not None:
+            return self.first_repair(epochs)
+        return epochs if self.freeze_epoch is None else self.freeze_epoch
+
+    def learns(self, epoch: float, epochs: int) -> bool:
+        """Whether bits and T are learned at a fractional epoch of a run."""
+        return self.learn_epoch <= epoch < self.frozen_from(epochs)
+
+    def check(self, epochs: int) -> None:
+        """Raise `ValueError` where ``learn_epoch`` leaves a run no time to learn."""
+        end = self.frozen_from(epochs)
+        if 0 < self.learn_epoch >= end:
+            must = f"bits and T must be learned for a while, so learn_epoch < {end:g}"
+            raise bad_value("[allocation]", must, f"{self.learn_epoch:g}", "lower learn_epoch or raise freeze_epoch")
+
+
+def _limits(where: str, given: Mapping[str, object]) -> dict[str, object]:
+    if not given:
+        raise bad_value(where, "budget must name at least one budget", "an empty table", "leave the key out")
+    return dict(parse_limits(where, given))

@@ -1,0 +1,249 @@
+"""The exact cost of every allocation of bits and time steps, from one count of the network."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+
+from bitspike.allocation.repair import State
+from bitspike.allocation.widths import Allocation
+from bitspike.cost import SCOPES, Activations, Cost, LayerCost, activations, bit_budget, cost
+from bitspike.fold.folding import fold
+from bitspike.formats import SpikeFormat, WeightFormat
+from bitspike.functional import Widths
+from bitspike.graph import Graph, trace
+from bitspike.layers import Gain, Refined, Squeeze, TimeLayer
+
+_SAMPLES = 2
+
+
+@dataclass(frozen=True)
+class Lever:
+    """A learned whole number: the bits of the weights or spikes (at one time step) of a module, or T of a refined one.
+
+    Attributes:
+        kind: "weights", "spikes" or "steps". name: module. row: time step of spike bits. low, high: bounds.
+    """
+
+    kind: str
+    name: str
+    row: int
+    low: int
+    high: int
+
+
+@dataclass(frozen=True)
+class Site:
+    """A synapse: its row as counted, its quantiser, and the neuron it reads, if it is one."""
+
+    row: LayerCost
+    weights: str | None
+    source: str | None
+    whole: bool  # what it reads is spikes where their steps are those of the synapse
+
+
+class Forecast:
+    """Cost of a network with other bits and T: rows of `cost` with other widths, summed by the formulas of `Cost`.
+
+    Counted is the folded network of `generic`, so that values of factors change nothing. Factors that folding leaves
+    out where T is 1 are counted for every T: the size may be a few bytes less than forecast, all else is exact.
+
+    Args:
+        allocation: of the network. x: a few samples. scope: of ace metrics and bit budget. input_bits: of the input.
+        rates: synapse (node name) → rate, for NS-ACE; else 1.
+    """
+
+    def __init__(
+        self,
+        allocation: Allocation,
+        x: Tensor,
+        scope: str = "all",
+        input_bits: int = 32,
+        rates: Mapping[str, float] | None = None,
+    ) -> None:
+        self.allocation, self.without, self.input_bits = allocation, SCOPES[scope], input_bits
+        x = x[:_SAMPLES].cpu()  # folding, whose float32 checks a GPU may fail, and counting happen on the CPU
+        graph = fold(generic(allocation.model).cpu(), x).graph
+        self.counted = cost(graph, x, input_bits=input_bits)
+        self.memory = activations(graph, x, input_bits=input_bits)
+        self.paths = {node.name: node.path for node in trace(allocation.model)}  # folding renames modules
+        self.levers = _levers(allocation)
+        self.place = {(lever.kind, lever.name, lever.row): i for i, lever in enumerate(self.levers)}
+        self.rates = dict(rates or {})
+        self.neurons = {row.name: row for row in self.counted.elements if row.kind == "neuron"}
+        names = {id(m): name for name, m in allocation.model.named_modules()}
+        self.holders = {names[id(m.neuron)]: name for name, m in allocation.refined.items()}
+        self.sites = [self._site(graph, row) for row in self.counted.synapses]
+        self.fixed_bits = int(self.counted.total("size_bits")) - sum(site.row.size_bits for site in self.sites)
+        self._rows: dict[tuple[int, int, tuple[int, ...]], LayerCost] = {}
+        self._bits: dict[tuple[str, str, int], int] = {}
+
+    def _site(self, graph: Graph, row: LayerCost) -> Site:
+        node = graph[graph[row.name].inputs[0]]
+        path = self.paths[row.name]
+        weights = path if ("weights", path, 0) in self.place else None
+        if len(node.sources) != 1:
+            return Site(row, weights, None, False)
+        source, whole = node.sources[0], True
+        while node.name != source:
+            keeps = isinstance(node.module, TimeLayer) and node.module.keeps_format
+            gain = isinstance(node.module, Gain) and (node.format is not None or _leaves(node.module, row))
+            whole &= keeps or gain or isinstance(node.module, (Squeeze, nn.Identity, nn.Dropout))
+            node = graph[node.inputs[0]]
+        return Site(row, weights, source, whole)
+
+    @property
+    def state(self) -> State:
+        """The widths and T in use."""
+        found = []
+        for lever in self.levers:
+            if lever.kind == "steps":
+                found.append(self.allocation.refined[lever.name].time_steps)
+            else:
+                found.append(int(self.part(lever).width.reshape(-1)[lever.row]))
+        return tuple(found)
+
+    def part(self, lever: Lever) -> Widths:
+        """The quantiser or neuron of a lever."""
+        allocation = self.allocation
+        return allocation.weights[lever.name][1] if lever.kind == "weights" else allocation.spikes[lever.name]
+
+    def weight_bits(self, site: Site, state: State) -> int:
+        """Stored bits of the weights of a synapse."""
+        if site.weights is None:
+            return site.row.weight_bits
+        return self._stored("weights", site.weights, state[self.place["weights", site.weights, 0]])
+
+    def _stored(self, kind: str, name: str, width: int) -> int:
+        """Stored bits of a width."""
+        key = (kind, name, width)
+        if key not in self._bits:
+            if kind == "weights":
+                self._bits[key] = WeightFormat(*self.allocation.weights[name][1].levels(width)).bits
+            else:
+                self._bits[key] = SpikeFormat(*self.allocation.spikes[name].levels(width)[:2]).bits
+        return self._bits[key]
+
+    def train(self, node: str, state: State) -> tuple[int, ...]:
+        """Bits of the spikes of a neuron (node name) at each of its steps."""
+        path, T = self.paths[node], self.steps(node, state)
+        if ("spikes", path, 0) not in self.place:
+            given = self.neurons[node].step_bits
+            return given[:T] + given[-1:] * (T - len(given))
+        last = self.allocation.spikes[path].width.numel() - 1
+        places = [self.place["spikes", path, min(t, last)] for t in range(T)]
+        return tuple(self._stored("spikes", path, state[place]) for place in places)
+
+    def steps(self, node: str, state: State) -> int:
+        """T of a neuron (node name)."""
+        place = self.place.get(("steps", self.holders.get(self.paths[node], ""), 0))
+        return self.neurons[node].T if place is None else state[place]
+
+    def measured(self, rates: Mapping[str, float]) -> None:
+        """From now on these are the rates."""
+        self.rates = dict(rates)
+        self._rows.clear()
+
+    def rows(self, state: State) -> list[LayerCost]:
+        """The rows of the synapses."""
+        trains = {name: self.train(name, state) for name in {site.source for site in self.sites if site.source}}
+        return [
+            self._row(index, site, self.weight_bits(site, state), trains.get(site.source or "", ()))
+            for index, site in enumerate(self.sites)
+        ]
+
+    def _row(self, index: int, site: Site, bits: int, train: tuple[int, ...]) -> LayerCost:
+        key = (index, bits, train)
+        if key not in self._rows:
+            old = site.row
+            row = replace(old, weight_bits=bits, size_bits=old.size_bits + old.weights * (bits - old.weight_bits))
+            if site.source is not None:
+                passing = len(train) == old.T
+                row.train_steps = 0 if passing else len(train)
+                row.step_bits = train if site.whole or not passing else (32,) * old.T
+                row.input_bits = max(row.step_bits)
+            if old.name in self.rates:
+                row.rate = row.spike_rate = self.rates[old.name]
+            self._rows[key] = row
+        return self._rows[key]
+
+    def size_bits(self, state: State) -> int:
+        """Weights as packed, with scales, biases and affine maps."""
+        return self.fixed_bits + sum(row.size_bits for row in self.rows(state))
+
+    def moments(self, state: State) -> list[int]:
+        """Bits in memory at every moment of `activations`."""
+        steps = {name: self.steps(name, state) for name in self.memory.steps}
+        widths = {name: sum(self.train(name, state)) for name in self.memory.time_bits}
+        return [self.memory.bits(moment, widths, steps) for moment in self.memory.moments]
+
+    def values(self, names: list[str], state: State) -> dict[str, list[float]]:
+        """Figures of budgets; of "activations" one per moment, the greatest of which counts."""
+        counted = Cost(1, list(self.rows(state)))
+        return {name: figure(name, counted, self, state) for name in names}
+
+
+def figure(name: str, counted: Cost, forecast: Forecast, state: State) -> list[float]:
+    """One figure of a forecast."""
+    if name == "size":
+        return [forecast.size_bits(state) / 8]
+    if name == "activations":
+        return [bits / 8 for bits in forecast.moments(state)]
+    return [ace_figure(name, counted, forecast.without)]
+
+
+def ace_figure(name: str, counted: Cost, without: tuple[str, ...]) -> float:
+    """Bit budget, S-ACE or NS-ACE of the synapses counted, leaving out roles."""
+    if name == "bit-budget":
+        return bit_budget(counted, without)["bit_budget"]
+    return counted.total(name.replace("-", "_"), without)
+
+
+def exact(name: str, counted: Cost, memory: Activations, scope: str) -> float:
+    """A figure as counted on a network, not forecast."""
+    if name == "size":
+        return counted.size_bytes
+    return memory.peak_bytes if name == "activations" else ace_figure(name, counted, SCOPES[scope])
+
+
+def _leaves(gain: Gain, row: LayerCost) -> bool:
+    """Whether a gain is not there where the spikes of a synapse have one step: factors by step, not by channel."""
+    return gain.factor.dim() == 2 and row.T == 1
+
+
+def _levers(allocation: Allocation) -> list[Lever]:
+    found = []
+    for name, (_, part) in allocation.weights.items():
+        if part.raw_bits is not None:
+            found.append(Lever("weights", name, 0, part.least_bits, part.bound))
+    for name, neuron in allocation.spikes.items():
+        if neuron.raw_bits is not None:
+            rows = range(neuron.width.numel())
+            found += [Lever("spikes", name, row, neuron.least_bits, neuron.bound) for row in rows]
+    for name, refined in allocation.refined.items():
+        if refined.raw_steps is not None:
+            found.append(Lever("steps", name, 0, 1, refined.bound))
+    return found
+
+
+@torch.no_grad()
+def generic(model: nn.Module) -> nn.Module:
+    """A copy in evaluation mode whose trained factors and statistics are no special values, such as 1 or 0, T neither.
+
+    A factor of exactly 1 is left out of a folded network; a trained one never is 1 by chance.
+    """
+    twin = copy.deepcopy(model).eval()
+    generator = torch.Generator().manual_seed(0)
+    for name, value in [*twin.named_parameters(), *twin.named_buffers()]:
+        statistic = "running" in name or isinstance(value, nn.Parameter)
+        if statistic and value.is_floating_point() and not name.endswith(("raw_bits", "raw_steps")):
+            noise = torch.rand(value.shape, generator=generator).to(value)
+            value.mul_(1 + 0.1 * noise).add_(1e-3 * noise)
+    for module in twin.modules():
+        if isinstance(module, Refined) and module.raw_steps is not None:
+            module.set_steps(module.bound)
+    return twin

@@ -1,0 +1,224 @@
+"""Writing a user's graph anew over [T, B, ...]: layers over time where they are exact, the rest with time merged."""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass, field
+from typing import Any
+
+from torch import Tensor, fx, nn
+from torch.utils._pytree import tree_leaves
+
+from bitspike.checks import bad_value
+from bitspike.graph import adds
+from bitspike.layers import Flatten, GlobalAvgPool
+from bitspike.upgrade.check import Values
+from bitspike.upgrade.layers import Merged
+from bitspike.upgrade.sites import Names, Site, put, wanted_name
+from bitspike.upgrade.trace import place
+from bitspike.upgrade.translate import as_module, cuts_places, flattens, merged, norm_mode, translated
+
+
+@dataclass
+class Built:
+    """The network over [T, B, ...], activations still the original ones.
+
+    Attributes:
+        body: its graph. origin: node of the body → node of the user's graph. neurons: sites to be replaced.
+        modules: pairs of a layer and the user's module that it was.
+        translated, merged: name → class of the user's layer, or its function.
+    """
+
+    body: fx.GraphModule
+    origin: dict[str, fx.Node] = field(default_factory=dict)
+    neurons: list[Site] = field(default_factory=list)
+    modules: list[tuple[nn.Module, nn.Module]] = field(default_factory=list)
+    translated: dict[str, str] = field(default_factory=dict)
+    merged: dict[str, str] = field(default_factory=dict)
+
+
+class Builder:
+    """One pass over a user's graph.
+
+    A value that depends on the input and has the batch in front is a node [T, B, ...] of the new graph. Everything
+    else (sizes, parameters, tuples, tensors with the batch elsewhere) moves into the layers that read it.
+
+    Args:
+        root, graph: of the user. values: of `record`. sites: of `find_sites`. names: the same as there.
+        norm: mode of batch norms.
+    """
+
+    def __init__(
+        self, root: nn.Module, graph: fx.Graph, values: Values, sites: list[Site], names: Names, norm: str
+    ) -> None:
+        self.root, self.graph, self.names, self.norm = root, graph, names, norm
+        self.value: dict[fx.Node, Any] = {node: found[0] for node, found in values.items() if found}
+        self.sites = {site.node: site for site in sites}
+        self.new, self.home = fx.Graph(), nn.Module()
+        self.timed: dict[fx.Node, fx.Node] = {}
+        self.carries: set[fx.Node] = set()
+        self.own: dict[tuple[int, type[nn.Module]], str] = {}
+        self.built = Built(fx.GraphModule(nn.Module(), fx.Graph()))
+
+    def build(self) -> Built:
+        """The new graph; raises `ValueError` for what cannot run over time, naming its place."""
+        for node in self.graph.nodes:
+            if node.op == "output":
+                self.new.output(self._output(node))
+            elif node.op == "placeholder":
+                self._keep(node, self.new.placeholder("x"))
+                self.carries.add(node)
+                self.batch = self.value[node].shape[0]
+            elif self._holds_samples(node):
+                self._translate(node)
+        self.new.lint()
+        self.built.body = fx.GraphModule(self.home, self.new, "Body")
+        return self.built
+
+    def _holds_samples(self, node: fx.Node) -> bool:
+        """Whether the value of a node is made of tensors that depend on the input."""
+        tensors = any(isinstance(v, Tensor) for v in tree_leaves(self.value.get(node)))
+        if tensors and any(source in self.carries for source in node.all_input_nodes):
+            self.carries.add(node)
+        return node in self.carries
+
+    def _translate(self, node: fx.Node) -> None:
+        site, value = self.sites.get(node), self.value[node]
+        source = node.args[0] if node.args and isinstance(node.args[0], fx.Node) else None
+        first = source if source in self.timed else None
+        if site is not None and site.replaced:
+            self._site(site, first)
+        elif source is not None and source in self.sites and isinstance(self.value[source], tuple):
+            self.timed[node] = self.timed[source]  # spikes of a neuron that returns a tuple
+        elif not isinstance(value, Tensor) or value.dim() == 0 or value.shape[0] != self.batch:
+            return
+        elif first is not None and self._passes(node, first):
+            self.timed[node] = self.timed[first]
+        elif self._plain_sum(node):
+            self._keep(node, self.new.call_function(operator.add, tuple(self.timed[a] for a in node.args)))  # type: ignore
+        else:
+            self._layer(node, first)
+
+    def _site(self, site: Site, source: fx.Node | None) -> None:
+        if source is None:
+            must = f"{place(site.node)} must have the batch as axis 0 of its input"
+            raise bad_value("upgrade", must, "another axis, or no tensor", "permute it after the activation")
+        original = nn.ReLU() if site.stands_in else self._closure(site.node)[0]
+        put(self.home, site.name, Merged(original, place(site.node)))
+        self._keep(site.node, self.new.call_module(site.name, (self.timed[source],)))
+        self.built.neurons.append(site)
+
+    def _passes(self, node: fx.Node, source: fx.Node) -> bool:
+        """Whether a call does nothing over time: copies, and flattening what is flat."""
+        if node.op != "call_module" and _function(node) in ("contiguous", "clone"):
+            return True
+        x, y = self.value[source], self.value[node]
+        flat = x.dim() == 2 or self._is_pooled(source)
+        return flat and x.dim() >= 2 and flattens(self.root, node, x, y)
+
+    def _is_pooled(self, node: fx.Node) -> bool:
+        made = self.timed[node]
+        return made.op == "call_module" and isinstance(self.home.get_submodule(str(made.target)), GlobalAvgPool)
+
+    def _plain_sum(self, node: fx.Node) -> bool:
+        if not adds(node) or len(node.args) != 2 or node.kwargs or any(a not in self.timed for a in node.args):
+            return False
+        left, right = (self.value[a] for a in node.args)  # type: ignore[index]
+        return left.dim() == right.dim() and not any(self._is_pooled(a) for a in node.args)  # type: ignore[arg-type]
+
+    def _layer(self, node: fx.Node, source: fx.Node | None) -> None:
+        module = as_module(self.root, node, self.value[node]) if source is not None else None
+        made: nn.Module | None = None
+        if source is not None and self._flattens(node, source):
+            made = Flatten()
+        elif source is not None and module is not None:
+            made = translated(module, self.value[source])
+            if isinstance(made, GlobalAvgPool) and not self._may_drop_axes(node):
+                made = None
+        inputs: tuple[fx.Node, ...] = (source,) if source is not None else ()
+        if made is None and module is not None:
+            made = merged(module, place(node))
+        elif made is None:
+            body, inputs = self._closure(node)
+            cuts = source is not None and inputs == (source,) and cuts_places(node, self.value[source])
+            made = Merged(body, place(node), "linear" if cuts else "none", keeps_format=cuts)
+        norm_mode(made, self.norm, place(node))
+        name = self._named(node, made, module if node.op == "call_module" else None)
+        self._keep(node, self.new.call_module(name, tuple(self.timed[n] for n in inputs)))
+        what = type(module).__name__ if module is not None else _function(node)
+        (self.built.merged if isinstance(made, Merged) else self.built.translated)[name] = what
+
+    def _named(self, node: fx.Node, made: nn.Module, module: nn.Module | None) -> str:
+        """Add a layer under its name, unless one that stands for the same module of the user is there: its name."""
+        key = (id(module), type(made))
+        if module is None or node in self.sites or key not in self.own:
+            site = self.sites.get(node)
+            name = site.name if site else self.names.take(wanted_name(node), own=node.op == "call_module")
+            put(self.home, name, made)
+            self.own.setdefault(key, name)
+            if module is not None:
+                self.built.modules.append((made, module))
+        return self.own[key] if module is not None and node not in self.sites else name
+
+    def _flattens(self, node: fx.Node, source: fx.Node) -> bool:
+        return self.value[source].dim() > 2 and flattens(self.root, node, self.value[source], self.value[node])
+
+    def _may_drop_axes(self, node: fx.Node) -> bool:
+        """Whether [T, B, C] can stand for [T, B, C, 1, 1]: nothing but flattening follows."""
+        y = self.value[node]
+        return y.dim() == 2 or all(
+            reads_batch(user)
+            or (user.op != "output" and user.args[0] is node and flattens(self.root, user, y, self.value[user]))
+            for user in node.users
+        )
+
+    def _closure(self, node: fx.Node) -> tuple[nn.Module, tuple[fx.Node, ...]]:
+        """A module for [B, ...] that computes a node from nodes over time, and those nodes."""
+        inner, inputs = fx.Graph(), []
+        copied: dict[fx.Node, fx.Node] = {}
+        pending = [node]
+        while pending:
+            item = pending[-1]
+            before = [] if item in self.timed else [n for n in item.all_input_nodes if n not in copied]
+            if before:
+                pending += before
+                continue
+            pending.pop()
+            if item in copied:
+                continue
+            if item in self.timed:
+                inputs.append(item)
+                copied[item] = inner.placeholder(item.name)
+            else:
+                copied[item] = inner.node_copy(item, lambda n: copied[n])
+        inner.output(copied[node])
+        return fx.GraphModule(self.root, inner, "Part"), tuple(inputs)
+
+    def _keep(self, node: fx.Node, made: fx.Node) -> None:
+        made.name = node.name
+        self.timed[node] = made
+        self.built.origin[node.name] = node
+
+    def _output(self, node: fx.Node) -> fx.Node:
+        found = node.args[0]
+        value: Any = self.value.get(found) if isinstance(found, fx.Node) else found
+        if isinstance(found, fx.Node) and found in self.timed:
+            spikes = value[0] if isinstance(value, tuple) else value
+            if spikes.dim() > 1:
+                return self.timed[found]
+        shown = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+        must, todo = "the forward must return one tensor [B, K, ...]", "wrap the model in a module that does"
+        raise bad_value("upgrade", must, shown.removeprefix("immutable_"), todo)
+
+
+def reads_batch(node: fx.Node) -> bool:
+    """Whether a call only reads the size of axis 0."""
+    if node.op == "call_method" and node.target == "size":
+        return node.args[1:] == (0,)
+    if node.target is getattr and node.args[1] == "shape":
+        return all(user.target is operator.getitem and user.args[1] == 0 for user in node.users)
+    return False
+
+
+def _function(node: fx.Node) -> str:
+    return node.target if isinstance(node.target, str) else getattr(node.target, "__name__", str(node.target))

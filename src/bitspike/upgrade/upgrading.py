@@ -1,0 +1,219 @@
+"""Turning an ordinary network into a spiking one."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+
+from torch import Tensor, fx, nn
+
+from bitspike.checks import bad_type, bad_value, one_of
+from bitspike.graph import trace
+from bitspike.layers import Encoder, TimeLayer
+from bitspike.models import Network, warn_inert
+from bitspike.models.parts import new_encoder, new_readout
+from bitspike.neurons import Neuron
+from bitspike.upgrade.build import Builder, Built
+from bitspike.upgrade.check import (
+    check_merged,
+    check_repeatable,
+    check_trace,
+    different_steps,
+    guess_sample,
+    record,
+)
+from bitspike.upgrade.inplace import in_place, out_of_place
+from bitspike.upgrade.mapping import KEEP, Choices, Replacements, instance, remembers
+from bitspike.upgrade.over_time import body_over_time, over_time
+from bitspike.upgrade.report import UpgradeReport
+from bitspike.upgrade.roles import assign_roles
+from bitspike.upgrade.sites import Names, Site, called, find_sites, wanted_name
+from bitspike.upgrade.trace import is_torch_layer, trace_user
+
+_NORMS = {
+    "joint": "joint: mean and variance over time and batch together; one set of running statistics",
+    "per_step": "per_step: in training every time step by its own mean and variance; one set of running statistics",
+}
+
+
+class Upgraded(nn.Module):
+    """A spiking network made from an ordinary one: encoder → body over [T, B, ...] → read-out.
+
+    Attributes:
+        encoder: sample → sequence, or None. body: the network, a `torch.fx.GraphModule` with the user's names.
+        readout: sequence → output. report: what was replaced and what was left alone.
+    """
+
+    def __init__(self, encoder: Encoder | None, body: nn.Module, readout: TimeLayer, report: UpgradeReport) -> None:
+        super().__init__()
+        self.encoder, self.body, self.readout, self.report = encoder, body, readout, report
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Samples [B, ...] (without encoder: a sequence [T, B, ...]) → [B, K], or [T, B, K] per step."""
+        sequence = x if self.encoder is None else self.encoder(x)
+        return self.readout(self.body(sequence))  # type: ignore[no-any-return]
+
+
+def upgrade(
+    model: nn.Module,
+    mapping: Replacements,
+    sample: Tensor | None = None,
+    T: int = 2,
+    encoder: str | Encoder | None = "repeat",
+    readout: str | None = None,
+    norm: str = "joint",
+    leaves: Sequence[type[nn.Module]] = (),
+) -> Upgraded:
+    """Turn an ordinary network into a spiking one: its activations become neurons, time is added around the rest.
+
+    The forward is traced and written anew over [T, B, ...]. Convolutions, linear layers, batch norms, pools, flattening
+    and additions become bitspike's layers with the same parameters, so that `fold`, `cost` and `stream` work on the
+    result. Every other module or function runs unchanged with time merged into the batch, and the report lists it.
+    Every call gets a neuron of its own, so a module that is called twice becomes two neurons. The model is copied.
+
+    Before the neurons go in, the network over time is compared on a few inputs, every operation for itself, with the
+    model in evaluation mode: what mixes the batch or fixes its size is found and named.
+
+    The weights are kept, nothing is calibrated: train the result. Batch norm then sees time and batch together.
+
+    Args:
+        model: a traceable network, one input [B, ...] → one output [B, K, ...]. For SpikingJelly and snnTorch: one time
+            step, that is step mode "s", or the body of the loop over time. Or a network of bitspike's own layers (a
+            `Network`, whose encoder is replaced, or its body), where only the modules named change.
+        mapping: what becomes what. Keys: a class of activations, which stands for its functions and methods too
+            (nn.ReLU: F.relu, torch.relu, x.relu(), clamp(min=0)), any other class of modules, or a name or shell
+            pattern of places ("layer1.*"); a name is stronger than a pattern, a pattern than a class. Values: a neuron,
+            of which every place gets a copy; a function of the replaced module (None for a function) that makes one;
+            None: leave it alone.
+        sample: inputs [B, ...] of one time step; default: random ones of a shape that the first layer takes.
+        T: time steps, default 2. encoder: "repeat", "poisson", "latency", an `Encoder`, or None (the network then takes
+            sequences [T, B, ...]). readout: "mean" or "steps"; default that of a bitspike `Network`, else "mean".
+        norm: how batch norms see time in training, "joint" or "per_step".
+        leaves: further classes of modules that run whole, time merged into their batch.
+
+    Returns:
+        `Upgraded`, with ``report``.
+
+    Raises:
+        TypeError: a mapping of the wrong kind.
+        ValueError: code that cannot be traced, keeps a state, loops over time, mixes the batch, or does something else
+            in training; a neuron with memory or a multi-step layer that is not mapped; a key that matches nothing. The
+            message names module and line.
+
+    >>> import torch; from bitspike.neurons import MultiBit
+    >>> net = upgrade(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), {nn.ReLU: MultiBit(1, 1)}, T=3)
+    >>> net(torch.ones(5, 4)).shape, net.report.neurons
+    (torch.Size([5, 2]), {'1': 'ReLU → MultiBit'})
+    """
+    choices = Choices(mapping)
+    one_of("upgrade", "norm", norm, tuple(_NORMS))
+    coder = new_encoder(encoder, T) if isinstance(encoder, str) else encoder
+    reader = new_readout("mean" if readout is None else readout)
+    _refuse(model, choices)
+    ours = private_copy(model)
+    modes = {module: module.training for module in ours.modules()}
+    if isinstance(ours, Network):
+        reader = ours.readout if readout is None else reader
+        ours = ours.body
+    root, graph = trace_user(ours, _leaf(choices, tuple(leaves)))
+    out_of_place(root, graph)
+    timed = over_time(ours)
+    if timed:
+        body, found, report = body_over_time(root, graph, choices, sample)
+        made: list[tuple[nn.Module, nn.Module]] = []
+    else:
+        built, found, report = _merged(model, root, graph, choices, sample, norm)
+        body, made = built.body, built.modules
+    for site, x in found:
+        _replace(body, site, x, report)
+    _split(report, [site for site, _ in found])
+    net = Upgraded(coder, body, reader, report).train(model.training)
+    for module, training in modes.items():
+        module.training = training
+    for layer, module in made:
+        layer.training = modes[module]
+    if not timed:
+        assign_roles(trace(net))
+    warn_inert(net, stacklevel=3)
+    return net
+
+
+def _merged(
+    model: nn.Module, root: nn.Module, graph: fx.Graph, choices: Choices, sample: Tensor | None, norm: str
+) -> tuple[Built, list[tuple[Site, Tensor]], UpgradeReport]:
+    """The network with time merged into the batch, checked with its activations still in place."""
+    names = Names(called(graph))
+    sites = find_sites(root, graph, choices, names)
+    choices.check_used([f"{site.name} ({site.kind.__name__})" for site in sites])
+    standing_in = {site.node for site in sites if site.stands_in}
+    steps = different_steps(guess_sample(root, graph, standing_in) if sample is None else sample)
+    values = record(root, graph, steps, standing_in)
+    check_repeatable(root, graph, steps[0], standing_in, values)
+    report = UpgradeReport(norm=_NORMS[norm], sample=tuple(steps[0].shape), guessed=sample is None)
+    report.compared = "the traced code, a ReLU for each replaced module" if standing_in else "the model"
+    built = Builder(root, graph, values, sites, names, norm).build()
+    if not standing_in:
+        outputs = values[next(n for n in graph.nodes if n.op == "output")]
+        report.difference = check_trace(private_copy(model), steps, outputs, in_place(graph))
+    report.difference = max(report.difference, check_merged(built.body.eval(), steps, built.origin, values))
+    report.translated, report.merged = built.translated, built.merged
+    report.left_alone = {s.name: s.kind.__name__ for s in sites if not s.replaced and s.name in built.merged}
+    layers = dict(built.body.named_modules())
+    report.uncounted = [name for name in built.merged if any(True for _ in layers[name].parameters())]
+    return built, [(site, values[site.node.args[0]][0]) for site in built.neurons], report  # type: ignore[index]
+
+
+def private_copy(model: nn.Module) -> nn.Module:
+    """A deep copy; raises `ValueError` where the model holds what no copy can be made of."""
+    try:
+        return copy.deepcopy(model)
+    except RuntimeError as error:
+        must = "the model must hold no result of an earlier call"
+        todo = "reset its states first (functional.reset_net, utils.reset)"
+        raise bad_value("upgrade", must, str(error).splitlines()[0], todo) from error
+
+
+def _refuse(model: nn.Module, choices: Choices) -> None:
+    """Raise on what no tracing can make sense of."""
+    if not isinstance(model, nn.Module):
+        raise bad_type("upgrade", "the model must be an nn.Module", type(model).__name__, "pass the network itself")
+    for name, module in model.named_modules():
+        what = f"module {name!r} ({type(module).__name__})" if name else type(module).__name__
+        if getattr(module, "step_mode", "s") != "s":
+            must = f"{what} must be in single-step mode"
+            todo = 'call functional.set_step_mode(net, "s") and upgrade what is one time step'
+            raise bad_value("upgrade", must, f"step_mode {module.step_mode!r}", todo)
+        choice = choices.of(name, type(module)) if remembers(module) else None
+        if remembers(module) and (choice is KEEP or choice is None):
+            must = f"every module with memory must become one of bitspike's, and {what} is one"
+            todo = f"add {{{type(module).__name__}: ...}} to the mapping"
+            raise bad_value("upgrade", must, "no neuron for it", todo)
+
+
+def _leaf(choices: Choices, leaves: tuple[type[nn.Module], ...]) -> Callable[[nn.Module, str], bool]:
+    whole: tuple[type[nn.Module], ...] = (TimeLayer, Neuron, *leaves)
+    return lambda module, name: isinstance(module, whole) or choices.leaf(module, name) or is_torch_layer(module)
+
+
+def _replace(body: nn.Module, site: Site, x: Tensor, report: UpgradeReport) -> None:
+    """Put the module that the mapping names in place of the activation at one site, and report it."""
+    made = instance(site.choice, site.module, site.name, x)
+    if made is None and site.stands_in:
+        must = "a module that may remember must become one of bitspike's"
+        raise bad_value(f"upgrade {site.name}", must, "None from the mapping", "return a neuron")
+    if made is None:
+        report.left_alone[site.name] = site.kind.__name__
+        return
+    parent, _, own = site.name.rpartition(".")
+    setattr(body.get_submodule(parent), own, made)
+    report.neurons[site.name] = f"{site.kind.__name__} → {type(made).__name__}"
+    if site.module is not None:
+        path = wanted_name(site.node)
+        report.dropped += [f"{path}.{name}" for name, p in site.module.named_parameters() if p.requires_grad]
+
+
+def _split(report: UpgradeReport, replaced: list[Site]) -> None:
+    places: dict[str, list[str]] = {}
+    for site in (site for site in replaced if site.module is not None):
+        places.setdefault(wanted_name(site.node), []).append(site.name)
+    report.split = {name: found for name, found in places.items() if len(found) > 1}
