@@ -14,7 +14,7 @@ from bitspike.cost import cost
 from bitspike.fold import expand_unary
 from bitspike.layers import AvgPool2d, BatchNorm, Conv2d, Refined, Restimulate, Synapse
 from bitspike.models import Policy, mlp, resnet20, restimulate, study_cnn
-from bitspike.models.parts import ResidualBlock
+from bitspike.models.residual_block import ResidualBlock
 from bitspike.neurons import LIF, Integer, MultiBit
 from bitspike.quantizers import Uniform
 from bitspike.training.build import build_network

@@ -3,12 +3,13 @@
 from bitspike.layers.affine import Affine, Gain
 from bitspike.layers.base import Synapse, TimeLayer, merge_time, split_time
 from bitspike.layers.clip_floor import ClipFloor
-from bitspike.layers.codec import Encoder, Latency, MeanReadout, Poisson, Repeat, StepReadout
+from bitspike.layers.encoders import Encoder, Latency, Poisson, Repeat
 from bitspike.layers.norm import BatchNorm
 from bitspike.layers.norm_scan import Chain, norm_then_fire
 from bitspike.layers.pool import AvgPool2d, Flatten, GlobalAvgPool, MaxPool2d, SumPool2d, TallyMaxPool2d, TallyPool
 from bitspike.layers.potential import Potential
 from bitspike.layers.quantized import Conv2d, Linear
+from bitspike.layers.readout import MeanReadout, StepReadout
 from bitspike.layers.restimulate import Restimulate
 from bitspike.layers.squeeze import Join, Refined, Squeeze
 from bitspike.layers.windows import Windows

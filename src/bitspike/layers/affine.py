@@ -10,7 +10,7 @@ from torch import Tensor
 from bitspike.checks import time_first
 from bitspike.formats import SpikeFormat
 from bitspike.layers.base import TimeLayer
-from bitspike.neurons.parts import over_time
+from bitspike.neurons.emission import over_time
 
 
 def _per_channel(value: Tensor, x: Tensor) -> Tensor:

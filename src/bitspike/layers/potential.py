@@ -8,7 +8,7 @@ from torch import Tensor
 from bitspike.checks import bad_value
 from bitspike.layers.base import TimeLayer
 from bitspike.neurons import Neuron
-from bitspike.neurons.parts import Membrane
+from bitspike.neurons.membrane import Membrane
 from bitspike.ops.spec import GRADED, REAL, TERNARY, ScanSpec
 
 

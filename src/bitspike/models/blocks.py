@@ -7,7 +7,8 @@ from collections import OrderedDict
 from torch import Tensor, nn
 
 from bitspike.layers import Chain, Conv2d
-from bitspike.models.parts import after_norm, before_synapse, join, new_join, new_neuron, new_norm, new_shortcut
+from bitspike.models.components import after_norm, before_synapse, new_neuron, new_norm
+from bitspike.models.residual_block import join, new_join, new_shortcut
 
 
 def unit(conv: Conv2d, neuron: nn.Module, norm: str, wiring: str) -> nn.Sequential:

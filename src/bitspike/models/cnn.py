@@ -8,8 +8,9 @@ from torch import nn
 
 from bitspike.checks import bad_value, integer
 from bitspike.layers import AvgPool2d, Chain, Conv2d, Flatten, Linear
+from bitspike.models.components import new_encoder, new_neuron, new_norm, new_readout
 from bitspike.models.network import MODELS, Network, Policy, finish
-from bitspike.models.parts import ResidualBlock, new_encoder, new_neuron, new_norm, new_readout
+from bitspike.models.residual_block import ResidualBlock
 from bitspike.models.restimulated import restimulate
 from bitspike.quantizers import Quantizer
 

@@ -9,8 +9,8 @@ from torch import nn
 
 from bitspike.checks import integer
 from bitspike.layers import Flatten, Linear
+from bitspike.models.components import new_encoder, new_neuron, new_norm, new_readout
 from bitspike.models.network import MODELS, Network, Policy, finish
-from bitspike.models.parts import new_encoder, new_neuron, new_norm, new_readout
 from bitspike.quantizers import Quantizer
 
 

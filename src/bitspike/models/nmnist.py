@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from bitspike.layers import Conv2d, Flatten, Linear, MeanReadout, SumPool2d
-from bitspike.models.parts import new_neuron
+from bitspike.models.components import new_neuron
 from bitspike.neurons import LIF
 
 

@@ -10,8 +10,9 @@ from torch import nn
 from bitspike.checks import integer, one_of
 from bitspike.layers import AvgPool2d, Conv2d, GlobalAvgPool, Linear
 from bitspike.models.blocks import InputBlock, unit
+from bitspike.models.components import before_synapse, image_shape, new_encoder, new_neuron, new_readout
 from bitspike.models.network import Network
-from bitspike.models.parts import ResidualBlock, before_synapse, image_shape, new_encoder, new_neuron, new_readout
+from bitspike.models.residual_block import ResidualBlock
 
 
 @dataclass(frozen=True)

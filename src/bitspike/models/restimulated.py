@@ -10,8 +10,9 @@ from torch import nn
 from bitspike.checks import bad_value, one_of
 from bitspike.graph import trace
 from bitspike.layers import AvgPool2d, Conv2d, Restimulate
+from bitspike.models.components import new_norm
 from bitspike.models.network import Network
-from bitspike.models.parts import ResidualBlock, new_norm
+from bitspike.models.residual_block import ResidualBlock
 from bitspike.models.rewired import PLACES, SIGNALS, as_network, rewire, sites
 from bitspike.quantizers import Quantizer
 

@@ -23,10 +23,10 @@ from bitspike.layers import (
     TallyMaxPool2d,
 )
 from bitspike.layers.potential import followed
+from bitspike.models.components import new_norm
 from bitspike.models.network import Network
-from bitspike.models.parts import new_norm
 from bitspike.neurons import Neuron
-from bitspike.neurons.parts import Membrane
+from bitspike.neurons.membrane import Membrane
 from bitspike.quantizers import Quantizer
 
 SIGNALS, PLACES = ("spikes", "current", "potential"), ("current", "potential", "input")

@@ -9,8 +9,8 @@ from torch import nn
 from bitspike.checks import integer, one_of
 from bitspike.layers import AvgPool2d, Conv2d, Flatten, Linear, MaxPool2d
 from bitspike.models.blocks import unit
+from bitspike.models.components import before_synapse, image_shape, new_encoder, new_neuron, new_readout
 from bitspike.models.network import MODELS, Network, Policy, finish
-from bitspike.models.parts import before_synapse, image_shape, new_encoder, new_neuron, new_readout
 from bitspike.quantizers import Quantizer
 
 VGG11 = ((1,), (2,), (4, 4), (8, 8), (8, 8))

@@ -2,10 +2,11 @@
 
 from bitspike.neurons.adaptive import Adaptive
 from bitspike.neurons.base import NEURONS, Neuron, detach
+from bitspike.neurons.emission import Emission
 from bitspike.neurons.integer import Integer
 from bitspike.neurons.lif import LIF
+from bitspike.neurons.membrane import Membrane
 from bitspike.neurons.multibit import MultiBit
-from bitspike.neurons.parts import Emission, Membrane
 from bitspike.neurons.real import Real
 from bitspike.neurons.signed import Signed, TallyState
 from bitspike.neurons.ternary import Ternary

@@ -20,7 +20,8 @@ from bitspike.functional import (
     scale_gradient,
 )
 from bitspike.neurons.base import NEURONS, Neuron, fresh
-from bitspike.neurons.parts import Emission, Membrane, over_time, per_channel
+from bitspike.neurons.emission import Emission, over_time, per_channel
+from bitspike.neurons.membrane import Membrane
 from bitspike.ops import AdaptiveSpec, MembraneState, TimedState
 
 _LEAST_STEP = 1e-5

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from bitspike.checks import bad_type, bad_value, time_first
 from bitspike.formats import SpikeFormat
 from bitspike.functional import SURROGATES, Stairs, Surrogate
-from bitspike.neurons.parts import Emission, Membrane
+from bitspike.neurons.emission import Emission
+from bitspike.neurons.membrane import Membrane
 from bitspike.ops import AdaptiveSpec, MembraneState, ScanFacts, ScanSpec, choose, integer_forward, saver, spec_of
 from bitspike.registry import Registry
 

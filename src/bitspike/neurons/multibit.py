@@ -6,8 +6,9 @@ from bitspike.checks import bad_value, integer, positive
 from bitspike.formats import SpikeFormat
 from bitspike.functional import Stairs, Surrogate
 from bitspike.neurons.base import NEURONS, amplitude_sharing, as_surrogate
+from bitspike.neurons.emission import Emission
 from bitspike.neurons.graded import Graded
-from bitspike.neurons.parts import Emission, Membrane
+from bitspike.neurons.membrane import Membrane
 
 
 @NEURONS.register("multibit")

@@ -11,7 +11,8 @@ from bitspike.checks import one_of, positive
 from bitspike.formats import SpikeFormat
 from bitspike.functional import Stairs, Surrogate, fire
 from bitspike.neurons.base import NEURONS, Neuron, amplitude_sharing, as_surrogate, fresh
-from bitspike.neurons.parts import Emission, Membrane
+from bitspike.neurons.emission import Emission
+from bitspike.neurons.membrane import Membrane
 from bitspike.ops import MembraneState, ScanSpec, spec_of
 
 

@@ -11,7 +11,8 @@ from bitspike.checks import bad_value, integer, positive
 from bitspike.formats import SpikeFormat
 from bitspike.functional import Stairs, Surrogate, fire
 from bitspike.neurons.base import NEURONS, Neuron, amplitude_sharing, as_surrogate, fresh, fused_levels
-from bitspike.neurons.parts import Emission, Membrane
+from bitspike.neurons.emission import Emission
+from bitspike.neurons.membrane import Membrane
 from bitspike.ops import MembraneState, ScanSpec
 
 

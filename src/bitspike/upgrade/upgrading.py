@@ -11,7 +11,7 @@ from bitspike.checks import bad_type, bad_value, one_of
 from bitspike.graph import trace
 from bitspike.layers import Encoder, TimeLayer
 from bitspike.models import Network, warn_inert
-from bitspike.models.parts import new_encoder, new_readout
+from bitspike.models.components import new_encoder, new_readout
 from bitspike.neurons import Neuron
 from bitspike.upgrade.build import Builder, Built
 from bitspike.upgrade.check import (

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from bitspike.layers import Encoder, Latency, Poisson, Repeat
-from bitspike.layers.codec import content_seeds, uniform_noise
+from bitspike.layers.encoders.noise import content_seeds, uniform_noise
 
 SHAPE = (3, 5, 4)
 ENCODERS: dict[str, Callable[[], Encoder]] = {

@@ -1,0 +1,8 @@
+"""Encoders: what turns a sample into a sequence of time steps. One file each."""
+
+from bitspike.layers.encoders.base import Encoder
+from bitspike.layers.encoders.latency import Latency
+from bitspike.layers.encoders.poisson import Poisson
+from bitspike.layers.encoders.repeat import Repeat
+
+__all__ = ["Encoder", "Latency", "Poisson", "Repeat"]

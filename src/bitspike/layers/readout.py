@@ -1,0 +1,67 @@
+"""Read-outs: sequence of logits → what the network returns."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from bitspike.checks import integer, time_first
+from bitspike.layers.base import TimeLayer, in_full
+
+
+class MeanReadout(TimeLayer):
+    """Logits averaged over time, [T, B, K] → [B, K]; in a stream the mean of all steps so far.
+
+    Args:
+        steps: 0: all steps count. Else the buffer ``keep`` [steps] of 0 and 1 says which do, its last value for later
+            steps: a network whose spikes take a while to get through may leave out the first ones. The mean of none is
+            0.
+
+    >>> late = MeanReadout(3); late.keep[0] = 0
+    >>> late(torch.tensor([9.0, 1.0, 2.0]).reshape(3, 1, 1)).item()
+    1.5
+    """
+
+    scaling = "linear"
+    stateful = True
+    keep: Tensor | None
+
+    def __init__(self, steps: int = 0) -> None:
+        super().__init__()
+        integer("MeanReadout", "steps", steps, 0, 10_000)
+        self.register_buffer("keep", torch.ones(steps) if steps else None)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Mean over axis 0, summed step by step so that a stream gives the same bits."""
+        time_first("MeanReadout", x, 3)
+        return self.stream_step(x, None)[0]
+
+    def stream_step(self, x: Tensor, state: tuple[Tensor, int] | None) -> tuple[Tensor, tuple[Tensor, int]]:
+        """Running mean; the state is (sum [B, K], in float32 where x has half precision, steps)."""
+        total, steps = (torch.zeros_like(in_full(x[0])), 0) if state is None else state
+        if self.keep is not None:
+            return self._kept(self.keep, x, total, steps)
+        for logits in x.unbind(0):
+            total = total + logits
+        steps += x.shape[0]
+        return (total / steps).to(x.dtype), (total, steps)
+
+    @staticmethod
+    def _kept(keep: Tensor, x: Tensor, total: Tensor, steps: int) -> tuple[Tensor, tuple[Tensor, int]]:
+        weights = keep.to(total.dtype)
+        for logits in x.unbind(0):
+            total = total + logits * weights[min(steps, len(keep) - 1)]
+            steps += 1
+        later = max(steps - len(keep), 0) * weights[-1]
+        return (total / (weights[:steps].sum() + later).clamp_min(1)).to(x.dtype), (total, steps)
+
+
+class StepReadout(TimeLayer):
+    """Logits of every step, [T, B, K] unchanged, for losses per step (TET)."""
+
+    scaling = "linear"
+
+    def forward(self, x: Tensor) -> Tensor:
+        """The input."""
+        time_first("StepReadout", x, 3)
+        return x
