@@ -57,7 +57,7 @@ highest level, slope, correction, multiplies, weights) and `summary.json`.
 | layers, elements | a row per synapse, affine map, gain, norm, amplitude; per neuron, sum, pool, rectifier, read-out |
 | bit_budget | mean bits and steps, their product, S-ACE per multiply-accumulate, for the three scopes |
 | memory, uncounted | the hierarchy; layers that no rule covers |
-| ann | the same of the quantised ANN |
+| ann | the same of the quantized ANN |
 | energy | per set of constants: snn, ann, network, operations (break-even density), layers |
 | constants | the sets, with value, unit, node, source, confirmed |
 """

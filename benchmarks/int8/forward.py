@@ -3,7 +3,7 @@
 Usage: python benchmarks/int8/forward.py [--rounds 15] [--threads 2] [--out FILE.json]
 
 Every 3×3 convolution shape of He's narrow ResNet-20 (T = 4, batch 32, channels-last), forward: float32 as training runs
-it, against the int8 path as training would need it, weights quantised, packed and spikes converted at every step. The
+it, against the int8 path as training would need it, weights quantized, packed and spikes converted at every step. The
 int8 result is checked to be exact first. Alternating, median of the rounds; weighted by how often a shape occurs.
 """
 
@@ -47,9 +47,9 @@ def convolve(spikes: Tensor, packed: Tensor, scales: Tensor, zeros: Tensor, stri
 
 
 def float_forward(spikes: Tensor, weight: Tensor, scale: float, stride: int) -> Tensor:
-    """The same in float32, fake-quantised as training does."""
-    quantised = (weight / scale).round_().clamp_(-7, 7) * scale
-    return F.conv2d(spikes, quantised, None, stride, 1)
+    """The same in float32, fake-quantized as training does."""
+    quantized = (weight / scale).round_().clamp_(-7, 7) * scale
+    return F.conv2d(spikes, quantized, None, stride, 1)
 
 
 def alternate(cases: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:

@@ -210,7 +210,7 @@ def pack(levels: torch.Tensor, record: SpikeFormat | WeightFormat) -> torch.Tens
     codes = torch.div(offset, stride, rounding_mode="floor")
     if offset.numel() and (offset.min() < 0 or codes.max() >= count or (offset % stride).any()):
         got = f"{int(levels.min())}..{int(levels.max())}"
-        raise bad_value("pack", f"every level must be on the grid of {record.label()}", got, "quantise first")
+        raise bad_value("pack", f"every level must be on the grid of {record.label()}", got, "quantize first")
     bits = (codes[:, None] >> torch.arange(record.bits, device=codes.device)) & 1
     flat = torch.nn.functional.pad(bits.reshape(-1), (0, -bits.numel() % 8)).reshape(-1, 8)
     return (flat << torch.arange(8, device=flat.device)).sum(1).to(torch.uint8)

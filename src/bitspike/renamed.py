@@ -1,6 +1,6 @@
-"""Old names of modules, importable for one release: an import hook that warns and looks their names up where they are.
+"""Names of the last release, which warn and lead to the new ones: modules by an import hook, functions, attributes.
 
-Remove an entry one release after it came; `tests/test_renamed.py` imports every one.
+Remove an entry one release after it came; `tests/test_renamed.py` tries every one.
 """
 
 from __future__ import annotations
@@ -8,10 +8,11 @@ from __future__ import annotations
 import importlib
 import sys
 import warnings
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 _UPGRADE = "build check inplace layers mapping over_time report roles sites trace translate"
 _ANN2SNN = "build calibrate rectifier refit report thresholds tune"
@@ -71,8 +72,7 @@ class OldNames(MetaPathFinder, Loader):
     def exec_module(self, module: ModuleType) -> None:
         """Warn, and look names up in the new modules."""
         homes = [f"{_ROOT}.{name}" for name in MODULES[module.__name__.partition(".")[2]]]
-        text = f"{module.__name__} is now {', '.join(homes)}; the old name goes with the next release"
-        warnings.warn(text, DeprecationWarning, stacklevel=2)
+        _warn(module.__name__, ", ".join(homes), 2)
 
         def lookup(name: str) -> object:
             for home in map(importlib.import_module, homes):
@@ -87,7 +87,8 @@ def renamed(module: str, names: dict[str, str], name: str) -> object:
     """For a module's ``__getattr__``: what stands elsewhere now, with a warning.
 
     Args:
-        module: full name of the old home. names: name → full name of the new home. name: what is asked for.
+        module: full name of the old home. name: what is asked for.
+        names: name → full name of the new home, with ":name" behind it where the name has changed.
 
     Raises:
         AttributeError: a name that is not among them.
@@ -95,9 +96,57 @@ def renamed(module: str, names: dict[str, str], name: str) -> object:
     if name not in names:
         raise AttributeError(f"module {module!r} has no attribute {name!r}")
     home = names[name]
-    text = f"{module}.{name} is now {home}.{name}; the old name goes with the next release"
-    warnings.warn(text, DeprecationWarning, stacklevel=3)
-    return getattr(importlib.import_module(home), name)
+    home, _, own = home.partition(":")
+    _warn(f"{module}.{name}", f"{home}.{own or name}", 3)
+    return getattr(importlib.import_module(home), own or name)
+
+
+def _warn(old: str, new: str, level: int) -> None:
+    text = f"{old} is now {new}; the old name goes with the next release"
+    warnings.warn(text, DeprecationWarning, stacklevel=level + 1)
+
+
+def old_argument(where: str, old: str, new: str) -> None:
+    """Warn that an argument has another name; called from the constructor that takes it."""
+    _warn(f"{where}({old}=...)", f"{new}=...", 3)
+
+
+def old_method(old: str, new: str) -> Callable[..., Any]:
+    """A method under its old name, which calls the new one."""
+
+    def method(self: Any, *args: Any, **kwargs: Any) -> Any:
+        _warn(f"{type(self).__name__}.{old}", new, 2)
+        return getattr(self, new)(*args, **kwargs)
+
+    method.__name__ = old
+    return method
+
+
+def old_attribute(old: str, new: str) -> property:
+    """An attribute under its old name, which reads and writes the new one."""
+
+    def read(self: Any) -> Any:
+        _warn(f"{type(self).__name__}.{old}", new, 2)
+        return getattr(self, new)
+
+    def write(self: Any, value: Any) -> None:
+        _warn(f"{type(self).__name__}.{old}", new, 2)
+        setattr(self, new, value)
+
+    return property(read, write)
+
+
+def adopt_old_hooks(cls: type, hooks: Mapping[str, str]) -> None:
+    """Let what a subclass defines under an old name count as the new hook, which would else be ignored in silence.
+
+    Args:
+        cls: a class that is just being made. hooks: old name → new name.
+    """
+    for old, new in hooks.items():
+        if old in cls.__dict__:
+            _warn(f"{cls.__name__}.{old}", new, 3)
+            setattr(cls, new, cls.__dict__[old])
+            delattr(cls, old)
 
 
 if not any(isinstance(finder, OldNames) for finder in sys.meta_path):

@@ -20,7 +20,7 @@ from bitspike.allocation.check import judge
 from bitspike.allocation.config import AllocationConfig
 from bitspike.allocation.controller import Budgets
 from bitspike.allocation.forecast import Forecast, exact, generic
-from bitspike.allocation.lagrangian import Pressure
+from bitspike.allocation.lagrangian import Lagrangian
 from bitspike.allocation.widths import Allocation
 from bitspike.cost import activations, cost
 from bitspike.data import Splits
@@ -99,19 +99,19 @@ def test_a_forecast_is_what_cost_counts(name: str, scope: str) -> None:
 
 
 @pytest.mark.parametrize("name", list(NETS))
-def test_pressure_follows_the_exact_cost(name: str) -> None:
+def test_the_lagrangian_follows_the_exact_cost(name: str) -> None:
     """Its value is the forecast; its gradient is the change of the forecast by a bit, where that is linear."""
     net = NETS[name]()
     forecast = Forecast(Allocation(net, AllocationConfig()), torch.randn(2, 1, 8, 8))
     limits = dict.fromkeys(NAMES, 1.0)
-    pressure = Pressure(forecast, limits, 1.0, 0.1)
+    lagrangian = Lagrangian(forecast, limits, 1.0, 0.1)
     state = forecast.state
     values = forecast.values(NAMES, state)
-    for kind, value in pressure.soft().items():
+    for kind, value in lagrangian.soft().items():
         assert value.item() == pytest.approx(max(values[kind]), rel=1e-5)
     for kind in ("s-ace", "size"):
         net.zero_grad()
-        value = pressure.soft()[kind]
+        value = lagrangian.soft()[kind]
         value.backward()
         for place, lever in enumerate(forecast.levers):
             if lever.kind == "steps":
@@ -123,20 +123,20 @@ def test_pressure_follows_the_exact_cost(name: str) -> None:
             assert given == pytest.approx(change, rel=1e-4, abs=1e-3), lever
 
 
-def test_pressure_pulls_down_while_a_budget_is_exceeded() -> None:
+def test_the_lagrangian_pulls_down_while_a_budget_is_exceeded() -> None:
     net = NETS["adaptive refined"]()
     forecast = Forecast(Allocation(net, AllocationConfig()), torch.randn(2, 1, 8, 8))
     least = forecast.values(["s-ace"], forecast.state)["s-ace"][0]
-    pressure = Pressure(forecast, {"s-ace": least / 2, "size": 1e9}, 1.0, 0.1)
-    assert pressure().item() == pytest.approx(0.5 * 0.6931**2, rel=1e-3)
-    pressure().backward()
+    lagrangian = Lagrangian(forecast, {"s-ace": least / 2, "size": 1e9}, 1.0, 0.1)
+    assert lagrangian().item() == pytest.approx(0.5 * 0.6931**2, rel=1e-3)
+    lagrangian().backward()
     assert all(float(part.raw_bits.grad) > 0 for part in forecast.allocation.spikes.values())  # type: ignore[arg-type]
     assert any(float(m.raw_steps.grad) > 0 for m in forecast.allocation.refined.values())  # type: ignore[arg-type]
     optimiser = torch.optim.SGD(net.parameters(), lr=1.0)
-    pressure.settle([2.0, 1e-6], optimiser)
-    assert pressure.multipliers.tolist() == pytest.approx([0.06931, 0.0], rel=1e-3)
-    pressure.settle([0.5, 1e-6], optimiser)
-    assert pressure.multipliers.tolist() == pytest.approx([0.0, 0.0], abs=1e-6)
+    lagrangian.settle([2.0, 1e-6], optimiser)
+    assert lagrangian.multipliers.tolist() == pytest.approx([0.06931, 0.0], rel=1e-3)
+    lagrangian.settle([0.5, 1e-6], optimiser)
+    assert lagrangian.multipliers.tolist() == pytest.approx([0.0, 0.0], abs=1e-6)
 
 
 @pytest.mark.parametrize("name", ["adaptive refined", "wiring input", "steps of their own"])
@@ -161,20 +161,20 @@ def approach(name: str, rate: float | None) -> list[float]:
     allocation = Allocation(net, AllocationConfig(bits_lr=0.2, steps_lr=0.2))
     forecast = Forecast(allocation, torch.randn(2, 1, 8, 8))
     limit = forecast.values(["s-ace"], forecast.state)["s-ace"][0] / 1.5
-    pressure = Pressure(forecast, {"s-ace": limit}, 1.0, rate)
+    lagrangian = Lagrangian(forecast, {"s-ace": limit}, 1.0, rate)
     learned = [p for n, p in net.named_parameters() if n.endswith(("raw_bits", "raw_steps"))]
     optimiser = torch.optim.SGD(learned, lr=0.2, momentum=0.9)
     trace = []
     for step in range(600):
         optimiser.param_groups[0]["lr"] = 0.2 * min(1.0, (step + 1) / 100)
         optimiser.zero_grad()
-        pressure().backward()
+        lagrangian().backward()
         optimiser.step()
         for module in net.modules():
             if hasattr(module, "refresh"):
                 module.refresh()
         trace.append(forecast.values(["s-ace"], forecast.state)["s-ace"][0] / limit)
-        pressure.settle([trace[-1]], optimiser)
+        lagrangian.settle([trace[-1]], optimiser)
     return trace
 
 
@@ -182,23 +182,23 @@ def test_the_critical_rate_by_hand() -> None:
     """g = log of a sum over synapses of macs·b_w·b_s: ∂g/∂b_w is the share of its synapse over b_w."""
     net = mlp(Adaptive(4), LearnedBits(4), T=1, shape=(1, 8, 8), hidden=(10, 10))
     forecast = Forecast(Allocation(net, AllocationConfig()), torch.randn(2, 1, 8, 8))
-    pressure = Pressure(forecast, {"s-ace": 1000.0}, 2.0, None)
+    lagrangian = Lagrangian(forecast, {"s-ace": 1000.0}, 2.0, None)
     rows = forecast.rows(forecast.state)
     total = sum(row.s_ace for row in rows)
     learned = [(row.s_ace / total / row.weight_bits) ** 2 for row in rows if row.weight_bits != 32]
     learned += [(row.s_ace / total / row.input_bits) ** 2 for row in rows if row.input_bits != 32]
     assert len(learned) >= 3
     optimiser = torch.optim.SGD(net.parameters(), lr=0.3, momentum=0.5)
-    assert pressure.rates(optimiser) == pytest.approx([0.25 * 4 * 0.3 / 0.5 * sum(learned)], rel=1e-5)
-    assert pressure.rates(torch.optim.AdamW(net.parameters())) == [0.1]
+    assert lagrangian.rates(optimiser) == pytest.approx([0.25 * 4 * 0.3 / 0.5 * sum(learned)], rel=1e-5)
+    assert lagrangian.rates(torch.optim.AdamW(net.parameters())) == [0.1]
 
 
-def test_pressure_where_no_layer_is_in_the_scope() -> None:
+def test_the_lagrangian_where_no_layer_is_in_the_scope() -> None:
     """One hidden layer's two synapses are the first and the last one: the bit budget of the rest is 0."""
     net = mlp(LIF(), LearnedBits(4), T=2, shape=(1, 8, 8), hidden=(10,), policy=Policy(LearnedBits(4), LearnedBits(4)))
     forecast = Forecast(Allocation(net.eval(), AllocationConfig()), torch.randn(2, 1, 8, 8), "hidden_only")
-    pressure = Pressure(forecast, {"bit-budget": 4.0, "size": 100.0}, 1.0, 0.1)
-    assert pressure.soft()["bit-budget"].item() == 0 and pressure().item() > 0
+    lagrangian = Lagrangian(forecast, {"bit-budget": 4.0, "size": 100.0}, 1.0, 0.1)
+    assert lagrangian.soft()["bit-budget"].item() == 0 and lagrangian().item() > 0
 
 
 def test_penalties_lie_on_the_device_of_the_network() -> None:
@@ -400,7 +400,7 @@ def test_the_allocation_is_frozen_after_the_repair() -> None:
     assert [record["epoch"] for record in run.repairs] == [1.0]
 
 
-def test_no_pressure_builds_up_before_bits_are_learned() -> None:
+def test_no_multiplier_builds_up_before_bits_are_learned() -> None:
     run = fit(recipe({"s-ace": "1M"}, {"epochs": 3}, learn_epoch=1.0, freeze_epoch=2.0, bits_lr=2.0), splits())
     first, second, third = (record["budget_used"] for record in run.history)
     assert first > second and first > 1 >= third
@@ -418,13 +418,13 @@ def test_a_warm_start_is_repaired_at_once_and_fine_tuned(tmp_path: Path) -> None
     assert again.history[0]["validation_accuracy"] > 0.2  # chance: 0.1
 
 
-def test_pressure_compiles_in_one_graph() -> None:
+def test_the_lagrangian_compiles_in_one_graph() -> None:
     net = NETS["adaptive refined"]()
     forecast = Forecast(Allocation(net, AllocationConfig()), torch.randn(2, 1, 8, 8))
-    pressure = Pressure(forecast, dict.fromkeys(NAMES, 100.0), 1.0, 0.1)
+    lagrangian = Lagrangian(forecast, dict.fromkeys(NAMES, 100.0), 1.0, 0.1)
     torch.compiler.reset()
-    compiled = torch.compile(pressure, backend="aot_eager", fullgraph=True)
-    assert compiled().item() == pytest.approx(pressure().item(), rel=1e-6)
-    pressure.settle([2.0] * 4, torch.optim.SGD(net.parameters(), lr=1.0))
-    assert compiled().item() == pytest.approx(pressure().item(), rel=1e-6)
+    compiled = torch.compile(lagrangian, backend="aot_eager", fullgraph=True)
+    assert compiled().item() == pytest.approx(lagrangian().item(), rel=1e-6)
+    lagrangian.settle([2.0] * 4, torch.optim.SGD(net.parameters(), lr=1.0))
+    assert compiled().item() == pytest.approx(lagrangian().item(), rel=1e-6)
     torch.compiler.reset()

@@ -101,7 +101,7 @@ def test_upper_bounds_and_granularity_are_told_apart() -> None:
     assert stuck.state == (1,) and not stuck.full and stuck.tried == 8 and stuck.used < 0.6
 
 
-def test_the_cheapest_harm_goes_first() -> None:
+def test_the_cheapest_error_goes_first() -> None:
     """Two layers of equal cost: the one that loses less is lowered; of equal gain the cheaper one is raised."""
 
     def harm(state: State) -> float:

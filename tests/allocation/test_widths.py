@@ -54,7 +54,7 @@ def test_renewal_of_a_network_lowers_every_error(before: int, after: int, sharin
     scale = "output" if sharing == "channel" else "layer"
     for module in net.modules():
         if isinstance(module, Linear) and module.role != "first":
-            module.quantise_with(LearnedBits(before, bound=8, scale=scale))
+            module.quantize_with(LearnedBits(before, bound=8, scale=scale))
     allocation = Allocation(net, AllocationConfig())
     x = torch.randn(64, 6)
     allocation.start(x)

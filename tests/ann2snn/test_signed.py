@@ -44,7 +44,7 @@ class Leaks(nn.Module):
 def test_ternary_takes_back_what_a_binary_neuron_cannot() -> None:
     """Currents that change sign: the sum of the levels is ReLU's of the sum of the currents, within half a level."""
     x = torch.randn(64, 200, 1, generator=torch.Generator().manual_seed(0), dtype=torch.float64).mul(0.6).clamp(-1, 1)
-    signed, binary = Signed(decay=1.0, takes_back=True), LIF(1.0, 1.0, reset="soft", initial=0.5)
+    signed, binary = Signed(decay=1.0, cancels_only=True), LIF(1.0, 1.0, reset="soft", initial=0.5)
     totals = {neuron: levels_of(neuron, neuron(x)).sum(0) for neuron in (signed, binary)}
     assert set(levels_of(signed, signed(x)).unique().tolist()) == {-1.0, 0.0, 1.0}
     running = levels_of(signed, signed(x)).cumsum(0)
@@ -78,9 +78,9 @@ def test_leaky_relu_through_fold_stream_and_cost(neuron: Neuron, slope: float, T
     net, x = leaky(slope=slope), inputs(12, torch.float64)
     snn = bitspike.ann2snn(net, neuron, x, T)
     first = next(iter(snn.graph.of_kind("neuron"))).module
-    assert isinstance(first, Signed) and first.format.slope == slope and not first.takes_back
+    assert isinstance(first, Signed) and first.format.slope == slope and not first.cancels_only
     others = [node.module for node in snn.graph.of_kind("neuron")][1:]
-    assert all(isinstance(other, Signed) and other.takes_back and other.format.slope == 1 for other in others)
+    assert all(isinstance(other, Signed) and other.cancels_only and other.format.slope == 1 for other in others)
     folded = bitspike.fold(snn, x)
     assert folded.report.forced_flips == 0 and folded.report.agreement == 1
     torch.testing.assert_close(folded(x), snn(x), rtol=1e-9, atol=1e-9)
@@ -149,7 +149,7 @@ def test_what_is_refused() -> None:
     with pytest.raises(ValueError, match=r"ann2snn 1: max pooling behind a LeakyReLU needs T = 1, got T = 2"):
         bitspike.ann2snn(pooled, Signed(3, decay=1.0), x, 2)
     with pytest.raises(ValueError, match="the slope must be 1 where spikes are taken back"):
-        Signed(takes_back=True, slope=0.5)
+        Signed(cancels_only=True, slope=0.5)
     with pytest.raises(ValueError, match=r"slope must lie in \(0, 1\], and be 1 where no level is negative"):
         SpikeFormat(0, 3, slope=0.5)
     for slope in (0.0, 1.5, -1.0):

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitspike.ann2snn.calibrate import line
-from bitspike.ann2snn.thresholds import quantised, ranges, rows_of, thinned
+from bitspike.ann2snn.thresholds import quantized, ranges, rows_of, thinned
 from bitspike.neurons import LIF, Integer, MultiBit, Neuron
 from networks import rng
 
@@ -30,7 +30,7 @@ def test_the_closed_form_is_the_neuron(kind: str, T: int, initial: float, seed: 
     total = (spikes / neuron.emission.scale()).sum(0)[0]
     wanted = torch.floor(T * x / spacing + initial).clamp(0, T * levels)
     assert torch.equal(total, wanted)
-    got = quantised(x[:, None], torch.tensor([spacing], dtype=torch.float64), levels, T, initial)[:, 0]
+    got = quantized(x[:, None], torch.tensor([spacing], dtype=torch.float64), levels, T, initial)[:, 0]
     torch.testing.assert_close(got, total / T * spacing, rtol=1e-12, atol=0)
 
 
@@ -49,7 +49,7 @@ def test_least_error_is_the_least(levels: int, T: int) -> None:
     wanted = x.clamp_min(0)
 
     def error(top: torch.Tensor) -> torch.Tensor:
-        return (quantised(x, top / levels, levels, T, 0.5) - wanted).square().mean(0)
+        return (quantized(x, top / levels, levels, T, 0.5) - wanted).square().mean(0)
 
     found = ranges("mse", wanted, x, levels, T, 0.5, 99.9)
     fine = torch.stack([error(wanted.amax(0) * share / 1000) for share in range(20, 1001)]).amin(0)

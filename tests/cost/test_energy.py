@@ -26,7 +26,7 @@ from bitspike.cost import (
     energy,
     energy_constants,
     operation_counts,
-    quantised_ann,
+    quantized_ann,
 )
 from bitspike.layers import Conv2d, Flatten, Linear, MeanReadout, Repeat
 from bitspike.models import resnet20
@@ -189,7 +189,7 @@ def test_the_ann_beside_a_layer_by_hand() -> None:
     """LIF at T = 4 → 3-bit activations; 5·3 weights of 4 bits and a bias; 0.6 of the inputs fire."""
     x = torch.tensor([[[2.0, 2.0, 2.0, 0.0, 0.0]]]).repeat(4, 1, 1)
     counted = cost(nn.Sequential(LIF(1.0, reset="soft"), Linear(5, 3, weight=Uniform(4))), x)
-    ann = quantised_ann(counted)
+    ann = quantized_ann(counted)
     row, activation = ann.layers[0], ann.elements[0]
     assert (row.T, row.rate, row.step_bits, row.weight_bits) == (1, 1.0, (3,), 4)
     assert (row.multiplications, row.adds, row.shift_adds) == (15.0, 3.0, 0.0)
@@ -198,9 +198,9 @@ def test_the_ann_beside_a_layer_by_hand() -> None:
     assert (row.weight_bytes, row.spike_bytes) == (188 / 8, 15 / 8)
     assert (activation.updates, activation.comparisons, activation.side_adds) == (5, 15.0, 0.0)
     assert (activation.spike_bytes, activation.membrane_bytes) == (15 / 8, 0.0)
-    assert quantised_ann(counted, 8).layers[0].s_ace == 15 * 4 * 8
+    assert quantized_ann(counted, 8).layers[0].s_ace == 15 * 4 * 8
     with pytest.raises(ValueError, match="activation_bits must lie in"):
-        quantised_ann(counted, 0)
+        quantized_ann(counted, 0)
 
 
 def test_the_ann_adds_where_weights_are_binary_or_activations_are() -> None:
@@ -210,7 +210,7 @@ def test_the_ann_adds_where_weights_are_binary_or_activations_are() -> None:
         (nn.Sequential(LIF(), Linear(5, 3, bias=False)), None, True),
         (nn.Sequential(LIF(), Linear(5, 3, bias=False)), 2, False),
     ):
-        row = quantised_ann(cost(net, x), bits).layers[0]
+        row = quantized_ann(cost(net, x), bits).layers[0]
         assert (row.adds, row.multiplications) == ((15.0, 0.0) if adds else (0.0, 15.0))
 
 
@@ -219,7 +219,7 @@ def test_the_ann_of_a_folded_network() -> None:
     x = samples(3)
     folded = fold(liven(small_cnn(make_neuron("ternary", amplitude=1.37), Sign("layer"), T=3), x), x)
     counted = cost(folded.graph, x)
-    ann = quantised_ann(counted)
+    ann = quantized_ann(counted)
     for quantity in ("macs", "weights"):
         assert ann.total(quantity) == counted.total(quantity)
     assert {row.T for row in ann.rows} == {1} and ann.total("membrane_bytes") == 0
@@ -270,7 +270,7 @@ def test_the_break_even_density_of_the_operations_alone() -> None:
     x[:2, :, :4] = 2.0
     counted = cost(nn.Sequential(LIF(1.0, decay=0.0), Linear(8, 5, bias=False)), x, Memory(buffer_bytes=100))
     counted.layers[0].weight_bytes = counted.layers[0].dram_bytes = 0.0
-    ann = quantised_ann(counted)
+    ann = quantized_ann(counted)
     ann.layers[0].weight_bytes = ann.layers[0].dram_bytes = 0.0
     result = compare_with_ann(counted, invented(add=0.1, mac=0.3, sram=1.0), ann)
     assert result.operations.break_even == pytest.approx(0.75)
@@ -286,7 +286,7 @@ def test_the_winner_changes_at_the_break_even_density(spiking: str, constants: s
     model = liven(small_cnn(make_neuron(spiking, amplitude=1.37), Uniform(4), T=2), x)
     counted = cost(fold(model, x).graph, x)
     chosen = energy_constants(constants)
-    ann = quantised_ann(counted, 8)
+    ann = quantized_ann(counted, 8)
     result = compare_with_ann(counted, chosen, ann)
     assert result.network.break_even is not None
     factor = result.network.break_even / result.network.density

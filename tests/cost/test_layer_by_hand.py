@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bitspike.cost import Cost, LayerCost, Memory, bit_budget, cost, quantised_ann
+from bitspike.cost import Cost, LayerCost, Memory, bit_budget, cost, quantized_ann
 from bitspike.cost.bits import levels, over, scaled_values
 from bitspike.fold import fold
 from bitspike.formats import SpikeFormat
@@ -151,7 +151,7 @@ def test_a_synapse_behind_a_mean_over_time_runs_once() -> None:
     assert (mean.side_adds, mean.shifts, mean.side_multiplications, mean.T) == (9.0, 3.0, 0.0, 4)
     means = bit_budget(counted)
     assert [means[key] for key in ("mean_weight_bits", "mean_spike_bits", "mean_T")] == [4.0, 2.0, 4.0]
-    ann = quantised_ann(counted)
+    ann = quantized_ann(counted)
     assert ann.layers[0].step_bits == (4,) and ann.layers[0].multiplications == 15.0
     assert [row.kind for row in ann.elements] == ["neuron"]
 

@@ -185,7 +185,7 @@ def test_a_network_that_ends_in_spikes(readout: type[nn.Module], sharing: str) -
     assert list(report.gains.values()) == [1 if sharing == "layer" else 4]
 
 
-def test_an_affine_map_that_the_user_put_behind_a_biased_quantised_layer() -> None:
+def test_an_affine_map_that_the_user_put_behind_a_biased_quantized_layer() -> None:
     torch.manual_seed(0)
     linear = Linear(6, 4, weight=Sign("layer"))
     linear.bias.data.fill_(0.3)
@@ -237,7 +237,7 @@ def test_absorbed_thresholds_emit_at_the_same_times(feeder: str) -> None:
     place = 4 if feeder != "float" else 3
     synapse = model[place]
     assert isinstance(synapse, Synapse)
-    synapse.quantise_with(weight)
+    synapse.quantize_with(weight)
     model = model.double().eval()
     with torch.no_grad():
         synapse.quantizer.factor.raw_factor.add_(torch.randn(6, dtype=torch.float64))
@@ -289,7 +289,7 @@ def test_grouped_convolutions_fold_their_own_columns(groups: int, scale: str) ->
     torch.testing.assert_close(folded(x), real(x), rtol=1e-12, atol=1e-12)
     wrong = conv.weight.detach() * 0.5
     assert not torch.allclose(folded.graph.of_kind("synapse")[0].module.weight, wrong)  # type: ignore[union-attr]
-    conv.quantise_with(Sign(scale))
+    conv.quantize_with(Sign(scale))
     if scale == "input" and groups == 2:  # with one channel a group that is one factor a layer
         with pytest.raises(ValueError, match="a grouped convolution must have one weight factor per layer or output"):
             fold(real, x)

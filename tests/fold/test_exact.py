@@ -32,7 +32,7 @@ def check_exact(spiking: str, weight: str, net: str, amplitude: tuple[float, str
     assert all(0.02 < layer.rate < 0.98 for layer in folded.report.layers.values()), folded.report.layers
     wanted, before = spikes_of(fold_norms_only(model), x)
     got, after = spikes_of(folded.graph, x)
-    # Sums of real spikes are rounded, and behind quantised weights without norm a bias is added in a step of its own.
+    # Sums of real spikes are rounded, and behind quantized weights without norm a bias is added in a step of its own.
     ulps = 16 if spiking == "real" and weight != "float" else 0
     limit = ulps * torch.finfo(dtype).eps
     assert ((wanted - got).abs() <= limit * wanted.abs().max()).all()

@@ -1,4 +1,4 @@
-"""Folded networks equal the trained ones, for every neuron × quantiser × topology, in float64 and float32."""
+"""Folded networks equal the trained ones, for every neuron × quantizer × topology, in float64 and float32."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ def test_without_amplitudes_there_is_nothing_to_gain() -> None:
     assert report.gains == {} and report.affines == []
 
 
-def test_quantised_weights_keep_affine_maps_and_per_channel_amplitudes_need_gains() -> None:
+def test_quantized_weights_keep_affine_maps_and_per_channel_amplitudes_need_gains() -> None:
     x = samples(4)
     folded = fold(build("lif", "sign-layer", x, amplitude=1.37, train_amplitude="channel"), x)
     report = folded.report
@@ -69,7 +69,7 @@ def test_quantised_weights_keep_affine_maps_and_per_channel_amplitudes_need_gain
     assert sum(isinstance(module, Affine) for module in names.values()) == len(report.affines)
 
 
-def test_per_layer_amplitudes_of_quantised_weights_go_into_the_affine_maps() -> None:
+def test_per_layer_amplitudes_of_quantized_weights_go_into_the_affine_maps() -> None:
     x = samples(4)
     report = fold(build("lif", "sign-output", x, amplitude=1.37, train_amplitude="layer"), x).report
     assert report.gains == {"add_gain_body_2": 1}

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bitspike.functional.learned import greatest_level, rounded
-from bitspike.functional.renewal import best_step, columns, error, kept_range, quantised, start_step
+from bitspike.functional.renewal import best_step, columns, error, kept_range, quantized, start_step
 
 WIDTHS = (1, 2, 3, 4, 8)
 FLIPS = list(itertools.permutations(WIDTHS, 2))
@@ -66,7 +66,7 @@ def test_the_closed_form_lowers_the_error_too_and_the_inverse_ratio_does_not(
     [(True, {5: 0.194, 4: 0.354, 3: 0.654, 2: 1.221}), (False, {4: 0.193, 3: 0.353, 2: 0.651, 1: 1.223})],
 )
 def test_the_best_steps_of_gaussians(signed: bool, table: dict[int, float]) -> None:
-    """Least-squares optima of the literature on uniform quantisers; the power 2.4 moves them up a little."""
+    """Least-squares optima of the literature on uniform quantizers; the power 2.4 moves them up a little."""
     x = gaussian(signed)
     for bits, step in table.items():
         assert optimum(x, bits, signed).item() == pytest.approx(step, rel=0.12)
@@ -89,9 +89,9 @@ def test_the_present_step_stays_where_nothing_is_better() -> None:
 
 def test_ties_and_ends_by_hand() -> None:
     x = torch.tensor([0.25, 0.75, -0.25, 5.0, -5.0])
-    assert quantised(x, torch.tensor(0.5), 0, 3).tolist() == [0.5, 1.0, 0.0, 1.5, 0.0]
-    assert quantised(x, torch.tensor(0.5), -1, 1).tolist() == [0.5, 0.5, -0.5, 0.5, -0.5]
-    assert quantised(x, torch.tensor(0.5), -1, 1, 2).tolist() == [0.5, 0.5, -0.5, 0.5, -0.5]
+    assert quantized(x, torch.tensor(0.5), 0, 3).tolist() == [0.5, 1.0, 0.0, 1.5, 0.0]
+    assert quantized(x, torch.tensor(0.5), -1, 1).tolist() == [0.5, 0.5, -0.5, 0.5, -0.5]
+    assert quantized(x, torch.tensor(0.5), -1, 1, 2).tolist() == [0.5, 0.5, -0.5, 0.5, -0.5]
     assert error(torch.tensor([[1.0], [3.0]]), torch.tensor([1.0]), 0, 1).item() == pytest.approx(2**2.4)
 
 

@@ -1,4 +1,4 @@
-"""The quantisation-clip-floor activation: values, ties, gradients."""
+"""The quantization-clip-floor activation: values, ties, gradients."""
 
 from __future__ import annotations
 

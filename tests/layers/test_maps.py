@@ -69,7 +69,7 @@ def test_linear() -> None:
 @pytest.mark.parametrize(
     "quantizer", [Sign("output"), TernaryWeight(), Uniform(3, "output")], ids=lambda q: str(q.bits)
 )
-def test_a_synapse_multiplies_by_its_quantised_weight(quantizer: Any) -> None:
+def test_a_synapse_multiplies_by_its_quantized_weight(quantizer: Any) -> None:
     for layer, x in (
         (Linear(C, 4, weight=quantizer), torch.randn(T, B, C)),
         (Conv2d(C, 4, 3, weight=quantizer), image()),
@@ -81,9 +81,9 @@ def test_a_synapse_multiplies_by_its_quantised_weight(quantizer: Any) -> None:
         assert layer.quantizer is not quantizer
 
 
-def test_a_synapse_takes_another_quantiser() -> None:
+def test_a_synapse_takes_another_quantizer() -> None:
     layer: Synapse = Linear(C, 4)
-    layer.quantise_with(Sign("none"))
+    layer.quantize_with(Sign("none"))
     assert set(layer.quantizer(layer.weight).detach().unique().tolist()) == {-1.0, 1.0}
 
 

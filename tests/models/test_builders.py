@@ -1,4 +1,4 @@
-"""Builders: shapes, roles, quantisers by role, refusals, and layers given something else afterwards."""
+"""Builders: shapes, roles, quantizers by role, refusals, and layers given something else afterwards."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_policies_of_the_papers() -> None:
         policy_for("reverbb")
 
 
-def test_every_layer_owns_its_neuron_and_quantiser() -> None:
+def test_every_layer_owns_its_neuron_and_quantizer() -> None:
     neuron, weight = LIF(train_amplitude="channel", learn_decay=True), Sign("input")
     model = small_cnn(neuron, weight)
     parameters = [id(p) for p in model.parameters()]
@@ -118,7 +118,7 @@ def test_a_network_without_synapses_is_refused() -> None:
         finish(Network(Repeat(1), nn.Sequential(LIF()), MeanReadout()), None, None)
 
 
-def test_assign_replaces_neurons_and_quantisers_by_name() -> None:
+def test_assign_replaces_neurons_and_quantizers_by_name() -> None:
     model = small_cnn(LIF(), Sign("layer"))
     before = {name: module.weight for name, module in synapses(model).items()}
     changed = assign(model, "body.4.*", make_neuron("multibit", train_amplitude="channel"), Uniform(4))

@@ -111,7 +111,7 @@ def test_he_resnet32(tmp_path: Path) -> None:
         torch.testing.assert_close(model(x), he_forward(tensors, x, 5), rtol=1e-10, atol=1e-10)
 
 
-def test_quantisers_start_from_the_loaded_weights_and_neurons_keep_theirs(published: Path) -> None:
+def test_quantizers_start_from_the_loaded_weights_and_neurons_keep_theirs(published: Path) -> None:
     with pytest.warns(UserWarning, match="inert"):
         model = he_resnet20(Ternary(train_amplitude="layer", amplitude=3.0), Uniform(4, "output"))
     load_he_checkpoint(model, published)

@@ -71,7 +71,7 @@ def test_gradients_are_equal(net: str, name: str, options: dict[str, object]) ->
 
 
 @pytest.mark.parametrize("weight", sorted(WEIGHTS))
-def test_every_quantiser(weight: str) -> None:
+def test_every_quantizer(weight: str) -> None:
     x = samples(4, dtype=torch.float32)
     quantizer: Quantizer | None = WEIGHTS[weight]()
     compare(liven(NETS["pool_net"](MultiBit(1, 1), quantizer), x), x)

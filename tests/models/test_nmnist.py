@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 import bitspike
-from bitspike.cost import cost, quantised_ann
+from bitspike.cost import cost, quantized_ann
 from bitspike.data import EventSet, load_events
 from bitspike.layers import SumPool2d, Synapse
 from bitspike.models import load_nmnist_checkpoint, nmnist_cnn
@@ -139,7 +139,7 @@ def test_cost_counts_pools_and_floors(published: Path, events: EventSet) -> None
     free = nmnist_cnn(LIF(decay=1.0, reset="soft"))
     rows = [row for row in cost(free.eval(), x).elements if row.kind == "neuron"]
     assert [row.comparisons for row in rows] == [n * T for n in sizes]
-    ann = quantised_ann(counted)
+    ann = quantized_ann(counted)
     assert [row.side_adds for row in ann.elements if row.kind == "pool"] == [3.0 * 1024, 3.0 * 128]
     assert [row.comparisons for row in ann.elements if row.kind == "neuron"] == [3 * n for n in sizes]
 
@@ -164,11 +164,11 @@ def test_the_analog_network_is_relu(published: Path, events: EventSet) -> None:
     assert y.std() > 0
 
 
-def test_quantisers_start_from_the_loaded_weights(published: Path) -> None:
+def test_quantizers_start_from_the_loaded_weights(published: Path) -> None:
     net = nmnist_cnn()
     for module in net.modules():
         if isinstance(module, Synapse):
-            module.quantise_with(Uniform(4))
+            module.quantize_with(Uniform(4))
     load_nmnist_checkpoint(net, published)
     for module in net.modules():
         if isinstance(module, Synapse):

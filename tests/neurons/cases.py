@@ -52,7 +52,7 @@ FACTORS: Mapping[str, tuple[Sequence[Options], ...]] = {
     ),
     "signed": (
         *COMMON,
-        ({"D": 1}, {"D": 2, "takes_back": True}, {"D": 1, "slope": 0.25}, {"D": 3, "threshold": 0.5, "slope": 0.3}),
+        ({"D": 1}, {"D": 2, "cancels_only": True}, {"D": 1, "slope": 0.25}, {"D": 3, "threshold": 0.5, "slope": 0.3}),
     ),
     "adaptive": (
         ({"decay": 1.0}, {"decay": 0.5, "learn_decay": True}, {"decay": 0.25}),

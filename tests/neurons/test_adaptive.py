@@ -153,7 +153,7 @@ def test_folded_levels_keep_their_threshold() -> None:
     bare = neuron.normalised()
     assert torch.equal(bare(x) * neuron.emission.raw_amplitude, neuron(x))
     assert bare.emission.scale() == 1 and bare.format == neuron.format.unit()
-    assert torch.equal(bare.unit_like(x), neuron.unit_like(x))
+    assert torch.equal(bare.threshold_scale(x), neuron.threshold_scale(x))
 
 
 def test_a_step_size_stays_positive() -> None:

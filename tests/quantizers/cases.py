@@ -1,4 +1,4 @@
-"""Configurations of every registered quantiser; one that is not listed is tested as its constructor makes it."""
+"""Configurations of every registered quantizer; one that is not listed is tested as its constructor makes it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ CONFIGURATIONS: Mapping[str, list[dict[str, Any]]] = {
 
 
 def cases() -> list[Case]:
-    """(name, options) over every registered quantiser, its defaults first."""
+    """(name, options) over every registered quantizer, its defaults first."""
     return [(name, options) for name in QUANTIZERS for options in [{}, *CONFIGURATIONS.get(name, [])]]
 
 

@@ -1,4 +1,4 @@
-"""One clear error for every wrong argument of a quantiser."""
+"""One clear error for every wrong argument of a quantizer."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every registered quantiser passes the public conformance suite; broken ones are rejected by name."""
+"""Every registered quantizer passes the public conformance suite; broken ones are rejected by name."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ class NotQuiteReal(Float):
         (Floors(), "q(−w) must be −q(w)"),
         (Overflows(), "levels must be on the grid"),
         (Halves(), "levels must be on the grid"),
-        (Shrinks(), "quantising twice"),
+        (Shrinks(), "quantizing twice"),
         (Folds(), "levels must not fall"),
         (Negative(), "scale must be positive"),
         (Disagrees(), "forward must equal k·scale"),

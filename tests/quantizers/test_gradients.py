@@ -1,4 +1,4 @@
-"""Gradients of the quantisers against the formulas of the papers, element by element in plain Python."""
+"""Gradients of the quantizers against the formulas of the papers, element by element in plain Python."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHAPE = (4, 3, 2, 2)
 
 
 def upstream() -> tuple[Tensor, Tensor]:
-    """(latent weights with a zero, gradient of the quantised weight)."""
+    """(latent weights with a zero, gradient of the quantized weight)."""
     w = torch.randn(SHAPE, dtype=torch.float64)
     w.view(-1)[5] = 0.0
     return w.requires_grad_(), torch.randn(SHAPE, dtype=torch.float64)

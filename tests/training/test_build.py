@@ -70,7 +70,7 @@ def test_the_network_of_a_recipe() -> None:
     assert [m.weight.shape for m in mlp.modules() if isinstance(m, Synapse)] == [(5, 64), (6, 5), (10, 6)]
 
 
-def test_the_policy_names_quantisers_by_role() -> None:
+def test_the_policy_names_quantizers_by_role() -> None:
     model = build(policy={"first": "uniform", "last": "same", "downsample": "float"})
     labels = {m.role: m.quantizer.format.label() for m in model.modules() if isinstance(m, Synapse)}
     assert labels == {"first": "4 bit·α", "last": "±1·α", "hidden": "±1·α", "downsample": "float"}

@@ -112,16 +112,16 @@ def test_what_is_refused(ann: Path, tmp_path: Path, capsys: pytest.CaptureFixtur
     start, end = text.index("[neuron]"), text.index("[weight]")
     (spiking / "recipe.toml").write_text(text[:start] + '[neuron]\nname = "lif"\n\n' + text[end:])
     assert "must hold an ANN" in refused(str(spiking), *out)
-    quantised = tmp_path / "quantised"
-    quantised.mkdir()
+    quantized = tmp_path / "quantized"
+    quantized.mkdir()
     for change, words in (
         (("policy.last=sign",), "weights float, inputs as they are, got weights sign"),
         (('layers=[{match="body.3.*", weight={name="uniform"}}]',), "got weights uniform"),
         (('layers=[{match="body.3.*", neuron={name="lif"}}]',), "with neurons of their own"),
         (("model.encoder=poisson",), "got encoder poisson"),
     ):
-        (quantised / "recipe.toml").write_text(to_toml(read_recipe(ann / "recipe.toml", change)))
-        assert words in refused(str(quantised), *out)
+        (quantized / "recipe.toml").write_text(to_toml(read_recipe(ann / "recipe.toml", change)))
+        assert words in refused(str(quantized), *out)
         assert "convert: weights must be float" in refused(str(ann), *out, "--set", *change)
     recipe = read_recipe(ann / "recipe.toml", ["model.T=2"])
     with pytest.raises(ValueError, match="a network of 'clip_floor' must have T = 1"):

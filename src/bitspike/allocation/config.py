@@ -39,7 +39,7 @@ class AllocationConfig:
             sizes that are not in it start from its weights and, as ``start`` says, from the first batch.
         budget: name of `BUDGETS` → limit, a number or a text such as "50M"; None: none. Bits and T are then repaired
             and frozen at freeze_epoch, by default half of the epochs.
-        budget_pull, budget_rate: ρ and η of `Pressure`, >= 0; rate None: found from the learning rates of bits and T,
+        budget_pull, budget_rate: ρ and η of `Lagrangian`, >= 0; rate None: found from the learning rates of bits and T,
             so that budgets are approached without overshoot (with SGD; 0.1 with AdamW). That needs budget_pull > 0.
         budget_scope: synapses that ace metrics and the bit budget count: "all", "without_first" or "hidden_only".
         budget_input_bits: stored bits of one value of the network's input, 1 to 64.

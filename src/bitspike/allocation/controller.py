@@ -1,4 +1,4 @@
-"""Budgets over a training run: pressure while bits and T are learned, a repair, then a frozen allocation."""
+"""Budgets over a training run: multipliers while bits and T are learned, a repair, then a frozen allocation."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from bitspike.allocation.budget import parse_limits, shown
 from bitspike.allocation.check import batches, evaluating, rates
 from bitspike.allocation.forecast import Forecast
-from bitspike.allocation.lagrangian import Pressure
+from bitspike.allocation.lagrangian import Lagrangian
 from bitspike.allocation.repair import GOAL, Problem, Repaired, State, repair, smallest
-from bitspike.allocation.sensitivity import Harm
+from bitspike.allocation.sensitivity import Sensitivity
 from bitspike.allocation.widths import Allocation
 from bitspike.checks import bad_value
 from bitspike.cost import cost
@@ -57,7 +57,7 @@ class Budgets:
         with evaluating(allocation.model):
             self.forecast = Forecast(allocation, self.sample, config.budget_scope, config.budget_input_bits)
         self._check()
-        self.pressure = Pressure(self.forecast, self._aims(), config.budget_pull, config.budget_rate)
+        self.lagrangian = Lagrangian(self.forecast, self._aims(), config.budget_pull, config.budget_rate)
         self._last: tuple[State, list[float]] | None = None
 
     def begin(self) -> None:
@@ -101,7 +101,7 @@ class Budgets:
             must = f"{', '.join(named)} must be reachable together"
             raise bad_value(where, must, "budgets that are not", "raise one of them")
 
-    def _problem(self, names: list[str], harm: Any) -> Problem:
+    def _problem(self, names: list[str], sensitivity: Any) -> Problem:
         """The search for the repair; activations are one budget per moment."""
         forecast = self.forecast
         memory = len(forecast.memory.moments)
@@ -115,7 +115,7 @@ class Budgets:
 
         room = [1 - self.margins[name] for name in names for _ in range(memory if name == "activations" else 1)]
         low, high = zip(*((lever.low, lever.high) for lever in forecast.levers), strict=True)
-        return Problem(low, high, used, tuple(room), harm)
+        return Problem(low, high, used, tuple(room), sensitivity)
 
     def used(self) -> list[float]:
         """Share of every budget that the widths and T in use take, as forecast."""
@@ -145,7 +145,7 @@ class Budgets:
         """After a step of the optimiser: the multipliers, while bits and T are learned."""
         if not self.records:
             over = [use / (1 - self.margins[name]) for use, name in zip(self.used(), self.limits, strict=True)]
-            self.pressure.settle(over, optimiser)
+            self.lagrangian.settle(over, optimiser)
 
     def repair(self, epoch: float, x: Tensor, optimiser: torch.optim.Optimizer | None = None) -> None:
         """Bring the allocation within every budget, and put it to use; step sizes are renewed on the batch x."""
@@ -166,8 +166,8 @@ class Budgets:
 
     def _search(self, x: Tensor, optimiser: torch.optim.Optimizer | None) -> Repaired:
         with evaluating(self.allocation.model):
-            harm = Harm(self.forecast, self.sample)
-        problem = self._problem(list(self.limits), harm)
+            sensitivity = Sensitivity(self.forecast, self.sample)
+        problem = self._problem(list(self.limits), sensitivity)
         ends = zip(self.forecast.state, problem.low, problem.high, strict=True)  # a warm start may lie outside
         found = repair(problem, tuple(min(max(value, low), high) for value, low, high in ends))
         self._apply(found.state, x, optimiser)
@@ -233,11 +233,11 @@ class Budgets:
     def capture(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """(tensors, facts) for a checkpoint."""
         facts = {"records": self.records, "rates": self.forecast.rates, "fixed_bits": self.forecast.fixed_bits}
-        return {"multipliers": self.pressure.multipliers}, facts
+        return {"multipliers": self.lagrangian.multipliers}, facts
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """The inverse of `capture`."""
-        self.pressure.multipliers.copy_(tensors["multipliers"])
+        self.lagrangian.multipliers.copy_(tensors["multipliers"])
         self.records, self.forecast.fixed_bits = list(facts["records"]), facts["fixed_bits"]
         self.forecast.measured(facts["rates"])
         self._last = None

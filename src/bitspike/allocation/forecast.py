@@ -38,7 +38,7 @@ class Lever:
 
 @dataclass(frozen=True)
 class Site:
-    """A synapse: its row as counted, its quantiser, and the neuron it reads, if it is one."""
+    """A synapse: its row as counted, its quantizer, and the neuron it reads, if it is one."""
 
     row: LayerCost
     weights: str | None
@@ -108,7 +108,7 @@ class Forecast:
         return tuple(found)
 
     def part(self, lever: Lever) -> Widths:
-        """The quantiser or neuron of a lever."""
+        """The quantizer or neuron of a lever."""
         allocation = self.allocation
         return allocation.weights[lever.name][1] if lever.kind == "weights" else allocation.spikes[lever.name]
 

@@ -31,7 +31,7 @@ class _Soft(NamedTuple):
     steps: Tensor | int
 
 
-class Pressure(nn.Module):
+class Lagrangian(nn.Module):
     """``Σ_j λ_j·g_j + ½·ρ·max(0, g_j)²``, ``g_j = log(C_j/budget_j)``; after a step ``λ_j ← max(0, λ_j + η·g_j)``.
 
     C_j is the cost with the widths and T in use; gradients pass straight through to the learned numbers. They are

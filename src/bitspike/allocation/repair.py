@@ -17,18 +17,19 @@ _STARTS = 300
 
 @dataclass(frozen=True)
 class Problem:
-    """Whole numbers within bounds, their use of several budgets, and the harm they do.
+    """Whole numbers within bounds, their use of several budgets, and the quantization error they cause.
 
     Args:
         low, high: bounds of every number. used: state → share of each budget in use, 1 for all of it.
-        room: share of each budget that may be used, 1 but for what is estimated. harm: state → error, to be kept small.
+        room: share of each budget that may be used, 1 but for what is estimated.
+        error: state → quantization error, to be kept small.
     """
 
     low: State
     high: State
     used: Callable[[State], tuple[float, ...]]
     room: tuple[float, ...]
-    harm: Callable[[State], float]
+    error: Callable[[State], float]
 
     def excess(self, state: State) -> float:
         """``Σ_j max(0, used_j − room_j)``: 0 where every budget is kept."""
@@ -83,7 +84,7 @@ def smallest(problem: Problem, amount: Callable[[State], float]) -> State:
 def repair(problem: Problem, state: State) -> Repaired:
     """Lower what costs least accuracy until every budget is kept, then raise what gains most until none has room.
 
-    1. Lower: of the single steps that make the excess smaller, the one with the least harm per excess removed.
+    1. Lower: of the single steps that make the excess smaller, the one with the least error per excess removed.
     2. Raise: of the single steps that stay within, the one with the greatest gain per share of the room left.
        Steps that gain nothing are taken only below `GOAL`; numbers that no budget sees are left alone.
     3. Where steps are too coarse to use `GOAL` of the tightest budget: lower one number and raise the others again;
@@ -136,26 +137,26 @@ def _steps(problem: Problem, state: State) -> Iterator[State]:
 
 
 def _lower(problem: Problem, state: State) -> State:
-    excess, harm = problem.excess(state), problem.harm(state)
+    excess, error = problem.excess(state), problem.error(state)
     while excess > 0:
         best: tuple[float, State] | None = None
         for other in _steps(problem, state):
             removed = excess - problem.excess(other)
             if removed > 0:
-                price = (problem.harm(other) - harm) / removed
+                price = (problem.error(other) - error) / removed
                 if best is None or price < best[0]:
                     best = price, other
         if best is None:
             break
         state = best[1]
-        excess, harm = problem.excess(state), problem.harm(state)
+        excess, error = problem.excess(state), problem.error(state)
     return state
 
 
 def _raise(problem: Problem, state: State, but: int = -1) -> State:
     """Raise while there is room; ``but`` stays as it is."""
     while True:
-        use, harm = problem.used(state), problem.harm(state)
+        use, error = problem.used(state), problem.error(state)
         best: tuple[float, State] | None = None
         for place in range(len(state)):
             if place == but or state[place] >= problem.high[place]:
@@ -166,7 +167,7 @@ def _raise(problem: Problem, state: State, but: int = -1) -> State:
                 continue
             shares = zip(use, after, problem.room, strict=True)
             taken = sum(max(0.0, a - u) / max(r - u, 1e-12) for u, a, r in shares)
-            gain = harm - problem.harm(other)
+            gain = error - problem.error(other)
             if gain <= 0 and max(use) >= GOAL:
                 continue
             rank = gain / max(taken, 1e-12)
@@ -188,11 +189,11 @@ def _exchange(problem: Problem, state: State) -> State | None:
 
 
 def _best(problem: Problem, states: list[State]) -> State:
-    """Within every budget; of those that reach `GOAL` the one with the least harm, else the one that uses most."""
+    """Within every budget; of those that reach `GOAL` the one with the least error, else the one that uses most."""
 
     def rank(state: State) -> tuple[float, float]:
         use = max(problem.used(state))
-        return min(use, GOAL), -problem.harm(state) if use >= GOAL else 0.0
+        return min(use, GOAL), -problem.error(state) if use >= GOAL else 0.0
 
     return max((state for state in states if problem.excess(state) == 0), key=rank)
 

@@ -1,4 +1,4 @@
-"""What fewer bits or time steps do to a network: quantisation error over signal, layer by layer."""
+"""What fewer bits or time steps do to a network: quantization error over signal, layer by layer."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from bitspike.allocation.forecast import Forecast
 from bitspike.allocation.repair import State
 from bitspike.formats import SpikeFormat
-from bitspike.functional.renewal import best_step, columns, quantised, start_step
+from bitspike.functional.renewal import best_step, columns, quantized, start_step
 from bitspike.graph import Node, trace
 from bitspike.neurons import Neuron
 
@@ -19,11 +19,11 @@ _VALUES = 8192
 _GRID = 50
 
 
-class Harm:
+class Sensitivity:
     """``Σ_l ‖q(x) − x‖²/‖x‖²`` over everything with learned bits or T, at the best step size of every width.
 
     x are the latent weights of a layer, or the currents of a neuron on samples (their positive part, where spikes have
-    no sign). A refined neuron of T steps and greatest level Q is taken as one quantiser with greatest level T·Q: with
+    no sign). A refined neuron of T steps and greatest level Q is taken as one quantizer with greatest level T·Q: with
     soft reset and no leak its mean spike is ``round(T·x/γ)·γ/T``. Errors of layers add up, as noise of independent
     sources does. At most 8,192 values a layer are looked at, evenly spread.
 
@@ -102,7 +102,7 @@ class Harm:
         x = self.values[name]
         step = best_step(x, start_step(x, high).clamp(min=1e-5), low, high, stride, _GRID)
         signal = float(x.square().sum())
-        away = float((quantised(x, step, low, high, stride) - x).square().sum())
+        away = float((quantized(x, step, low, high, stride) - x).square().sum())
         return away / signal if signal > 0 else 0.0
 
 

@@ -48,7 +48,7 @@ class Allocation:
 
     @property
     def learned(self) -> list[Widths]:
-        """Neurons and quantisers whose bits are learned."""
+        """Neurons and quantizers whose bits are learned."""
         parts = [*(q for _, q in self.weights.values()), *self.spikes.values()]
         return [part for part in parts if part.raw_bits is not None]
 

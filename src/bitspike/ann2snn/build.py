@@ -284,6 +284,6 @@ def _sized(prototype: Neuron, place: Place, sharing: str, initial: float, like: 
     made.format = replace(made.format, amplitude=sharing)
     if isinstance(made, Rectifies):
         slope = place.rectifier.slope
-        made.rectify(slope or 1.0, takes_back=not slope)
+        made.rectify(slope or 1.0, not slope)
     made.membrane.initial = made.stairs.first - (1 - initial) * made.stairs.spacing
     return made.to(like)

@@ -56,7 +56,7 @@ def ann2snn(
     Source: thresholds by maximum and percentile: Rueckauer et al. (Front. Neurosci. 2017); initial membrane of half a
     level and ClipFloor: QCFS (Bu et al., ICLR 2022); one graded step for many binary ones: LM-HT (NeurIPS 2024),
     theorem 4.2; conversion to multi-bit spikes: reconstruction [?] of arXiv 2407.05739. Least-error ranges and the
-    corrections of means and weights are those of post-training quantisation; the slope is ours.
+    corrections of means and weights are those of post-training quantization; the slope is ours.
 
     Args:
         model: a trained ANN that `upgrade` can trace, [B, ...] → [B, K]; copied. Batch norms use running statistics.

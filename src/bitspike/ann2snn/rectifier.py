@@ -51,7 +51,7 @@ class Rectifier:
 class Rectifies(Protocol):
     """A neuron with signed levels whose negative ones can have another value, or only take back."""
 
-    def rectify(self, slope: float, takes_back: bool) -> None:
+    def rectify(self, slope: float, cancels_only: bool) -> None:
         """See `bitspike.neurons.Signed.rectify`."""
 
 
@@ -66,7 +66,7 @@ def check_neuron(neuron: Neuron) -> None:
     if neuron.format.signed and not isinstance(neuron, Rectifies):
         must = "a signed neuron must be able to take spikes back, as a ReLU sends nothing below 0"
         raise bad_value(WHERE, must, f"{name} ({neuron.format.label()})", "take Signed, LIF, MultiBit or Integer")
-    if type(neuron).unit_like is not Neuron.unit_like:
+    if type(neuron).threshold_scale is not Neuron.threshold_scale:
         must = "the thresholds must be numbers of their own, as the amplitude is set here"
         raise bad_value(WHERE, must, f"{name}, whose step is both", "take MultiBit or Integer")
     if membrane.raw_decay is not None or membrane.fixed_decay != 1 or membrane.reset_kind != "soft":

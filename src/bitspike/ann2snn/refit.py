@@ -53,7 +53,7 @@ def refit(module: Synapse, x: Tensor, current: Tensor, wanted: Tensor) -> tuple[
 
     over samples, positions and inputs of a window. A channel that lacks no more than rounding stays as it is.
 
-    Source: least-squares reconstruction of layers, as in post-training quantisation; that it starts from the ANN's
+    Source: least-squares reconstruction of layers, as in post-training quantization; that it starts from the ANN's
     weights and also makes up for the errors of shortcuts is ours.
 
     Args:

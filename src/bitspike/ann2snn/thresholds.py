@@ -12,7 +12,7 @@ _CANDIDATES = 96
 _LEAST = 2.0**-8
 
 
-def quantised(x: Tensor, step: Tensor, levels: int, T: int, initial: float, slope: float = 0.0) -> Tensor:
+def quantized(x: Tensor, step: Tensor, levels: int, T: int, initial: float, slope: float = 0.0) -> Tensor:
     """Mean output over T steps of an integrate-and-fire neuron with constant current x [N, C].
 
     ``step/T·clip(⌊T·x/step + initial⌋, 0, T·levels)``: T steps of `levels` levels are one step of T·levels levels. With
@@ -21,7 +21,7 @@ def quantised(x: Tensor, step: Tensor, levels: int, T: int, initial: float, slop
 
     Source: LM-HT (NeurIPS 2024), lemma 4.1 and theorem 4.2 (soft reset, constant input).
 
-    >>> quantised(torch.tensor([[0.3], [0.9]]), torch.tensor([0.5]), 3, 2, 0.5).flatten().tolist()
+    >>> quantized(torch.tensor([[0.3], [0.9]]), torch.tensor([0.5]), 3, 2, 0.5).flatten().tolist()
     [0.25, 1.0]
     """
     fine = step / T
@@ -62,12 +62,12 @@ def ranges(
 
     - "max": the greatest activation;
     - "percentile": that percentile of the activations above 0;
-    - "mse": of 96 shares of the greatest activation, the one with the least ``Σ (quantised(got) − wanted)²``.
+    - "mse": of 96 shares of the greatest activation, the one with the least ``Σ (quantized(got) − wanted)²``.
 
     Args:
         method: as above. wanted: activations of the ANN [N, C], >= 0, or of a LeakyReLU, whose negative ones are then
             taken as large as their inputs. got: mean currents of the SNN [N, C].
-        levels, T, initial, slope: of the neuron, see `quantised`. percentile: in (0, 100].
+        levels, T, initial, slope: of the neuron, see `quantized`. percentile: in (0, 100].
 
     Returns:
         [C], > 0: columns that are never active get the greatest range of all (1 if all are silent).
@@ -102,7 +102,7 @@ def _least_error(wanted: Tensor, got: Tensor, top: Tensor, levels: int, T: int, 
     for share in range(4, _CANDIDATES + 4):
         candidate = top * (share / (_CANDIDATES + 3))
         step = candidate.clamp_min(torch.finfo(top.dtype).tiny) / levels
-        error = (quantised(got, step, levels, T, initial, slope) - wanted).square().mean(0)
+        error = (quantized(got, step, levels, T, initial, slope) - wanted).square().mean(0)
         better = error < best
         best, chosen = torch.where(better, error, best), torch.where(better, candidate, chosen)
     return chosen

@@ -96,7 +96,7 @@ def cost(
         constants: Sets of energy constants, by name (float32_45nm, int8_45nm, ternary_paper) or TOML file; default
             all three. The first one is drawn.
         input_bits: Stored bits of one value of the network's real input.
-        activation_bits: Bits of an activation of the quantised ANN beside it; default what the sum of T spikes needs.
+        activation_bits: Bits of an activation of the quantized ANN beside it; default what the sum of T spikes needs.
         buffer_bytes: Size of the on-chip buffer; larger tensors come from DRAM.
         membrane_bits: Stored bits of a membrane.
         order: All steps of a layer before the next layer, or all layers before the next step.

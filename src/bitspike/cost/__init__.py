@@ -1,7 +1,7 @@
-"""What a network costs: operations, bits, bytes, energy, and the quantised ANN beside it."""
+"""What a network costs: operations, bits, bytes, energy, and the quantized ANN beside it."""
 
 from bitspike.cost.activations import Activations, Moment, activations
-from bitspike.cost.ann import at_density, quantised_ann
+from bitspike.cost.ann import at_density, quantized_ann
 from bitspike.cost.bits import sum_bits
 from bitspike.cost.break_even import BreakEven, Comparison, compare_with_ann
 from bitspike.cost.budget import allocation_of, bit_budget
@@ -11,6 +11,7 @@ from bitspike.cost.energy import Energy, LayerEnergy, energy, operation_counts
 from bitspike.cost.memory import Memory
 from bitspike.cost.record import APART, QUANTITIES, SCOPES, Cost, LayerCost
 from bitspike.cost.summary import cost_summary
+from bitspike.renamed import renamed as _renamed
 
 __all__ = [
     "APART",
@@ -38,6 +39,11 @@ __all__ = [
     "energy",
     "energy_constants",
     "operation_counts",
-    "quantised_ann",
+    "quantized_ann",
     "sum_bits",
 ]
+
+
+def __getattr__(name: str) -> object:
+    """Names of the last release."""
+    return _renamed(__name__, {"quantised_ann": "bitspike.cost:quantized_ann"}, name)

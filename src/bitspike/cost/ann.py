@@ -1,4 +1,4 @@
-"""The quantised ANN beside a spiking network, and the same network at another density of spikes."""
+"""The quantized ANN beside a spiking network, and the same network at another density of spikes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from bitspike.cost.record import Cost, LayerCost
 _DROPPED = ("gain", "amplitude", "squeeze", "windows", "readout")
 
 
-def quantised_ann(counted: Cost, activation_bits: int | None = None) -> Cost:
+def quantized_ann(counted: Cost, activation_bits: int | None = None) -> Cost:
     """The same layers and weights with dense activations instead of spikes, at one step, counted by the same rules.
 
     An activation takes the place of the T spikes it replaces; unless ``activation_bits`` says otherwise it has as many
@@ -26,12 +26,12 @@ def quantised_ann(counted: Cost, activation_bits: int | None = None) -> Cost:
         counted: the spiking network. activation_bits: of every activation in place of spikes, 1 to 32.
 
     >>> row = LayerCost("a", "synapse", "hidden", 4, 1, 8, 0.5, macs=100, adds=200.0, spiking=True, sum_bits=3)
-    >>> ann = quantised_ann(Cost(1, [row])).layers[0]
+    >>> ann = quantized_ann(Cost(1, [row])).layers[0]
     >>> ann.T, ann.input_bits, ann.adds, ann.multiplications, ann.s_ace
     (1, 3, 0.0, 100.0, 2400)
     """
     if activation_bits is not None:
-        integer("quantised_ann", "activation_bits", activation_bits, 1, 32)
+        integer("quantized_ann", "activation_bits", activation_bits, 1, 32)
     result = Cost(counted.samples, uncounted=list(counted.uncounted), memory=counted.memory)
     result.layers = [_layer(row, activation_bits) for row in counted.layers if row.kind not in _DROPPED]
     result.elements = [_element(row, activation_bits) for row in counted.elements if row.kind not in _DROPPED]

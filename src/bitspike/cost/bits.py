@@ -25,7 +25,7 @@ def formats_over_time(records: SpikeFormat | Sequence[SpikeFormat], steps: int) 
 def sum_bits(formats: Sequence[SpikeFormat]) -> int:
     """Bits that hold the sum of one spike of each format: ``⌈log2(1 + Σ_t (levels_t − 1))⌉``; 32 where one is real.
 
-    For T binary steps this is ⌈log2(T + 1)⌉. Source: the mapping of rate-coded networks to quantised ones in
+    For T binary steps this is ⌈log2(T + 1)⌉. Source: the mapping of rate-coded networks to quantized ones in
     "Reconsidering the Energy Efficiency of Spiking Neural Networks Inference" (arXiv 2409.08290), abstract;
     graded spikes: ours.
 

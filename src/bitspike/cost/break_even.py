@@ -1,11 +1,11 @@
-"""The density of spikes at which the spiking network costs as much energy as the quantised ANN beside it."""
+"""The density of spikes at which the spiking network costs as much energy as the quantized ANN beside it."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from bitspike.cost.ann import at_density, quantised_ann
+from bitspike.cost.ann import at_density, quantized_ann
 from bitspike.cost.constants import Constants
 from bitspike.cost.energy import Energy, energy
 from bitspike.cost.record import Cost, LayerCost
@@ -85,9 +85,9 @@ def compare_with_ann(counted: Cost, constants: Constants, ann: Cost | None = Non
 
     Args:
         counted: the spiking network. constants: a set of `energy_constants`; what it lacks is charged to neither.
-        ann: the other side, default `quantised_ann`.
+        ann: the other side, default `quantized_ann`.
     """
-    other = quantised_ann(counted) if ann is None else ann
+    other = quantized_ann(counted) if ann is None else ann
     now, silent, beside = (energy(c, constants) for c in (counted, at_density(counted, 0.0), other))
     spiking = [row for row in counted.synapses if row.spiking]
     ann_pj = {row.name: row.energy_pj for row in beside.rows if row.kind == "synapse"}

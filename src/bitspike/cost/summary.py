@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from bitspike.cost.ann import quantised_ann
+from bitspike.cost.ann import quantized_ann
 from bitspike.cost.break_even import Comparison, compare_with_ann
 from bitspike.cost.budget import bit_budget
 from bitspike.cost.constants import Constants, builtin_constants
@@ -19,13 +19,13 @@ def cost_summary(
 
     Args:
         counted: from `cost`. sets: constants, default all that come with the package.
-        activation_bits: of the quantised ANN, see `quantised_ann`.
+        activation_bits: of the quantized ANN, see `quantized_ann`.
 
     Returns:
         (plain values: keys of `Cost.as_dict`, bit_budget, ann, energy, constants; set → `Comparison`).
     """
     chosen = list(builtin_constants().values() if sets is None else sets)
-    ann = quantised_ann(counted, activation_bits)
+    ann = quantized_ann(counted, activation_bits)
     compared = {constants.name: compare_with_ann(counted, constants, ann) for constants in chosen}
     document = {
         **counted.as_dict(),

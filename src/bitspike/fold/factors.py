@@ -178,7 +178,7 @@ def _fold_synapse(
     incoming = factor
     if scale.shape[1] > 1 and synapse.groups > 1:
         must = "a grouped convolution must have one weight factor per layer or output channel"
-        raise bad_value(f"fold {item.name}", must, "one per input channel", "quantise it with another scale")
+        raise bad_value(f"fold {item.name}", must, "one per input channel", "quantize it with another scale")
     if scale.shape[1] > 1:
         incoming = factor * scale.reshape(-1)
         scale = torch.ones_like(scale[:1, :1])

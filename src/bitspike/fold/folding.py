@@ -39,7 +39,7 @@ def fold(model: nn.Module, sample: Tensor, tolerance: float | None = None) -> Fo
     or, where a consumer cannot take it (identity shortcuts, factors per input channel), into an explicit `Gain`, which
     is named and counted. Thresholds, decay and reset are untouched: they are driven by the levels.
 
-    Equality: stage 2 is bit-exact against stage 1 for power-of-two factors (but for the bias of a quantised layer
+    Equality: stage 2 is bit-exact against stage 1 for power-of-two factors (but for the bias of a quantized layer
     without norm, which is then added in a step of its own: exact where the sums are); else both stages are equal within
     the rounding of their products, and a neuron within that distance of a threshold may flip. The report counts flips
     teacher-forced and end to end, and compares logits on samples without flips.

@@ -13,7 +13,7 @@ from bitspike.quantizers import Float
 def fold_norms(surgery: Surgery) -> list[str]:
     """Fold every batch norm; returns the names of the affine maps that stay.
 
-    ``W' = s·W``, ``b' = s·b + t`` for real weights; ``Affine(s, t + s·b)`` behind quantised ones (a batch norm cannot
+    ``W' = s·W``, ``b' = s·b + t`` for real weights; ``Affine(s, t + s·b)`` behind quantized ones (a batch norm cannot
     be folded into ±1 weights).
     """
     kept = []

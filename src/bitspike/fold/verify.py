@@ -126,7 +126,7 @@ def compare(reference: Graph, folded: Graph, x: Tensor, report: FoldReport) -> F
                 layer.worst_margin = max(layer.worst_margin, float(margin[first].max()))
                 layer.largest = max(layer.largest, float(u.abs().max()))
         ratio = _unit(node.module, wanted) / _unit(reference[node.name].module, wanted)
-        return node.module.emission.bend((wanted * ratio).to(value.dtype))
+        return node.module.emission.scale_negative((wanted * ratio).to(value.dtype))
 
     forced_logits = folded.run(x, handler=forced)
     difference = float((expected - forced_logits).abs().max())
@@ -173,4 +173,4 @@ def _differ(folded: Neuron, value: Tensor, wanted: Tensor) -> Tensor:
 
 def _unit(neuron: nn.Module | None, spikes: Tensor) -> Tensor:
     """What a neuron's thresholds (a real one's spikes too) are scaled by, to broadcast over [T, B, C, ...]."""
-    return neuron.unit_like(spikes) if isinstance(neuron, Neuron) else torch.ones(())
+    return neuron.threshold_scale(spikes) if isinstance(neuron, Neuron) else torch.ones(())

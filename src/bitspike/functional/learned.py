@@ -13,11 +13,11 @@ from bitspike.functional.quantize import round_half
 
 
 class Widths(Protocol):
-    """What training asks of a neuron or quantiser with bits that may be learned.
+    """What training asks of a neuron or quantizer with bits that may be learned.
 
     Attributes:
         width: int64 bits in use, [] or [steps], a buffer. raw_bits: the learned numbers, or None for fixed bits.
-        channel_axis: axis of the quantised values [T, B, C, ...] or [O, I, ...] with a step size per entry, or None.
+        channel_axis: axis of the quantized values [T, B, C, ...] or [O, I, ...] with a step size per entry, or None.
         least_bits, bound: least and greatest bits.
     """
 
@@ -124,7 +124,7 @@ def lsq_gain(elements: int, sharing: int, top: Tensor) -> Tensor:
     train together, so that their number changes nothing.
 
     Args:
-        elements: of the quantised tensor in this process. sharing: number of steps. top: Q.
+        elements: of the quantized tensor in this process. sharing: number of steps. top: Q.
     """
     return (top.detach() * (elements / sharing)).clamp(min=1.0).rsqrt()  # an empty batch has no gradient, not NaN
 

@@ -1,4 +1,4 @@
-"""A step size for another width: the least quantisation error on given values."""
+"""A step size for another width: the least quantization error on given values."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ _POWER = 2.4
 LEAST_STEP = 1e-5
 
 
-def quantised(x: Tensor, step: Tensor, low: int, high: int, stride: int = 1) -> Tensor:
+def quantized(x: Tensor, step: Tensor, low: int, high: int, stride: int = 1) -> Tensor:
     """x on the grid ``step·{low .. high}``; stride 2: ±step.
 
-    >>> quantised(torch.tensor([-0.6, 0.25, 9.0]), torch.tensor(0.5), 0, 3).tolist()
+    >>> quantized(torch.tensor([-0.6, 0.25, 9.0]), torch.tensor(0.5), 0, 3).tolist()
     [0.0, 0.5, 1.5]
     """
     return (sign_pm1(x) if stride == 2 else round_half((x / step).clamp(low, high))) * step
@@ -27,7 +27,7 @@ def quantised(x: Tensor, step: Tensor, low: int, high: int, stride: int = 1) -> 
 
 def error(x: Tensor, step: Tensor, low: int, high: int, stride: int = 1) -> Tensor:
     """``Σ |q(x) − x|^2.4`` down the columns of x [N, C] for the steps [C], float64 [C]."""
-    away = (quantised(x, step, low, high, stride) - x).abs().pow(_POWER)
+    away = (quantized(x, step, low, high, stride) - x).abs().pow(_POWER)
     return away.sum(0, dtype=torch.float64)
 
 

@@ -1,4 +1,4 @@
-"""Contracts of a layer over time and of a synapse (a linear map with quantised weights)."""
+"""Contracts of a layer over time and of a synapse (a linear map with quantized weights)."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from bitspike.checks import bad_value, time_first
 from bitspike.ops import Place, integer_forward, saver
 from bitspike.quantizers import Float, Quantizer
+from bitspike.renamed import old_method
 
 
 def hooked(module: nn.Module) -> bool:
@@ -46,7 +47,7 @@ class TimeLayer(nn.Module, ABC):
 
 
 class Synapse(TimeLayer):
-    """A linear map whose weight passes through a quantiser.
+    """A linear map whose weight passes through a quantizer.
 
     Attributes:
         weight: latent weight [O, I, ...]; bias: [O] or None; quantizer: this layer's own.
@@ -60,6 +61,8 @@ class Synapse(TimeLayer):
     role: str = "hidden"
     groups: int = 1
 
+    quantise_with = old_method("quantise_with", "quantize_with")
+
     @abstractmethod
     def connect(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Apply a given weight to x [T, B, I, ...]."""
@@ -69,7 +72,7 @@ class Synapse(TimeLayer):
         """Multiply-accumulates of one sample and step that produce an output [T, B, ...] of this shape."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [T, B, I, ...] through the quantised weight."""
+        """x [T, B, I, ...] through the quantized weight."""
         weight = self.quantizer(self.weight)
         integer, keeper = integer_forward(), saver()
         connect = self.connect if integer is None else integer.map_of(self, x)
@@ -88,8 +91,8 @@ class Synapse(TimeLayer):
         rows = self.weight.shape[0] // self.groups
         return factor.reshape(self.groups, -1).repeat_interleave(rows, 0).reshape(*self.weight.shape[:2], *rest)
 
-    def quantise_with(self, prototype: Quantizer) -> None:
-        """Give the layer its own copy of a quantiser, initialised from the present weight."""
+    def quantize_with(self, prototype: Quantizer) -> None:
+        """Give the layer its own copy of a quantizer, initialised from the present weight."""
         self.quantizer = prototype.replicate(self.weight)
 
     def place(self, x: Tensor) -> Place | str:
@@ -98,7 +101,7 @@ class Synapse(TimeLayer):
 
 
 def new_quantizer(prototype: Quantizer | None, weight: Tensor) -> Quantizer:
-    """A layer's own quantiser; full precision where none is named."""
+    """A layer's own quantizer; full precision where none is named."""
     return (Float() if prototype is None else prototype).replicate(weight)
 
 

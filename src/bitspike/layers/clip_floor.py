@@ -11,7 +11,7 @@ from bitspike.layers.base import TimeLayer
 
 
 class ClipFloor(TimeLayer):
-    """Quantisation-clip-floor: ``a = λ/L·clip(⌊x·L/λ + ½⌋, 0, L)``, λ learned, floor straight-through.
+    """Quantization-clip-floor: ``a = λ/L·clip(⌊x·L/λ + ½⌋, 0, L)``, λ learned, floor straight-through.
 
     With L = 2^(m+n) − 1 a multi-bit neuron has the same levels: `bitspike.ann2snn` then loses nothing at T = 1.
     Gradients: da/dx = [0 <= x <= λ]; da/dλ = (a − x·[0 <= x <= λ])/λ, which is 1 above the ceiling.

@@ -37,7 +37,7 @@ def norm_then_fire(
     if added is not None and (added.shape != y.shape or added.dtype != y.dtype):
         return neuron(norm(y) + added)  # type: ignore[no-any-return]
     kernel = choose("norm_scan", y.device.type, ScanFacts(spec, y.dtype, norm.weight.dtype))
-    return neuron.announce(kernel.function(neuron, y, norm.parts(), added, spec))
+    return neuron.record_spikes(kernel.function(neuron, y, norm.parts(), added, spec))
 
 
 class Chain(nn.Sequential):

@@ -1,4 +1,4 @@
-"""Convolution and linear map with quantised weights, time merged into the batch."""
+"""Convolution and linear map with quantized weights, time merged into the batch."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Conv2d(Synapse):
     Args:
         inputs, outputs: channels. kernel: side length. stride, padding: integers.
         bias: default False (a norm follows).
-        weight: quantiser prototype; default full precision.
+        weight: quantizer prototype; default full precision.
 
     >>> Conv2d(1, 2, 3, padding=1)(torch.zeros(2, 4, 1, 8, 8)).shape
     torch.Size([2, 4, 2, 8, 8])
@@ -76,7 +76,7 @@ class Linear(Synapse):
     """Linear map over [T, B, I] → [T, B, O]; weights start from N(0, 1/I), the bias from 0.
 
     Args:
-        inputs, outputs: features. bias: default True. weight: quantiser prototype; default full precision.
+        inputs, outputs: features. bias: default True. weight: quantizer prototype; default full precision.
 
     >>> Linear(3, 2)(torch.zeros(2, 4, 3)).shape
     torch.Size([2, 4, 2])

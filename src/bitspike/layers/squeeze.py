@@ -229,7 +229,7 @@ class Refined(nn.Module):
         spec = self.neuron.fused()
         kernel = choose("refined", x.device.type, ScanFacts(spec, x.dtype, x.dtype))
         y = kernel.function(self, x, spec)
-        return self.neuron.announce(y) if self.time_steps == 1 else y  # type: ignore[no-any-return]
+        return self.neuron.record_spikes(y) if self.time_steps == 1 else y  # type: ignore[no-any-return]
 
     def _plain(self, x: object) -> bool:
         """Whether nothing beside the result depends on the modules being called."""

@@ -23,7 +23,7 @@ _RENAMED = {r"^body\.": "", r"^stem\.conv": "conv1", r"^stem\.norm": "bn1", r"\.
 def load_he_checkpoint(model: Network, path: str | os.PathLike[str]) -> Network:
     """Load the published CIFAR-10 weights of `he_resnet20` or `he_resnet32`, in place.
 
-    Only tensors are unpickled. Nothing is changed unless every name and shape fits. Quantisers start afresh from the
+    Only tensors are unpickled. Nothing is changed unless every name and shape fits. Quantizers start afresh from the
     loaded weights; parameters of neurons stay.
 
     Source: files of github.com/akamaster/pytorch_resnet_cifar10 (Y. Idelbayev, two-clause BSD): test accuracy 91.73 %
@@ -76,7 +76,7 @@ def load_nmnist_checkpoint(model: nn.Module, path: str | os.PathLike[str]) -> nn
 
 
 def _fill(where: str, model: nn.Module, wanted: dict[str, Tensor], given: dict[str, Tensor], todo: str) -> None:
-    """Copy the given tensors into the wanted ones if all fit; then quantisers start afresh."""
+    """Copy the given tensors into the wanted ones if all fit; then quantizers start afresh."""
     _compare_names(where, set(wanted), set(given), todo)
     for name, tensor in wanted.items():
         if given[name].shape != tensor.shape:
@@ -88,7 +88,7 @@ def _fill(where: str, model: nn.Module, wanted: dict[str, Tensor], given: dict[s
             tensor.copy_(given[name])
     for module in model.modules():
         if isinstance(module, Synapse):
-            module.quantise_with(module.quantizer)
+            module.quantize_with(module.quantizer)
 
 
 def _unpickled(where: str, path: str | os.PathLike[str]) -> object:

@@ -43,7 +43,7 @@ def study_cnn(
         neuron: prototype, `nn.ReLU()` for an ANN; every layer gets a copy. weight: of the hidden layers; default float.
         T: time steps. shape: (C, H, W) of a sample. classes: K. width: w. stem_stride: 1 or 2.
         norm: "joint", "per_step" or "threshold". encoder: "repeat", "poisson", "latency". readout: "mean" or "steps".
-        policy: quantisers of first, last and down-sampling layers; default the first and last float.
+        policy: quantizers of first, last and down-sampling layers; default the first and last float.
         stimulated: shell patterns on the names of the neurons that the layer before stimulates again, see
             `restimulate`: "*", or among "body.3.neuron1", "body.3.neuron2", "body.4.neuron1", "body.4.neuron2".
         attention: "efficient" or "one" (the control). attention_over: "step", "first" or "whole"; see `Restimulate`.

@@ -39,7 +39,7 @@ class Network(nn.Module):
 
 @dataclass(frozen=True)
 class Policy:
-    """Quantisers of the layers that papers treat apart; None means "as the hidden layers".
+    """Quantizers of the layers that papers treat apart; None means "as the hidden layers".
 
     Args:
         first: layers that see the input. last: the classifier. downsample: projections on shortcuts.
@@ -53,7 +53,7 @@ class Policy:
 def policy_for(paper: str) -> Policy:
     """The default of a paper.
 
-    "ternary": every weight full precision (Ternary Spike's code), which the hidden quantiser decides, so nothing
+    "ternary": every weight full precision (Ternary Spike's code), which the hidden quantizer decides, so nothing
     is set apart. "reverb": first, last and down-sampling layers stay real (binary-network practice; the paper's choice
     is not confirmed [?]). "multibit": first and last real (not confirmed [?]). "adaptive": first layer fixed at 8 bits.
 
@@ -84,7 +84,7 @@ def assign(
     weight: Quantizer | None = None,
     T: int | None = None,
 ) -> list[str]:
-    """Give the layers whose name matches a shell pattern another neuron, quantiser or number of time steps, in place.
+    """Give the layers whose name matches a shell pattern another neuron, quantizer or number of time steps, in place.
 
     Args:
         model: the network. match: pattern on the names of ``named_modules()``, e.g. "body.3.*".
@@ -110,7 +110,7 @@ def assign(
             setattr(model.get_submodule(parent), own, neuron.replicate(channels_of(model, name)))
             changed.append(name)
         elif isinstance(module, Synapse) and weight is not None:
-            module.quantise_with(weight)
+            module.quantize_with(weight)
             changed.append(name)
         elif isinstance(module, Refined) and T is not None:
             module.set_steps(T)
@@ -137,7 +137,7 @@ def channels_of(model: nn.Module, path: str) -> int:
 
 
 def finish(model: Network, weight: Quantizer | None, policy: Policy | None) -> Network:
-    """Quantise every synapse by its role and warn about inert factors; the last call of every builder."""
+    """Quantize every synapse by its role and warn about inert factors; the last call of every builder."""
     hidden = Float() if weight is None else weight
     rules = Policy(first=Float(), last=Float()) if policy is None else policy
     special = {"first": rules.first, "last": rules.last, "downsample": rules.downsample}
@@ -145,7 +145,7 @@ def finish(model: Network, weight: Quantizer | None, policy: Policy | None) -> N
     if not synapses:
         raise bad_value("finish", "a network must have synapses", "none", "add Conv2d or Linear layers")
     for synapse in synapses:
-        synapse.quantise_with(special.get(synapse.role) or hidden)
+        synapse.quantize_with(special.get(synapse.role) or hidden)
     warn_inert(model, stacklevel=4)
     return model
 

@@ -40,7 +40,7 @@ def resnet19(
             every conv and linear but the first, additions of real values (adaptive bit allocation).
         norm: "joint", "per_step" or "threshold". encoder: "repeat", "poisson", "latency". readout: "mean" or "steps".
         input_neuron: put a neuron in front of the first conv too.
-        policy: quantisers of first, last and down-sampling layers; default the first and last float.
+        policy: quantizers of first, last and down-sampling layers; default the first and last float.
 
     Returns:
         A `Network`: samples [B, C, H, W] → logits [B, K], or [T, B, K] with readout "steps".

@@ -142,7 +142,7 @@ class Adaptive(Neuron):
         self.fixed_step = self.step_size().detach().clone()
         self.formats = tuple(record.unit() for record in self.formats)
 
-    def unit_like(self, u: Tensor) -> Tensor:
+    def threshold_scale(self, u: Tensor) -> Tensor:
         """γ over the initial one, which `stairs` is made for."""
         return (over_time(self.step_size().detach(), u) / self.threshold).to(u.dtype)
 

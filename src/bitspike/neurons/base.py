@@ -16,8 +16,10 @@ from bitspike.neurons.emission import Emission
 from bitspike.neurons.membrane import Membrane
 from bitspike.ops import AdaptiveSpec, MembraneState, ScanFacts, ScanSpec, choose, integer_forward, saver, spec_of
 from bitspike.registry import Registry
+from bitspike.renamed import adopt_old_hooks, old_attribute, old_method
 
 NEURONS: Registry[type[Neuron]] = Registry("neuron")
+_OLD_HOOKS = {"unit_like": "threshold_scale", "takes_back": "cancels_only"}
 
 
 class Neuron(nn.Module, ABC):
@@ -30,7 +32,7 @@ class Neuron(nn.Module, ABC):
         surrogate: derivative used in training.
         membrane: decay and reset.
         emission: value of one level on the wire.
-        takes_back: whether negative levels only take back what was sent before.
+        cancels_only: whether negative levels only take back what was sent before.
 
     A leaf may also say in `fused` what a fused kernel has to know; a subclass that changes ``step`` starts again
     without. ``constants`` names the buffers that ``state_dict`` holds.
@@ -46,11 +48,16 @@ class Neuron(nn.Module, ABC):
     membrane: Membrane
     emission: Emission
     constants: tuple[str, ...] = ()
-    takes_back: bool = False
+    cancels_only: bool = False
     _runs_itself: bool = False
+
+    unit_like = old_method("unit_like", "threshold_scale")
+    announce = old_method("announce", "record_spikes")
+    takes_back = old_attribute("takes_back", "cancels_only")
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        adopt_old_hooks(cls, _OLD_HOOKS)
         # who has the last word on each name: a mixin before a neuron counts, too
         first = {name: i for i, base in reversed(list(enumerate(cls.__mro__))) for name in base.__dict__}
         cls._runs_itself = first["run"] < cls.__mro__.index(Neuron)
@@ -93,9 +100,9 @@ class Neuron(nn.Module, ABC):
             s = s.to(dtype)
         else:
             s, after = kernel.function(self, x_seq, state, keep, spec)
-        return self.announce(s), after
+        return self.record_spikes(s), after
 
-    def announce(self, s: Tensor) -> Tensor:
+    def record_spikes(self, s: Tensor) -> Tensor:
         """Tell `bitspike.lean` and `bitspike.int8` around this call that s are spikes of this neuron; returns s."""
         integer = integer_forward()
         if integer is not None:
@@ -124,14 +131,14 @@ class Neuron(nn.Module, ABC):
         twin = copy.deepcopy(self)
         twin.keep_thresholds()
         twin.emission = Emission()
-        twin.emission.bend_by(self.emission.slope)
+        twin.emission.set_slope(self.emission.slope)
         twin.format = self.format.unit()
         return twin
 
     def keep_thresholds(self) -> None:
         """A hook: store as a constant what firing reads from the emission, before that is replaced."""
 
-    def unit_like(self, u: Tensor) -> Tensor:
+    def threshold_scale(self, u: Tensor) -> Tensor:
         """What membranes [T, B, C, ...] are divided by before `stairs` reads them, to broadcast; 1 for most neurons."""
         return torch.ones((), dtype=u.dtype, device=u.device)
 

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from bitspike.checks import bad_value, one_of, positive
+from bitspike.renamed import old_method
 
 
 class Emission(nn.Module):
-    """What a level is worth on the wire: ``amplitude · 2^-fraction_bits``, times a slope below 0 (`bend_by`).
+    """What a level is worth on the wire: ``amplitude · 2^-fraction_bits``, times a slope below 0 (`set_slope`).
 
     A trainable amplitude is positive by parameterisation, ``exp(raw_amplitude)``, unless ``raw`` is set (the released
     form of Ternary Spike, which nothing keeps from changing sign; max pooling refuses it at folding).
@@ -52,6 +53,10 @@ class Emission(nn.Module):
         if train != "none":
             self._allocate(())
 
+    bend_by = old_method("bend_by", "set_slope")
+    bend = old_method("bend", "scale_negative")
+    straighten = old_method("straighten", "unscale_negative")
+
     def _allocate(self, shape: tuple[int, ...]) -> None:
         start = self.initial if self.raw else math.log(self.initial)
         sizes = shape if self.steps == 1 else (self.steps, *(shape or (1,)))
@@ -62,22 +67,22 @@ class Emission(nn.Module):
         if self.train_kind == "channel":
             self._allocate((channels,))
 
-    def bend_by(self, slope: float) -> None:
+    def set_slope(self, slope: float) -> None:
         """Let a negative level be worth ``slope`` times a positive one, in (0, 1]."""
         if not 0 < slope <= 1:
             raise bad_value("Emission", "the slope must lie in (0, 1]", slope, "1 gives both signs one amplitude")
         self.slope = float(slope)
 
-    def bend(self, k: Tensor) -> Tensor:
+    def scale_negative(self, k: Tensor) -> Tensor:
         """Levels → levels, the negative ones times the slope; which ones they are has no gradient."""
         return k if self.slope == 1 else torch.where(k.detach() < 0, k * self.slope, k)
 
     def levels(self, s: Tensor) -> Tensor:
         """Transmitted values [T, B, C, ...] → the levels they came from (not rounded), in float64."""
-        return self.straighten(s.detach().double() / self.over(s).detach().double())
+        return self.unscale_negative(s.detach().double() / self.over(s).detach().double())
 
-    def straighten(self, k: Tensor) -> Tensor:
-        """The inverse of `bend`, up to rounding."""
+    def unscale_negative(self, k: Tensor) -> Tensor:
+        """The inverse of `scale_negative`, up to rounding."""
         return k if self.slope == 1 else torch.where(k.detach() < 0, k / self.slope, k)
 
     def amplitude(self) -> Tensor | float:
@@ -110,7 +115,7 @@ class Emission(nn.Module):
 
     def forward(self, k: Tensor) -> Tensor:
         """Levels [B, C, ...] → transmitted values of that shape."""
-        a, k = self.amplitude(), self.bend(k)
+        a, k = self.amplitude(), self.scale_negative(k)
         if isinstance(a, float):
             factor = a * 2.0**-self.fraction_bits
             return k if factor == 1.0 else k * factor

@@ -67,7 +67,7 @@ class Real(Neuron):
         self.register_buffer("threshold_factor", None)
         self.threshold_factor: Tensor | None
 
-    def unit_like(self, u: Tensor) -> Tensor:
+    def threshold_scale(self, u: Tensor) -> Tensor:
         """The factors on the thresholds; 1 where there are none."""
         f = self.threshold_factor
         return torch.ones((), dtype=u.dtype, device=u.device) if f is None else f.reshape(-1, *[1] * (u.dim() - 3))

@@ -1,4 +1,4 @@
-"""Neuron with signed integer spikes: rounding both ways, negative ones with a value of their own or as take-backs."""
+"""Neuron with signed integer spikes: rounding both ways; negative ones have a value of their own or only cancel."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from bitspike.neurons.base import NEURONS, Neuron, amplitude_sharing, as_surroga
 from bitspike.neurons.emission import Emission
 from bitspike.neurons.membrane import Membrane
 from bitspike.ops import MembraneState, ScanSpec
+from bitspike.renamed import old_argument
 
 
 class TallyState(NamedTuple):
@@ -29,7 +30,7 @@ class Signed(Neuron):
 
     What it sends: ``s = a·k`` for k >= 0, ``s = a·slope·k`` below, so a negative spike may be worth less: integrate-
     and-fire with the slope of a LeakyReLU is that activation for currents that do not change sign. With
-    ``takes_back``, a negative spike only takes back what was sent: ``k >= −Σ k`` of the steps before, so the sum over
+    ``cancels_only``, a negative spike only cancels what was sent: ``k >= −Σ k`` of the steps before, so the sum over
     time is never negative and a ReLU may correct what it sent too early. D = 1 is ternary.
 
     Source: negative spikes that are allowed while the sum of what was sent is positive: signed neuron with memory
@@ -45,7 +46,7 @@ class Signed(Neuron):
         amplitude, train_amplitude, raw_amplitude: see `Emission`; default 1, fixed.
         initial: membrane before the first step, default 0.
         slope: value of a negative level over that of a positive one, in (0, 1]; default 1.
-        takes_back: negative levels only down to a sum of 0; needs slope 1.
+        cancels_only: negative levels only down to a sum of 0; needs slope 1. takes_back: its old name.
 
     Called with currents [T, B, ...], it returns spikes of that shape; `run` takes and returns the state as well.
 
@@ -54,7 +55,7 @@ class Signed(Neuron):
 
     >>> Signed(2)(torch.tensor([[[0.4, 0.5, -1.5, -9.0]]])).flatten().tolist()
     [0.0, 1.0, -2.0, -2.0]
-    >>> Signed(decay=1.0, takes_back=True)(torch.tensor([[[-1.0]], [[2.0]], [[-1.0]]])).flatten().tolist()
+    >>> Signed(decay=1.0, cancels_only=True)(torch.tensor([[[-1.0]], [[2.0]], [[-1.0]]])).flatten().tolist()
     [0.0, 1.0, -1.0]
     >>> Signed(decay=1.0, slope=0.25)(torch.tensor([[[1.0, -1.0]]])).flatten().tolist()
     [1.0, -0.25]
@@ -74,9 +75,13 @@ class Signed(Neuron):
         raw_amplitude: bool = False,
         initial: float = 0.0,
         slope: float = 1.0,
-        takes_back: bool = False,
+        cancels_only: bool = False,
+        takes_back: bool | None = None,
     ) -> None:
         super().__init__()
+        if takes_back is not None:
+            old_argument("Signed", "takes_back", "cancels_only")
+            cancels_only = takes_back
         positive("Signed", "threshold", threshold)
         self.threshold = threshold
         integer("Signed", "D", D, 1, 255)
@@ -86,12 +91,12 @@ class Signed(Neuron):
         self.surrogate.check("Signed", self.stairs)
         self.membrane = Membrane(decay, learn_decay, reset, detach_reset, initial)
         self.emission = Emission(amplitude, train_amplitude, raw_amplitude)
-        self.rectify(slope, takes_back)
+        self.rectify(slope, cancels_only)
 
     def initial_state(self, x: Tensor) -> MembraneState | TallyState:
         """The initial membrane, and nothing sent."""
         start = fresh(x, self.membrane.initial)
-        return TallyState(start.v, torch.zeros_like(x)) if self.takes_back else start
+        return TallyState(start.v, torch.zeros_like(x)) if self.cancels_only else start
 
     def step(self, x: Tensor, state: MembraneState | TallyState) -> tuple[Tensor, MembraneState | TallyState]:
         """One step, x [B, ...]."""
@@ -103,16 +108,16 @@ class Signed(Neuron):
         after = TallyState(v, state.sent + k) if isinstance(state, TallyState) else MembraneState(v)
         return self.emission(k), after
 
-    def rectify(self, slope: float, takes_back: bool) -> None:
+    def rectify(self, slope: float, cancels_only: bool) -> None:
         """Set what negative levels are worth, and whether they only take back."""
-        if takes_back and slope != 1:
+        if cancels_only and slope != 1:
             raise bad_value("Signed", "the slope must be 1 where spikes are taken back", slope, "choose one of them")
-        self.takes_back = takes_back
-        self.emission.bend_by(slope)
+        self.cancels_only = cancels_only
+        self.emission.set_slope(slope)
         self.format = self.format.sloped(slope)
 
     def fused(self) -> ScanSpec | str:
         """For fused kernels: plain ternary spikes only."""
-        if self.takes_back:
-            return "Signed with takes_back keeps a second state"
+        if self.cancels_only:
+            return "Signed with cancels_only keeps a second state"
         return fused_levels(self, self.threshold)

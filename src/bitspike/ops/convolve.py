@@ -10,7 +10,7 @@ from torch import Tensor
 from bitspike.ops.dispatch import REFERENCE, register
 
 Map = Callable[[Tensor, Tensor, Tensor | None], Tensor]
-"""Input [T, B, I, H, W], quantised weight [O, I/groups, kh, kw] and bias [O] or None → output [T, B, O, H', W']."""
+"""Input [T, B, I, H, W], quantized weight [O, I/groups, kh, kw] and bias [O] or None → output [T, B, O, H', W']."""
 
 
 class Levels(NamedTuple):

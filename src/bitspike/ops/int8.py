@@ -51,7 +51,7 @@ class Int8:
         self._noted[_address(s)] = _Noted(weakref.ref(s), s._version, levels)
 
     def map_of(self, layer: Any, x: Tensor) -> Map:
-        """The map that takes the layer's input, quantised weight and bias to its output."""
+        """The map that takes the layer's input, quantized weight and bias to its output."""
         if torch.compiler.is_compiling():
             _refuse_compiling()
         weight, device = layer.weight, x.device.type
@@ -96,7 +96,7 @@ def int8() -> Iterator[Int8]:
     """A forward pass inside multiplies integer spikes with integer weights in int8, exactly, on the CPU.
 
     For convolutions in channels-last order whose input comes straight from neurons with one amplitude for all channels
-    and steps, with quantised weights; all others run in floating point and are counted with the reason. Outputs differ
+    and steps, with quantized weights; all others run in floating point and are counted with the reason. Outputs differ
     from those of the float convolution by its rounding; gradients are those of the float convolution. The recipe key
     ``train.forward`` switches it on.
 

@@ -1,4 +1,4 @@
-"""Weight quantisers, one file each."""
+"""Weight quantizers, one file each."""
 
 from bitspike.quantizers.base import QUANTIZERS, Factor, Quantizer
 from bitspike.quantizers.fixed import Fixed

@@ -1,4 +1,4 @@
-"""The contract of a weight quantiser, and the trainable factor they share."""
+"""The contract of a weight quantizer, and the trainable factor they share."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ QUANTIZERS: Registry[type[Quantizer]] = Registry("quantizer")
 
 
 class Quantizer(nn.Module, ABC):
-    """Latent weight → quantised weight ``scale · k`` with integer k, straight-through gradients.
+    """Latent weight → quantized weight ``scale · k`` with integer k, straight-through gradients.
 
     Attributes:
         format: alphabet of the weights.
         constants: names of the buffers that ``state_dict`` holds.
 
-    A quantiser object given to a layer is a prototype: the layer calls ``replicate(weight)`` for its own copy.
+    A quantizer object given to a layer is a prototype: the layer calls ``replicate(weight)`` for its own copy.
     """
 
     format: WeightFormat
@@ -35,7 +35,7 @@ class Quantizer(nn.Module, ABC):
 
     @abstractmethod
     def forward(self, w: Tensor) -> Tensor:
-        """Latent weight [O, I, ...] → quantised weight; equals ``k * scale`` of `to_int` bit for bit."""
+        """Latent weight [O, I, ...] → quantized weight; equals ``k * scale`` of `to_int` bit for bit."""
 
     @abstractmethod
     def initialise(self, w: Tensor) -> None:

@@ -1,4 +1,4 @@
-"""Weights that already are integers: what folding leaves in a quantised layer."""
+"""Weights that already are integers: what folding leaves in a quantized layer."""
 
 from __future__ import annotations
 

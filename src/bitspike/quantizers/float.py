@@ -1,4 +1,4 @@
-"""Full-precision weights: the quantiser that does nothing."""
+"""Full-precision weights: the quantizer that does nothing."""
 
 from __future__ import annotations
 
@@ -30,4 +30,4 @@ class Float(Quantizer):
 
     def to_int(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """Raises `ValueError`."""
-        raise bad_value("Float", "to_int needs a quantised weight", "a float one", "choose sign, ternary or uniform")
+        raise bad_value("Float", "to_int needs a quantized weight", "a float one", "choose sign, ternary or uniform")

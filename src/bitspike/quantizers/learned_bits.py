@@ -35,7 +35,7 @@ class LearnedBits(Quantizer):
         scale: sharing of α: "layer" or "output" channel. B is one per layer.
         scale_gradient: apply G; False leaves the plain gradient (for tests).
 
-    A prototype: `replicate` makes the copy for a weight [O, I, ...]; called with that weight it returns the quantised.
+    A prototype: `replicate` makes the copy for a weight [O, I, ...]; called with that weight it returns the quantized.
 
     Raises:
         ValueError: a number out of its range, or an unknown name. TypeError: an argument of another kind.
@@ -121,7 +121,7 @@ class LearnedBits(Quantizer):
         return self._levels(w.detach() / step, greatest_level(self.width, None, True, w.dtype)), step
 
     def forward(self, w: Tensor) -> Tensor:
-        """Quantised weight; gradients to w, α and the bits."""
+        """Quantized weight; gradients to w, α and the bits."""
         top = greatest_level(self.width, self.raw_bits, True, w.dtype)
         step = self.step_size()
         if self.scale_gradient:

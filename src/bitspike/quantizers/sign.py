@@ -20,7 +20,7 @@ class Sign(Quantizer):
         factor: sharing of α: "none" (1), "layer", "output" or "input" channel; α starts at the mean |w| it covers.
         clip: latent magnitude beyond which the gradient stops, > 0, default 1.
 
-    A prototype: `replicate` makes the copy for a weight [O, I, ...]; called with that weight it returns the quantised.
+    A prototype: `replicate` makes the copy for a weight [O, I, ...]; called with that weight it returns the quantized.
 
     Raises:
         ValueError: a number out of its range, or an unknown name. TypeError: an argument of another kind.

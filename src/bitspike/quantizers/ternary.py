@@ -22,7 +22,7 @@ class TernaryWeight(Quantizer):
         share: threshold as a share of the layer's mean |w|, in [0, 1), default 0.7.
         clip: latent magnitude beyond which the gradient stops, > 0, default 1.
 
-    A prototype: `replicate` makes the copy for a weight [O, I, ...]; called with that weight it returns the quantised.
+    A prototype: `replicate` makes the copy for a weight [O, I, ...]; called with that weight it returns the quantized.
 
     Raises:
         ValueError: a number out of its range, or an unknown name. TypeError: an argument of another kind.

@@ -50,7 +50,7 @@ class Uniform(Quantizer):
         scale: sharing of α: "layer" or "output" channel.
         scale_gradient: apply LSQ's G; False leaves the plain gradient (for tests).
 
-    A prototype: `replicate` makes the copy for a weight [O, I, ...]; called with that weight it returns the quantised.
+    A prototype: `replicate` makes the copy for a weight [O, I, ...]; called with that weight it returns the quantized.
 
     Raises:
         ValueError: a number out of its range, or an unknown name. TypeError: an argument of another kind.
@@ -92,7 +92,7 @@ class Uniform(Quantizer):
         return self._levels(w, step), step
 
     def forward(self, w: Tensor) -> Tensor:
-        """Quantised weight with LSQ gradients."""
+        """Quantized weight with LSQ gradients."""
         step = self._step()
         gain = math.sqrt(step.numel() / (w.numel() * self.q)) if self.scale_gradient else 1.0
         return _LSQ.apply(w, step, self._levels(w, step), self.q, gain)  # type: ignore[no-any-return,no-untyped-call]

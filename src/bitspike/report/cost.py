@@ -58,7 +58,7 @@ def metric_table(counted: Cost, energies: Energy | None = None) -> list[list[str
 
 
 def energy_table(compared: Mapping[str, Comparison]) -> list[list[str]]:
-    """One line per set of constants: the network, the quantised ANN beside it, and when the network wins.
+    """One line per set of constants: the network, the quantized ANN beside it, and when the network wins.
 
     Args:
         compared: name of the set → comparison, from `bitspike.cost.cost_summary`.

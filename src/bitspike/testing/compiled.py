@@ -1,4 +1,4 @@
-"""Compiled in one graph and exported with a dynamic batch, a neuron or quantiser gives what it gives in eager mode."""
+"""Compiled in one graph and exported with a dynamic batch, a neuron or quantizer gives what it gives in eager mode."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from bitspike.checks import message
 
 
 class ConformanceError(AssertionError):
-    """A neuron or quantiser breaks its contract; the message names the check and the first offender."""
+    """A neuron or quantizer breaks its contract; the message names the check and the first offender."""
 
 
 def fail(where: str, must: str, got: object, todo: str) -> NoReturn:

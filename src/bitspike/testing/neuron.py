@@ -111,14 +111,14 @@ def values_are_on_the_alphabet(trial: Trial) -> None:
     for neuron, x in trial.inputs():
         s = neuron(x).detach()
         if neuron.format.real:
-            least = neuron.stairs.first * neuron.unit_like(s).double()
+            least = neuron.stairs.first * neuron.threshold_scale(s).double()
             value = s.double() / neuron.emission.over(s).detach().double()
             must = "a real spike must be 0 or at least threshold·amplitude"
             tell.expect_all((s == 0) | (value >= least * (1 - 1e-6)), s, trial.where, must, "mend the gate")
             continue
         k = levels(neuron, s)
         on = (k >= neuron.format.low) & (k <= neuron.format.high)
-        on &= s == neuron.emission.bend(k.to(s.dtype)) * neuron.emission.over(s).detach().to(s)
+        on &= s == neuron.emission.scale_negative(k.to(s.dtype)) * neuron.emission.over(s).detach().to(s)
         must = f"every value must be on the alphabet {neuron.format.label()}"
         tell.expect_all(on, s, trial.where, must, "mend the format or the emission")
 
@@ -128,9 +128,9 @@ def boundary_fires(trial: Trial) -> None:
     for dtype in DTYPES:
         neuron = trial.cast(dtype)
         at = torch.full((1, 1, trial.channels), neuron.stairs.first, dtype=dtype, device=trial.device)
-        at = at * neuron.unit_like(at)
+        at = at * neuron.threshold_scale(at)
         below = torch.nextafter(at, torch.zeros_like(at))
-        signs = (1, -1) if neuron.format.signed and not neuron.takes_back else (1,)
+        signs = (1, -1) if neuron.format.signed and not neuron.cancels_only else (1,)
         for sign in signs:
             fired, silent = neuron(sign * at) != 0, neuron(sign * below) == 0
             tell.expect_all(fired, sign * at, trial.where, "a membrane at the threshold must fire", "compare with >=")
@@ -231,7 +231,7 @@ def reset_keeps_charge(trial: Trial) -> None:
         elif not soft:
             tell.expect_all(silent | (v == 0), v, trial.where, "a hard reset must leave 0", "reset fully")
         else:
-            k = neuron.emission.straighten(s.double() / over).round()
+            k = neuron.emission.unscale_negative(s.double() / over).round()
             charge = neuron.threshold * 2.0**-neuron.format.fraction_bits * unit
             error = (v.double() + charge * k - u.double()).abs()
             close = error <= 8 * torch.finfo(s.dtype).eps * (u.abs() + charge * k.abs())

@@ -1,4 +1,4 @@
-"""The conformance suite of a weight quantiser: what every quantiser promises, whatever its alphabet is."""
+"""The conformance suite of a weight quantizer: what every quantizer promises, whatever its alphabet is."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ _SHAPES = ((7, 5), (4, 3, 3, 3), (1, 13), (2, 1))
 
 
 def check_quantizer(quantizer: Quantizer, *, skip: Mapping[str, str] | None = None, compiled: bool = True) -> None:
-    """Raise unless a quantiser keeps the contract that layers, folding, packing and training rely on.
+    """Raise unless a quantizer keeps the contract that layers, folding, packing and training rely on.
 
     Every check runs on copies made with ``replicate`` for weights of several shapes: random, all on a dyadic grid,
-    and halfway between levels. A full-precision quantiser must be the identity.
+    and halfway between levels. A full-precision quantizer must be the identity.
 
     Args:
         quantizer: a prototype; it is left as it is.
-        skip: name of a check (a function in this file) → why it cannot hold for this quantiser.
+        skip: name of a check (a function in this file) → why it cannot hold for this quantizer.
         compiled: also compile (one graph) and export; about a second. Resets torch's compiler.
 
     Raises:
@@ -42,7 +42,7 @@ def check_quantizer(quantizer: Quantizer, *, skip: Mapping[str, str] | None = No
     unknown = set(skip or {}) - {check.__name__ for check in checks}
     if unknown:
         raise bad_value(
-            "check_quantizer", "skip must name checks of this quantiser", sorted(unknown), "correct the names"
+            "check_quantizer", "skip must name checks of this quantizer", sorted(unknown), "correct the names"
         )
     where = f"check_quantizer({type(quantizer).__name__})"
     for shape in _SHAPES:
@@ -101,7 +101,7 @@ def _prepared(quantizer: Quantizer, w: Tensor, kind: str) -> tuple[Quantizer, Te
 
 def kind_is_kept(trial: QuantizerTrial) -> None:
     """Shape, dtype and device are kept; every replica owns its parameters."""
-    must = "the quantised weight must keep shape, dtype and device"
+    must = "the quantized weight must keep shape, dtype and device"
     tell.expect_kind(trial.quantizer(trial.w), trial.w, trial.where, must, "create tensors like the weight")
     other = trial.prototype.replicate(trial.w)
     held = {p.data_ptr() for p in (*trial.quantizer.parameters(), *trial.prototype.parameters())}
@@ -168,9 +168,9 @@ def forward_is_scale_times_level(trial: QuantizerTrial) -> None:
 
 
 def idempotent(trial: QuantizerTrial) -> None:
-    """Quantising a quantised weight with the same parameters changes nothing."""
+    """Quantizing a quantized weight with the same parameters changes nothing."""
     once = trial.quantizer(trial.w).detach()
-    must = "quantising twice must equal quantising once"
+    must = "quantizing twice must equal quantizing once"
     tell.expect_same(trial.quantizer(once).detach(), once, trial.where, must, "round to a fixed point")
 
 

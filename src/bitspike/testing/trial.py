@@ -68,7 +68,7 @@ class Trial:
         for neuron, x_seq in self.inputs():
             state = neuron.initial_state(x_seq[0])
             over = neuron.emission.over(x_seq).detach().double().expand(x_seq.shape)
-            unit = neuron.unit_like(x_seq).double().expand(x_seq.shape)
+            unit = neuron.threshold_scale(x_seq).double().expand(x_seq.shape)
             for t, x in enumerate(x_seq.unbind(0)):
                 u = state.v * neuron.membrane.decay() + x
                 floor = neuron.membrane.floor_like(x)

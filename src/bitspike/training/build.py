@@ -57,7 +57,7 @@ def build_network(recipe: Recipe, shape: tuple[int, ...], classes: int, warn: bo
         warn: warn, once and about the finished network, of factors that are inert.
 
     Raises:
-        ValueError: an unknown model, neuron, quantiser or option, with the nearest name.
+        ValueError: an unknown model, neuron, quantizer or option, with the nearest name.
     """
     if recipe.convert is not None:
         must = "a converted network must not be trained or built from its recipe alone"

@@ -94,13 +94,13 @@ def recipe_of_run(folder: Path, neuron: str, T: int, sets: tuple[str, ...] = ())
 
 
 def _other(recipe: Recipe) -> str:
-    """What of a recipe `build_ann` cannot build: quantised weights, layers of their own, encoders; "" if nothing."""
+    """What of a recipe `build_ann` cannot build: quantized weights, layers of their own, encoders; "" if nothing."""
     rules, layers = recipe.policy, recipe.layers or ()
     weights = [recipe.weight.name, rules.first, rules.last, rules.downsample]
     weights += [layer.weight.name for layer in layers if layer.weight is not None]
-    quantised = sorted(set(weights) - {"float", "same"})
-    if quantised:
-        return f"weights {', '.join(quantised)}"
+    quantized = sorted(set(weights) - {"float", "same"})
+    if quantized:
+        return f"weights {', '.join(quantized)}"
     if any(layer.neuron is not None for layer in layers):
         return "[[layers]] with neurons of their own"
     return "" if recipe.model.encoder == "repeat" else f"encoder {recipe.model.encoder}"

@@ -94,7 +94,7 @@ class _Session:
         penalty = None
         if regulariser.kind != "none":
             penalty = SpikePenalty(regulariser.kind, regulariser.weight, regulariser.target, regulariser.per_layer)
-        pulls = [self.averages, None if self.budgets is None else self.budgets.pressure]
+        pulls = [self.averages, None if self.budgets is None else self.budgets.lagrangian]
         network = world.wrap(WithPenalty(self.model, penalty, total([pull for pull in pulls if pull is not None])))
         self.network = torch.compile(network) if recipe.train.compile else network
         self.place = _Place()
@@ -347,7 +347,7 @@ def _own_groups(allocation: Allocation, config: TrainConfig) -> list[dict[str, t
 def warm_start(model: nn.Module, path: str) -> list[str]:
     """Load the tensors of a file that fit the network; names of the network's tensors that are left as they are.
 
-    Quantisers of loaded weights that have nothing in the file start from these weights.
+    Quantizers of loaded weights that have nothing in the file start from these weights.
 
     Raises:
         ValueError: nothing fits, or the file is no whole .safetensors. OSError: it cannot be read.

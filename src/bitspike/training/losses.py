@@ -70,7 +70,7 @@ class SpikePenalty:
     def _activity(self, neuron: Neuron, spikes: Tensor) -> Tensor:
         spikes = spikes.to(torch.promote_types(spikes.dtype, torch.float32))
         k = spikes / neuron.emission.over(spikes).to(spikes)  # attached: activity does not depend on the amplitude
-        k = neuron.emission.straighten(k)
+        k = neuron.emission.unscale_negative(k)
         if not neuron.format.real:  # integers, though bfloat16 spikes are rounded
             k = k + (k.round() - k).detach()
         if neuron.format.signed:  # elsewhere |k| = k, and abs() would cut the gradient of silent neurons

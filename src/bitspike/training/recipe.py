@@ -149,7 +149,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class ComponentConfig:
-    """A registered neuron or weight quantiser: one flat table, every key but ``name`` is an option.
+    """A registered neuron or weight quantizer: one flat table, every key but ``name`` is an option.
 
     Args:
         name: registered class.
@@ -168,7 +168,7 @@ class ComponentConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class LayerConfig:
-    """Another neuron or quantiser for some layers: one [[layers]] table.
+    """Another neuron or quantizer for some layers: one [[layers]] table.
 
     Args:
         match: shell pattern on the module's name in the network, such as "body.3.*"; must match something.
@@ -193,7 +193,7 @@ class LayerConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class PolicyConfig:
-    """Weight quantisers of the layers that usually differ: each a registered name, "float", or "same" as the others.
+    """Weight quantizers of the layers that usually differ: each a registered name, "float", or "same" as the others.
 
     Args:
         first: the first layer.
@@ -231,7 +231,7 @@ class TrainConfig:
         channels_last: keep convolutions in channels-last memory order.
         compile: run the network through `torch.compile`.
         memory: "normal", or "lean": spikes kept as bits, linear maps computed again; not with compile.
-        forward: "float", or "int8": convolutions of integer spikes with quantised weights in int8, where
+        forward: "float", or "int8": convolutions of integer spikes with quantized weights in int8, where
             channels_last is true; with precision "float32", not with compile.
         threads: CPU threads, >= 1.
         log_every: steps between two log lines, >= 1.

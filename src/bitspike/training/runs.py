@@ -26,7 +26,7 @@ from bitspike.training.distributed import World, world
 from bitspike.training.job import digest, load_data, measure
 from bitspike.training.loop import Progress, counts, epoch_batches, fit, load_weights, logits_of, make_budgets
 from bitspike.training.recipe import Recipe, read_recipe
-from bitspike.training.tensorboard_log import Board
+from bitspike.training.tensorboard_log import TensorBoardLog
 
 
 @dataclass(frozen=True)
@@ -93,11 +93,11 @@ def train_run(
         ValueError: the folder holds a run and ``resume`` is false, or a run of another recipe or other data.
     """
     with world() as together, ExitStack() as stack:
-        board = stack.enter_context(Board(folder / "tensorboard")) if tensorboard and together.writes else None
+        log = stack.enter_context(TensorBoardLog(folder / "tensorboard")) if tensorboard and together.writes else None
 
         def shown(figures: dict[str, Any]) -> None:
-            if board and "validation_accuracy" in figures:
-                board.epoch({name: value for name, value in figures.items() if name != "epochs"})
+            if log and "validation_accuracy" in figures:
+                log.epoch({name: value for name, value in figures.items() if name != "epochs"})
             if progress:
                 progress(figures)
 

@@ -9,7 +9,7 @@ from typing import Any
 from bitspike.checks import message
 
 
-class Board:
+class TensorBoardLog:
     """Writes the figures of every epoch as TensorBoard scalars.
 
     Args:
@@ -27,7 +27,7 @@ class Board:
             raise ImportError(text) from error
         self._writer: Any = SummaryWriter(str(folder))
 
-    def __enter__(self) -> Board:
+    def __enter__(self) -> TensorBoardLog:
         return self
 
     def __exit__(
