@@ -38,7 +38,19 @@ def module_name(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-SOURCES = {module_name(path): path for path in sorted(PACKAGE.rglob("*.py"))}
+def sources() -> dict[str, Path]:
+    """Module → file of the package: what git tracks, or every file where there is no git."""
+    command = ["git", "ls-files", "-z", "--", "*.py"]
+    try:
+        done = subprocess.run(command, cwd=PACKAGE, capture_output=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        paths = sorted(PACKAGE.rglob("*.py"))
+    else:
+        paths = sorted(PACKAGE / name.decode() for name in done.stdout.split(b"\0") if name)
+    return {module_name(path): path for path in paths if path.is_file()}
+
+
+SOURCES = sources()
 
 
 def parsed(path: Path) -> ast.Module:
@@ -174,6 +186,29 @@ def only_reexports(node: ast.stmt) -> bool:
     )
 
 
+def test_contributing_has_the_floors() -> None:
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (\d) \| (.*?) \|", page, re.MULTILINE)
+    found = {int(number): tuple(re.findall(r"`(\w+)`", rooms)) for number, rooms in rows}
+    assert found == {level: tuple(n for n in names if n != "__main__") for level, names in enumerate(FLOORS)}
+
+
+def test_every_room_says_in_one_sentence_what_it_is() -> None:
+    for name, path in SOURCES.items():
+        if path.name == "__init__.py":
+            sentence = (ast.get_docstring(parsed(path)) or "").splitlines()[0]
+            assert sentence.endswith(".") and len(sentence.split()) > 5, f"{name}: {sentence!r}"
+
+
+def test_the_readme_says_where_things_go() -> None:
+    page = (ROOT / "README.md").read_text(encoding="utf-8").split("## Where does it go?")[1].split("\n## ")[0]
+    named = set(re.findall(r"`(?:src/bitspike/)?([\w/]+)`", page))
+    lost = [name for name in named if not ((PACKAGE / name).is_dir() or (ROOT / name).is_dir())]
+    assert not lost
+    rooms = {unit_of(name) for name, path in SOURCES.items() if path.name == "__init__.py"} - {"", "testing", "graph"}
+    assert rooms <= {name.partition("/")[0] for name in named}, rooms - named
+
+
 def test_init_files_only_reexport() -> None:
     inits = [path for path in SOURCES.values() if path.name == "__init__.py"]
     found = [
@@ -185,15 +220,22 @@ def test_init_files_only_reexport() -> None:
     assert not bare, f"folders without __init__.py: {bare}"
 
 
-def repository_files() -> list[Path]:
-    """Tracked files and those about to be: everything that git does not ignore."""
-    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+def tracked_files(root: Path = ROOT) -> list[Path]:
+    """What git tracks. A log, a note or an environment that somebody leaves in a checkout is theirs."""
     try:
-        done = subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+        done = subprocess.run(["git", "ls-files", "-z"], cwd=root, capture_output=True, check=True)
     except (OSError, subprocess.CalledProcessError):
-        pytest.skip("not a git checkout")
-    paths = [ROOT / name.decode() for name in done.stdout.split(b"\0") if name]
+        pytest.skip("not run: no git checkout")
+    paths = [root / name.decode() for name in done.stdout.split(b"\0") if name]
     return [path for path in paths if path.is_file()]
+
+
+def test_files_that_git_does_not_track_are_left_alone(tmp_path: Path) -> None:
+    for command in (["init", "-q"], ["add", "own.py"]):
+        (tmp_path / "own.py").write_text("pass\n", encoding="utf-8")
+        subprocess.run(["git", *command], cwd=tmp_path, check=True)
+    (tmp_path / "left.log").write_text("/" + "home/me/x\n", encoding="utf-8")
+    assert tracked_files(tmp_path) == [tmp_path / "own.py"]
 
 
 def line_count(path: Path) -> int:
@@ -201,7 +243,7 @@ def line_count(path: Path) -> int:
 
 
 def test_file_sizes() -> None:
-    code = [path for path in repository_files() if path.suffix in (".py", ".c", ".cpp", ".h", ".cu")]
+    code = [path for path in tracked_files() if path.suffix in (".py", ".c", ".cpp", ".h", ".cu")]
     long = {str(path.relative_to(ROOT)): line_count(path) for path in code if line_count(path) > MAX_LINES}
     assert not long, f"over {MAX_LINES} lines: {long}"
     median = statistics.median(line_count(path) for path in SOURCES.values() if path.name != "__init__.py")
@@ -242,7 +284,7 @@ def test_the_text_check_allows(text: str) -> None:
 
 def test_text_names_no_machine_and_no_registry() -> None:
     found = []
-    for path in repository_files():
+    for path in tracked_files():
         try:
             lines = path.read_text(encoding="utf-8").splitlines()
         except UnicodeDecodeError:

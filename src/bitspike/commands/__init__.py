@@ -1,4 +1,4 @@
-"""The commands of ``bitspike``, one typed function each."""
+"""The commands of ``bitspike`` on the command line, one typed function each, thin calls into the library."""
 
 from bitspike.commands.convert import convert
 from bitspike.commands.inspect import compare, cost, evaluate, fold

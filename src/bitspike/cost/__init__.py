@@ -1,4 +1,4 @@
-"""What a network costs: operations, bits, bytes, energy, and the quantized ANN beside it."""
+"""What a network costs: operations, bits, bytes moved and energy per layer, and the quantized ANN beside it."""
 
 from bitspike.cost.activations import Activations, Moment, activations
 from bitspike.cost.ann import at_density, quantized_ann

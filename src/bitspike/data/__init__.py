@@ -1,4 +1,4 @@
-"""Data sets from local files, stratified splits, augmentation on the device, reproducible batches."""
+"""Data sets from local files, stratified splits, augmentation in batches, reproducible batches."""
 
 from bitspike.data.augment import random_cutout, random_flip, random_shift
 from bitspike.data.catalog import load

@@ -1,4 +1,4 @@
-"""Pure tensor functions: surrogates, dynamics, rounding."""
+"""Pure tensor functions that everything above is made of: charge and reset, firing and its surrogates, rounding, steps."""
 
 from bitspike.functional.dynamics import charge, reset_hard, reset_soft
 from bitspike.functional.learned import (

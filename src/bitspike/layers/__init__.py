@@ -1,4 +1,4 @@
-"""Layers over [T, B, ...]: quantized maps, norms, pools, encoders and read-outs."""
+"""Layers over [T, B, ...]: quantized linear maps, norms, pools, edges between time steps, encoders and read-outs."""
 
 from bitspike.layers.affine import Affine, Gain
 from bitspike.layers.base import Synapse, TimeLayer, merge_time, split_time

@@ -1,4 +1,4 @@
-"""Builders of networks with numbers."""
+"""Builders of whole networks (ResNets, VGGs, study networks), whose neurons and quantizers are arguments."""
 
 from bitspike.models.checkpoints import IMAGENET_MEAN, IMAGENET_STD, load_he_checkpoint, load_nmnist_checkpoint
 from bitspike.models.cnn import study_cnn

@@ -1,4 +1,4 @@
-"""Neurons: membrane dynamics × spike format × surrogate. One file each."""
+"""Neurons: membrane dynamics, an alphabet of spikes and a surrogate gradient put together. One file each."""
 
 from bitspike.neurons.adaptive import Adaptive
 from bitspike.neurons.base import NEURONS, Neuron, detach

@@ -1,4 +1,4 @@
-"""Operations: the reference and fast kernels, chosen at one point."""
+"""Heavy operations, each with a plain reference and fast kernels beside it; one dispatch table chooses among them."""
 
 from bitspike.ops.adaptive_native import adaptive_native
 from bitspike.ops.convolve import ConvolveFacts, Levels, Place, convolve_reference

@@ -1,4 +1,4 @@
-"""Weight quantizers, one file each."""
+"""Weight quantizers: latent weights become integers times a scale, with gradients that pass. One file each."""
 
 from bitspike.quantizers.base import QUANTIZERS, Factor, Quantizer
 from bitspike.quantizers.fixed import Fixed

@@ -1,4 +1,4 @@
-"""Tables and pictures."""
+"""Tables and pictures of what training, studies and cost have measured."""
 
 from bitspike.report.allocation import allocation_picture
 from bitspike.report.cost import cost_picture, cost_table, energy_table, metric_table

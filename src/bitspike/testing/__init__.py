@@ -1,4 +1,4 @@
-"""Public conformance suites for neurons and quantizers, and finite differences of a network that fires."""
+"""Public conformance suites for whatever plugs into the library, and finite differences of a network that fires."""
 
 from bitspike.testing.expectations import ConformanceError
 from bitspike.testing.neuron import check_neuron
