@@ -17,7 +17,7 @@ from bitspike.models import study_cnn
 from bitspike.neurons import Adaptive
 from bitspike.quantizers import LearnedBits
 from bitspike.training.distributed import world
-from bitspike.training.losses import WithPenalty
+from bitspike.training.penalty import WithPenalty
 
 CONFIG = AllocationConfig(
     weight_target=1.0, spike_target=1.0, steps_target=1.0, weight_pull=30.0, spike_pull=30.0, steps_pull=5.0

@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from bitspike import observe
 from bitspike.layers import Linear, MeanReadout, Repeat
 from bitspike.neurons import LIF, Integer, MultiBit, Neuron, Real, Ternary
-from bitspike.training.losses import SpikePenalty, WithPenalty, mean_loss, tet_loss
+from bitspike.training.losses import mean_loss, tet_loss
+from bitspike.training.penalty import SpikePenalty, WithPenalty
 from networks import rng
 
 

@@ -145,7 +145,7 @@ def test_keys_that_came_later_are_no_part_of_an_older_key() -> None:
     mapping = to_mapping(BASE)
     first = ("name", "root", "validation", "batch_size", "eval_batch_size", "augment", "pad", "test")
     mapping["data"] = {**{key: mapping["data"][key] for key in first}, "root": None}
-    for key in ("precision", "channels_last", "compile", "memory", "forward"):
+    for key in ("loss_options", "precision", "channels_last", "compile", "memory", "forward"):
         del mapping["train"][key]
     del mapping["layers"], mapping["allocation"], mapping["convert"]
     assert canonical_key(mapping, "d") == BASE.key("d")
@@ -160,7 +160,7 @@ def test_keys_of_layers_without_time_steps_are_the_older_ones() -> None:
     assert plain.key("d") != changed.key("d")
     first = ("name", "root", "validation", "batch_size", "eval_batch_size", "augment", "pad", "test")
     mapping["data"] = {**{key: mapping["data"][key] for key in first}, "root": None}
-    for key in ("precision", "channels_last", "compile", "memory", "forward"):
+    for key in ("loss_options", "precision", "channels_last", "compile", "memory", "forward"):
         del mapping["train"][key]
     del mapping["allocation"], mapping["convert"]
     assert canonical_key({**mapping, "layers": [layer]}, "d") == plain.key("d")
@@ -186,6 +186,7 @@ CHANGED = {
     "augment": "shift", "encoder": "poisson", "norm": "per_step", "readout": "steps", "optimiser": "adamw",
     "schedule": "constant", "loss": "tet", "kind": "rate", "clip_norm": 2.0, "root": "elsewhere", "per_layer": True,
     "test": False,
+    "loss_options": {"weight": 0.5},
     "precision": "bf16",
     "channels_last": True,
     "compile": True,
@@ -204,7 +205,8 @@ CHANGED = {
 @pytest.mark.parametrize("leaf", leaves(BASE), ids=".".join)
 def test_every_field_but_the_root_changes_the_key(leaf: tuple[str, ...]) -> None:
     *tables, name = leaf
-    inner = getattr(BASE, tables[0]) if tables else BASE
+    base = replace(BASE, train=replace(BASE.train, loss="tet")) if name == "loss_options" else BASE
+    inner = getattr(base, tables[0]) if tables else base
     old = getattr(inner, name)
     step = 0.25 if isinstance(old, float) and old < 0.5 else -0.25 if isinstance(old, float) else 1
     new = (
@@ -213,9 +215,9 @@ def test_every_field_but_the_root_changes_the_key(leaf: tuple[str, ...]) -> None
         else ({**old, "new": 1} if isinstance(old, dict) else old + "x" if isinstance(old, str) else old + step)
     )
     inner = replace(inner, **{name: new})
-    changed = replace(BASE, **{tables[0]: inner}) if tables else inner
-    assert changed != BASE
-    assert (changed.key("digest") == BASE.key("digest")) == (leaf == ("data", "root"))
+    changed = replace(base, **{tables[0]: inner}) if tables else inner
+    assert changed != base
+    assert (changed.key("digest") == base.key("digest")) == (leaf == ("data", "root"))
 
 
 def test_the_key_reads_the_data_digest_and_not_the_form() -> None:

@@ -21,7 +21,7 @@ from bitspike.quantizers import Sign, Uniform
 from bitspike.training import loop
 from bitspike.training.job import load_data
 from bitspike.training.loop import fit
-from bitspike.training.losses import SpikePenalty, WithPenalty
+from bitspike.training.penalty import SpikePenalty, WithPenalty
 from bitspike.training.recipe import Recipe, recipe_from_mapping
 from builders import images, tiny
 from networks import pool_net, rng, samples, small_cnn

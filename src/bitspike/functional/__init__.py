@@ -1,4 +1,4 @@
-"""Pure tensor functions that everything above is made of: charge and reset, firing and its surrogates, rounding, steps."""
+"""Pure tensor functions that everything above is made of: charge, reset, firing and its surrogates, rounding."""
 
 from bitspike.functional.dynamics import charge, reset_hard, reset_soft
 from bitspike.functional.learned import (
@@ -12,17 +12,8 @@ from bitspike.functional.learned import (
     scale_gradient,
 )
 from bitspike.functional.quantize import bit_planes, popcount, round_half, round_ste, sign_pm1, unary_expand
-from bitspike.functional.surrogate import (
-    SURROGATES,
-    ATan,
-    FastSigmoid,
-    Rectangle,
-    Sigmoid,
-    Stairs,
-    Surrogate,
-    Triangle,
-    fire,
-)
+from bitspike.functional.surrogate import SURROGATES, Stairs, Surrogate, fire
+from bitspike.functional.surrogates import ATan, FastSigmoid, Rectangle, Sigmoid, Triangle
 
 __all__ = [
     "SURROGATES",

@@ -1,6 +1,7 @@
 """Public conformance suites for whatever plugs into the library, and finite differences of a network that fires."""
 
 from bitspike.testing.expectations import ConformanceError
+from bitspike.testing.loss import check_loss
 from bitspike.testing.neuron import check_neuron
 from bitspike.testing.quantizer import check_quantizer
 from bitspike.testing.relaxed import Relaxed, Tape, finite_differences, relaxed
@@ -9,6 +10,7 @@ __all__ = [
     "ConformanceError",
     "Relaxed",
     "Tape",
+    "check_loss",
     "check_neuron",
     "check_quantizer",
     "finite_differences",

@@ -27,8 +27,9 @@ from bitspike.ops import Int8, int8, lean
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoint, Checkpoints
 from bitspike.training.distributed import World
-from bitspike.training.losses import SpikePenalty, WithPenalty, mean_loss, tet_loss, total
+from bitspike.training.losses import LOSSES
 from bitspike.training.optim import learning_rate, load_optimiser, make_optimiser, optimiser_tensors
+from bitspike.training.penalty import SpikePenalty, WithPenalty, total
 from bitspike.training.recipe import Recipe, TrainConfig
 
 AVERAGES = {"weights": "weight_bits", "spikes": "spike_bits", "steps": "T"}
@@ -384,9 +385,8 @@ def _mean(output: Tensor) -> Tensor:
 
 
 def _loss(config: TrainConfig, output: Tensor, labels: Tensor) -> Tensor:
-    if config.loss == "tet":
-        return tet_loss(output, labels, config.tet_weight, config.tet_target, config.label_smoothing)
-    return mean_loss(output, labels, config.label_smoothing)
+    options = config.loss_arguments()
+    return LOSSES[config.loss](output, labels, label_smoothing=config.label_smoothing, **options)
 
 
 def _check_taken(record: Int8) -> None:

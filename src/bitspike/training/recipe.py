@@ -6,13 +6,14 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from bitspike.allocation.config import AllocationConfig
 from bitspike.checks import at_least, bad_value, in_range, integer, one_of, positive, suggestion
 from bitspike.files import read_toml
 from bitspike.schema import canonical_key, conform, from_mapping, override, to_mapping
 from bitspike.training.builtin import builtin
+from bitspike.training.losses import LOSSES, loss_options
 
 _LARGE = 2**31 - 1
 LOADER_OPTIONS = {
@@ -27,7 +28,7 @@ LOADER_OPTIONS = {
 """Keys of [data] that go to the set's own loader where they are given, and what they are called there."""
 
 # Keys that came later, and the value that results from before then had: it is left out of a run's identity.
-_LATER = {
+_LATER: dict[str, object] = {
     "layers": None,
     "allocation": None,
     "convert": None,
@@ -40,6 +41,7 @@ _LATER = {
     "allocation.budget_scope": "all",
     "allocation.budget_input_bits": 32,
     "allocation.budget_margin": 0.03,
+    "train.loss_options": {},
     "train.precision": "float32",
     "train.channels_last": False,
     "train.compile": False,
@@ -222,9 +224,10 @@ class TrainConfig:
         weight_decay: >= 0.
         warmup_epochs: linear warm-up from 0, in epochs, [0, epochs].
         schedule: after the warm-up, "cosine" to 0 or "constant".
-        loss: "mean" (cross-entropy of the mean output) or "tet" (of every step, averaged, plus a pull to a target).
-        tet_weight: share λ of the pull, [0, 1].
-        tet_target: the value outputs are pulled to, > 0.
+        loss: a registered loss: "mean" (cross-entropy of the mean output), "tet" (of every step, averaged, plus a pull
+            to a target).
+        loss_options: further keywords of the loss, the table [train.loss_options].
+        tet_weight: share λ of the pull of "tet", [0, 1]. tet_target: the value outputs are pulled to, > 0.
         label_smoothing: [0, 1).
         clip_norm: largest gradient norm, > 0; None: no clipping.
         precision: "float32", or "bf16": autocast, membranes and norms in float32.
@@ -244,7 +247,8 @@ class TrainConfig:
     weight_decay: float = 1e-4
     warmup_epochs: float = 0.0
     schedule: Literal["cosine", "constant"] = "cosine"
-    loss: Literal["mean", "tet"] = "mean"
+    loss: str = "mean"
+    loss_options: dict[str, object] = field(default_factory=dict)
     tet_weight: float = 1e-3
     tet_target: float = 1.0
     label_smoothing: float = 0.0
@@ -271,6 +275,9 @@ class TrainConfig:
         at_least(where, "weight_decay", self.weight_decay, 0)
         in_range(where, "warmup_epochs", self.warmup_epochs, 0, self.epochs)
         in_range(where, "tet_weight", self.tet_weight, 0, 1)
+        one_of(where, "loss", self.loss, tuple(LOSSES))
+        for key in self.loss_options:
+            one_of(where, f"an option of the loss {self.loss!r}", key, loss_options(self.loss))
         if self.compile and self.memory == "lean":
             raise bad_value(where, "memory 'lean' needs compile = false", "compile = true", "switch one of them off")
         if self.forward == "int8":
@@ -279,6 +286,11 @@ class TrainConfig:
                 if getattr(self, key) != value:
                     must = f"forward 'int8' needs {key} = {str(value).lower()}"
                     raise bad_value(where, must, getattr(self, key), "change one of them")
+
+    def loss_arguments(self) -> dict[str, Any]:
+        """Keywords for the loss."""
+        known = {"weight": self.tet_weight, "target": self.tet_target} if self.loss == "tet" else {}
+        return {**known, **self.loss_options}
 
 
 @dataclass(frozen=True, kw_only=True)
