@@ -42,7 +42,8 @@ def _check(where: str, loss: Callable[..., Tensor], logits: Tensor, labels: Tens
             tell.fail(where, "the loss must be one finite number in the dtype of the logits", value, "average it")
         again = loss(x[..., order, :], labels[order], label_smoothing=smoothing)
         if not torch.allclose(value, again, rtol=1e-12, atol=1e-12):
-            tell.fail(where, "the order of the batch must not matter", float((again - value).detach()), "average over samples")
+            got = float((again - value).detach())
+            tell.fail(where, "the order of the batch must not matter", got, "average over samples")
         (slope,) = torch.autograd.grad(value, x)
         step = torch.randn(x.shape, generator=torch.Generator().manual_seed(1), dtype=x.dtype) * 1e-5
         above, below = (loss(logits + s, labels, label_smoothing=smoothing) for s in (step, -step))
