@@ -8,7 +8,8 @@ from torch import nn
 
 from bitspike.checks import bad_value, integer
 from bitspike.layers import AvgPool2d, Chain, Conv2d, Flatten, Linear
-from bitspike.models.components import new_encoder, new_neuron, new_norm, new_readout
+from bitspike.models.builder import new_network
+from bitspike.models.components import new_neuron, new_norm
 from bitspike.models.network import MODELS, Network, Policy, finish
 from bitspike.models.residual_block import ResidualBlock
 from bitspike.models.restimulated import restimulate
@@ -82,7 +83,7 @@ def study_cnn(
         Flatten(),
         classifier,
     )
-    model = Network(new_encoder(encoder, T), body, new_readout(readout))
+    model = new_network(body, encoder, T, readout)
     if stimulated:
         restimulate(model, stimulated, attention, attention_over, signal=attention_signal, into=attention_into)
     return finish(model, weight, policy)

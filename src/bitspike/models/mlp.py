@@ -9,7 +9,8 @@ from torch import nn
 
 from bitspike.checks import integer
 from bitspike.layers import Flatten, Linear
-from bitspike.models.components import new_encoder, new_neuron, new_norm, new_readout
+from bitspike.models.builder import new_network
+from bitspike.models.components import new_neuron, new_norm
 from bitspike.models.network import MODELS, Network, Policy, finish
 from bitspike.quantizers import Quantizer
 
@@ -55,4 +56,4 @@ def mlp(
     classifier = Linear(widths[-1], classes)
     classifier.role = "last"
     body = nn.Sequential(*layers, classifier)
-    return finish(Network(new_encoder(encoder, T), body, new_readout(readout)), weight, policy)
+    return finish(new_network(body, encoder, T, readout), weight, policy)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 
 from torch import nn
 
-from bitspike.checks import integer, one_of
-from bitspike.layers import AvgPool2d, Conv2d, GlobalAvgPool, Linear
+from bitspike.layers import AvgPool2d, Conv2d, GlobalAvgPool
 from bitspike.models.blocks import InputBlock, unit
-from bitspike.models.components import before_synapse, image_shape, new_encoder, new_neuron, new_readout
-from bitspike.models.network import Network
+from bitspike.models.builder import closed, opened
+from bitspike.models.options import Options
 from bitspike.models.residual_block import ResidualBlock
 
 
@@ -32,34 +30,16 @@ class Plan:
     sew: bool = False
 
 
-def residual_network(
-    where: str,
-    plan: Plan,
-    neuron: nn.Module,
-    T: int,
-    shape: tuple[int, int, int],
-    classes: int,
-    width: int,
-    wiring: str,
-    norm: str,
-    encoder: str,
-    readout: str,
-    input_neuron: bool,
-) -> Network:
-    """stem – stages of blocks – global average pool – linear, before `finish`; arguments as in `resnet19`.
+def residual_body(where: str, plan: Plan, options: Options) -> nn.Sequential:
+    """stem – stages of blocks – global average pool – linear.
 
-    Modules of the body: [input], stem, [stem2, stem3], [pool], layer1 …, average, [neuron], classifier.
+    Modules: [input], stem, [stem2, stem3], [pool], layer1 …, average, [neuron], classifier.
 
     Raises:
         ValueError, TypeError: a number out of range, or a shape that is no image.
     """
-    one_of(where, "wiring", wiring, ("spike", "input"))
-    integer(where, "width", width, 1, 4096)
-    integer(where, "classes", classes, 1, 2**20)
-    channels = image_shape(where, shape)[0]
-    body: OrderedDict[str, nn.Module] = OrderedDict()
-    if input_neuron:
-        body["input"] = new_neuron(neuron, channels)
+    body, (channels, _, _) = opened(where, options)
+    neuron, norm, wiring, width = options.neuron, options.norm, options.wiring, options.width
     large = plan.stem == "imagenet"
     stem = Conv2d(channels, width, 7, stride=2, padding=3) if large else Conv2d(channels, width, 3, padding=1)
     stem.role = "first"
@@ -81,9 +61,4 @@ def residual_network(
             inputs = outputs
         body[f"layer{stage + 1}"] = nn.Sequential(*blocks)
     body["average"] = GlobalAvgPool()
-    for own in before_synapse(wiring, neuron, inputs):
-        body["neuron"] = own
-    classifier = Linear(inputs, classes)
-    classifier.role = "last"
-    body["classifier"] = classifier
-    return Network(new_encoder(encoder, T), nn.Sequential(body), new_readout(readout))
+    return closed(body, options, inputs)
