@@ -54,6 +54,7 @@ class Graded(Neuron):
         if grows != "none":
             self.width = torch.tensor(bits)
         self.describe(bits)
+        self.surrogate.check(where, self.stairs)
 
     @abstractmethod
     def describe(self, bits: int) -> None:

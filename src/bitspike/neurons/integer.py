@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from bitspike.checks import bad_value, integer, one_of, positive
+from bitspike.checks import bad_value, integer, one_of
 from bitspike.formats import SpikeFormat
 from bitspike.functional import Stairs, Surrogate
-from bitspike.neurons.base import NEURONS, amplitude_sharing, as_surrogate
+from bitspike.neurons.assembly import assemble
+from bitspike.neurons.base import NEURONS
 from bitspike.neurons.emission import Emission
 from bitspike.neurons.graded import Graded
 from bitspike.neurons.membrane import Membrane
@@ -57,19 +58,15 @@ class Integer(Graded):
         bound: int | None = None,
     ) -> None:
         super().__init__()
-        positive("Integer", "threshold", threshold)
-        self.threshold = threshold
+        membrane = Membrane(decay, learn_decay, reset, detach_reset, initial, floor)
+        emission = Emission(amplitude, train_amplitude, raw_amplitude)
+        self.sharing = assemble(self, threshold, surrogate, membrane, emission)
         integer("Integer", "D", D, 1, 255)
         one_of("Integer", "learn_bits", learn_bits, ("none", "integer"))
         if learn_bits != "none" and D & (D + 1):
             raise bad_value("Integer", "D must be 2^B - 1 where bits are learned", D, "e.g. 3 or 7")
         self.D = D
-        self.sharing = amplitude_sharing(amplitude, train_amplitude)
-        self.surrogate = as_surrogate(surrogate)
-        self.membrane = Membrane(decay, learn_decay, reset, detach_reset, initial, floor)
-        self.emission = Emission(amplitude, train_amplitude, raw_amplitude)
         self.learn(learn_bits, D.bit_length(), 1, bound)
-        self.surrogate.check("Integer", self.stairs)
 
     def describe(self, bits: int) -> None:
         """Set format and stairs to those of so many bits; a fixed D need not be 2^bits − 1."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bitspike.checks import positive
 from bitspike.formats import SpikeFormat
 from bitspike.functional import Stairs, Surrogate, fire
-from bitspike.neurons.base import NEURONS, Neuron, amplitude_sharing, as_surrogate, fresh, fused_levels
+from bitspike.neurons.assembly import assemble, fire_at
+from bitspike.neurons.base import NEURONS, Neuron, fresh, fused_levels
 from bitspike.neurons.emission import Emission
 from bitspike.neurons.membrane import Membrane
 from bitspike.ops import MembraneState, ScanSpec
@@ -52,14 +52,9 @@ class LIF(Neuron):
         floor: float | None = None,
     ) -> None:
         super().__init__()
-        positive("LIF", "threshold", threshold)
-        self.threshold = threshold
-        self.stairs = Stairs(threshold, threshold)
-        self.format = SpikeFormat(amplitude=amplitude_sharing(amplitude, train_amplitude))
-        self.surrogate = as_surrogate(surrogate)
-        self.surrogate.check("LIF", self.stairs)
-        self.membrane = Membrane(decay, learn_decay, reset, detach_reset, initial, floor)
-        self.emission = Emission(amplitude, train_amplitude, raw_amplitude)
+        membrane = Membrane(decay, learn_decay, reset, detach_reset, initial, floor)
+        sharing = assemble(self, threshold, surrogate, membrane, Emission(amplitude, train_amplitude, raw_amplitude))
+        fire_at(self, Stairs(threshold, threshold), SpikeFormat(amplitude=sharing))
 
     def initial_state(self, x: Tensor) -> MembraneState:
         """The initial membrane."""

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from bitspike.checks import bad_value, integer, positive
+from bitspike.checks import bad_value, integer
 from bitspike.formats import SpikeFormat
 from bitspike.functional import Stairs, Surrogate
-from bitspike.neurons.base import NEURONS, amplitude_sharing, as_surrogate
+from bitspike.neurons.assembly import assemble
+from bitspike.neurons.base import NEURONS
 from bitspike.neurons.emission import Emission
 from bitspike.neurons.graded import Graded
 from bitspike.neurons.membrane import Membrane
@@ -59,19 +60,15 @@ class MultiBit(Graded):
         bound: int | None = None,
     ) -> None:
         super().__init__()
-        positive("MultiBit", "threshold", threshold)
-        self.threshold = threshold
+        membrane = Membrane(decay, learn_decay, reset, detach_reset, initial, floor)
+        emission = Emission(amplitude, train_amplitude, raw_amplitude)
+        self.sharing = assemble(self, threshold, surrogate, membrane, emission)
         integer("MultiBit", "m", m, 0, 8)
         integer("MultiBit", "n", n, 0, 8)
         if not 1 <= m + n <= 8:
             raise bad_value("MultiBit", "m + n must lie in [1, 8]", m + n, "a spike of more bits is a real one")
         self.m, self.n = m, n
-        self.sharing = amplitude_sharing(amplitude, train_amplitude)
-        self.surrogate = as_surrogate(surrogate)
-        self.membrane = Membrane(decay, learn_decay, reset, detach_reset, initial, floor)
-        self.emission = Emission(amplitude, train_amplitude, raw_amplitude, fraction_bits=n)
         self.learn(learn_bits, m + n, max(1, m if learn_bits == "fraction" else n), bound)
-        self.surrogate.check("MultiBit", self.stairs)
 
     def describe(self, bits: int) -> None:
         """Set format, stairs and emission to those of so many bits; which of m and n gives way is ``grows``."""

@@ -7,10 +7,11 @@ import copy
 import torch
 from torch import Tensor
 
-from bitspike.checks import one_of, positive
+from bitspike.checks import one_of
 from bitspike.formats import SpikeFormat
 from bitspike.functional import Stairs, Surrogate, fire
-from bitspike.neurons.base import NEURONS, Neuron, amplitude_sharing, as_surrogate, fresh
+from bitspike.neurons.assembly import assemble, fire_at
+from bitspike.neurons.base import NEURONS, Neuron, fresh
 from bitspike.neurons.emission import Emission
 from bitspike.neurons.membrane import Membrane
 from bitspike.ops import MembraneState, ScanSpec, spec_of
@@ -55,15 +56,10 @@ class Real(Neuron):
         floor: float | None = None,
     ) -> None:
         super().__init__()
-        positive("Real", "threshold", threshold)
-        self.threshold = threshold
+        membrane = Membrane(decay, learn_decay, "hard", False, floor=floor)
+        sharing = assemble(self, threshold, surrogate, membrane, Emission(amplitude, train_amplitude, raw_amplitude))
+        fire_at(self, Stairs(threshold, threshold), SpikeFormat(amplitude=sharing, real=True))
         self.gradient = one_of("Real", "gradient", gradient, ("mask", "surrogate"))
-        self.stairs = Stairs(threshold, threshold)
-        self.format = SpikeFormat(amplitude=amplitude_sharing(amplitude, train_amplitude), real=True)
-        self.surrogate = as_surrogate(surrogate)
-        self.surrogate.check("Real", self.stairs)
-        self.membrane = Membrane(decay, learn_decay, "hard", False, floor=floor)
-        self.emission = Emission(amplitude, train_amplitude, raw_amplitude)
         self.register_buffer("threshold_factor", None)
         self.threshold_factor: Tensor | None
 

@@ -7,10 +7,11 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from bitspike.checks import bad_value, integer, positive
+from bitspike.checks import bad_value, integer
 from bitspike.formats import SpikeFormat
 from bitspike.functional import Stairs, Surrogate, fire
-from bitspike.neurons.base import NEURONS, Neuron, amplitude_sharing, as_surrogate, fresh, fused_levels
+from bitspike.neurons.assembly import assemble, fire_at
+from bitspike.neurons.base import NEURONS, Neuron, fresh, fused_levels
 from bitspike.neurons.emission import Emission
 from bitspike.neurons.membrane import Membrane
 from bitspike.ops import MembraneState, ScanSpec
@@ -82,15 +83,10 @@ class Signed(Neuron):
         if takes_back is not None:
             old_argument("Signed", "takes_back", "cancels_only")
             cancels_only = takes_back
-        positive("Signed", "threshold", threshold)
-        self.threshold = threshold
+        membrane = Membrane(decay, learn_decay, reset, detach_reset, initial)
+        sharing = assemble(self, threshold, surrogate, membrane, Emission(amplitude, train_amplitude, raw_amplitude))
         integer("Signed", "D", D, 1, 255)
-        self.stairs = Stairs(threshold / 2, threshold, D, signed=True)
-        self.format = SpikeFormat(-D, D, amplitude=amplitude_sharing(amplitude, train_amplitude))
-        self.surrogate = as_surrogate(surrogate)
-        self.surrogate.check("Signed", self.stairs)
-        self.membrane = Membrane(decay, learn_decay, reset, detach_reset, initial)
-        self.emission = Emission(amplitude, train_amplitude, raw_amplitude)
+        fire_at(self, Stairs(threshold / 2, threshold, D, signed=True), SpikeFormat(-D, D, amplitude=sharing))
         self.rectify(slope, cancels_only)
 
     def initial_state(self, x: Tensor) -> MembraneState | TallyState:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bitspike.checks import bad_value, positive
+from bitspike.checks import bad_value
 from bitspike.formats import SpikeFormat
 from bitspike.functional import Stairs, Surrogate, fire
-from bitspike.neurons.base import NEURONS, Neuron, amplitude_sharing, as_surrogate, fresh, fused_levels
+from bitspike.neurons.assembly import assemble, fire_at
+from bitspike.neurons.base import NEURONS, Neuron, fresh, fused_levels
 from bitspike.neurons.emission import Emission
 from bitspike.neurons.membrane import Membrane
 from bitspike.ops import MembraneState, ScanSpec
@@ -58,14 +59,9 @@ class Ternary(Neuron):
         floor: float | None = None,
     ) -> None:
         super().__init__()
-        positive("Ternary", "threshold", threshold)
-        self.threshold = threshold
-        self.stairs = Stairs(threshold, 2 * threshold, signed=True)
-        self.format = SpikeFormat(-1, 1, amplitude=amplitude_sharing(amplitude, train_amplitude))
-        self.surrogate = as_surrogate(surrogate)
-        self.surrogate.check("Ternary", self.stairs)
-        self.membrane = Membrane(decay, learn_decay, reset, detach_reset, initial, floor)
-        self.emission = Emission(amplitude, train_amplitude, raw_amplitude)
+        membrane = Membrane(decay, learn_decay, reset, detach_reset, initial, floor)
+        sharing = assemble(self, threshold, surrogate, membrane, Emission(amplitude, train_amplitude, raw_amplitude))
+        fire_at(self, Stairs(threshold, 2 * threshold, signed=True), SpikeFormat(-1, 1, amplitude=sharing))
         if floor is not None and floor > -threshold:
             raise bad_value("Ternary", f"the floor must be <= -threshold, {-threshold:g} here", floor, "lower it")
 
