@@ -88,7 +88,7 @@ def main() -> None:
                 setattr(Stand, kernel, Launch(kernel, about, target))
             scan_triton._kernels = lambda: Stand
             _, _, bits, marks = scan_triton._forward(*given, False, True)
-            scan_triton._backward(x, None, *given[:4], bits, marks, *given[4:], x.shape, False, False)
+            scan_triton._backward(x, None, *given[:4], bits, *given[4:], x.shape, False, False, marks)
             scan_triton._kernels = lambda: real
 
 

@@ -7,40 +7,47 @@ which are all that is kept; a current that is held is kept once.
 
 from __future__ import annotations
 
-import ctypes
 import struct
 from collections.abc import Sequence
-from functools import cache
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from bitspike import native
 from bitspike.checks import bad_value
 from bitspike.functional.learned import lsq_gain, processes, scale_gradient
 from bitspike.ops.dispatch import register
-from bitspike.ops.scan_native import (
-    LIBRARY,
-    ScanCall,
-    address,
-    channels_last,
-    empty_rows,
-    in_rows,
-    same_rows,
-    why_not_native,
-)
+from bitspike.ops.operators import Operator, define, library
+from bitspike.ops.rows import address, channels_last, empty_rows, given_where, in_rows, same_rows
+from bitspike.ops.scan_native import ScanCall, why_not_native
 from bitspike.ops.spec import GRADED, AdaptiveSpec, MembraneState, ScanFacts, TimedState
 
 _ARGS = struct.Struct("<2Q8qd")  # AdaptiveArgs of csrc/scan/kernels.h behind its ScanArgs
-LIBRARY.define(
-    "adaptive(Tensor x, Tensor? v, Tensor? time, Tensor? decay, Tensor sizes, Tensor tops, Tensor? divisor,"
-    " float[] fixed, int[] codes) -> (Tensor, Tensor)"
+_CALLS = "bitspike_adaptive_forward", "bitspike_adaptive_backward"
+_GIVEN = (
+    "Tensor x, Tensor? v, Tensor? time, Tensor? decay, Tensor sizes, Tensor tops, Tensor? divisor, float[] fixed,"
+    " int[] codes"
 )
-LIBRARY.define(
-    "adaptive_backward(Tensor? grad, Tensor x, Tensor? v, Tensor? time, Tensor? decay, Tensor sizes, Tensor tops,"
-    " Tensor? divisor, float[] fixed, int[] codes) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)"
-)
+
+
+class _Given(NamedTuple):
+    """Arguments of the operator, `_GIVEN` in its schema.
+
+    Args:
+        x: currents. v: first membrane. time: steps before. decay, sizes, tops: see `AdaptiveSpec`; decay if learned.
+        divisor: of the mean, if learned. fixed: decay and divisor, if not.
+        codes: signed, levels, mean wanted, time steps.
+    """
+
+    x: Tensor
+    v: Tensor | None
+    time: Tensor | None
+    decay: Tensor | None
+    sizes: Tensor
+    tops: Tensor
+    divisor: Tensor | None
+    fixed: Sequence[float]
+    codes: Sequence[int]
 
 
 def refuses(facts: object) -> str | None:
@@ -148,87 +155,40 @@ def pack_mean(steps: int, divisor: float, **tensors: Tensor | None) -> bytes:
     return given + _ARGS.pack(*(0,) * 10, divisor)
 
 
-def _call(
-    name: str,
-    given: _Pointers,
-    time: Tensor | None,
-    decay: Tensor | None,
-    sizes: Tensor,
-    tops: Tensor,
-    divisor: Tensor | None,
-    fixed: Sequence[float],
-    codes: Sequence[int],
-) -> None:
+def _call(name: str, tensors: _Pointers, given: _Given) -> None:
     """One call of the library."""
-    x, grad = given.x, given.grad_s
+    x, grad, codes = tensors.x, tensors.grad_s, given.codes
     assert x is not None
-    call, steps = _scan_call(x[0].unsqueeze(0), fixed[0], decay, sizes.shape[1], codes[3]), codes[3]
-    sizes, tops = sizes.contiguous(), tops.contiguous()
-    begin = 0 if time is None else int(time.flatten()[0])
+    steps = codes[3]
+    call = _scan_call(x[0].unsqueeze(0), given.fixed[0], given.decay, given.sizes.shape[1], steps)
+    sizes, tops = given.sizes.contiguous(), given.tops.contiguous()
+    begin = 0 if given.time is None else int(given.time.flatten()[0])
     onward = call.size if len(x) == steps and not _repeats(x) else 0
     grad_onward = 0 if grad is None or _repeats(grad) else call.size
     numbers = len(tops), begin, *codes[:2], onward, grad_onward, codes[2], int(len(x) != steps)
-    rest = address(sizes), address(tops), *numbers, fixed[1] if divisor is None else float(divisor)
-    getattr(_library(), name)(given.of(call) + _ARGS.pack(*rest))
+    by = given.fixed[1] if given.divisor is None else float(given.divisor)
+    getattr(library(*_CALLS), name)(tensors.of(call) + _ARGS.pack(address(sizes), address(tops), *numbers, by))
 
 
-@cache
-def _library() -> ctypes.CDLL:
-    library = native.required()
-    library.bitspike_norm_blocks.argtypes, library.bitspike_norm_blocks.restype = [ctypes.c_int64], ctypes.c_int64
-    for name in ("bitspike_adaptive_forward", "bitspike_adaptive_backward"):
-        getattr(library, name).argtypes, getattr(library, name).restype = [ctypes.c_char_p], None
-    return library
-
-
-def _fake_forward(
-    x: Tensor,
-    v: Tensor | None,
-    time: Tensor | None,
-    decay: Tensor | None,
-    sizes: Tensor,
-    tops: Tensor,
-    divisor: Tensor | None,
-    fixed: Sequence[float],
-    codes: Sequence[int],
-    real: bool = False,
-) -> tuple[Tensor, Tensor]:
+def _fake_forward(*inputs: Any, real: bool = False) -> tuple[Tensor, Tensor]:
+    x, codes = inputs[0], _Given(*inputs).codes
     shape = 1 if codes[2] else codes[3], *x.shape[1:]
     s = empty_rows(x, shape, channels_last(x[0].unsqueeze(0)), x.dtype, real)
     return s, torch.empty_like(x[0], dtype=torch.float32)
 
 
-def _forward(
-    x: Tensor,
-    v: Tensor | None,
-    time: Tensor | None,
-    decay: Tensor | None,
-    sizes: Tensor,
-    tops: Tensor,
-    divisor: Tensor | None,
-    fixed: Sequence[float],
-    codes: Sequence[int],
-) -> tuple[Tensor, Tensor]:
-    s, after = _fake_forward(x, v, time, decay, sizes, tops, divisor, fixed, codes, real=True)
+def _forward(*inputs: Any) -> tuple[Tensor, Tensor]:
+    given = _Given(*inputs)
+    x = given.x
+    s, after = _fake_forward(*inputs, real=True)
     if x.numel():
-        given = _Pointers(x, same_rows(v, x[0], torch.float32), s=s, after=after)
-        _call("bitspike_adaptive_forward", given, time, decay, sizes, tops, divisor, fixed, codes)
+        tensors = _Pointers(x, same_rows(given.v, x[0], torch.float32), s=s, after=after)
+        _call("bitspike_adaptive_forward", tensors, given)
     return s, after
 
 
-def _fake_backward(
-    grad: Tensor | None,
-    x: Tensor,
-    v: Tensor | None,
-    time: Tensor | None,
-    decay: Tensor | None,
-    sizes: Tensor,
-    tops: Tensor,
-    divisor: Tensor | None,
-    fixed: Sequence[float],
-    codes: Sequence[int],
-    real: bool = False,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _fake_backward(grad: Tensor | None, *inputs: Any, real: bool = False) -> tuple[Tensor, ...]:
+    x, v, _, decay, sizes, tops, divisor, _, _ = _Given(*inputs)
     nothing, last = x.new_empty(0, dtype=torch.float32), channels_last(x[0].unsqueeze(0))
     return (
         empty_rows(x, x.shape, last, x.dtype, real),
@@ -240,42 +200,32 @@ def _fake_backward(
     )
 
 
-def _backward(
-    grad: Tensor | None,
-    x: Tensor,
-    v: Tensor | None,
-    time: Tensor | None,
-    decay: Tensor | None,
-    sizes: Tensor,
-    tops: Tensor,
-    divisor: Tensor | None,
-    fixed: Sequence[float],
-    codes: Sequence[int],
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _backward(grad: Tensor | None, *inputs: Any) -> tuple[Tensor, ...]:
     """Gradients of x, v, decay, sizes, tops and divisor."""
-    x = _rows(x)  # a hook on saved tensors may have given it back in another memory order
-    grads = _fake_backward(grad, x, v, time, decay, sizes, tops, divisor, fixed, codes, real=True)
+    given = _Given(*inputs)
+    x = _rows(given.x)  # a hook on saved tensors may have given it back in another memory order
+    grads = _fake_backward(grad, x, *given[1:], real=True)
     if grad is None or not x.numel():
         for one in grads:
             one.zero_()
         return grads
     grad_x, grad_v, grad_decay, grad_sizes, grad_tops, grad_divisor = grads
-    blocks = _library().bitspike_norm_blocks(x[0].numel())
-    rows, channels = sizes.shape
+    blocks = library().bitspike_norm_blocks(x[0].numel())
+    rows, channels = given.sizes.shape
     sums = x.new_zeros((blocks, 2 + rows * (1 + channels)), dtype=torch.float64)
-    given = _Pointers(
+    tensors = _Pointers(
         x,
-        same_rows(v, x[0], torch.float32),
+        same_rows(given.v, x[0], torch.float32),
         grad_s=_rows_like(grad, x),
         grad_x=grad_x,
-        grad_v=None if v is None else grad_v,
+        grad_v=None if given.v is None else grad_v,
         sums=sums,
     )
-    _call("bitspike_adaptive_backward", given, time, decay, sizes, tops, divisor, fixed, codes)
+    _call("bitspike_adaptive_backward", tensors, given)
     total = sums.sum(0)
-    if decay is not None:
+    if given.decay is not None:
         grad_decay.copy_(total[0])
-    if divisor is not None:
+    if given.divisor is not None:
         grad_divisor.copy_(total[1])
     found = total[2:].reshape(rows, 1 + channels)
     grad_tops.copy_(found[:, 0])
@@ -292,34 +242,23 @@ def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None
 
 
 def _differentiate(ctx: Any, grad: Tensor | None, _: Any) -> tuple[Any, ...]:
-    x, v, time, decay, sizes, tops, divisor = ctx.saved_tensors
-    found = torch.ops.bitspike.adaptive_backward(grad, x, v, time, decay, sizes, tops, divisor, *ctx.rest)
-    grad_x, grad_v, grad_decay, grad_sizes, grad_tops, grad_divisor = found
-    return (
-        grad_x,
-        None if v is None else grad_v,
-        None,
-        None if decay is None else grad_decay,
-        grad_sizes,
-        grad_tops,
-        None if divisor is None else grad_divisor,
-        None,
-        None,
-    )
+    saved = ctx.saved_tensors
+    _, v, _, decay, _, _, divisor = saved
+    found = torch.ops.bitspike.adaptive_backward(grad, *saved, *ctx.rest)
+    present = (True, v is not None, decay is not None, True, True, divisor is not None)
+    of_x, of_v, *others = given_where(present, found)
+    return of_x, of_v, None, *others, None, None
 
 
-def _refuse_twice(ctx: Any, *grads: Any) -> tuple[Any, ...]:
-    must = "the native scan is differentiated once"
-    raise bad_value("adaptive", must, "a gradient of its gradient", 'run inside bitspike.ops.using("reference")')
-
-
-for _name, _function, _fake in (
-    ("adaptive", _forward, _fake_forward),
-    ("adaptive_backward", _backward, _fake_backward),
-):
-    LIBRARY.impl(_name, _function, "CPU")
-    torch.library.register_fake(f"bitspike::{_name}", _fake, lib=LIBRARY)
-torch.library.register_autograd("bitspike::adaptive", _differentiate, setup_context=_save, lib=LIBRARY)
-torch.library.register_autograd("bitspike::adaptive_backward", _refuse_twice, lib=LIBRARY)
+define(
+    "adaptive",
+    Operator(f"({_GIVEN}) -> (Tensor, Tensor)", _forward, _fake_forward),
+    Operator(
+        f"(Tensor? grad, {_GIVEN}) -> (Tensor, Tensor, Tensor, Tensor, Tensor, Tensor)", _backward, _fake_backward
+    ),
+    _save,
+    _differentiate,
+    "the native scan is",
+)
 register("scan", "adaptive", adaptive_native, device="cpu", refuses=refuses, half=True)
 register("refined", "native", refined_native, device="cpu", refuses=refuses_refined)

@@ -8,43 +8,62 @@ class U computes currents and membranes again.
 
 from __future__ import annotations
 
-import ctypes
 import struct
 from collections.abc import Sequence
-from functools import cache
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
-from bitspike import native
-from bitspike.checks import bad_value
 from bitspike.ops.dispatch import choose, register
 from bitspike.ops.norm_scan import NormParts
-from bitspike.ops.scan_native import (
-    LIBRARY,
-    ScanCall,
-    address,
-    channels_last,
-    check_channels,
-    empty_rows,
-    in_rows,
-    new_bits,
-    same_rows,
-    split_bits,
-)
+from bitspike.ops.operators import Operator, define, library
+from bitspike.ops.rows import address, channels_last, empty_rows, given_where, in_rows, same_rows
+from bitspike.ops.scan_given import any_grad, check_channels, new_bits, split_bits
+from bitspike.ops.scan_native import ScanCall
 from bitspike.ops.scan_native import refuses as scan_refuses
 from bitspike.ops.spec import ScanFacts, ScanSpec
 
 _ARGS = struct.Struct("<6Qd")  # NormArgs of csrc/scan/kernels.h behind its ScanArgs
-LIBRARY.define(
-    "norm_scan(Tensor y, Tensor weight, Tensor bias, Tensor? shortcut, Tensor? decay, Tensor? amplitude, float eps,"
-    " int[] codes, float[] numbers, bool train) -> (Tensor, Tensor, Tensor)"
+_CALLS = "bitspike_norm_forward", "bitspike_norm_backward"
+_NORM = (
+    "Tensor y, Tensor weight, Tensor bias, Tensor? shortcut, Tensor? decay, Tensor? amplitude, float eps, int[] codes,"
+    " float[] numbers, bool train"
 )
-LIBRARY.define(
-    "norm_scan_backward(Tensor? grad_s, Tensor y, Tensor? shortcut, Tensor? decay, Tensor? amplitude, Tensor moments,"
-    " Tensor bits, int[] codes, float[] numbers, bool wanted) -> (Tensor, Tensor, Tensor, Tensor, Tensor)"
+_BACK = (
+    "Tensor? grad_s, Tensor y, Tensor? shortcut, Tensor? decay, Tensor? amplitude, Tensor moments, Tensor bits,"
+    " int[] codes, float[] numbers, bool wanted"
 )
+
+
+class _Given(NamedTuple):
+    """Arguments of the operator, `_NORM` in its schema; see `NormParts`, `ScanSpec` and `ScanGiven`."""
+
+    y: Tensor
+    weight: Tensor
+    bias: Tensor
+    shortcut: Tensor | None
+    decay: Tensor | None
+    amplitude: Tensor | None
+    eps: float
+    codes: Sequence[int]
+    numbers: Sequence[float]
+    train: bool
+
+
+class _BackGiven(NamedTuple):
+    """Arguments of the backward operator, `_BACK` in its schema; ``wanted``: whether the shortcut needs a gradient."""
+
+    grad_s: Tensor | None
+    y: Tensor
+    shortcut: Tensor | None
+    decay: Tensor | None
+    amplitude: Tensor | None
+    moments: Tensor
+    bits: Tensor
+    codes: Sequence[int]
+    numbers: Sequence[float]
+    wanted: bool
 
 
 def refuses(facts: object) -> str | None:
@@ -60,66 +79,33 @@ def norm_scan_native(neuron: Any, y_seq: Tensor, norm: NormParts, shortcut: Tens
     """Spikes; the arguments are those of every kernel of "norm_scan", see `bitspike.ops.norm_scan`."""
     y = in_rows(y_seq)
     given = y, norm.weight, norm.bias, shortcut, spec.decay, spec.amplitude
-    if spec.amplitude is not None and spec.amplitude.dim() == 1:
-        check_channels(y, spec.amplitude)
-    train = torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in given)
-    s, moments, _ = torch.ops.bitspike.norm_scan(*given, norm.eps, list(spec.codes), list(spec.numbers), train)
+    check_channels(y, spec.amplitude)
+    rest = norm.eps, list(spec.codes), list(spec.numbers), any_grad(given)
+    s, moments, _ = torch.ops.bitspike.norm_scan(*given, *rest)
     with torch.no_grad():
         for running, found in ((norm.running_mean, moments[0]), (norm.running_var, moments[2])):
             running.mul_(1 - norm.momentum).add_(found, alpha=norm.momentum)
     return s  # type: ignore[no-any-return]
 
 
-@cache
-def _library() -> ctypes.CDLL:
-    library = native.required()
-    library.bitspike_norm_blocks.argtypes, library.bitspike_norm_blocks.restype = [ctypes.c_int64], ctypes.c_int64
-    library.bitspike_scan_blocks.argtypes = [ctypes.c_int64, ctypes.c_int64]
-    library.bitspike_scan_blocks.restype = ctypes.c_int64
-    for name in ("bitspike_norm_forward", "bitspike_norm_backward"):
-        getattr(library, name).argtypes, getattr(library, name).restype = [ctypes.c_char_p], None
-    return library
-
-
-def _fake_forward(
-    y: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    shortcut: Tensor | None,
-    decay: Tensor | None,
-    amplitude: Tensor | None,
-    eps: float,
-    codes: Sequence[int],
-    numbers: Sequence[float],
-    train: bool,
-    real: bool = False,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _fake_forward(*inputs: Any, real: bool = False) -> tuple[Tensor, Tensor, Tensor]:
+    y, weight, _, _, decay, amplitude, _, codes, _, train = _Given(*inputs)
     s = empty_rows(y, y.shape, channels_last(y), y.dtype, real)
     moments = weight.new_empty((5, weight.shape[0]))
     return s, moments, new_bits(y, decay, amplitude, codes, train, real)
 
 
-def _forward(
-    y: Tensor,
-    weight: Tensor,
-    bias: Tensor,
-    shortcut: Tensor | None,
-    decay: Tensor | None,
-    amplitude: Tensor | None,
-    eps: float,
-    codes: Sequence[int],
-    numbers: Sequence[float],
-    train: bool,
-) -> tuple[Tensor, Tensor, Tensor]:
+def _forward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor]:
     """Spikes, [mean, 1/deviation, unbiased variance, scale, shift] of each channel, bits."""
-    s, moments, bits = _fake_forward(y, weight, bias, shortcut, decay, amplitude, eps, codes, numbers, train, real=True)
+    y, weight, bias, shortcut, decay, amplitude, eps, codes, numbers, _ = _Given(*inputs)
+    s, moments, bits = _fake_forward(*inputs, real=True)
     amplitude = _every(amplitude, weight)
     call = ScanCall(y, codes, numbers, decay, amplitude, len(weight))
-    work = y.new_empty((_library().bitspike_norm_blocks(call.size), 2 * len(weight)), dtype=torch.float64)
+    work = y.new_empty((library().bitspike_norm_blocks(call.size), 2 * len(weight)), dtype=torch.float64)
     added = same_rows(shortcut, y, y.dtype)
     given = added, weight.contiguous(), bias.contiguous(), moments, None, None
     scan = call.pack(y, None, amplitude, None, None, s, None, *split_bits(bits, codes), None, None, work)
-    _library().bitspike_norm_forward(scan + _ARGS.pack(*map(address, given), eps))
+    library(*_CALLS).bitspike_norm_forward(scan + _ARGS.pack(*map(address, given), eps))
     return s, moments, bits
 
 
@@ -128,19 +114,8 @@ def _every(amplitude: Tensor | None, weight: Tensor) -> Tensor | None:
     return None if amplitude is None else amplitude.expand_as(weight).contiguous()
 
 
-def _fake_backward(
-    grad_s: Tensor | None,
-    y: Tensor,
-    shortcut: Tensor | None,
-    decay: Tensor | None,
-    amplitude: Tensor | None,
-    moments: Tensor,
-    bits: Tensor,
-    codes: Sequence[int],
-    numbers: Sequence[float],
-    wanted: bool,
-    real: bool = False,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _fake_backward(*inputs: Any, real: bool = False) -> tuple[Tensor, ...]:
+    _, y, _, decay, amplitude, moments, _, _, _, wanted = _BackGiven(*inputs)
     last, nothing = channels_last(y), moments.new_empty(0)
     return (
         empty_rows(y, y.shape, last, y.dtype, real),
@@ -151,33 +126,22 @@ def _fake_backward(
     )
 
 
-def _backward(
-    grad_s: Tensor | None,
-    y: Tensor,
-    shortcut: Tensor | None,
-    decay: Tensor | None,
-    amplitude: Tensor | None,
-    moments: Tensor,
-    bits: Tensor,
-    codes: Sequence[int],
-    numbers: Sequence[float],
-    wanted: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
+def _backward(*inputs: Any) -> tuple[Tensor, ...]:
     """Gradients of y, of the shortcut, [of the weight, of the bias, two working rows], of decay and amplitude."""
-    given = y, shortcut, decay, amplitude, moments, bits
-    grads = _fake_backward(grad_s, *given, codes, numbers, wanted, real=True)
+    grad_s, y, shortcut, decay, amplitude, moments, bits, codes, numbers, wanted = _BackGiven(*inputs)
+    grads = _fake_backward(*inputs, real=True)
     grad_y, grad_shortcut, found, grad_decay, grad_amplitude = grads
     channels, each = moments.shape[1], _every(amplitude, moments[0])
     call = ScanCall(y, codes, numbers, decay, each, channels)
-    blocks, width = _library().bitspike_norm_blocks(call.size), 2 * channels
+    blocks, width = library().bitspike_norm_blocks(call.size), 2 * channels
     if bits.dim() == 1:
-        blocks, width = _library().bitspike_scan_blocks(call.size, len(y)), width + 1 + call.amplitudes
+        blocks, width = library().bitspike_scan_blocks(call.size, len(y)), width + 1 + call.amplitudes
     work = y.new_empty((blocks, width), dtype=torch.float64)
     into = same_rows(torch.zeros_like(y) if grad_s is None else grad_s, y, y.dtype)
     added = same_rows(shortcut, y, y.dtype)
     scan = call.pack(y, None, each, into, None, None, None, *split_bits(bits, codes), grad_y, None, work)
     rest = added, None, None, moments, grad_shortcut if wanted else None, found
-    _library().bitspike_norm_backward(scan + _ARGS.pack(*map(address, rest), 0.0))
+    library(*_CALLS).bitspike_norm_backward(scan + _ARGS.pack(*map(address, rest), 0.0))
     if decay is not None:
         grad_decay.copy_(work[0, 2 * channels])
     if amplitude is not None:
@@ -202,30 +166,18 @@ def _differentiate(ctx: Any, grad_s: Tensor | None, *_: Any) -> tuple[Any, ...]:
         y = empty_rows(y, y.shape, ctx.last, y.dtype, False).copy_(y)
     given = y, shortcut, decay, amplitude, moments.contiguous(), bits.contiguous()
     found = torch.ops.bitspike.norm_scan_backward(grad_s, *given, ctx.codes, ctx.numbers, wanted)
-    grad_y, grad_shortcut, grad_norm, grad_decay, grad_amplitude = found
-    return (
-        grad_y,
-        grad_norm[0],
-        grad_norm[1],
-        grad_shortcut if wanted else None,
-        None if decay is None else grad_decay,
-        None if amplitude is None else grad_amplitude,
-        *(None,) * 4,
-    )
+    grad_y, grad_shortcut, grad_norm, *learned = found
+    of_shortcut, *others = given_where((wanted, decay is not None, amplitude is not None), (grad_shortcut, *learned))
+    return grad_y, grad_norm[0], grad_norm[1], of_shortcut, *others, *(None,) * 4
 
 
-def _refuse_twice(ctx: Any, *grads: Any) -> tuple[Any, ...]:
-    must = "the native norm and scan are differentiated once"
-    todo = 'run inside bitspike.ops.using("reference", "norm_scan")'
-    raise bad_value("norm_scan", must, "a gradient of its gradient", todo)
-
-
-for _name, _function, _fake in (
-    ("norm_scan", _forward, _fake_forward),
-    ("norm_scan_backward", _backward, _fake_backward),
-):
-    LIBRARY.impl(_name, _function, "CPU")
-    torch.library.register_fake(f"bitspike::{_name}", _fake, lib=LIBRARY)
-torch.library.register_autograd("bitspike::norm_scan", _differentiate, setup_context=_save, lib=LIBRARY)
-torch.library.register_autograd("bitspike::norm_scan_backward", _refuse_twice, lib=LIBRARY)
+define(
+    "norm_scan",
+    Operator(f"({_NORM}) -> (Tensor, Tensor, Tensor)", _forward, _fake_forward),
+    Operator(f"({_BACK}) -> (Tensor, Tensor, Tensor, Tensor, Tensor)", _backward, _fake_backward),
+    _save,
+    _differentiate,
+    "the native norm and scan are",
+    "norm_scan",
+)
 register("norm_scan", "native", norm_scan_native, device="cpu", refuses=refuses, half=True)

@@ -24,18 +24,19 @@ from torch import Tensor
 
 from bitspike.checks import bad_value
 from bitspike.ops.dispatch import register
-from bitspike.ops.scan_native import (
-    LIBRARY,
-    channels_last,
-    check_channels,
+from bitspike.ops.operators import Operator, define
+from bitspike.ops.rows import channels_last, empty_rows, in_rows, packed, same_rows
+from bitspike.ops.scan_given import (
+    BACK,
+    SCAN,
+    BackGiven,
+    Gradients,
+    ScanGiven,
+    differentiated,
     empty_gradients,
-    empty_rows,
-    in_rows,
     new_bits,
-    of_inputs,
-    packed,
     remember,
-    same_rows,
+    run_scan,
     split_bits,
 )
 from bitspike.ops.spec import REAL, MembraneState, ScanFacts, ScanSpec, is_class_m, why_not_read
@@ -49,16 +50,6 @@ _DTYPES = (torch.float32, torch.float16, torch.bfloat16)
 _INSTALLED = find_spec("triton") is not None
 _INTERPRETED = os.environ.get("TRITON_INTERPRET") == "1"
 _MOST = 2**31 - 2**16  # elements of a step: places within one are 32-bit
-
-LIBRARY.define(
-    "scan_triton(Tensor x, Tensor? v, Tensor? decay, Tensor? amplitude, int[] codes, float[] numbers, bool keep,"
-    " bool train) -> (Tensor, Tensor, Tensor, Tensor)"
-)
-LIBRARY.define(
-    "scan_triton_backward(Tensor? grad_s, Tensor? grad_v, Tensor x, Tensor? v, Tensor? decay, Tensor? amplitude,"
-    " Tensor bits, Tensor marks, int[] codes, float[] numbers, SymInt[] shape, bool last, bool start)"
-    " -> (Tensor, Tensor, Tensor, Tensor)"
-)
 
 
 def refuses(facts: object) -> str | None:
@@ -76,16 +67,7 @@ def scan_triton(
     neuron: Any, x_seq: Tensor, state: Any, keep: bool, spec: ScanSpec
 ) -> tuple[Tensor, MembraneState | None]:
     """All steps at once; the arguments are those of every kernel of "scan", see `bitspike.ops.scan`."""
-    x, v = in_rows(x_seq), None if state is None else state[0]
-    if spec.amplitude is not None and spec.amplitude.dim() == 1:
-        check_channels(x, spec.amplitude)
-    train = torch.is_grad_enabled() and any(
-        t is not None and t.requires_grad for t in (x, v, spec.decay, spec.amplitude)
-    )
-    s, after, _, _ = torch.ops.bitspike.scan_triton(
-        x, v, spec.decay, spec.amplitude, list(spec.codes), list(spec.numbers), keep, train
-    )
-    return s, MembraneState(after) if keep else None
+    return run_scan(torch.ops.bitspike.scan_triton, in_rows(x_seq), state, keep, spec)
 
 
 @cache
@@ -169,16 +151,8 @@ def _new_marks(x: Tensor, train: bool, decay: Tensor | None, amplitude: Tensor |
     return empty_rows(x, (between, *x.shape[1:]), channels_last(x), torch.float32, False)
 
 
-def _fake_forward(
-    x: Tensor,
-    v: Tensor | None,
-    decay: Tensor | None,
-    amplitude: Tensor | None,
-    codes: Sequence[int],
-    numbers: Sequence[float],
-    keep: bool,
-    train: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _fake_forward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    x, _, decay, amplitude, codes, _, keep, train = ScanGiven(*inputs)
     last = channels_last(x)
     after = empty_rows(x, x.shape[1:], last, torch.float32, False) if keep else x.new_empty(0, dtype=torch.float32)
     bits = new_bits(x, decay, amplitude, codes, train, real=False)
@@ -186,17 +160,9 @@ def _fake_forward(
     return empty_rows(x, x.shape, last, x.dtype, False), after, bits, marks
 
 
-def _forward(
-    x: Tensor,
-    v: Tensor | None,
-    decay: Tensor | None,
-    amplitude: Tensor | None,
-    codes: Sequence[int],
-    numbers: Sequence[float],
-    keep: bool,
-    train: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    s, after, bits, marks = results = _fake_forward(x, v, decay, amplitude, codes, numbers, keep, train)
+def _forward(*inputs: Any) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    x, v, decay, amplitude, codes, numbers, keep, _ = ScanGiven(*inputs)
+    s, after, bits, marks = results = _fake_forward(*inputs)
     if x.numel():
         c = _Call(x, decay, amplitude, codes, numbers)
         given = x, same_rows(v, x[0], torch.float32), decay, packed(amplitude)
@@ -209,52 +175,25 @@ def _forward(
     return results
 
 
-def _fake_backward(
-    grad_s: Tensor | None,
-    grad_v: Tensor | None,
-    x: Tensor,
-    v: Tensor | None,
-    decay: Tensor | None,
-    amplitude: Tensor | None,
-    bits: Tensor,
-    marks: Tensor,
-    codes: Sequence[int],
-    numbers: Sequence[float],
-    shape: Sequence[int],
-    last: bool,
-    start: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    return empty_gradients(x, decay, amplitude, shape, last, start, real=False)
+def _fake_backward(*inputs: Any) -> Gradients:
+    return empty_gradients(BackGiven(*inputs), real=False)
 
 
-def _backward(
-    grad_s: Tensor | None,
-    grad_v: Tensor | None,
-    x: Tensor,
-    v: Tensor | None,
-    decay: Tensor | None,
-    amplitude: Tensor | None,
-    bits: Tensor,
-    marks: Tensor,
-    codes: Sequence[int],
-    numbers: Sequence[float],
-    shape: Sequence[int],
-    last: bool,
-    start: bool,
-) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    grads = _fake_backward(grad_s, grad_v, x, v, decay, amplitude, bits, marks, codes, numbers, shape, last, start)
-    grad_x, grad_start, grad_decay, grad_amplitude = grads
+def _backward(*inputs: Any) -> Gradients:
+    i = BackGiven(*inputs)
+    x, decay, amplitude, marks = i.x, i.decay, i.amplitude, i.marks
+    grad_x, grad_start, grad_decay, grad_amplitude = grads = empty_gradients(i, real=False)
     if not grad_x.numel():
         for grad in grads:
             grad.zero_()
         return grads
-    c, step = _Call(grad_x, decay, amplitude, codes, numbers), grad_x[0]
-    given = same_rows(grad_s, grad_x, x.dtype), same_rows(grad_v, step, torch.float32)
-    found = grad_x, grad_start if start else None
-    if bits.dim() > 1:
+    c, step = _Call(grad_x, decay, amplitude, i.codes, i.numbers), grad_x[0]
+    given = same_rows(i.grad_s, grad_x, x.dtype), same_rows(i.grad_v, step, torch.float32)
+    found = grad_x, grad_start if i.start else None
+    if i.bits.dim() > 1:
         with _on(x):
             _kernels().backward_bits[c.grid](
-                *given, *split_bits(bits, codes), *found, **c.sizes, **c.rows, **c.value, height=c.height,
+                *given, *split_bits(i.bits, i.codes), *found, **c.sizes, **c.rows, **c.value, height=c.height,
                 **c.over_time, **c.kind, **c.launch,
             )  # fmt: skip
         return grads
@@ -262,10 +201,11 @@ def _backward(
     of_amplitude = None
     if amplitude is not None:
         each = amplitude.dim() == 1
-        of_amplitude = empty_rows(x, shape[1:] if each else c.grid, last and each, torch.float32, False)
-    between = marks.movedim(-3, -1).contiguous() if last and marks.numel() else marks.contiguous()
-    kept = between if marks.numel() else None
-    again = same_rows(x, grad_x, x.dtype), same_rows(v, step, torch.float32), decay, packed(amplitude), kept
+        of_amplitude = empty_rows(x, i.shape[1:] if each else c.grid, i.last and each, torch.float32, False)
+    kept = None
+    if marks is not None and marks.numel():
+        kept = (marks.movedim(-3, -1) if i.last else marks).contiguous()
+    again = same_rows(x, grad_x, x.dtype), same_rows(i.v, step, torch.float32), decay, packed(amplitude), kept
     with _on(x):
         _kernels().backward_again[c.grid](
             *given, *again, *found, of_decay, of_amplitude, **c.sizes, **c.channels, **c.neuron, **c.value,
@@ -275,36 +215,25 @@ def _backward(
         grad_decay.copy_(of_decay.sum(dtype=torch.float64))
     if of_amplitude is not None and amplitude is not None:
         axes = [axis for axis in range(of_amplitude.dim()) if axis != 1 or amplitude.dim() == 0]
-        grad_amplitude.copy_(of_amplitude.sum(axes, dtype=torch.float64) * numbers[4])
+        grad_amplitude.copy_(of_amplitude.sum(axes, dtype=torch.float64) * i.numbers[4])
     return grads
-
-
-def _save(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
-    remember(ctx, inputs, *output[2:])
 
 
 def _differentiate(ctx: Any, grad_s: Tensor | None, grad_v: Tensor | None, *_: Any) -> tuple[Any, ...]:
     saved = ctx.saved_tensors  # once: in lean mode every look computes again
-    grads = torch.ops.bitspike.scan_triton_backward(
-        grad_s, grad_v, *saved, ctx.codes, ctx.numbers, ctx.shape, ctx.last, ctx.start
-    )
-    return of_inputs(grads, ctx.start, saved)
+    return differentiated(torch.ops.bitspike.scan_triton_backward, ctx.rest, saved, grad_s, grad_v)
 
 
-def _refuse_twice(ctx: Any, *grads: Any) -> tuple[Any, ...]:
-    must = "the Triton scan is differentiated once"
-    raise bad_value("scan", must, "a gradient of its gradient", 'run inside bitspike.ops.using("reference")')
-
-
-for _name, _function, _fake in (
-    ("scan_triton", _forward, _fake_forward),
-    ("scan_triton_backward", _backward, _fake_backward),
-):
-    for _key in ("CUDA", *(("CPU",) if _INTERPRETED else ())):
-        LIBRARY.impl(_name, _function, _key)
-    torch.library.register_fake(f"bitspike::{_name}", _fake, lib=LIBRARY)
-torch.library.register_autograd("bitspike::scan_triton", _differentiate, setup_context=_save, lib=LIBRARY)
-torch.library.register_autograd("bitspike::scan_triton_backward", _refuse_twice, lib=LIBRARY)
+define(
+    "scan_triton",
+    Operator(f"({SCAN}) -> (Tensor, Tensor, Tensor, Tensor)", _forward, _fake_forward),
+    Operator(f"({BACK}, Tensor marks) -> (Tensor, Tensor, Tensor, Tensor)", _backward, _fake_backward),
+    remember,
+    _differentiate,
+    "the Triton scan is",
+    where="scan",
+    keys=("CUDA", *(("CPU",) if _INTERPRETED else ())),
+)
 register(
     "scan",
     "triton",

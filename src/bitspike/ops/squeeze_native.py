@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import ctypes
-from functools import cache
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from bitspike import native
-from bitspike.checks import bad_value
 from bitspike.ops.adaptive_native import pack_mean
 from bitspike.ops.dispatch import register
-from bitspike.ops.scan_native import LIBRARY, channels_last, empty_rows, in_rows, same_rows
+from bitspike.ops.operators import Operator, define, library
+from bitspike.ops.rows import channels_last, empty_rows, in_rows, same_rows
 
-LIBRARY.define("squeeze(Tensor x, Tensor? divisor, float fixed) -> Tensor")
-LIBRARY.define("squeeze_backward(Tensor grad, Tensor? mean, Tensor? divisor, float fixed) -> (Tensor, Tensor)")
+_CALLS = "bitspike_squeeze_forward", "bitspike_squeeze_backward"
 
 
 def refuses(dtype: object) -> str | None:
@@ -34,15 +31,6 @@ def squeeze_native(x_seq: Tensor, divisor: Tensor | int) -> Tensor:
     return torch.ops.bitspike.squeeze(in_rows(x_seq), learned, fixed)[0]  # type: ignore[no-any-return]
 
 
-@cache
-def _library() -> ctypes.CDLL:
-    library = native.required()
-    library.bitspike_norm_blocks.argtypes, library.bitspike_norm_blocks.restype = [ctypes.c_int64], ctypes.c_int64
-    for name in ("bitspike_squeeze_forward", "bitspike_squeeze_backward"):
-        getattr(library, name).argtypes, getattr(library, name).restype = [ctypes.c_char_p], None
-    return library
-
-
 def _one(x: Tensor, real: bool) -> Tensor:
     """[1, ...] uninitialised, laid out as a step of x [T, ...]."""
     return empty_rows(x, (1, *x.shape[1:]), channels_last(x), x.dtype, real)
@@ -56,7 +44,7 @@ def _forward(x: Tensor, divisor: Tensor | None, fixed: float) -> Tensor:
     y = _one(x, True)
     if x.numel():
         by = fixed if divisor is None else float(divisor)
-        _library().bitspike_squeeze_forward(pack_mean(len(x), by, x=x, s=y))
+        library(*_CALLS).bitspike_squeeze_forward(pack_mean(len(x), by, x=x, s=y))
     return y
 
 
@@ -70,10 +58,10 @@ def _backward(grad: Tensor, mean: Tensor | None, divisor: Tensor | None, fixed: 
     found, of_divisor = _one(grad, True), grad.new_zeros(()) if divisor is None else torch.zeros_like(divisor)
     if grad.numel():
         by = fixed if divisor is None else float(divisor)
-        sums = grad.new_zeros(_library().bitspike_norm_blocks(grad.numel()), dtype=torch.float64)
+        sums = grad.new_zeros(library().bitspike_norm_blocks(grad.numel()), dtype=torch.float64)
         alike = same_rows(mean, grad, grad.dtype)
         call = pack_mean(1, by, s=alike, grad_s=grad, grad_x=found, sums=sums)
-        _library().bitspike_squeeze_backward(call)
+        library(*_CALLS).bitspike_squeeze_backward(call)
         of_divisor.copy_(sums.sum())
     return found, of_divisor
 
@@ -90,17 +78,15 @@ def _differentiate(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor | None, None]
     return found.expand(ctx.steps, *found.shape[1:]), None if divisor is None else of_divisor, None
 
 
-def _refuse_twice(ctx: Any, *grads: Any) -> tuple[Any, ...]:
-    must, todo = "the native mean is differentiated once", 'run inside bitspike.ops.using("reference", "squeeze")'
-    raise bad_value("squeeze", must, "a gradient of its gradient", todo)
-
-
-for _name, _function, _fake in (
-    ("squeeze", _forward, _fake_forward),
-    ("squeeze_backward", _backward, _fake_backward),
-):
-    LIBRARY.impl(_name, _function, "CPU")
-    torch.library.register_fake(f"bitspike::{_name}", _fake, lib=LIBRARY)
-torch.library.register_autograd("bitspike::squeeze", _differentiate, setup_context=_save, lib=LIBRARY)
-torch.library.register_autograd("bitspike::squeeze_backward", _refuse_twice, lib=LIBRARY)
+define(
+    "squeeze",
+    Operator("(Tensor x, Tensor? divisor, float fixed) -> Tensor", _forward, _fake_forward),
+    Operator(
+        "(Tensor grad, Tensor? mean, Tensor? divisor, float fixed) -> (Tensor, Tensor)", _backward, _fake_backward
+    ),
+    _save,
+    _differentiate,
+    "the native mean is",
+    "squeeze",
+)
 register("squeeze", "native", squeeze_native, device="cpu", refuses=refuses)
