@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from bitspike.checks import integer, one_of
-from bitspike.layers import AvgPool2d, Conv2d, GlobalAvgPool, Linear
+from bitspike.layers import AvgPool2d, Conv2d, Encoder, GlobalAvgPool, Linear
 from bitspike.models.blocks import InputBlock, unit
 from bitspike.models.components import before_synapse, image_shape, new_encoder, new_neuron, new_readout
 from bitspike.models.network import Network
@@ -42,7 +42,7 @@ def residual_network(
     width: int,
     wiring: str,
     norm: str,
-    encoder: str,
+    encoder: str | Encoder,
     readout: str,
     input_neuron: bool,
 ) -> Network:

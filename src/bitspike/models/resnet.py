@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from bitspike.layers import Encoder
 from bitspike.models.network import MODELS, Network, Policy, finish
 from bitspike.models.residual import Plan, residual_network
 from bitspike.quantizers import Quantizer
@@ -19,7 +20,7 @@ def resnet19(
     width: int = 128,
     wiring: str = "spike",
     norm: str = "joint",
-    encoder: str = "repeat",
+    encoder: str | Encoder = "repeat",
     readout: str = "mean",
     input_neuron: bool = False,
     policy: Policy | None = None,
@@ -38,7 +39,8 @@ def resnet19(
         T: time steps. shape: (C, H, W) of a sample. classes: K. width: channels of the first stage.
         wiring: "spike": conv – BN – add – neuron, shortcuts carry spikes (Ternary Spike); "input": a neuron in front of
             every conv and linear but the first, additions of real values (adaptive bit allocation).
-        norm: "joint", "per_step" or "threshold". encoder: "repeat", "poisson", "latency". readout: "mean" or "steps".
+        norm: "joint", "per_step" or "threshold". encoder: a name of `ENCODERS`, or an `Encoder` of T
+            steps, which is copied. readout: "mean" or "steps".
         input_neuron: put a neuron in front of the first conv too.
         policy: quantizers of first, last and down-sampling layers; default the first and last float.
 
@@ -69,7 +71,7 @@ def resnet20(
     width: int = 64,
     wiring: str = "spike",
     norm: str = "joint",
-    encoder: str = "repeat",
+    encoder: str | Encoder = "repeat",
     readout: str = "mean",
     input_neuron: bool = False,
     policy: Policy | None = None,
@@ -108,7 +110,7 @@ def wide_resnet20(
     width: int = 128,
     wiring: str = "spike",
     norm: str = "joint",
-    encoder: str = "repeat",
+    encoder: str | Encoder = "repeat",
     readout: str = "mean",
     input_neuron: bool = False,
     policy: Policy | None = None,
@@ -144,7 +146,7 @@ def resnet18_cifar(
     width: int = 64,
     wiring: str = "spike",
     norm: str = "joint",
-    encoder: str = "repeat",
+    encoder: str | Encoder = "repeat",
     readout: str = "mean",
     input_neuron: bool = False,
     policy: Policy | None = None,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from bitspike.layers import Encoder
 from bitspike.models.network import MODELS, Network, Policy, finish
 from bitspike.models.residual import Plan, residual_network
 from bitspike.quantizers import Quantizer
@@ -20,7 +21,7 @@ def resnet18(
     sew: bool = False,
     wiring: str = "spike",
     norm: str = "joint",
-    encoder: str = "repeat",
+    encoder: str | Encoder = "repeat",
     readout: str = "mean",
     input_neuron: bool = False,
     policy: Policy | None = None,
@@ -61,7 +62,7 @@ def resnet34(
     sew: bool = False,
     wiring: str = "spike",
     norm: str = "joint",
-    encoder: str = "repeat",
+    encoder: str | Encoder = "repeat",
     readout: str = "mean",
     input_neuron: bool = False,
     policy: Policy | None = None,

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from torch import nn
 
 from bitspike.checks import integer, one_of
-from bitspike.layers import AvgPool2d, Conv2d, Flatten, Linear, MaxPool2d
+from bitspike.layers import AvgPool2d, Conv2d, Encoder, Flatten, Linear, MaxPool2d
 from bitspike.models.blocks import unit
 from bitspike.models.components import before_synapse, image_shape, new_encoder, new_neuron, new_readout
 from bitspike.models.network import MODELS, Network, Policy, finish
@@ -30,7 +30,7 @@ def vgg11(
     pool: str = "average",
     wiring: str = "spike",
     norm: str = "joint",
-    encoder: str = "repeat",
+    encoder: str | Encoder = "repeat",
     readout: str = "mean",
     input_neuron: bool = False,
     policy: Policy | None = None,
@@ -67,7 +67,7 @@ def vggsnn(
     pool: str = "average",
     wiring: str = "spike",
     norm: str = "joint",
-    encoder: str = "repeat",
+    encoder: str | Encoder = "repeat",
     readout: str = "mean",
     input_neuron: bool = False,
     policy: Policy | None = None,
@@ -106,7 +106,7 @@ def _plain(
     pool: str,
     wiring: str,
     norm: str,
-    encoder: str,
+    encoder: str | Encoder,
     readout: str,
     input_neuron: bool,
 ) -> Network:
