@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from bitspike.cli import COMMANDS, main
-from bitspike.data import load
+from bitspike.data import DATASETS, load
 from bitspike.files import parse_toml, read_json
 from bitspike.functional import SURROGATES
 from bitspike.layers import ENCODERS
@@ -30,7 +30,7 @@ from bitspike.training.study import Study, plan, read_study
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
-REGISTRIES: tuple[Registry, ...] = (NEURONS, QUANTIZERS, SURROGATES, MODELS, ENCODERS)
+REGISTRIES: tuple[Registry, ...] = (NEURONS, QUANTIZERS, SURROGATES, MODELS, ENCODERS, DATASETS)
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SAME_TEXT = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
@@ -111,6 +111,8 @@ def test_every_recipe_key_is_documented() -> None:
     assert list(found) == list(wanted)
     builders = next(row[2] for row in tables if row[0] == "`model.name`")
     assert re.findall(r'"(\w+)"', builders) == [name for name, _ in own(MODELS)]
+    sets = next(row[2] for row in tables if row[0] == "`data.name`")
+    assert set(re.findall(r'"(\w+)[":]', sets)) == {name for name, _ in own(DATASETS)}
     encoders = next(row[2] for row in tables if row[0] == "`model.encoder`")
     assert set(re.findall(r'"(\w+)"', encoders)) == {name for name, _ in own(ENCODERS)}
     options = next(row[2] for row in tables if row[0] == "`model.encoder_options`")
