@@ -109,6 +109,7 @@ def observe(net: nn.Module | Graph, batches: Iterable[Tensor]) -> dict[str, Acti
 
     for batch in batches:
         finite("observe", "a batch", batch)
+        graph.check_input("observe", batch)
         graph.run(batch, handler=handle)
     for activity in counts.values():
         activity.T = activity.sent // max(activity.samples * max(_size(activity.shape), 1), 1)

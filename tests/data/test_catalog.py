@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from bitspike.data import load, load_cifar, load_digits, load_folder, load_mnist_like
-from bitspike.data.catalog import NAMES
+from bitspike.data import DATASETS, Entry, Splits, load, load_cifar, load_digits, load_folder, load_mnist_like
+from bitspike.data.entry import listed
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +48,7 @@ def test_no_root(monkeypatch: pytest.MonkeyPatch, name: str, value: str | None) 
 
 
 def test_an_unknown_name_suggests() -> None:
-    with pytest.raises(ValueError, match=r"data.load: name must be one of 'digits', .*did you mean 'digits'"):
+    with pytest.raises(ValueError, match=r"data.load: name must be one of .*'digits', .*did you mean 'digits'"):
         load("digit")
 
 
@@ -90,7 +91,7 @@ def test_a_place_is_needed(kind: str) -> None:
 
 def test_a_hub_name_reaches_the_hub(monkeypatch: pytest.MonkeyPatch) -> None:
     seen: list[Any] = []
-    monkeypatch.setattr("bitspike.data.catalog.load_hub", lambda *given, **options: seen.append((given, options)))
+    monkeypatch.setattr("bitspike.data.hub.load_hub", lambda *given, **options: seen.append((given, options)))
     load("hub:ylecun/mnist", None, 0.2, 4, revision="abc", channels=1)
     load("hub:mine", "sets")
     assert seen[0] == (("ylecun/mnist", 0.2, 4), {"revision": "abc", "channels": 1})
@@ -105,5 +106,26 @@ def test_an_unknown_option(tmp_path: Path) -> None:
 
 
 def test_names() -> None:
-    sets = ("digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "tiny_imagenet10")
-    assert (*sets, "folder:PATH", "hub:NAME") == NAMES
+    sets = {"digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "tiny_imagenet10"}
+    assert set(listed()) == {*sets, "folder:PATH", "hub:NAME"} and len(listed()) == len(list(DATASETS))
+    for name in ("digits:x", "folder", "FOLDER:x", "nothing:x"):
+        with pytest.raises(ValueError, match=r"data.load: name must be one of"):
+            load(name)
+
+
+def test_the_docstring_names_every_set() -> None:
+    """That of `load`; the documentation's tests look at the pages."""
+    text = (load.__doc__ or "").split("root:")[0]
+    assert set(re.findall(r'"(\w+)[":]', text)) == set(DATASETS)
+
+
+def test_a_set_of_ones_own_is_one_entry(monkeypatch: pytest.MonkeyPatch, make_set: Any) -> None:
+    monkeypatch.setattr(DATASETS, "_entries", dict(DATASETS._entries))
+    parts = Splits(make_set(9), make_set(8), make_set(7))
+    seen: list[Any] = []
+    entry = Entry(lambda **given: seen.append(given) or parts, 4, root=False, options=("side",))
+    assert DATASETS.register("mine")(entry) is entry
+    assert load("mine", seed=2, side=3) is parts
+    assert seen == [{"root": "", "validation": 4, "seed": 2, "side": 3}]
+    with pytest.raises(ValueError, match="a name is registered once"):
+        DATASETS.register("mine")(entry)

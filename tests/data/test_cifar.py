@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitspike.data import load_cifar
-from bitspike.data.cifar import CLASSES
+from bitspike.data.cifar import CIFARS
 from bitspike.data.cifar_files import decode_residuals, read_python, read_residuals
 
 FOLDERS = {
@@ -61,9 +61,9 @@ def test_cifar100_takes_the_fine_labels(tmp_path: Path, write_cifar: Any) -> Non
 
 
 def test_class_names() -> None:
-    fine = CLASSES["cifar100"]
+    fine = CIFARS["cifar100"].classes
     assert len(set(fine)) == 100 and list(fine) == sorted(fine)
-    assert (fine[0], fine[99], len(CLASSES["cifar10"])) == ("apple", "worm", 10)
+    assert (fine[0], fine[99], len(CIFARS["cifar10"].classes)) == ("apple", "worm", 10)
 
 
 def test_the_seed_moves_the_validation_part_only(tmp_path: Path, write_cifar: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import doctest
+import inspect
 import json
 import re
 import sys
@@ -14,9 +15,10 @@ import pytest
 import torch
 
 from bitspike.cli import COMMANDS, main
-from bitspike.data import load
+from bitspike.data import DATASETS, load
 from bitspike.files import parse_toml, read_json
 from bitspike.functional import SURROGATES
+from bitspike.layers import ENCODERS
 from bitspike.models import MODELS
 from bitspike.neurons import NEURONS
 from bitspike.quantizers import QUANTIZERS
@@ -28,7 +30,7 @@ from bitspike.training.study import Study, plan, read_study
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
-REGISTRIES: tuple[Registry, ...] = (NEURONS, QUANTIZERS, SURROGATES, MODELS)
+REGISTRIES: tuple[Registry, ...] = (NEURONS, QUANTIZERS, SURROGATES, MODELS, ENCODERS, DATASETS)
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SAME_TEXT = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
@@ -109,6 +111,13 @@ def test_every_recipe_key_is_documented() -> None:
     assert list(found) == list(wanted)
     builders = next(row[2] for row in tables if row[0] == "`model.name`")
     assert re.findall(r'"(\w+)"', builders) == [name for name, _ in own(MODELS)]
+    sets = next(row[2] for row in tables if row[0] == "`data.name`")
+    assert set(re.findall(r'"(\w+)[":]', sets)) == {name for name, _ in own(DATASETS)}
+    encoders = next(row[2] for row in tables if row[0] == "`model.encoder`")
+    assert set(re.findall(r'"(\w+)"', encoders)) == {name for name, _ in own(ENCODERS)}
+    options = next(row[2] for row in tables if row[0] == "`model.encoder_options`")
+    taken = {name for _, entry in own(ENCODERS) for name in inspect.signature(entry).parameters} - {"T"}
+    assert set(re.findall(r"`(\w+)`", options)) == taken
     for key, value in wanted.items():
         shown = "required" if key in required else "none" if value is None else f"`{json.dumps(value)}`"
         assert found[key] == shown, key
@@ -175,7 +184,7 @@ def test_the_json_of_a_job_is_as_documented(tmp_path: Path, capsys: pytest.Captu
 
 @pytest.mark.parametrize("page", ["equations.md", "choosing.md"])
 def test_every_variant_is_named(page: str) -> None:
-    for registry in (NEURONS, QUANTIZERS, SURROGATES):
+    for registry in (NEURONS, QUANTIZERS, SURROGATES, ENCODERS):
         for name, entry in own(registry):
             assert f"| `{name}` | `{entry.__name__}` |" in PAGES[page], f"{page}: add a row for {name}"
 

@@ -76,6 +76,7 @@ def cost(net: nn.Module | Graph, x: Tensor, memory: Memory | None = None, input_
     if x.dim() <= graph.batch_axis or not x.shape[graph.batch_axis]:
         must = "the samples must be [B, ...] ([T, B, ...] without encoder), B >= 1"
         raise bad_value("cost", must, list(x.shape), "pass samples to measure rates on")
+    graph.check_input("cost", x)
     counter = _Counter(graph, memory or Memory(), input_bits)
     graph.run(x, handler=counter)
     counter.result.samples = x.shape[graph.batch_axis]

@@ -3,19 +3,35 @@
 from bitspike.data.augment import random_cutout, random_flip, random_shift
 from bitspike.data.catalog import load
 from bitspike.data.cifar import load_cifar
+from bitspike.data.cifar10 import CIFAR10
+from bitspike.data.cifar100 import CIFAR100
 from bitspike.data.dataset import ImageSet, Splits
-from bitspike.data.digits import load_digits
+from bitspike.data.digits import DIGITS, load_digits
+from bitspike.data.entry import DATASETS, Entry
 from bitspike.data.events import EventSet, load_events
-from bitspike.data.folder import load_folder
-from bitspike.data.hub import load_hub
+from bitspike.data.fashion_mnist import FASHION_MNIST
+from bitspike.data.folder import FOLDER, load_folder
+from bitspike.data.hub import HUB, load_hub
 from bitspike.data.idx import read_idx
 from bitspike.data.loader import Batches
-from bitspike.data.mnist import load_mnist_like
+from bitspike.data.mnist import MNIST
+from bitspike.data.mnist_like import load_mnist_like
 from bitspike.data.packed import load_packed_jpeg
 from bitspike.data.split import carve_validation
+from bitspike.data.tiny_imagenet10 import TINY_IMAGENET10
 
 __all__ = [
+    "CIFAR10",
+    "CIFAR100",
+    "DATASETS",
+    "DIGITS",
+    "FASHION_MNIST",
+    "FOLDER",
+    "HUB",
+    "MNIST",
+    "TINY_IMAGENET10",
     "Batches",
+    "Entry",
     "EventSet",
     "ImageSet",
     "Splits",

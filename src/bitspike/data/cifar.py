@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,31 +13,30 @@ import torch
 from bitspike.checks import bad_value, one_of
 from bitspike.data.cifar_files import READERS, Part
 from bitspike.data.dataset import Splits
+from bitspike.data.entry import DATASETS, Entry
 from bitspike.data.split import make_splits
+from bitspike.registry import Registry
 
-BATCHES = tuple(f"data_batch_{number}" for number in range(1, 6))
-FILES = {
-    ("cifar10", "binary"): ("cifar-10-batches-bin", [f"{stem}.bin" for stem in BATCHES], "test_batch.bin"),
-    ("cifar10", "npz"): ("cifar10", [f"cifar10_{stem}.npz" for stem in BATCHES], "cifar10_test_batch.npz"),
-    ("cifar10", "python"): ("cifar-10-batches-py", list(BATCHES), "test_batch"),
-    ("cifar100", "binary"): ("cifar-100-binary", ["train.bin"], "test.bin"),
-    ("cifar100", "npz"): ("cifar100", ["cifar100_train.npz"], "cifar100_test.npz"),
-    ("cifar100", "python"): ("cifar-100-python", ["train"], "test"),
-}
-"""(set, layout) → (its usual folder, training files, test file)."""
+Layouts = dict[str, tuple[str, list[str], str]]
+"""Layout → (its usual folder, training files, test file), in the order in which they are looked for."""
 
-CLASSES = {
-    "cifar10": tuple("airplane automobile bird cat deer dog frog horse ship truck".split()),
-    "cifar100": tuple(
-        """apple aquarium_fish baby bear beaver bed bee beetle bicycle bottle bowl boy bridge bus butterfly camel can
-        castle caterpillar cattle chair chimpanzee clock cloud cockroach couch crab crocodile cup dinosaur dolphin
-        elephant flatfish forest fox girl hamster house kangaroo keyboard lamp lawn_mower leopard lion lizard lobster
-        man maple_tree motorcycle mountain mouse mushroom oak_tree orange orchid otter palm_tree pear pickup_truck
-        pine_tree plain plate poppy porcupine possum rabbit raccoon ray road rocket rose sea seal shark shrew skunk
-        skyscraper snail snake spider squirrel streetcar sunflower sweet_pepper table tank telephone television tiger
-        tractor train trout tulip turtle wardrobe whale willow_tree wolf woman worm""".split()
-    ),
-}
+
+@dataclass(frozen=True)
+class Cifar:
+    """What tells CIFAR-10 from CIFAR-100: files, classes in order, and whether labels are fine beside coarse ones."""
+
+    layouts: Layouts
+    classes: tuple[str, ...]
+    fine: bool
+
+
+CIFARS: Registry[Cifar] = Registry("CIFAR set")
+
+
+def register(name: str, layouts: Layouts, classes: tuple[str, ...], fine: bool) -> Entry:
+    """Make a set of this form known by its name; arguments as in `Cifar`."""
+    CIFARS.register(name)(Cifar(layouts, classes, fine))
+    return DATASETS.register(name)(Entry(partial(load_cifar, name=name), 5000))
 
 
 def load_cifar(root: str | os.PathLike[str], name: str, validation: int | float = 5000, seed: int = 0) -> Splits:
@@ -61,15 +62,16 @@ def load_cifar(root: str | os.PathLike[str], name: str, validation: int | float 
             a validation part that leaves a side empty.
     """
     where = "load_cifar"
-    one_of(where, "name", name, tuple(CLASSES))
+    one_of(where, "name", name, tuple(CIFARS))
     folder, layout = _find(where, Path(root), name)
-    _, train, test = FILES[name, layout]
-    parts = [READERS[layout](folder / file, name == "cifar100") for file in (*train, test)]
+    known = CIFARS[name]
+    _, train, test = known.layouts[layout]
+    parts = [READERS[layout](folder / file, known.fine) for file in (*train, test)]
     counts = [len(labels) for _, labels in parts[:-1]]
     if len(set(counts)) != 1:
         must = f"the training files in {folder} must hold equally many images"
         raise bad_value(where, must, counts, "copy the shorter ones again from their source")
-    return make_splits(name, CLASSES[name], 255, _join(parts[:-1]), _join(parts[-1:]), validation, seed)
+    return make_splits(name, known.classes, 255, _join(parts[:-1]), _join(parts[-1:]), validation, seed)
 
 
 def _find(where: str, root: Path, name: str) -> tuple[Path, str]:
@@ -77,16 +79,15 @@ def _find(where: str, root: Path, name: str) -> tuple[Path, str]:
     if not root.is_dir():
         raise bad_value(where, "root must be a folder", str(root), "pass the folder with the data files")
     begun = []
-    for (owner, layout), (usual, train, test) in FILES.items():
-        if owner != name:
-            continue
+    layouts = CIFARS[name].layouts
+    for layout, (usual, train, test) in layouts.items():
         for folder in (root / usual, root / name / usual, root / name, root):
             lacking = [file for file in (*train, test) if not (folder / file).is_file()]
             if not lacking:
                 return folder, layout
             if len(lacking) <= len(train):
                 begun.append(f"{folder} without {', '.join(lacking)}")
-    usual_names = ", ".join(usual for (owner, _), (usual, _, _) in FILES.items() if owner == name)
+    usual_names = ", ".join(usual for usual, _, _ in layouts.values())
     must = f"{root}, or one of {usual_names} in it, must hold all files of {name} in one layout"
     raise bad_value(where, must, "; ".join(begun) or "none of them", "copy them there or pass another root")
 

@@ -6,6 +6,7 @@ import torch
 
 from bitspike.checks import message
 from bitspike.data.dataset import Splits
+from bitspike.data.entry import DATASETS, Entry
 from bitspike.data.split import carve_validation, make_splits
 
 TEST_SEED = 1797
@@ -49,3 +50,11 @@ def load_digits(seed: int = 0, validation: int | float = 0.1) -> Splits:
     return make_splits(
         "digits", classes, 16, (images[pool], labels[pool]), (images[test], labels[test]), validation, seed
     )
+
+
+def _without_root(root: object, validation: int | float, seed: int) -> Splits:
+    """The digits need no folder."""
+    return load_digits(seed, validation)
+
+
+DIGITS = DATASETS.register("digits")(Entry(_without_root, 0.1, root=False))

@@ -11,7 +11,7 @@ import numpy as np
 MASK = 0xFFFFFFFFFFFFFFFF
 GOLDEN = 0x9E3779B97F4A7C15
 
-SPLIT, ORDER, SHIFT_Y, SHIFT_X, FLIP, HOLE_Y, HOLE_X, POLICY, POLICY_SEED = range(9)
+SPLIT, ORDER, SHIFT_Y, SHIFT_X, FLIP, HOLE_Y, HOLE_X, POLICY, POLICY_SEED, STEP = range(10)
 """Streams: the second part of a key, so that two uses of one seed stay independent."""
 
 

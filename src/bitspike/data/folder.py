@@ -10,6 +10,7 @@ import torch
 from bitspike.checks import bad_value
 from bitspike.data.dataset import Splits
 from bitspike.data.decode import SUFFIXES, check_form, decode_images
+from bitspike.data.entry import DATASETS, Entry
 from bitspike.data.named_splits import VALIDATION, Pair, assemble, choose_parts
 
 WHERE = "load_folder"
@@ -95,3 +96,6 @@ def _images(place: Path) -> list[Path]:
     found = (path for path in place.rglob("*") if path.suffix.lower() in SUFFIXES and path.is_file())
     below = [(path.relative_to(place).as_posix(), path) for path in found]
     return [path for name, path in sorted(below) if not any(part.startswith(".") for part in name.split("/"))]
+
+
+FOLDER = DATASETS.register("folder")(Entry(load_folder, 0.1, options=("size", "channels", "test"), place="PATH"))

@@ -12,6 +12,7 @@ import torch
 from bitspike import checks
 from bitspike.data.dataset import Splits
 from bitspike.data.decode import check_form, decode_images
+from bitspike.data.entry import DATASETS, Entry
 from bitspike.data.named_splits import Pair, assemble, choose_parts
 from bitspike.data.optional import need
 
@@ -139,3 +140,12 @@ def _bytes(where: str, number: int, value: Any) -> bytes:
         must = "an image must be the bytes of its file"
         raise checks.bad_value(f"{where} image {number}", must, type(content).__name__, "pass image, another column")
     return content
+
+
+def _at_place(root: str, validation: int | float, seed: int, **options: Any) -> Splits:
+    """What is a folder for others is a name here."""
+    return load_hub(root, validation, seed, **options)
+
+
+OPTIONS = ("config", "revision", "image", "label", "size", "channels", "test")
+HUB = DATASETS.register("hub")(Entry(_at_place, 0.1, options=OPTIONS, place="NAME"))

@@ -70,6 +70,7 @@ def fold(model: nn.Module, sample: Tensor, tolerance: float | None = None) -> Fo
         if sample.dim() <= graph.batch_axis or not sample.shape[graph.batch_axis]:
             must = "the sample must be [B, ...] ([T, B, ...] without encoder), B >= 1"
             raise bad_value("fold", must, list(sample.shape), "pass inputs to verify on")
+        graph.check_input("fold", sample)
         return _fold(graph, sample, tolerance)
     finally:
         for module in training:

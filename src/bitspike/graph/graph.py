@@ -18,6 +18,7 @@ from torch import Tensor, fx, nn
 from bitspike.checks import bad_value
 from bitspike.formats import SpikeFormat
 from bitspike.layers import Encoder, Gain, Join, MeanReadout, Squeeze, SumPool2d, Synapse, TimeLayer, Windows
+from bitspike.layers.encoders.base import check_intensities
 from bitspike.neurons import Neuron
 
 Handler = Callable[["Node", Callable[[], Any], tuple[Any, ...]], Any]
@@ -93,6 +94,12 @@ class Graph:
             if starts or (not isinstance(node.module, MeanReadout) and found.intersection(node.inputs)):
                 found.add(node.name)
         return frozenset(found)
+
+    def check_input(self, where: str, x: Tensor) -> None:
+        """Raise `ValueError` unless an input lies in the range that the encoders which take it read."""
+        takers = (node for node in self if any(self[name].kind == "input" for name in node.inputs))
+        if any(isinstance(node.module, Encoder) and node.module.intensities for node in takers):
+            check_intensities(where, x)
 
     def of_kind(self, kind: str) -> list[Node]:
         """The nodes of one kind, in order."""

@@ -3,7 +3,7 @@
 from bitspike.layers.affine import Affine, Gain
 from bitspike.layers.base import Synapse, TimeLayer, merge_time, split_time
 from bitspike.layers.clip_floor import ClipFloor
-from bitspike.layers.encoders import Encoder, Latency, Poisson, Repeat
+from bitspike.layers.encoders import ENCODERS, Encoder, Latency, Noise, Poisson, Repeat, set_noise
 from bitspike.layers.norm import BatchNorm
 from bitspike.layers.norm_scan import Chain, norm_then_fire
 from bitspike.layers.pool import AvgPool2d, Flatten, GlobalAvgPool, MaxPool2d, SumPool2d, TallyMaxPool2d, TallyPool
@@ -15,6 +15,7 @@ from bitspike.layers.squeeze import Join, Refined, Squeeze
 from bitspike.layers.windows import Windows
 
 __all__ = [
+    "ENCODERS",
     "Affine",
     "AvgPool2d",
     "BatchNorm",
@@ -30,6 +31,7 @@ __all__ = [
     "Linear",
     "MaxPool2d",
     "MeanReadout",
+    "Noise",
     "Poisson",
     "Potential",
     "Refined",
@@ -45,5 +47,6 @@ __all__ = [
     "Windows",
     "merge_time",
     "norm_then_fire",
+    "set_noise",
     "split_time",
 ]

@@ -11,7 +11,7 @@ from typing import ParamSpec, TypeVar, get_type_hints
 from torch import nn
 
 from bitspike.checks import integer, one_of
-from bitspike.layers import Linear
+from bitspike.layers import Encoder, Linear
 from bitspike.models.components import before_synapse, image_shape, new_encoder, new_neuron, new_readout
 from bitspike.models.network import Network, finish
 from bitspike.models.options import Options
@@ -69,7 +69,7 @@ def _described(own: str, options: object) -> str:
     return f"{text}Args:\n" + "\n".join(filter(None, arguments)) + "\n" + _OUTCOME + mark + example
 
 
-def new_network(body: nn.Module, encoder: str, T: int, readout: str) -> Network:
+def new_network(body: nn.Module, encoder: str | Encoder, T: int, readout: str) -> Network:
     """Encoder and read-out by name around a body, before `finish`."""
     return Network(new_encoder(encoder, T), body, new_readout(readout))
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from bitspike.checks import bad_value, integer
-from bitspike.layers import AvgPool2d, Chain, Conv2d, Flatten, Linear
+from bitspike.layers import AvgPool2d, Chain, Conv2d, Encoder, Flatten, Linear
 from bitspike.models.builder import new_network
 from bitspike.models.components import new_neuron, new_norm
 from bitspike.models.network import MODELS, Network, Policy, finish
@@ -26,7 +26,7 @@ def study_cnn(
     width: int = 32,
     stem_stride: int = 2,
     norm: str = "joint",
-    encoder: str = "repeat",
+    encoder: str | Encoder = "repeat",
     readout: str = "mean",
     policy: Policy | None = None,
     stimulated: str | Sequence[str] = (),
@@ -43,7 +43,8 @@ def study_cnn(
     Args:
         neuron: prototype, `nn.ReLU()` for an ANN; every layer gets a copy. weight: of the hidden layers; default float.
         T: time steps. shape: (C, H, W) of a sample. classes: K. width: w. stem_stride: 1 or 2.
-        norm: "joint", "per_step" or "threshold". encoder: "repeat", "poisson", "latency". readout: "mean" or "steps".
+        norm: "joint", "per_step" or "threshold". encoder: a name of `ENCODERS`, or an `Encoder` of T
+            steps, which is copied. readout: "mean" or "steps".
         policy: quantizers of first, last and down-sampling layers; default the first and last float.
         stimulated: shell patterns on the names of the neurons that the layer before stimulates again, see
             `restimulate`: "*", or among "body.3.neuron1", "body.3.neuron2", "body.4.neuron1", "body.4.neuron2".

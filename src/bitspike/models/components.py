@@ -7,17 +7,8 @@ import copy
 from torch import nn
 
 from bitspike.checks import bad_type, bad_value, one_of
-from bitspike.layers import (
-    BatchNorm,
-    Encoder,
-    Latency,
-    MeanReadout,
-    Poisson,
-    Refined,
-    Repeat,
-    StepReadout,
-    TimeLayer,
-)
+from bitspike.layers import ENCODERS, BatchNorm, Encoder, MeanReadout, Refined, StepReadout, TimeLayer
+from bitspike.layers.encoders.base import check_encoder_type
 from bitspike.neurons import Neuron
 
 
@@ -63,10 +54,11 @@ def image_shape(where: str, shape: tuple[int, ...], multiple: int = 1) -> tuple[
     return shape[0], shape[1], shape[2]
 
 
-def new_encoder(name: str, T: int) -> Encoder:
-    """Encoder by name: "repeat", "poisson" or "latency"."""
-    one_of("encoder", "name", name, ("repeat", "poisson", "latency"))
-    return {"repeat": Repeat, "poisson": Poisson, "latency": Latency}[name](T)  # type: ignore[no-any-return]
+def new_encoder(encoder: str | Encoder, T: int, **options: object) -> Encoder:
+    """A network's own encoder of T steps: by a name of `ENCODERS` with its options, or a copy of an object."""
+    if isinstance(encoder, str):
+        return ENCODERS[encoder](T, **options)  # type: ignore[call-arg]
+    return copy.deepcopy(check_encoder_type("models", encoder, T))
 
 
 def new_readout(name: str) -> TimeLayer:

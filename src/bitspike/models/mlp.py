@@ -8,7 +8,7 @@ import math
 from torch import nn
 
 from bitspike.checks import integer
-from bitspike.layers import Flatten, Linear
+from bitspike.layers import Encoder, Flatten, Linear
 from bitspike.models.builder import new_network
 from bitspike.models.components import new_neuron, new_norm
 from bitspike.models.network import MODELS, Network, Policy, finish
@@ -24,7 +24,7 @@ def mlp(
     classes: int = 10,
     hidden: tuple[int, ...] = (256, 256),
     norm: str = "joint",
-    encoder: str = "repeat",
+    encoder: str | Encoder = "repeat",
     readout: str = "mean",
     policy: Policy | None = None,
 ) -> Network:

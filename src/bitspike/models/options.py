@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from bitspike.layers import Encoder
 from bitspike.models.network import Policy
 from bitspike.quantizers import Quantizer
 
@@ -39,14 +40,15 @@ class Options(Size):
     Args:
         wiring: "spike": conv – BN – add – neuron, shortcuts carry spikes (Ternary Spike); "input": a neuron in front of
             every conv and linear but the first, additions of real values (adaptive bit allocation).
-        norm: "joint", "per_step" or "threshold". encoder: "repeat", "poisson", "latency". readout: "mean" or "steps".
+        norm: "joint", "per_step" or "threshold". encoder: a name of `ENCODERS`, or an `Encoder` of T steps, which is
+            copied. readout: "mean" or "steps".
         input_neuron: put a neuron in front of the first conv too.
         policy: quantizers of first, last and down-sampling layers; default the first and last float.
     """
 
     wiring: str = "spike"
     norm: str = "joint"
-    encoder: str = "repeat"
+    encoder: str | Encoder = "repeat"
     readout: str = "mean"
     input_neuron: bool = False
     policy: Policy | None = None

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from collections.abc import Callable, Mapping
+from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
 
 from bitspike.checks import bad_value
 from bitspike.data import ImageSet
-from bitspike.layers import ClipFloor, Refined
+from bitspike.layers import ENCODERS, ClipFloor, Encoder, Refined
 from bitspike.models import MODELS, Network, Policy, assign, warn_inert
 from bitspike.models.network import INERT
 from bitspike.neurons import NEURONS, Neuron
 from bitspike.quantizers import QUANTIZERS, Quantizer
-from bitspike.training.recipe import ComponentConfig, Recipe, check_options
+from bitspike.training.recipe import ComponentConfig, ModelConfig, Recipe, check_options
 
 ACTIVATIONS: dict[str, type[nn.Module]] = {"relu": nn.ReLU, "clip_floor": ClipFloor}
 """What may stand in [neuron] in place of a neuron: the network is then an ANN, to be converted."""
@@ -27,21 +30,33 @@ def build_activation(config: ComponentConfig) -> nn.Module:
         return build_neuron(config)
     cls = ACTIVATIONS[config.name]
     check_options(f"[neuron] {config.name}", cls, config.options)
-    return _make(f"[neuron] {config.name}", cls, config)  # type: ignore[no-any-return]
+    return _make(f"[neuron] {config.name}", cls, config.options)  # type: ignore[no-any-return]
 
 
 def build_neuron(config: ComponentConfig) -> Neuron:
     """The neuron prototype of a recipe; an unknown option raises with the nearest spelling."""
     cls = NEURONS[config.name]
     check_options(f"[neuron] {config.name}", cls, config.options)
-    return _make(f"[neuron] {config.name}", cls, config)
+    return _make(f"[neuron] {config.name}", cls, config.options)
 
 
 def build_quantizer(config: ComponentConfig) -> Quantizer:
     """The weight prototype of a recipe."""
     cls = QUANTIZERS[config.name]
     check_options(f"[weight] {config.name}", cls, config.options)
-    return _make(f"[weight] {config.name}", cls, config)
+    return _make(f"[weight] {config.name}", cls, config.options)
+
+
+def build_encoder(config: ModelConfig, T: int) -> str | Encoder:
+    """The encoder of a recipe: its name where it has no options, as builders take it."""
+    options, where = config.encoder_options, "[model.encoder_options]"
+    if not options:
+        return config.encoder
+    cls = ENCODERS[config.encoder]
+    if "T" in options:
+        raise bad_value(where, "T must be left out", options["T"], "set model.T")
+    check_options(where, partial(cls, T), options)
+    return _make(where, partial(cls, T), options)  # type: ignore[no-any-return]
 
 
 def build_model(recipe: Recipe, data: ImageSet, warn: bool = True) -> Network:
@@ -78,7 +93,7 @@ def build_network(recipe: Recipe, shape: tuple[int, ...], classes: int, warn: bo
         "shape": shape,
         "classes": classes,
         "norm": recipe.model.norm,
-        "encoder": recipe.model.encoder,
+        "encoder": build_encoder(recipe.model, 1 if refined else T),
         "readout": recipe.model.readout,
         "policy": policy,
     }
@@ -101,8 +116,8 @@ def build_network(recipe: Recipe, shape: tuple[int, ...], classes: int, warn: bo
     return model
 
 
-def _make(where: str, cls: type, config: ComponentConfig):  # type: ignore[no-untyped-def]
+def _make(where: str, cls: Callable[..., Any], options: Mapping[str, object]) -> Any:
     try:
-        return cls(**config.options)
+        return cls(**options)
     except TypeError as error:
         raise bad_value(where, "the options must have the right types", error, "see the class's docstring") from error

@@ -16,6 +16,7 @@ from bitspike.ann2snn import ConversionReport, Converted, ann2snn, skeleton
 from bitspike.checks import bad_value
 from bitspike.data import ImageSet
 from bitspike.files import write_bytes_atomic, write_json_atomic, write_text_atomic
+from bitspike.layers import ENCODERS
 from bitspike.models import IMAGENET_MEAN, IMAGENET_STD, MODELS, Network, load_he_checkpoint
 from bitspike.schema import override, to_mapping, to_toml
 from bitspike.training.build import ACTIVATIONS, build_activation, build_neuron
@@ -103,7 +104,7 @@ def _other(recipe: Recipe) -> str:
         return f"weights {', '.join(quantized)}"
     if any(layer.neuron is not None for layer in layers):
         return "[[layers]] with neurons of their own"
-    return "" if recipe.model.encoder == "repeat" else f"encoder {recipe.model.encoder}"
+    return "" if ENCODERS[recipe.model.encoder].repeats else f"encoder {recipe.model.encoder}"
 
 
 def _checked(recipe: Recipe) -> Recipe:

@@ -18,6 +18,7 @@ from bitspike.data.catalog import find
 from bitspike.data.loader import check_augment
 from bitspike.fold import Folded, fold
 from bitspike.graph import trace
+from bitspike.layers import ENCODERS
 from bitspike.observe import Activity, observe
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoints
@@ -32,7 +33,7 @@ _PARTS = ("train", "validation", "test")
 def load_data(recipe: Recipe) -> Splits:
     """The splits of a recipe; the validation split depends on nothing but the data and the recipe's share.
 
-    Spike encoders read intensities, so for them the images are scaled to [0, 1] and not normalised.
+    For an encoder that reads intensities the images are scaled to [0, 1] and not normalised.
 
     Raises:
         ValueError: a key of [data] that the set does not take, an augmentation that does not fit its images, or what
@@ -49,7 +50,7 @@ def load_data(recipe: Recipe) -> Splits:
     if recipe.convert is not None and recipe.convert.mean is not None and recipe.convert.std is not None:
         mean, std = recipe.convert.mean, recipe.convert.std
         return Splits(**{part: replace(getattr(splits, part), mean=mean, std=std) for part in _PARTS})
-    if recipe.model.encoder == "repeat":
+    if not ENCODERS[recipe.model.encoder].intensities:
         return splits
     flat = (0.0,) * splits.train.images.shape[1]
     plain = {part: replace(getattr(splits, part), mean=flat, std=(1.0,) * len(flat)) for part in _PARTS}

@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable
-from contextlib import nullcontext
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from typing import Any
@@ -21,8 +21,10 @@ from bitspike.allocation.config import AllocationConfig
 from bitspike.allocation.controller import Budgets
 from bitspike.allocation.widths import Allocation
 from bitspike.checks import all_finite, bad_value
-from bitspike.data import Batches, ImageSet, Splits
-from bitspike.layers import Synapse
+from bitspike.data import Batches, ImageSet, Splits, draws
+from bitspike.graph.traced import Traced
+from bitspike.layers import Synapse, set_noise
+from bitspike.layers.encoders.base import check_intensities, reads_intensities
 from bitspike.ops import Int8, int8, lean
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoint, Checkpoints
@@ -118,7 +120,6 @@ class _Session:
         tensors = {f"model.{name}": value for name, value in self.model.state_dict().items()}
         tensors |= {f"best.{name}": value for name, value in self.best.items()}
         tensors |= optimiser_tensors(self.optimiser)
-        tensors["generator"] = torch.get_rng_state()
         extremes, renews = self.allocation.capture()
         tensors |= {f"allocation.{name}": value for name, value in extremes.items()}
         facts = {"place": asdict(self.place), "history": self.history, "renews": renews}
@@ -142,7 +143,6 @@ class _Session:
         self.place = _Place(**checkpoint.facts["place"])
         self.sums = self._sums()
         self.history = checkpoint.facts["history"]
-        torch.set_rng_state(checkpoint.tensors["generator"])
         if "renews" in checkpoint.facts:  # not in checkpoints of older versions
             extremes = {name: value.to(self.world.device) for name, value in parts["allocation"].items()}
             self.allocation.restore(extremes, checkpoint.facts["renews"])
@@ -155,6 +155,8 @@ class _Session:
         The host does not wait for the device, unless the network learns bits or time steps, which it has to know.
         """
         config, place = self.recipe.train, self.place
+        key = self.recipe.seed, draws.STEP, place.epoch, place.step, self.world.rank
+        torch.manual_seed(int(draws.keyed(1, *key)[0]))  # of dropout and the like, so that no state is to be kept
         rate = learning_rate(config, place.epoch + share)
         learns = self.allocation.config.learns(place.epoch + share, config.epochs)
         for group in self.optimiser.param_groups:
@@ -228,6 +230,9 @@ def fit(
 ) -> Run:
     """Train on the train split; the validation split is read after every epoch, the test split never.
 
+    What is drawn follows from the recipe's seed: an encoder's noise from (seed, epoch) and the sample's values, in any
+    batch; what torch itself draws (dropout) from (seed, epoch, step, rank).
+
     With ``checkpoints`` the run continues from the newest whole one, exactly as if it had not been cut (bit for bit on
     the CPU with the same number of threads), and saves itself every ``checkpoint_steps`` steps and after every epoch.
 
@@ -242,43 +247,48 @@ def fit(
         `Run`: the network after the last epoch (evaluation mode), the history, the best weights, repairs of budgets.
 
     Raises:
-        ValueError: the loss is NaN or inf at a logging interval (the run is stopped there), a bad recipe, or
-            checkpoints that cannot be used.
+        ValueError: the loss is NaN or inf at a logging interval (the run is stopped there), a bad recipe,
+            pixels outside the range that the encoder reads, or checkpoints that cannot be used.
     """
     config = recipe.train
     torch.set_num_threads(config.threads)
     world = World() if world is None else world
     splits = Splits(**{part: getattr(splits, part).to(world.device) for part in ("train", "validation", "test")})
     session = _Session(recipe, splits, world)
+    check_range("fit", session.model, splits.train)
     saved = checkpoints.load() if checkpoints else None
     if saved:
         session.restore(saved)
-    while session.place.epoch < config.epochs:
-        session.model.train()
-        batches = epoch_batches(recipe, splits.train, session.place.epoch, world)
-        started = time.perf_counter() - session.place.time_s
-        for index, (x, labels) in enumerate(batches):
-            if index < session.place.step:
-                continue
-            session.step(x, labels, index / len(batches))
-            last = index + 1 == len(batches)
-            logs = (index + 1) % config.log_every == 0 or last
-            if logs:
-                session.read()
-            session.place.time_s = time.perf_counter() - started
-            if logs:
-                loss_sum, seen = world.total(session.place.loss_sum, session.place.seen)
-                _check_loss(loss_sum, session.place)
-                if progress and world.writes:
-                    share = (index + 1) / len(batches)
-                    progress({"epoch": session.place.epoch + share, "epochs": config.epochs, "loss": loss_sum / seen})
-            if checkpoints and world.writes and (index + 1) % checkpoint_steps == 0 and not last:
+    with _own_draws(session.model, world.device):
+        while session.place.epoch < config.epochs:
+            session.model.train()
+            set_noise(session.model, recipe.seed, session.place.epoch)
+            batches = epoch_batches(recipe, splits.train, session.place.epoch, world)
+            started = time.perf_counter() - session.place.time_s
+            for index, (x, labels) in enumerate(batches):
+                if index < session.place.step:
+                    continue
+                session.step(x, labels, index / len(batches))
+                last = index + 1 == len(batches)
+                logs = (index + 1) % config.log_every == 0 or last
+                if logs:
+                    session.read()
+                session.place.time_s = time.perf_counter() - started
+                if logs:
+                    loss_sum, seen = world.total(session.place.loss_sum, session.place.seen)
+                    _check_loss(loss_sum, session.place)
+                    if progress and world.writes:
+                        share = (index + 1) / len(batches)
+                        progress(
+                            {"epoch": session.place.epoch + share, "epochs": config.epochs, "loss": loss_sum / seen}
+                        )
+                if checkpoints and world.writes and (index + 1) % checkpoint_steps == 0 and not last:
+                    checkpoints.save(session.capture())
+            record = session.close_epoch()
+            if checkpoints and world.writes:
                 checkpoints.save(session.capture())
-        record = session.close_epoch()
-        if checkpoints and world.writes:
-            checkpoints.save(session.capture())
-        if progress and world.writes:
-            progress({**record, "epochs": config.epochs})
+            if progress and world.writes:
+                progress({**record, "epochs": config.epochs})
     best = session.best or {name: value.detach().clone() for name, value in session.model.state_dict().items()}
     repairs = [] if session.budgets is None else session.budgets.records
     return Run(session.model.eval(), session.history, best, repairs)
@@ -300,13 +310,32 @@ def evaluate(model: nn.Module, data: ImageSet, batch_size: int = 500) -> float:
     """Accuracy (share correct) on a set.
 
     Raises:
-        ValueError: weights or logits hold NaN or inf (a threshold would hide them).
+        ValueError: weights or logits hold NaN or inf (a threshold would hide them), or pixels outside [0, 1] for an
+            encoder that reads intensities.
     """
     all_finite("evaluate", [*model.named_parameters(), *model.named_buffers()])
+    check_range("evaluate", model, data)
     logits = logits_of(model, data, batch_size)
     if not torch.isfinite(logits).all():
         raise bad_value("evaluate", "logits must be finite", "NaN or inf", "check weights and input")
     return float((logits.argmax(1) == data.labels).double().mean())
+
+
+def check_range(where: str, model: nn.Module, data: ImageSet) -> None:
+    """Raise `ValueError` unless black and white, normalised, lie in the range that the network's encoder reads."""
+    if reads_intensities(model.net if isinstance(model, Traced) else model):
+        ends = torch.tensor([0, data.top], dtype=torch.uint8, device=data.images.device).reshape(2, 1, 1, 1)
+        check_intensities(where, data.normalise(ends.expand(-1, len(data.mean), -1, -1)))
+
+
+@contextmanager
+def _own_draws(model: nn.Module, device: torch.device) -> Iterator[None]:
+    """Within the block torch's generators are the run's; after it they and the network's noise are as they were."""
+    try:
+        with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+            yield
+    finally:
+        set_noise(model)
 
 
 def epoch_batches(recipe: Recipe, data: ImageSet, epoch: int, world: World) -> Batches:

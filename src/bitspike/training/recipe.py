@@ -11,6 +11,7 @@ from typing import Any, Literal
 from bitspike.allocation.config import AllocationConfig
 from bitspike.checks import at_least, bad_value, in_range, integer, one_of, positive, suggestion
 from bitspike.files import read_toml
+from bitspike.layers import ENCODERS
 from bitspike.schema import canonical_key, conform, from_mapping, override, to_mapping
 from bitspike.training.builtin import builtin
 from bitspike.training.losses import LOSSES, loss_options
@@ -32,6 +33,7 @@ _LATER: dict[str, object] = {
     "layers": None,
     "allocation": None,
     "convert": None,
+    "model.encoder_options": {},
     "convert.readout": "mean",
     "convert.activation": None,
     "allocation.learn_epoch": 0.0,
@@ -130,7 +132,8 @@ class ModelConfig:
     Args:
         name: registered model builder.
         T: time steps, >= 1.
-        encoder: how an image becomes T inputs: "repeat", "poisson" or "latency".
+        encoder: how an image becomes T inputs: a name of `bitspike.layers.ENCODERS`.
+        encoder_options: further arguments of the encoder, the table [model.encoder_options].
         norm: batch norm over time and batch together ("joint"), per step, or threshold-dependent ("threshold").
         readout: "mean" over time, or all "steps".
         options: further arguments of the builder, the table [model.options].
@@ -138,7 +141,8 @@ class ModelConfig:
 
     name: str = "study_cnn"
     T: int = 2
-    encoder: Literal["repeat", "poisson", "latency"] = "repeat"
+    encoder: str = "repeat"
+    encoder_options: dict[str, object] = field(default_factory=dict)
     norm: Literal["joint", "per_step", "threshold"] = "joint"
     readout: Literal["mean", "steps"] = "mean"
     options: dict[str, object] = field(default_factory=dict)
@@ -146,6 +150,7 @@ class ModelConfig:
     def __post_init__(self) -> None:
         conform(self)
         _named("ModelConfig", name=self.name)
+        one_of("ModelConfig", "encoder", self.encoder, tuple(ENCODERS))
         integer("ModelConfig", "T", self.T, 1, _LARGE)
 
 

@@ -86,8 +86,9 @@ def upgrade(
             of which every place gets a copy; a function of the replaced module (None for a function) that makes one;
             None: leave it alone.
         sample: inputs [B, ...] of one time step; default: random ones of a shape that the first layer takes.
-        T: time steps, default 2. encoder: "repeat", "poisson", "latency", an `Encoder`, or None (the network then takes
-            sequences [T, B, ...]). readout: "mean" or "steps"; default that of a bitspike `Network`, else "mean".
+        T: time steps, default 2. encoder: a name of `ENCODERS`, an `Encoder` with a T of its own, which is copied, or
+            None (the network then takes sequences [T, B, ...]). readout: "mean" or "steps"; default that of a bitspike
+            `Network`, else "mean".
         norm: how batch norms see time in training, "joint" or "per_step".
         leaves: further classes of modules that run whole, time merged into their batch.
 
@@ -107,7 +108,7 @@ def upgrade(
     """
     choices = Choices(mapping)
     one_of("upgrade", "norm", norm, tuple(_NORMS))
-    coder = new_encoder(encoder, T) if isinstance(encoder, str) else encoder
+    coder = None if encoder is None else new_encoder(encoder, encoder.T if isinstance(encoder, Encoder) else T)
     reader = new_readout("mean" if readout is None else readout)
     _refuse(model, choices)
     ours = private_copy(model)

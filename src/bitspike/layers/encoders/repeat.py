@@ -5,9 +5,10 @@ from __future__ import annotations
 from torch import Tensor
 
 from bitspike.checks import integer
-from bitspike.layers.encoders.base import Encoder
+from bitspike.layers.encoders.base import ENCODERS, Encoder
 
 
+@ENCODERS.register("repeat")
 class Repeat(Encoder):
     """Direct coding: every step sees the sample itself (a view; nothing is copied).
 
@@ -16,9 +17,11 @@ class Repeat(Encoder):
     Args:
         T: time steps, >= 1.
 
-    >>> Repeat(3)(torch.zeros(2, 1, 4, 4)).shape
+    >>> import torch; Repeat(3)(torch.zeros(2, 1, 4, 4)).shape
     torch.Size([3, 2, 1, 4, 4])
     """
+
+    repeats = True
 
     def __init__(self, T: int) -> None:
         super().__init__()

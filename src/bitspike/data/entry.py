@@ -1,0 +1,42 @@
+"""The registry of data sets: each set's own file puts one `Entry` into it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from bitspike.data.dataset import Splits
+from bitspike.registry import Registry
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How one name is loaded.
+
+    Args:
+        load: called with root (a folder, or what stands after the colon), validation, seed as keywords, and the
+            options given.
+        validation: images carved from the training part, or their fraction, where none is asked for.
+        root: whether it needs a folder.
+        options: keywords of ``load`` that a caller may pass on.
+        place: what stands after the colon of its name, such as "PATH"; "" where the name is all.
+    """
+
+    load: Callable[..., Splits]
+    validation: int | float
+    root: bool = True
+    options: tuple[str, ...] = ()
+    place: str = ""
+
+
+DATASETS: Registry[Entry] = Registry("data set")
+"""Data sets by name, without colon and place."""
+
+
+def listed() -> tuple[str, ...]:
+    """Every name as one writes it.
+
+    >>> [name for name in listed() if name.startswith("f")]
+    ['fashion_mnist', 'folder:PATH']
+    """
+    return tuple(f"{name}:{entry.place}" if entry.place else name for name, entry in DATASETS.items())
