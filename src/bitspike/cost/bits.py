@@ -7,19 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bitspike.formats import SpikeFormat
-
-
-def formats_over_time(records: SpikeFormat | Sequence[SpikeFormat], steps: int) -> tuple[SpikeFormat, ...]:
-    """One format per time step; the last record given stands for all later steps.
-
-    >>> [f.bits for f in formats_over_time(SpikeFormat(0, 3), 3)]
-    [2, 2, 2]
-    >>> [f.bits for f in formats_over_time((SpikeFormat(0, 3), SpikeFormat()), 3)]
-    [2, 1, 1]
-    """
-    given = (records,) if isinstance(records, SpikeFormat) else tuple(records)
-    return given[:steps] + given[-1:] * (steps - len(given))
+from bitspike.formats import SpikeFormat, formats_over_time
 
 
 def sum_bits(formats: Sequence[SpikeFormat]) -> int:
