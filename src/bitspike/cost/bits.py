@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from bitspike.formats import SpikeFormat, formats_over_time
+from bitspike.formats import SpikeFormat
 
 
 def sum_bits(formats: Sequence[SpikeFormat]) -> int:

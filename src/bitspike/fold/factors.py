@@ -184,9 +184,7 @@ def _take(
     return _ONE
 
 
-def _add_up(
-    pool: AvgPool2d | GlobalAvgPool, shape: tuple[int, ...], factor: Tensor, spikes: Spikes | None
-) -> Tensor:
+def _add_up(pool: AvgPool2d | GlobalAvgPool, shape: tuple[int, ...], factor: Tensor, spikes: Spikes | None) -> Tensor:
     """Let a pool of integer spikes add up without dividing, where the sums are a format; the factor on its output."""
     if spikes is None or spikes.format is None or spikes.format.real or pool.divisor:
         return factor

@@ -125,11 +125,30 @@ class Graph:
         copied.output((output, [found[name] for name in names]))
         return fx.GraphModule(self.model, copied)
 
-    def follow(self, name: str, known: Mapping[str, Spikes | None], shapes: Mapping[str, tuple[int, ...]]) -> Spikes | None:
+    def follow(
+        self, name: str, known: Mapping[str, Spikes | None], shapes: Mapping[str, tuple[int, ...]]
+    ) -> Spikes | None:
         """What the output of a node carries, from what those before it carry and the shapes that are known."""
         node = self._nodes[name]
         steps = {n: shapes[n][0] if n in shapes else self._nodes[n].T for n in node.inputs}
         return follow(self.items[name], node.module, known, shapes, steps)
+
+    def given(self, name: str, args: tuple[Any, ...]) -> dict[str, Any]:
+        """The values of the nodes before a node, from the arguments that a handler got."""
+        found: dict[str, Any] = {}
+        for item, value in zip(self.items[name].args, args, strict=True):
+            inner = zip(item, value, strict=True) if isinstance(item, (list, tuple)) else ((item, value),)
+            found |= {node.name: each for node, each in inner if isinstance(node, fx.Node)}
+        return found
+
+    def again(self, name: str, values: Mapping[str, Any]) -> Any:
+        """A node run on other values of its inputs."""
+        item = self.items[name]
+        args = fx.node.map_arg(item.args, lambda n: values[n.name])
+        if item.op == "call_module":
+            return self.model.get_submodule(str(item.target))(*args)
+        call: Any = getattr(Tensor, item.target) if isinstance(item.target, str) else item.target
+        return call(*args, **item.kwargs)
 
     @torch.no_grad()
     def edges(self, *inputs: Tensor) -> Edges:

@@ -69,3 +69,12 @@ def taken(item: fx.Node, shape: tuple[int, ...]) -> Tensor | None:
         probe = call(probe, *step.args[1:], **step.kwargs)  # type: ignore[operator]
     kept = isinstance(probe, Tensor) and probe.dim() == len(shape) and probe.shape[:2] == shape[:2]
     return probe[0, 0].flatten(1)[:, 0] if kept and probe.numel() else None
+
+
+def cuts_channels(item: fx.Node, shape: tuple[int, ...]) -> bool:
+    """Whether a split of [T, B, C, ...] of this shape leaves time and batch whole."""
+    call: Any = getattr(torch.Tensor, item.target) if isinstance(item.target, str) else item.target
+    if len(item.all_input_nodes) != 1:
+        return False
+    pieces = call(torch.zeros(1).expand(shape), *item.args[1:], **item.kwargs)
+    return all(piece.shape[:2] == shape[:2] for piece in pieces)
