@@ -6,6 +6,7 @@ Everything that folds, counts, compiles or exports a network reads these records
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -123,6 +124,53 @@ class SpikeFormat:
         fraction = f"·2^-{self.fraction_bits}" if self.fraction_bits else ""
         below = f"·({self.slope:g} below 0)" if self.slope != 1 else ""
         return "{" + body + "}" + fraction + ("·a" if self.amplitude != "none" else "") + below
+
+
+def formats_over_time(records: SpikeFormat | Sequence[SpikeFormat], steps: int) -> tuple[SpikeFormat, ...]:
+    """One format per time step; the last record given stands for all later steps.
+
+    >>> [f.bits for f in formats_over_time(SpikeFormat(0, 3), 3)]
+    [2, 2, 2]
+    >>> [f.bits for f in formats_over_time((SpikeFormat(0, 3), SpikeFormat()), 3)]
+    [2, 1, 1]
+    """
+    given = (records,) if isinstance(records, SpikeFormat) else tuple(records)
+    return given[:steps] + given[-1:] * (steps - len(given))
+
+
+def added(records: Sequence[SpikeFormat], counts: Sequence[int]) -> SpikeFormat | None:
+    """The alphabet of ``Σ count·k`` over one level k of each record; None where that is no format.
+
+    >>> added([SpikeFormat(), SpikeFormat(-1, 1)], [1, 2]).label()
+    '{-2..3}'
+    """
+    parts = [record.summed(count) for record, count in zip(records, counts, strict=True)]
+    whole = [part for part in parts if part is not None]
+    if len(whole) < len(parts) or (len(parts) > 1 and any(part.slope != 1 for part in whole)):
+        return None
+    low, high = sum(part.low for part in whole), sum(part.high for part in whole)
+    if low < _LEAST_LEVEL or high > _GREATEST_LEVEL:
+        return None
+    unary = sum(part.unary for part in whole) if all(part.unary for part in whole) else 0
+    return replace(whole[0], low=low, high=high, unary=unary, amplitude=_sharing(whole))
+
+
+def union(records: Sequence[SpikeFormat]) -> SpikeFormat | None:
+    """The least alphabet that holds those of all records; None where real and integer ones, or slopes, are mixed.
+
+    >>> union([SpikeFormat(), SpikeFormat(-1, 1)]).label()
+    '{-1,0,1}'
+    """
+    first = records[0]
+    if any(record.real != first.real or record.slope != first.slope for record in records):
+        return None
+    unary = max(record.unary for record in records) if all(record.unary for record in records) else 0
+    low, high = min(record.low for record in records), max(record.high for record in records)
+    return replace(first, low=low, high=high, unary=unary, amplitude=_sharing(records))
+
+
+def _sharing(records: Sequence[SpikeFormat]) -> str:
+    return max((record.amplitude for record in records), key=("none", "layer", "channel").index)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from bitspike.checks import finite
 from bitspike.formats import SpikeFormat
 from bitspike.functional import popcount
-from bitspike.graph import Graph, Node, trace
+from bitspike.graph import Graph, Node, trace, warn_unseen
 from bitspike.neurons import Neuron
 
 
@@ -92,12 +92,15 @@ def observe(net: nn.Module | Graph, batches: Iterable[Tensor]) -> dict[str, Acti
     Raises:
         ValueError: NaN or inf in a batch, or an untraceable network.
 
+    Warns of neurons inside a layer of the user's own, which are not seen.
+
     >>> from bitspike.neurons import LIF
     >>> activity = observe(nn.Sequential(LIF()), [torch.tensor([[[2.0, 0.0]]])])
     >>> activity["_0"].rate
     0.5
     """
     graph = net if isinstance(net, Graph) else trace(net)
+    warn_unseen("observe", graph)
     nodes = graph.of_kind("neuron")
     counts = {n.name: Activity(n.name, n.path, n.module.format, n.T) for n in nodes}  # type: ignore[union-attr,arg-type]
 

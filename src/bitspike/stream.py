@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bitspike.checks import bad_value, time_first
 from bitspike.graph import Graph, Node, trace
+from bitspike.graph.moves import axis_of, cuts_channels, taken
 from bitspike.layers import BatchNorm, Encoder, Join, MeanReadout, Squeeze, TimeLayer, Windows
 from bitspike.neurons import Neuron
 
@@ -56,7 +57,8 @@ def stream(net: nn.Module | Graph, x_seq: Tensor, states: States | None = None) 
         if isinstance(module, Encoder):
             return args[0]
         if node.name in blocks:
-            value, after[node.name] = _gather(module, args, blocks[node.name], before.get(node.name))
+            work, inputs = _work(node, graph, args)
+            value, after[node.name] = _gather(work, inputs, blocks[node.name], before.get(node.name))
             return value
         if module is not None and any(isinstance(x, Tensor) and len(x) == 0 for x in args):
             value, state = _idle(module, args, before.get(node.name))
@@ -71,7 +73,7 @@ def stream(net: nn.Module | Graph, x_seq: Tensor, states: States | None = None) 
             return args[0]  # a chunk of a train that passes unchanged
         if isinstance(module, Join) and len(steps) == 1:
             return call()
-        reason = _objection(node)
+        reason = _objection(node) or _moves_time(node, graph, args)
         if reason:
             raise bad_value("stream", "every node must be causal and known", f"{node.name} ({reason})", "see stream()")
         if isinstance(module, Windows):
@@ -100,23 +102,47 @@ def _blocks(graph: Graph) -> dict[str, tuple[int, ...]]:
         if squeezes or (isinstance(module, Join) and len(set(steps)) > 1):
             if min(steps) > 0:
                 found[node.name] = steps
-        elif len(steps) > 1 and (node.kind == "add" or isinstance(module, Join)):
+        elif len(steps) > 1 and (node.kind in ("add", "concat") or isinstance(module, Join)):
             sums[node.name] = (1,) * len(steps)
     return found | sums if found or moved else {}
 
 
+def _work(node: Node, graph: Graph, args: tuple[Any, ...]) -> tuple[Callable[..., Tensor], tuple[Any, ...]]:
+    """What a layer, sum or concatenation does with its inputs, and the inputs."""
+    if node.kind != "concat":
+        return node.module if node.module is not None else lambda *parts: sum(parts[1:], parts[0]), args
+    reason = _moves_time(node, graph, args)
+    if reason:
+        raise bad_value("stream", "every node must be causal and known", f"{node.name} ({reason})", "see stream()")
+    axis = axis_of(graph.items[node.name], args[0][0].dim())
+    return lambda *parts: torch.cat(parts, axis), tuple(args[0])
+
+
+def _moves_time(node: Node, graph: Graph, args: tuple[Any, ...]) -> str:
+    """Why a concatenation, split or slice cannot be streamed; "" where it leaves time and batch alone."""
+    item, first = graph.items[node.name], args[0] if args else None
+    if node.kind == "concat" and isinstance(first, (list, tuple)) and first and isinstance(first[0], Tensor):
+        return "" if axis_of(item, first[0].dim()) >= 2 else "it joins steps or samples; join channels"
+    if node.kind == "split" and isinstance(first, Tensor):
+        return "" if cuts_channels(item, tuple(first.shape)) else "it cuts steps or samples; cut channels"
+    if node.kind == "select" and isinstance(first, Tensor):
+        return "" if taken(item, tuple(first.shape)) is not None else "it takes steps or samples; take channels"
+    if node.kind == "select" and isinstance(first, tuple):
+        return ""  # of a split, which was looked at
+    return "" if node.kind not in ("concat", "split", "select") else "it cannot be read off; wrap it in a TimeLayer"
+
+
 def _gather(
-    module: nn.Module | None, args: tuple[Any, ...], sizes: tuple[int, ...], state: Any
+    work: Callable[..., Tensor], args: tuple[Any, ...], sizes: tuple[int, ...], state: Any
 ) -> tuple[Tensor, tuple[Tensor, ...]]:
     """(values of all whole blocks of steps, the steps that are left) of a layer or, without one, a sum."""
-    work = module if module is not None else lambda *parts: sum(parts[1:], parts[0])
     kept = list(args) if state is None else [torch.cat(pair) for pair in zip(state, args, strict=True)]
     count = min(len(x) // size for x, size in zip(kept, sizes, strict=True))
     whole = [x[: count * size] for x, size in zip(kept, sizes, strict=True)]
     left = tuple(x[count * size :] for x, size in zip(kept, sizes, strict=True))
     if not count:
         return work(*(x.new_zeros(size, *x.shape[1:]) for x, size in zip(kept, sizes, strict=True)))[:0], left
-    if max(sizes) == 1 and not isinstance(module, Squeeze):
+    if max(sizes) == 1 and not isinstance(work, Squeeze):
         return work(*whole), left
     parts = zip(*(x.split(size) for x, size in zip(whole, sizes, strict=True)), strict=True)
     return torch.cat([work(*block) for block in parts]), left

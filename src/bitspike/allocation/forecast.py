@@ -12,11 +12,12 @@ from torch import Tensor, nn
 from bitspike.allocation.repair import State
 from bitspike.allocation.widths import Allocation
 from bitspike.cost import SCOPES, Activations, Cost, LayerCost, activations, bit_budget, cost
+from bitspike.cost.synapse import put_widths
 from bitspike.fold.folding import fold
-from bitspike.formats import SpikeFormat, WeightFormat
+from bitspike.formats import SpikeFormat, WeightFormat, formats_over_time
 from bitspike.functional import Widths
-from bitspike.graph import Graph, trace
-from bitspike.layers import Gain, Refined, Squeeze, TimeLayer
+from bitspike.graph import Form, Graph, trace
+from bitspike.layers import Refined
 
 _SAMPLES = 2
 
@@ -38,12 +39,16 @@ class Lever:
 
 @dataclass(frozen=True)
 class Site:
-    """A synapse: its row as counted, its quantizer, and the neuron it reads, if it is one."""
+    """A synapse: its row as counted, its quantizer, and what it reads: (inputs, form) of every part of spikes."""
 
     row: LayerCost
     weights: str | None
-    source: str | None
-    whole: bool  # what it reads is spikes where their steps are those of the synapse
+    forms: tuple[tuple[int, Form], ...]
+
+    @property
+    def sources(self) -> tuple[str, ...]:
+        """Neurons and encoders whose trains it reads, in order."""
+        return tuple(sorted({name for _, form in self.forms for name, _ in form.terms}))
 
 
 class Forecast:
@@ -77,24 +82,21 @@ class Forecast:
         self.neurons = {row.name: row for row in self.counted.elements if row.kind == "neuron"}
         names = {id(m): name for name, m in allocation.model.named_modules()}
         self.holders = {names[id(m.neuron)]: name for name, m in allocation.refined.items()}
+        self.edges = graph.edges(x)
         self.sites = [self._site(graph, row) for row in self.counted.synapses]
         self.fixed_bits = int(self.counted.total("size_bits")) - sum(site.row.size_bits for site in self.sites)
-        self._rows: dict[tuple[int, int, tuple[int, ...]], LayerCost] = {}
+        self._rows: dict[tuple[int, int, tuple[tuple[SpikeFormat, ...], ...]], LayerCost] = {}
         self._bits: dict[tuple[str, str, int], int] = {}
+        self._formats: dict[tuple[str, int], SpikeFormat] = {}
 
     def _site(self, graph: Graph, row: LayerCost) -> Site:
-        node = graph[graph[row.name].inputs[0]]
         path = self.paths[row.name]
         weights = path if ("weights", path, 0) in self.place else None
-        if len(node.sources) != 1:
-            return Site(row, weights, None, False)
-        source, whole = node.sources[0], True
-        while node.name != source:
-            keeps = isinstance(node.module, TimeLayer) and node.module.keeps_format
-            gain = isinstance(node.module, Gain) and (node.format is not None or _leaves(node.module, row))
-            whole &= keeps or gain or isinstance(node.module, (Squeeze, nn.Identity, nn.Dropout))
-            node = graph[node.inputs[0]]
-        return Site(row, weights, source, whole)
+        spikes = self.edges.spikes[graph[row.name].inputs[0]]
+        if spikes is None:
+            return Site(row, weights, ())
+        forms = [form for form, _ in spikes.parts]
+        return Site(row, weights, tuple(zip(spikes.counts(row.inputs), forms, strict=True)))
 
     @property
     def state(self) -> State:
@@ -122,21 +124,29 @@ class Forecast:
         """Stored bits of a width."""
         key = (kind, name, width)
         if key not in self._bits:
-            if kind == "weights":
-                self._bits[key] = WeightFormat(*self.allocation.weights[name][1].levels(width)).bits
-            else:
-                self._bits[key] = SpikeFormat(*self.allocation.spikes[name].levels(width)[:2]).bits
+            self._bits[key] = WeightFormat(*self.allocation.weights[name][1].levels(width)).bits
         return self._bits[key]
+
+    def _format(self, name: str, width: int) -> SpikeFormat:
+        """Alphabet of the spikes of a width."""
+        if (name, width) not in self._formats:
+            self._formats[name, width] = SpikeFormat(*self.allocation.spikes[name].levels(width)[:2])
+        return self._formats[name, width]
+
+    def formats(self, node: str, state: State) -> tuple[SpikeFormat, ...]:
+        """Alphabets of what a neuron or encoder (node name) sends at each of its steps."""
+        path = self.paths.get(node, "")
+        if node not in self.neurons:
+            return self.edges.sent[node]
+        T = self.steps(node, state)
+        if ("spikes", path, 0) not in self.place:
+            return formats_over_time(self.edges.sent[node], T)
+        last = self.allocation.spikes[path].width.numel() - 1
+        return tuple(self._format(path, state[self.place["spikes", path, min(t, last)]]) for t in range(T))
 
     def train(self, node: str, state: State) -> tuple[int, ...]:
         """Bits of the spikes of a neuron (node name) at each of its steps."""
-        path, T = self.paths[node], self.steps(node, state)
-        if ("spikes", path, 0) not in self.place:
-            given = self.neurons[node].step_bits
-            return given[:T] + given[-1:] * (T - len(given))
-        last = self.allocation.spikes[path].width.numel() - 1
-        places = [self.place["spikes", path, min(t, last)] for t in range(T)]
-        return tuple(self._stored("spikes", path, state[place]) for place in places)
+        return tuple(record.bits for record in self.formats(node, state))
 
     def steps(self, node: str, state: State) -> int:
         """T of a neuron (node name)."""
@@ -150,22 +160,18 @@ class Forecast:
 
     def rows(self, state: State) -> list[LayerCost]:
         """The rows of the synapses."""
-        trains = {name: self.train(name, state) for name in {site.source for site in self.sites if site.source}}
-        return [
-            self._row(index, site, self.weight_bits(site, state), trains.get(site.source or "", ()))
-            for index, site in enumerate(self.sites)
-        ]
+        sent = {name: self.formats(name, state) for name in {name for site in self.sites for name in site.sources}}
+        return [self._row(index, site, self.weight_bits(site, state), sent) for index, site in enumerate(self.sites)]
 
-    def _row(self, index: int, site: Site, bits: int, train: tuple[int, ...]) -> LayerCost:
-        key = (index, bits, train)
+    def _row(self, index: int, site: Site, bits: int, sent: Mapping[str, tuple[SpikeFormat, ...]]) -> LayerCost:
+        key = (index, bits, tuple(sent[name] for name in site.sources))
         if key not in self._rows:
             old = site.row
             row = replace(old, weight_bits=bits, size_bits=old.size_bits + old.weights * (bits - old.weight_bits))
-            if site.source is not None:
-                passing = len(train) == old.T
-                row.train_steps = 0 if passing else len(train)
-                row.step_bits = train if site.whole or not passing else (32,) * old.T
-                row.input_bits = max(row.step_bits)
+            if site.forms:
+                over = [(count, tuple(r.bits for r in form.formats(sent))) for count, form in site.forms]
+                put_widths(row, over)
+                row.train_steps = 0 if len(row.step_bits) == old.T else len(row.step_bits)
             if old.name in self.rates:
                 row.rate = row.spike_rate = self.rates[old.name]
             self._rows[key] = row
@@ -208,11 +214,6 @@ def exact(name: str, counted: Cost, memory: Activations, scope: str) -> float:
     if name == "size":
         return counted.size_bytes
     return memory.peak_bytes if name == "activations" else ace_figure(name, counted, SCOPES[scope])
-
-
-def _leaves(gain: Gain, row: LayerCost) -> bool:
-    """Whether a gain is not there where the spikes of a synapse have one step: factors by step, not by channel."""
-    return gain.factor.dim() == 2 and row.T == 1
 
 
 def _levers(allocation: Allocation) -> list[Lever]:

@@ -9,26 +9,34 @@ from torch import Tensor, nn
 
 from bitspike.allocation.forecast import Forecast, Site
 from bitspike.cost import LayerCost
+from bitspike.formats import SpikeFormat
 from bitspike.functional import Widths, follow
+from bitspike.graph import Form
 
 _RATE = 0.1  # η with AdamW
 
 
 class _Train(NamedTuple):
-    """Of a neuron: ``Σ_t b_s^t`` and T, straight-through, and T as a number."""
+    """Of a neuron: ``Σ_t b_s^t`` and T, straight-through, T as a number, and ``Σ_t b_s^t`` for T steps."""
 
     bits: Tensor | int
     steps: Tensor | int
     T: int
+    width: Tensor | int
 
 
 class _Soft(NamedTuple):
-    """Of a synapse: its row, bits of a weight, ``Σ_t b_s^t`` and T of what it reads, straight-through."""
+    """Of a synapse: its row, bits of a weight, and (inputs, ``Σ_t b_s^t``, T) of every part that it reads, all of it
+    straight-through."""
 
     row: LayerCost
     weights: Tensor | int
-    bits: Tensor | int
-    steps: Tensor | int
+    parts: list[tuple[int, Tensor | float, Tensor | int]]
+
+    @property
+    def bits(self) -> Tensor | float:
+        """The mean of ``Σ_t b_s^t`` over the inputs."""
+        return sum(count * bits for count, bits, _ in self.parts) / sum(count for count, _, _ in self.parts)
 
 
 class Lagrangian(nn.Module):
@@ -74,9 +82,9 @@ class Lagrangian(nn.Module):
             given = forecast.neurons[node].step_bits
             bits = sum(given[:T]) + given[-1] * max(T - len(given), 0)
         if holder is None or learned is None:
-            return _Train(bits, T, T)
+            return _Train(bits, T, T, bits)
         steps = follow(holder.steps, learned)
-        return _Train(bits * (steps / T), steps, T)
+        return _Train(bits * (steps / T), steps, T, bits)
 
     def soft(self) -> dict[str, Tensor]:
         """The cost of every budget [], with gradients."""
@@ -88,11 +96,11 @@ class Lagrangian(nn.Module):
         row = site.row
         weights = None if site.weights is None else _width(self.forecast.allocation.weights[site.weights][1])
         bits = row.weight_bits if weights is None else weights
-        if site.source is None:
-            return _Soft(row, bits, row.time_bits, row.steps)
-        train = trains[site.source]
-        whole = site.whole or train.T != row.T
-        return _Soft(row, bits, train.bits if whole else 32 * row.T, train.steps)
+        if not site.forms:
+            return _Soft(row, bits, [(row.inputs, row.time_bits, row.steps)])
+        state = self.forecast.state
+        sent = {name: self.forecast.formats(name, state) for name in site.sources}
+        return _Soft(row, bits, [(count, *_form(form, sent, trains)) for count, form in site.forms])
 
     def _cost(self, name: str, sites: list[_Soft], trains: dict[str, _Train]) -> Tensor | float:
         forecast = self.forecast
@@ -110,8 +118,9 @@ class Lagrangian(nn.Module):
         if name == "bit-budget":
             weights, inputs = sum(s.row.weights for s in chosen), sum(s.row.inputs for s in chosen)
             mean_weight = sum(s.row.weights * s.weights for s in chosen) / max(weights, 1)
-            mean_spike = sum(s.row.inputs * s.bits / s.steps for s in chosen) / max(inputs, 1)
-            return mean_weight * mean_spike * (sum(s.row.inputs * s.steps for s in chosen) / max(inputs, 1))
+            parts = [part for s in chosen for part in s.parts]
+            mean_spike = sum(count * bits / steps for count, bits, steps in parts) / max(inputs, 1)
+            return mean_weight * mean_spike * (sum(count * steps for count, _, steps in parts) / max(inputs, 1))
         rates = {} if name == "s-ace" else forecast.rates
         return sum(s.row.macs * rates.get(s.row.name, 1.0) * s.weights * s.bits for s in chosen)
 
@@ -157,6 +166,29 @@ class Lagrangian(nn.Module):
         """After a step of the optimiser: the multipliers follow the share of every budget in use."""
         over = torch.tensor(used).clamp(min=1e-12).log()
         self.multipliers.add_((torch.tensor(self.rates(optimiser)) * over).to(self.multipliers)).clamp_(min=0)
+
+
+def _form(
+    form: Form, sent: dict[str, tuple[SpikeFormat, ...]], trains: dict[str, _Train]
+) -> tuple[Tensor | float, Tensor | int]:
+    """(``Σ_t b^t``, T) of a form. A bit of a train counts by its share of the range, as in ``d log2 Σ_i m_i·2^b_i``; a
+    step more of the longest train brings the mean bits of the steps there are."""
+    formats = form.formats(sent)
+    bits: Tensor | float = sum(record.bits for record in formats)
+    if form.real or any(record.real for record in formats):
+        shares = dict.fromkeys((name for name, _ in form.terms), 0.0)
+    else:
+        ranges = {name: count * max(record.levels - 1 for record in sent[name]) for name, count in form.terms}
+        shares = {name: span / sum(ranges.values()) for name, span in ranges.items()}
+    for name, share in shares.items():
+        width = trains[name].width if name in trains else 0
+        if isinstance(width, Tensor):
+            bits = bits + share * (width - width.detach())
+    longest = max((name for name, _ in form.terms), key=lambda name: len(sent[name]))
+    if form.steps or longest not in trains:
+        return bits, len(formats)
+    steps = trains[longest].steps
+    return bits * (steps / trains[longest].T), steps
 
 
 def _learned(forecast: Forecast) -> list[Tensor]:

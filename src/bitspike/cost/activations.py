@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from bitspike.checks import integer
-from bitspike.cost.bits import formats_over_time
-from bitspike.graph import Graph, Node, trace
+from bitspike.cost.elements import states_of
+from bitspike.formats import formats_over_time
+from bitspike.graph import Edges, Graph, Node, trace
 from bitspike.layers import (
     AvgPool2d,
     Encoder,
@@ -33,7 +34,8 @@ class Moment:
 
     Attributes:
         node: its name. trains: neuron → spikes of one step, of the trains in memory. other_bits: real values in memory.
-        neurons: how many fire there, each with a membrane; 0 where the node is no neuron.
+        neurons: numbers kept from step to step there, a membrane a neuron and what `Neuron.extra_cost` adds; 0 where
+            the node is no neuron.
     """
 
     node: str
@@ -75,6 +77,7 @@ def activations(net: nn.Module | Graph, x: Tensor, membrane_bits: int = 32, inpu
 
         peak = max over writes of  Σ n·Σ_t b_s^t (trains) + 32 bits a real value + n·membrane_bits (the neurons, T > 1)
 
+    Sums, means, slices and concatenations of spikes are formed where they are read, as all is that no synapse is in.
     In memory are the input, spike trains (at their stored bits), the output, and real values between a synapse and the
     next neuron where two layers read them, or one that reads more than it needs for one value (synapse, pool,
     attention). All else is formed where it is read. A value stays until its last reader has written. Weights and
@@ -93,7 +96,7 @@ def activations(net: nn.Module | Graph, x: Tensor, membrane_bits: int = 32, inpu
     integer("activations", "input_bits", input_bits, 1, 64)
     graph = net if isinstance(net, Graph) else trace(net)
     found = Activations(membrane_bits)
-    plan = _Plan(graph, found, x.shape[graph.batch_axis])
+    plan = _Plan(graph, found, x)
     for node in graph.of_kind("input"):
         plan.store(node, other_bits=x.numel() // plan.samples * input_bits)
     graph.run(x, handler=plan)
@@ -104,8 +107,9 @@ def activations(net: nn.Module | Graph, x: Tensor, membrane_bits: int = 32, inpu
 class _Plan:
     """Handler of the run: which values are stored, from which write to which."""
 
-    def __init__(self, graph: Graph, found: Activations, samples: int) -> None:
-        self.graph, self.found, self.samples = graph, found, samples
+    def __init__(self, graph: Graph, found: Activations, x: Tensor) -> None:
+        self.graph, self.found, self.samples = graph, found, x.shape[graph.batch_axis]
+        self.edges = Edges(graph, x)
         self.carries: dict[str, set[str]] = {}  # node → stored values that it is formed from
         self.current: set[str] = set()  # nodes with a synapse or a sum since the last stored value
         self.order: list[str] = []
@@ -115,18 +119,25 @@ class _Plan:
 
     def __call__(self, node: Node, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
         value = call()
+        spikes = self.edges.note(node, value)
+        if node.kind in ("split", "select", "concat") and not isinstance(value, Tensor):
+            self.carries[node.name] = self._reads(node)
+            return value
         module, values = node.module, value.numel() // self.samples
         if isinstance(module, Neuron):
             steps = len(value)
             formats = formats_over_time(getattr(module, "formats", (module.format,)), steps)
             self.found.time_bits[node.name], self.found.steps[node.name] = sum(f.bits for f in formats), steps
+            states = states_of(module, args[0]) or 1
             self.store(node, neuron=node.name, spikes=values // steps)
+            self.neurons[node.name] *= states
         elif isinstance(module, Encoder) and node.format is not None:
             self.store(node, other_bits=values * node.format.bits)
         else:
             self.carries[node.name] = self._reads(node)
             adds = isinstance(module, TimeLayer) and module.scaling == "add"
-            behind = isinstance(module, Synapse) or adds or node.kind in ("add", "function")
+            whole = spikes is not None and spikes.whole
+            behind = isinstance(module, Synapse) or ((adds or node.kind in ("add", "function")) and not whole)
             if behind or any(name in self.current for name in node.inputs):
                 self.current.add(node.name)
                 if self._waits(node):

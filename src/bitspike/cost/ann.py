@@ -45,7 +45,14 @@ def _one_step(row: LayerCost) -> LayerCost:
     keys = ("adds", "shift_adds", "shifts", "multiplications", "side_adds", "side_multiplications", "comparisons")
     shares = {key: getattr(row, key) / steps for key in (*keys, "fixed_adds", "payload_bits", "spike_bytes")}
     return replace(
-        row, T=1, train_steps=0, spike_rate=None, step_bits=row.step_bits[:1], weight_bytes=row.size_bits / 8, **shares
+        row,
+        T=1,
+        train_steps=0,
+        spike_rate=None,
+        step_bits=row.step_bits[:1],
+        parts=(),
+        weight_bytes=row.size_bits / 8,
+        **shares,
     )
 
 

@@ -10,18 +10,6 @@ from torch import Tensor
 from bitspike.formats import SpikeFormat
 
 
-def formats_over_time(records: SpikeFormat | Sequence[SpikeFormat], steps: int) -> tuple[SpikeFormat, ...]:
-    """One format per time step; the last record given stands for all later steps.
-
-    >>> [f.bits for f in formats_over_time(SpikeFormat(0, 3), 3)]
-    [2, 2, 2]
-    >>> [f.bits for f in formats_over_time((SpikeFormat(0, 3), SpikeFormat()), 3)]
-    [2, 1, 1]
-    """
-    given = (records,) if isinstance(records, SpikeFormat) else tuple(records)
-    return given[:steps] + given[-1:] * (steps - len(given))
-
-
 def sum_bits(formats: Sequence[SpikeFormat]) -> int:
     """Bits that hold the sum of one spike of each format: ``⌈log2(1 + Σ_t (levels_t − 1))⌉``; 32 where one is real.
 

@@ -37,8 +37,9 @@ def bit_budget(counted: Cost, without: Iterable[str] = ()) -> dict[str, float]:
     rows = [row for row in counted.synapses if row.role not in left_out]
     weights, inputs, macs = (sum(getattr(row, key) for row in rows) for key in ("weights", "inputs", "macs"))
     weight_bits = sum(row.weights * row.weight_bits for row in rows) / max(weights, 1)
-    spike_bits = sum(row.inputs * row.time_bits / row.steps for row in rows) / max(inputs, 1)
-    steps = sum(row.inputs * row.steps for row in rows) / max(inputs, 1)
+    trains = [train for row in rows for train in row.trains]
+    spike_bits = sum(count * sum(bits) / len(bits) for count, bits in trains) / max(inputs, 1)
+    steps = sum(count * len(bits) for count, bits in trains) / max(inputs, 1)
     return {
         "mean_weight_bits": weight_bits,
         "mean_spike_bits": spike_bits,

@@ -12,10 +12,9 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from bitspike.checks import bad_value, finite, integer
-from bitspike.cost.bits import formats_over_time
 from bitspike.cost.elements import (
     POOLS,
     amplitude_row,
@@ -25,6 +24,7 @@ from bitspike.cost.elements import (
     rectifier_row,
     scaling_row,
     squeeze_row,
+    states_of,
     sum_row,
     windows_row,
 )
@@ -32,8 +32,8 @@ from bitspike.cost.memory import Memory
 from bitspike.cost.place import place
 from bitspike.cost.record import Cost, LayerCost
 from bitspike.cost.synapse import Train, synapse_row
-from bitspike.formats import SpikeFormat
-from bitspike.graph import Graph, Node, trace
+from bitspike.formats import SpikeFormat, formats_over_time, union
+from bitspike.graph import Edges, Graph, Node, roles, trace, unseen
 from bitspike.layers import (
     Affine,
     BatchNorm,
@@ -77,7 +77,8 @@ def cost(net: nn.Module | Graph, x: Tensor, memory: Memory | None = None, input_
         must = "the samples must be [B, ...] ([T, B, ...] without encoder), B >= 1"
         raise bad_value("cost", must, list(x.shape), "pass samples to measure rates on")
     graph.check_input("cost", x)
-    counter = _Counter(graph, memory or Memory(), input_bits)
+    counter = _Counter(graph, x, memory or Memory(), input_bits)
+    counter.result.uncounted += unseen(graph)
     graph.run(x, handler=counter)
     counter.result.samples = x.shape[graph.batch_axis]
     place(counter.result)
@@ -88,23 +89,31 @@ class _Counter:
     """Handler of the run.
 
     Attributes:
-        scales: value of one level of every node made of spikes. records: formats of its steps (the last one for later
-            ones). trains: what each neuron sent. timed: nodes whose value begins with a time axis.
+        edges: what every edge carries. trains: node → its spikes at all steps of their trains, where its value is a sum
+            or mean over time. timed: nodes whose value begins with a time axis. roles: node → role of a synapse.
     """
 
-    def __init__(self, graph: Graph, memory: Memory, input_bits: int) -> None:
+    def __init__(self, graph: Graph, x: Tensor, memory: Memory, input_bits: int) -> None:
         self.graph, self.memory, self.input_bits = graph, memory, input_bits
         self.result = Cost(0, memory=memory)
-        self.scales: dict[str, Tensor] = {}
-        self.records: dict[str, tuple[SpikeFormat, ...]] = {}
-        self.trains: dict[str, Train] = {}
+        self.edges = Edges(graph, x)
+        self.trains: dict[str, Any] = {}
+        self.left = {node.name: len(node.consumers) for node in graph}
         self.timed = graph.timed
+        self.roles = roles(graph)
+        self.seen: list[tuple[str, str, nn.Module]] = []
 
     def __call__(self, node: Node, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
         value = call()
+        before = len(self.result.layers)
         self._count(node, args, value)
-        if node.format is not None:
-            self._carry(node, node.format, args)
+        self._once(node, self.result.layers[before:])
+        if self.edges.note(node, value) is not None:
+            self._keep_train(node, args, value)
+        for name in node.inputs:
+            self.left[name] -= 1
+            if not self.left[name]:
+                self.trains.pop(name, None)
         return value
 
     def _count(self, node: Node, args: tuple[Any, ...], value: Any) -> None:
@@ -112,14 +121,14 @@ class _Counter:
         if isinstance(module, Synapse):
             layers.append(self._synapse(node, module, args[0], value))
         elif isinstance(module, (Affine, BatchNorm, Gain)):
-            spiking = self.graph[node.inputs[0]].format is not None
-            layers.append(scaling_row(node, module, args[0], value, spiking, memory))
+            layers.append(scaling_row(node, module, args[0], value, self._spiking(node.inputs[0]), memory))
         elif isinstance(module, Neuron):
-            formats = formats_over_time(_records(module), len(value))
+            formats = formats_over_time(tuple(getattr(module, "formats", (module.format,))), len(value))
             if not (module.emission.scale() == 1).all():
                 layers.append(amplitude_row(node, module, value, formats, memory))
             elements.append(neuron_row(node, module, value, formats, memory))
-            self.trains[node.name] = Train(formats, elements[-1].rate)
+            if len(value) > 1 and states_of(module, args[0]) is None:
+                self.result.uncounted.append(f"{node.name}.state")
         elif isinstance(module, Restimulate) and module.weight is not None:
             layers.append(attention_row(node, module, args[0], memory))
             self.result.uncounted.append(f"{node.name}.sigmoid")
@@ -128,8 +137,7 @@ class _Counter:
         elif isinstance(module, nn.ReLU):
             elements.append(rectifier_row(node, value, node.name in self.timed))
         elif node.kind == "add" or (isinstance(module, TimeLayer) and module.scaling == "add"):
-            operands = [self.records.get(name) for name in node.inputs]
-            elements.append(sum_row(node, operands, value, node.name in self.timed))
+            elements.append(sum_row(node, self._operands(node, value), value, node.name in self.timed))
         elif isinstance(module, Windows):
             if len(args[0]) != module.T:  # frames that pass cost nothing
                 elements.append(windows_row(node, module, args[0]))
@@ -140,48 +148,103 @@ class _Counter:
             if len(args[0]) > 1:  # holding one step costs nothing
                 elements.append(squeeze_row(node, args[0], value))
         elif node.kind == "function" or (module is not None and not _free(module)):
-            self.result.uncounted.append(node.name)
+            self.result.uncounted.append(_named(node))
+
+    def _spiking(self, name: str) -> bool:
+        spikes = self.edges.spikes.get(name)
+        return spikes is not None and spikes.whole
+
+    def _operands(self, node: Node, value: Tensor) -> list[tuple[SpikeFormat, ...] | None]:
+        found: list[tuple[SpikeFormat, ...] | None] = []
+        for name in node.inputs:
+            spikes = self.edges.spikes.get(name)
+            over = [given for _, given in spikes.parts] if spikes is not None and spikes.whole else []
+            length = max((len(given) for given in over if given), default=0)
+            steps = [union([formats_over_time(given or (), length)[t] for given in over]) for t in range(length)]
+            found.append(None if not steps or None in steps else tuple(f for f in steps if f is not None))
+        return found
 
     def _synapse(self, node: Node, module: Synapse, x: Tensor, y: Tensor) -> LayerCost:
         before = self.graph[node.inputs[0]]
         bits = self.input_bits if self._raw(before) else 32
-        source = self.trains.get(before.sources[0]) if len(before.sources) == 1 else None
-        train = source if source is not None and len(source.formats) != len(x) else None
-        if before.format is None:
-            return synapse_row(node, module, x, y, None, torch.ones(()), bits, self.memory, train)
-        formats = formats_over_time(self.records[before.name], len(x))
-        return synapse_row(node, module, x, y, formats, self.scales[before.name], bits, self.memory, train)
+        spikes = self.edges.spikes.get(before.name)
+        train = None
+        if spikes is not None:
+            held = self.trains.get(before.name)
+            rate = None if held is None else float((held != 0).double().mean())
+            train = Train(spikes.trains(self.edges.sent), rate)
+        return synapse_row(node, module, x, y, spikes, bits, self.memory, train, self.roles.get(node.name))
+
+    def _keep_train(self, node: Node, args: tuple[Any, ...], value: Any) -> None:
+        """The spikes at all steps of their trains, behind a sum or mean over time and what follows."""
+        module = node.module
+        if isinstance(module, (Neuron, Encoder, Windows)):  # their frames are the steps
+            return
+        given = self.graph.given(node.name, args)
+        held = {name: self.trains.get(name, x) for name, x in given.items()}
+        counts = {len(x) for x in held.values() if isinstance(x, Tensor)}
+        alone = next(iter(given.values()))
+        if isinstance(module, Squeeze) or (
+            len(given) == 1 and isinstance(module, TimeLayer) and _over_time(module, alone, value)
+        ):
+            train = next(iter(held.values()))
+        elif len(counts) > 1 or self.trains.keys() & held.keys():
+            longest = max(counts, default=0)
+            train = self.graph.again(node.name, {name: _longer(x, longest) for name, x in held.items()})
+        else:
+            return
+        if not isinstance(train, Tensor) or len(train) != len(value):
+            self.trains[node.name] = train
+
+    def _once(self, node: Node, rows: list[LayerCost]) -> None:
+        """A module that is called again brings no new numbers, unless folding has made other ones of it."""
+        module = node.module
+        if not rows or module is None:
+            return
+        origin = getattr(module, "origin", "")
+        for kind, name, other in self.seen:
+            if other is module or (origin and name == origin and kind == rows[0].kind and _same(module, other)):
+                for row in rows:
+                    row.parameters = row.weights = row.size_bits = 0
+                return
+        self.seen.append((rows[0].kind, origin, module))
 
     def _raw(self, node: Node) -> bool:
         """Whether a node's values are those of the network's input, moved at most."""
         if node.kind == "input" or (isinstance(node.module, Encoder) and node.format is None):
             return True
         keeps = isinstance(node.module, TimeLayer) and node.module.keeps_format
-        moves = keeps or isinstance(node.module, (nn.Identity, nn.Dropout))
+        moves = keeps or isinstance(node.module, (nn.Identity, nn.Dropout)) or node.kind in ("split", "select")
         return moves and self._raw(self.graph[node.inputs[0]])
 
-    def _carry(self, node: Node, spikes: SpikeFormat, args: tuple[Any, ...]) -> None:
-        module = node.module
-        if isinstance(module, Neuron):
-            self.scales[node.name], self.records[node.name] = module.emission.scale(), _records(module)
-            return
-        if isinstance(module, Encoder):
-            self.scales[node.name], self.records[node.name] = torch.ones((), dtype=torch.float64), (spikes,)
-            return
-        scale, records = self.scales[node.inputs[0]], self.records[node.inputs[0]]
-        carried = module.carry(scale, tuple(args[0].shape)) if isinstance(module, TimeLayer) else scale
-        changed = spikes not in records  # a layer may change the alphabet
-        self.scales[node.name], self.records[node.name] = carried, (spikes,) if changed else records
+
+def _longer(x: Any, steps: int) -> Any:
+    """Spikes [T, B, ...] and silence up to so many steps."""
+    if not isinstance(x, Tensor) or len(x) == steps:
+        return x
+    return torch.cat([x, x.new_zeros(steps - len(x), *x.shape[1:])])
 
 
-def _records(neuron: Neuron) -> tuple[SpikeFormat, ...]:
-    """Formats of the steps, where a neuron names them in ``formats``; else the one it has."""
-    return tuple(getattr(neuron, "formats", (neuron.format,)))
+def _same(one: nn.Module, other: nn.Module) -> bool:
+    """Whether two modules hold equal numbers."""
+    first, second = one.state_dict(), other.state_dict()
+    return first.keys() == second.keys() and all(torch.equal(value, second[key]) for key, value in first.items())
 
 
-def _over_time(module: TimeLayer, x: Tensor, y: Tensor) -> bool:
+def _named(node: Node) -> str:
+    """The node; where it stands for modules of the user's inside a layer, those as well."""
+    for module in node.module.modules() if node.module is not None else ():
+        if isinstance(module, fx.GraphModule):
+            inner = [n for n in module.graph.nodes if n.op == "call_module"]
+            names = [f"{n.target}: {type(module.get_submodule(str(n.target))).__name__}" for n in inner]
+            if names:
+                return f"{node.name} ({', '.join(names)})"
+    return node.name
+
+
+def _over_time(module: TimeLayer, x: Any, y: Any) -> bool:
     """Whether a layer sums, averages or holds steps: linear, only the number of steps changes."""
-    return module.scaling == "linear" and x.shape[1:] == y.shape[1:] and len(x) != len(y)
+    return isinstance(x, Tensor) and module.scaling == "linear" and x.shape[1:] == y.shape[1:] and len(x) != len(y)
 
 
 def _free(module: nn.Module) -> bool:

@@ -5,13 +5,12 @@ from __future__ import annotations
 import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bitspike.cost.bits import formats_over_time, levels, powers, scaled_values, sum_bits
+from bitspike.cost.bits import levels, powers, scaled_values, sum_bits
 from bitspike.cost.memory import Memory
 from bitspike.cost.record import LayerCost
-from bitspike.formats import SpikeFormat
+from bitspike.formats import SpikeFormat, formats_over_time
 from bitspike.functional import popcount
 from bitspike.graph import Node
 from bitspike.layers import (
@@ -28,7 +27,7 @@ from bitspike.layers import (
     TallyPool,
     Windows,
 )
-from bitspike.neurons import Neuron
+from bitspike.neurons import ExtraCost, Neuron
 
 _ONE = torch.ones(1, 1, 1, dtype=torch.bool)
 TALLIES = (TallyMaxPool2d, TallyPool)
@@ -117,14 +116,27 @@ def neuron_row(node: Node, module: Neuron, s: Tensor, formats: tuple[SpikeFormat
     if not leak.any():  # a neuron that forgets all keeps nothing
         return row
     row.side_multiplications, row.shifts = (carried * part for part in scaled_values(leak, _ONE))
-    row.fixed_adds = float(carried)
+    extra = module.extra_cost() or ExtraCost()
+    row.fixed_adds = float(carried * (1 + extra.adds))
+    row.side_multiplications += float(carried * extra.multiplications)
+    row.comparisons += float(carried * extra.comparisons)
     row.side_adds = row.fixed_adds
     if module.membrane.floor is not None:
         row.comparisons += float(carried)
     if module.membrane.reset_kind == "soft":
         row.side_adds += float((s[:-1] != 0).sum()) / samples
-    row.membrane_bytes = memory.membrane_bytes(neurons, steps)
+    row.membrane_bytes = memory.membrane_bytes(neurons * (1 + extra.states), steps)
     return row
+
+
+def states_of(module: Neuron, x: Tensor) -> int | None:
+    """Numbers that a neuron keeps from step to step, for currents x [T, B, ...]; None where it keeps more than a
+    membrane and does not say what that costs."""
+    extra = module.extra_cost()
+    if extra is not None:
+        return 1 + extra.states
+    state = module.initial_state(x[0])
+    return 1 if isinstance(state, Tensor) or len(state) == 1 else None
 
 
 def sum_row(node: Node, formats: list[tuple[SpikeFormat, ...] | None], y: Tensor, timed: bool) -> LayerCost:
@@ -175,9 +187,9 @@ def pool_row(node: Node, module: nn.Module, x: Tensor, y: Tensor) -> LayerCost:
             row.side_adds = row.fixed_adds + float((x[1:] != 0).sum()) / samples
         return row
     row.side_adds = row.fixed_adds = (window - 1) * values
-    if isinstance(module, SumPool2d):
+    if isinstance(module, SumPool2d) or (isinstance(module, GlobalAvgPool) and module.divisor):
         return row
-    if isinstance(module, AvgPool2d) and module.ceil:
+    if isinstance(module, AvgPool2d) and (module.ceil or module.divisor):
         _cut_windows(row, module, x)
         return row
     scale = torch.tensor(1 / window, dtype=torch.float64)
@@ -186,18 +198,19 @@ def pool_row(node: Node, module: nn.Module, x: Tensor, y: Tensor) -> LayerCost:
 
 
 def _cut_windows(row: LayerCost, module: AvgPool2d, x: Tensor) -> None:
-    """The operations of an average pool whose windows may stick out: each adds, and divides by, what it holds.
+    """The operations of an average pool whose windows may stick out: each adds, and divides by, what it holds. A folded
+    one sums; what it holds less than a whole window counts as often as `AvgPool2d` says.
 
     Padding is held as if it were data, as everywhere; what lies beyond it is not.
     """
-    ones = torch.ones(1, 1, *x.shape[3:], dtype=torch.float64)
-    where = (module.kernel, module.stride, module.padding, True)
-    sizes = (F.avg_pool2d(ones, *where, divisor_override=1) / F.avg_pool2d(ones, *where)).round()
+    height, width = x.shape[3:]
+    sizes = module.sizes(height, width).double()
     images = x.shape[0] * x.shape[2]
-    row.side_adds = row.fixed_adds = images * float((sizes - 1).sum())
-    power = powers(sizes)
-    row.side_multiplications = images * float((~power).sum())
-    row.shifts = images * float((power & (sizes != 1)).sum())
+    each = row.outputs / x.shape[2] / sizes.numel()  # one size stands for all windows where they are whole
+    row.side_adds = row.fixed_adds = images * each * float((sizes - 1).sum())
+    factors = module.divisor / sizes if module.divisor else 1 / sizes
+    row.side_multiplications = images * each * float((~powers(factors)).sum())
+    row.shifts = images * each * float((powers(factors) & (factors != 1)).sum())
 
 
 def _window(module: TallyPool, x: Tensor, y: Tensor) -> int:
@@ -216,7 +229,7 @@ def squeeze_row(node: Node, x: Tensor, y: Tensor) -> LayerCost:
     row.inputs = row.outputs = values
     row.rate = float((x != 0).double().mean())
     row.side_adds = row.fixed_adds = float((steps - 1) * values)
-    if node.format is None and not getattr(node.module, "summed", False):  # a folded one leaves that to what is behind
+    if not getattr(node.module, "summed", False):  # a folded one leaves that to what is behind
         scale = torch.tensor(1 / steps, dtype=torch.float64)
         row.side_multiplications, row.shifts = (values * part for part in scaled_values(scale, _ONE))
     return row

@@ -36,6 +36,7 @@ class LayerCost:
         macs: multiply-accumulates of one step if nothing were silent.
         adds, shift_adds, multiplications: operations of all steps in synapses, affine maps, norms, gains, amplitudes.
         parameters: weights and biases. size_bits: as packed, scales and biases as 32-bit numbers.
+        parts: where a concatenation brings alphabets of other widths together: (inputs, bits at each step) of each.
         path: name of the module. inputs, outputs: values of one step. weights: without biases.
         step_bits: bits of an incoming value at each step. sum_bits: bits of the sum of all steps of one incoming
             spike (32 where real). spiking: the input is made of spikes. weight_adds: weights are ±1 or ternary.
@@ -67,6 +68,7 @@ class LayerCost:
     outputs: int = 0
     weights: int = 0
     step_bits: tuple[int, ...] = ()
+    parts: tuple[tuple[int, tuple[int, ...]], ...] = ()
     sum_bits: int = 32
     spiking: bool = False
     weight_adds: bool = False
@@ -90,12 +92,19 @@ class LayerCost:
         return self.train_steps or self.T
 
     @property
-    def time_bits(self) -> int:
-        """``Σ_t b_s^t``: bits of one input over all steps."""
+    def trains(self) -> tuple[tuple[int, tuple[int, ...]], ...]:
+        """(inputs, bits at each step) of every part of the input; one where all are alike."""
+        return self.parts or ((self.inputs, self.step_bits or (self.input_bits,) * self.T),)
+
+    @property
+    def time_bits(self) -> float:
+        """``Σ_t b_s^t``: bits of one input over all steps; the mean over inputs where they differ."""
+        if self.parts:
+            return sum(inputs * sum(bits) for inputs, bits in self.parts) / self.inputs
         return sum(self.step_bits) if self.step_bits else self.T * self.input_bits
 
     @property
-    def bit_budget(self) -> int:
+    def bit_budget(self) -> float:
         """``BB = Σ_t b_s^t · b_w``, which is ``T·b_w·b_s`` where all steps are alike; 0 but for synapses.
 
         Source: Shen et al. (CVPR 2024), through two public notes; over time: adaptive bit allocation (arXiv
@@ -106,7 +115,7 @@ class LayerCost:
     @property
     def s_ace(self) -> int:
         """``S-ACE = macs · Σ_t b_s^t · b_w``. Source: as `bit_budget`."""
-        return self.macs * self.bit_budget
+        return round(self.macs * self.bit_budget)
 
     @property
     def ace(self) -> float:
@@ -121,7 +130,7 @@ class LayerCost:
     @property
     def sops(self) -> int:
         """``macs · min(Σ_t b_s^t, b_w)``: SOPs of adaptive bit allocation, code; for others they are `events`."""
-        return self.macs * min(self.time_bits, self.weight_bits)
+        return round(self.macs * min(self.time_bits, self.weight_bits))
 
     @property
     def events(self) -> float:

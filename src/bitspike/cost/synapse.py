@@ -11,17 +11,17 @@ from torch import Tensor
 from bitspike.cost.bits import levels, powers, sum_bits
 from bitspike.cost.memory import Memory
 from bitspike.cost.record import LayerCost
-from bitspike.formats import SpikeFormat
+from bitspike.formats import SpikeFormat, formats_over_time
 from bitspike.functional import popcount
-from bitspike.graph import Node
+from bitspike.graph import Node, Spikes
 from bitspike.layers import Synapse
 
 
 class Train(NamedTuple):
-    """The spikes of a neuron: formats of its steps, and its rate."""
+    """The spikes behind an input, over their own steps: formats of every part, and their rate if it is another."""
 
-    formats: tuple[SpikeFormat, ...]
-    rate: float
+    formats: list[tuple[SpikeFormat, ...]]
+    rate: float | None
 
 
 def synapse_row(
@@ -29,11 +29,11 @@ def synapse_row(
     module: Synapse,
     x: Tensor,
     y: Tensor,
-    spikes: Sequence[SpikeFormat] | None,
-    scale: Tensor,
+    spikes: Spikes | None,
     real_bits: int,
     memory: Memory,
     train: Train | None = None,
+    role: str | None = None,
 ) -> LayerCost:
     """The row of a synapse.
 
@@ -42,35 +42,29 @@ def synapse_row(
 
     Args:
         node, module: the synapse. x: its input [T, B, I, ...]; y: its output.
-        spikes: alphabet of the input at each step; None where it is real.
-        scale: value of one level of the input, [] or per channel (not used where it is real).
-        real_bits: bits of a real input. memory: hierarchy. train: what the input is the sum or mean of.
+        spikes: what the input carries; None where it is real.
+        real_bits: bits of a real input. memory: hierarchy. train: the spikes that the input is made of.
+        role: in place of the module's.
     """
     steps, samples = x.shape[:2]
     macs, weights = module.macs(tuple(y.shape)), module.quantizer.format
-    row = LayerCost(node.name, "synapse", module.role, steps, real_bits, weights.bits, macs=macs, path=node.path)
+    row = LayerCost(
+        node.name, "synapse", role or module.role, steps, real_bits, weights.bits, macs=macs, path=node.path
+    )
     row.inputs, row.outputs = x.numel() // (steps * samples), y.numel() // (steps * samples)
     row.weight_adds = weights.adds
     fired = (x != 0).flatten(1).sum(1).tolist()
     row.rate = sum(fired) / x.numel()
-    each = samples * row.inputs
-    if spikes is None:
+    if spikes is None or not spikes.whole:
         row.step_bits = (real_bits,) * steps
-        _operate(row, SpikeFormat(real=True), sum(fired) / each, 0.0)
+        _operate(row, SpikeFormat(real=True), sum(fired) / (samples * row.inputs), 0.0)
+        row.payload_bits = sum(f * b for f, b in zip(fired, row.step_bits, strict=True)) / samples
     else:
-        row.step_bits, row.sum_bits, row.spiking = tuple(f.bits for f in spikes), sum_bits(spikes), True
-        row.input_bits = max(row.step_bits)
-        ones = 0.0
-        over_time = None if any(f.real for f in spikes) else levels(x, scale, spikes[0].slope)
-        for t, record in enumerate(spikes):
-            bits = 0.0 if over_time is None else _set_bits(over_time[t], record)
-            ones += bits
-            if over_time is None or record.slope == 1:
-                _operate(row, record, fired[t] / each, bits / each)
-            else:
-                _operate_sloped(row, record, over_time[t], each)
+        row.spiking = True
+        formats = [formats_over_time(given or (), steps) for _, given in spikes.parts]
+        ones = sum(_operate_part(row, x, spikes, part, given) for part, given in enumerate(formats))
         row.set_bits = ones / x.numel()
-    row.payload_bits = sum(f * b for f, b in zip(fired, row.step_bits, strict=True)) / samples
+        _widths(row, spikes, formats)
     biases = module.bias.numel() if module.bias is not None else 0
     row.fixed_adds = y.numel() / samples if biases else 0.0
     row.adds += row.fixed_adds
@@ -81,11 +75,47 @@ def synapse_row(
     row.size_bits = row.weights * weights.bits + 32 * (biases + factors)
     row.weight_bytes = memory.passes(steps) * row.size_bits / 8
     row.spike_bytes = row.inputs * row.time_bits / 8
-    if train is not None:
+    if train is not None and spikes is not None:
         row.spiking = True
-        row.train_steps, row.spike_rate = len(train.formats), train.rate
-        row.step_bits, row.sum_bits = tuple(f.bits for f in train.formats), sum_bits(train.formats)
+        _widths(row, spikes, train.formats)
+        length = max(len(formats) for formats in train.formats)
+        row.train_steps, row.spike_rate = (length, train.rate) if length != steps else (0, None)
     return row
+
+
+def _widths(row: LayerCost, spikes: Spikes, formats: list[tuple[SpikeFormat, ...]]) -> None:
+    """Bits at every step, from the formats of every part."""
+    row.sum_bits = max(sum_bits(given) for given in formats)
+    bits = [tuple(record.bits for record in given) for given in formats]
+    put_widths(row, list(zip(spikes.counts(row.inputs), bits, strict=True)))
+
+
+def put_widths(row: LayerCost, parts: Sequence[tuple[int, tuple[int, ...]]]) -> None:
+    """Set the bits of an input at every step, from (inputs, bits) of its parts."""
+    longest = max(len(bits) for _, bits in parts)
+    row.step_bits = tuple(max(bits[t] for _, bits in parts if t < len(bits)) for t in range(longest))
+    row.input_bits = max(row.step_bits)
+    row.parts = tuple(parts) if len({bits for _, bits in parts}) > 1 else ()
+
+
+def _operate_part(row: LayerCost, x: Tensor, spikes: Spikes, part: int, formats: tuple[SpikeFormat, ...]) -> float:
+    """Add the operations of the channels of one part; returns their set bits."""
+    each, scale = x.shape[1] * row.inputs, spikes.scale
+    if spikes.channels is not None:
+        own = (spikes.channels == part).nonzero().flatten()
+        x = x.index_select(2, own.to(x.device))
+        scale = scale[..., own] if scale.dim() and scale.shape[-1] > 1 else scale
+    fired, ones = (x != 0).flatten(1).sum(1).tolist(), 0.0
+    over_time = None if any(f.real for f in formats) else levels(x, scale, formats[0].slope)
+    for t, record in enumerate(formats):
+        bits = 0.0 if over_time is None else _set_bits(over_time[t], record)
+        ones += bits
+        if over_time is None or record.slope == 1:
+            _operate(row, record, fired[t] / each, bits / each)
+        else:
+            _operate_sloped(row, record, over_time[t], each)
+        row.payload_bits += fired[t] * record.bits / x.shape[1]
+    return ones
 
 
 def _operate(row: LayerCost, record: SpikeFormat, events: float, ones: float) -> None:

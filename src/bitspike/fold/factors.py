@@ -14,9 +14,22 @@ from torch import Tensor, fx, nn
 
 from bitspike.checks import bad_value
 from bitspike.fold.norms import affine_behind
-from bitspike.graph import adds
+from bitspike.graph.moves import adds, axis_of, joined, kind_of, summands, taken, whole_in
+from bitspike.graph.spikes import Spikes, carried, follow, ratios, side_by_side
 from bitspike.graph.surgery import Surgery
-from bitspike.layers import Affine, Encoder, Gain, MeanReadout, Potential, Squeeze, Synapse, TimeLayer, Windows
+from bitspike.layers import (
+    Affine,
+    AvgPool2d,
+    Encoder,
+    Gain,
+    GlobalAvgPool,
+    MeanReadout,
+    Potential,
+    Squeeze,
+    Synapse,
+    TimeLayer,
+    Windows,
+)
 from bitspike.neurons import Neuron
 from bitspike.quantizers import Fixed, Float
 
@@ -32,12 +45,24 @@ class Moved:
         affines: affine maps added behind integer weights that no norm followed.
         absorbed: real-spike neurons whose threshold took a per-channel factor.
         factors: node name → factor in float64, for comparing both networks.
+        spikes: node name → what the node carries in the folded network.
     """
 
     gains: dict[str, int] = field(default_factory=dict)
     affines: list[str] = field(default_factory=list)
     absorbed: list[str] = field(default_factory=list)
     factors: dict[str, Tensor] = field(default_factory=dict)
+    spikes: dict[str, Spikes | None] = field(default_factory=dict)
+
+    def follow(self, surgery: Surgery, item: fx.Node, shapes: dict[str, tuple[int, ...]]) -> None:
+        """Note what a node carries, and the gains that were put in front of it."""
+        for node in (*item.all_input_nodes, item):
+            if node is item or node.name not in self.spikes:
+                before = [n.name for n in node.all_input_nodes]
+                if node is not item:
+                    shapes[node.name] = shapes[before[0]]
+                steps = {name: shapes[name][0] for name in before if name in shapes}
+                self.spikes[node.name] = follow(node, surgery.get(node), self.spikes, shapes, steps)
 
 
 def move_factors(surgery: Surgery, shapes: dict[str, tuple[int, ...]], dtype: torch.dtype) -> Moved:
@@ -86,22 +111,88 @@ def move_factors(surgery: Surgery, shapes: dict[str, tuple[int, ...]], dtype: to
         elif isinstance(module, Windows):
             module.summed = True
             out = factors[0] / module.divisor(shapes[before[0].name][0])
+        elif isinstance(module, (AvgPool2d, GlobalAvgPool)):
+            out = _add_up(module, shapes[before[0].name], factors[0], moved.spikes.get(before[0].name))
         elif isinstance(module, TimeLayer) and module.scaling not in ("none", "add"):
             if module.scaling == "positive" and (factors[0] <= 0).any():
                 must = "a factor that passes max pooling must be positive"
                 raise bad_value(f"fold {item.name}", must, factors[0].tolist(), "train it with raw_amplitude=False")
-            out = module.carry(factors[0], shapes[before[0].name])
-        elif isinstance(module, (nn.Identity, nn.Dropout)) or (_is_sum(item, module) and _alike(factors)):
+            out = carried(module, factors[0], shapes[before[0].name])
+        elif isinstance(module, (nn.Identity, nn.Dropout)):
             out = factors[0]
+        elif _is_sum(item, module):
+            out = _fold_sum(surgery, item, before, factors, moved, dtype)
+        elif _joins(item, before, shapes):
+            out = side_by_side([moved.factors[n.name] for n in joined(item)], [shapes[n.name][2] for n in joined(item)])
+        elif kind_of(item) == "split" and before:
+            out = factors[0]  # that of the whole, until a piece is taken
+        elif kind_of(item) == "select" and before:
+            out = _take(surgery, item, factors[0], shapes, moved, dtype)
         else:
             _settle(surgery, item, before, factors, moved, dtype)
         moved.factors[item.name] = out
+        moved.follow(surgery, item, shapes)
     return moved
 
 
 def _is_sum(item: fx.Node, module: nn.Module | None) -> bool:
     joins = isinstance(module, TimeLayer) and module.scaling == "add"
-    return (adds(item) or joins) and len(item.all_input_nodes) > 1
+    return (adds(item) or joins) and bool(summands(item))
+
+
+def _fold_sum(
+    surgery: Surgery, item: fx.Node, before: list[fx.Node], factors: list[Tensor], moved: Moved, dtype: torch.dtype
+) -> Tensor:
+    """A factor that all summands share comes out; so does the least one where all are spikes and the others whole
+    multiples of it, which become gains. Else every factor becomes a gain."""
+    if _alike(factors):
+        return factors[0]
+    carried_in = [moved.spikes.get(n.name) for n in before]
+    plain = all(s is not None and s.whole and s.format is not None and not s.format.real for s in carried_in)
+    multiples = ratios(factors) if plain else None
+    if multiples is None:
+        _settle(surgery, item, before, factors, moved, dtype)
+        return _ONE
+    _settle(surgery, item, before, [torch.tensor(float(m), dtype=torch.float64) for m in multiples], moved, dtype)
+    return factors[multiples.index(1)]
+
+
+def _joins(item: fx.Node, before: list[fx.Node], shapes: dict[str, tuple[int, ...]]) -> bool:
+    """Whether a node puts channels side by side."""
+    known = kind_of(item) == "concat" and bool(joined(item)) and all(n.name in shapes for n in before)
+    return known and axis_of(item, len(shapes[before[0].name])) == 2
+
+
+def _take(
+    surgery: Surgery,
+    item: fx.Node,
+    factor: Tensor,
+    shapes: dict[str, tuple[int, ...]],
+    moved: Moved,
+    dtype: torch.dtype,
+) -> Tensor:
+    """The factor of the channels that a slice, or a piece of a split, takes; what cannot be read off gets a gain."""
+    source = whole_in(item)
+    index = taken(item, shapes[source.name]) if source.name in shapes else None
+    if not factor.dim() and source.name in shapes:
+        return factor
+    if index is not None:
+        return factor[index]
+    split = item.all_input_nodes[0]
+    _settle(surgery, split if split is not source else item, [source], [factor], moved, dtype)
+    moved.factors[split.name] = _ONE if split is not source else factor
+    return _ONE
+
+
+def _add_up(pool: AvgPool2d | GlobalAvgPool, shape: tuple[int, ...], factor: Tensor, spikes: Spikes | None) -> Tensor:
+    """Let a pool of integer spikes add up without dividing, where the sums are a format; the factor on its output."""
+    if spikes is None or spikes.format is None or spikes.format.real or pool.divisor:
+        return factor
+    divisor = pool.window(shape)
+    if divisor == 1 or spikes.format.summed(divisor) is None:
+        return factor
+    pool.divisor = divisor
+    return factor / divisor
 
 
 def _sum_instead(squeeze: Squeeze, steps: int, factor: Tensor) -> Tensor:

@@ -12,7 +12,7 @@ from bitspike.checks import all_finite, bad_value, finite, wide
 from bitspike.fold.factors import move_factors
 from bitspike.fold.norms import fold_norms
 from bitspike.fold.verify import FoldReport, compare
-from bitspike.graph import Graph, Node, trace
+from bitspike.graph import Graph, Node, trace, warn_unseen
 from bitspike.graph.surgery import Surgery
 from bitspike.graph.traced import Traced
 
@@ -100,6 +100,7 @@ def _fold(reference: Graph, sample: Tensor, tolerance: float | None) -> Folded:
     moved = move_factors(surgery, shapes, sample.dtype)
     folded = surgery.finish()
     report = FoldReport(gains=moved.gains, affines=affines + moved.affines, absorbed=moved.absorbed)
+    report.unseen = warn_unseen("fold", reference)
     compare(reference, folded, sample, report)
     _judge(report, reference, sample, tolerance)
     return Folded(folded, report)

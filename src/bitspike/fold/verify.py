@@ -48,6 +48,7 @@ class FoldReport:
         layers: neuron → `LayerFlips`.
         gains: explicit gain edge → number of factors. affines: per-channel affine maps that stay.
         absorbed: real-spike neurons whose threshold took a per-channel factor.
+        unseen: neurons, norms and quantizers inside other layers, which are neither folded nor compared.
     """
 
     samples: int = 0
@@ -60,6 +61,7 @@ class FoldReport:
     gains: dict[str, int] = field(default_factory=dict)
     affines: list[str] = field(default_factory=list)
     absorbed: list[str] = field(default_factory=list)
+    unseen: list[str] = field(default_factory=list)
 
     @property
     def forced_flips(self) -> int:
@@ -81,6 +83,7 @@ class FoldReport:
             f"fold: {self.samples} samples, max logit difference {self.max_logit_difference:.3g}, agreement "
             f"{self.agreement:.2%}, flips {self.forced_flips} teacher-forced and {self.end_to_end_flips} end to end of "
             f"{spikes} spikes, {len(self.gains)} explicit gains, {len(self.affines)} affine maps"
+            + (f"; not seen: {', '.join(self.unseen)}" if self.unseen else "")
         )
 
 

@@ -6,9 +6,8 @@ node of its own, so a module used twice is two nodes.
 
 from __future__ import annotations
 
-import operator
 import traceback
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,8 +15,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from bitspike.checks import bad_value
-from bitspike.formats import SpikeFormat
-from bitspike.layers import Encoder, Gain, Join, MeanReadout, Squeeze, SumPool2d, Synapse, TimeLayer, Windows
+from bitspike.formats import SpikeFormat, formats_over_time
+from bitspike.graph.moves import kind_of
+from bitspike.graph.spikes import Spikes, follow
+from bitspike.layers import Encoder, Join, MeanReadout, Squeeze, Synapse, TimeLayer, Windows
 from bitspike.layers.encoders.base import check_intensities
 from bitspike.neurons import Neuron
 
@@ -46,10 +47,12 @@ class Node:
     Attributes:
         name: unique in the graph. path: the module's name in the network ("" where there is none).
         module: the module called, or None for the input, the output and plain functions.
-        kind: "input", "output", "neuron", "synapse", "layer" (any other module), "add" or "function".
+        kind: "input", "output", "neuron", "synapse", "layer" (any other module); of functions "add", "concat", "split",
+            "select" (a slice, or a piece of a split) or "function".
         inputs: names of the nodes it reads. consumers: names of the nodes that read it.
         T: time steps of its output; 0 where a sample has no time axis (before an encoder, after a mean read-out).
-        format: alphabet of its output where it is made of spikes unchanged, else None (real-valued).
+        format: alphabet of its output where it is made of spikes, of their sums or means, else None (real-valued, or
+            not known without running; `Graph.edges` knows more).
         sources: names of the neurons whose spikes reach it through pools and flattening alone.
     """
 
@@ -65,12 +68,14 @@ class Node:
 
 
 class Graph:
-    """Nodes in execution order, and one interpreter for all passes."""
+    """Nodes in execution order, and one interpreter for all passes. ``items``: name → node as traced by torch.fx."""
 
     def __init__(self, model: nn.Module, traced: fx.Graph) -> None:
         self.model = model
         self.fx = traced
+        self.items = {item.name: item for item in traced.nodes}
         self._nodes: dict[str, Node] = {}
+        self._static: dict[str, Spikes | None] = {}
         for item in traced.nodes:
             self._nodes[item.name] = self._describe(item)
 
@@ -127,55 +132,110 @@ class Graph:
         copied.output((output, [found[name] for name in names]))
         return fx.GraphModule(self.model, copied)
 
+    def follow(
+        self, name: str, known: Mapping[str, Spikes | None], shapes: Mapping[str, tuple[int, ...]]
+    ) -> Spikes | None:
+        """What the output of a node carries, from what those before it carry and the shapes that are known."""
+        node = self._nodes[name]
+        steps = {n: shapes[n][0] if n in shapes else self._nodes[n].T for n in node.inputs}
+        return follow(self.items[name], node.module, known, shapes, steps)
+
+    def given(self, name: str, args: tuple[Any, ...]) -> dict[str, Any]:
+        """The values of the nodes before a node, from the arguments that a handler got."""
+        found: dict[str, Any] = {}
+        for item, value in zip(self.items[name].args, args, strict=True):
+            inner = zip(item, value, strict=True) if isinstance(item, (list, tuple)) else ((item, value),)
+            found |= {node.name: each for node, each in inner if isinstance(node, fx.Node)}
+        return found
+
+    def again(self, name: str, values: Mapping[str, Any]) -> Any:
+        """A node run on other values of its inputs."""
+        item = self.items[name]
+        args = fx.node.map_arg(item.args, lambda n: values[n.name])
+        if item.op == "call_module":
+            return self.model.get_submodule(str(item.target))(*args)
+        call: Any = getattr(Tensor, item.target) if isinstance(item.target, str) else item.target
+        return call(*args, **item.kwargs)
+
+    @torch.no_grad()
+    def edges(self, *inputs: Tensor) -> Edges:
+        """What every edge carries, shapes known: from one run on what the network takes."""
+        found = Edges(self, *inputs)
+
+        def note(node: Node, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
+            value = call()
+            found.note(node, value)
+            return value
+
+        self.run(*inputs, handler=note)
+        return found
+
     def _describe(self, item: fx.Node) -> Node:
         inputs = tuple(n.name for n in item.all_input_nodes)
         module = self.model.get_submodule(str(item.target)) if item.op == "call_module" else None
         before = [self._nodes[name] for name in inputs]
         steps = max((node.T for node in before), default=0)
-        spikes: SpikeFormat | None = None
+        times = {node.name: node.T for node in before}
+        spikes = follow(item, module, self._static, {}, times)
+        self._static[item.name] = spikes
         sources: tuple[str, ...] = ()
         if isinstance(module, Neuron):
-            kind, spikes, sources = "neuron", module.format, (item.name,)
+            kind, sources = "neuron", (item.name,)
         elif isinstance(module, Synapse):
             kind = "synapse"
         elif module is not None:
             kind = "layer"
             if isinstance(module, (nn.Identity, nn.Dropout)):
-                spikes, sources = before[0].format, before[0].sources
+                sources = before[0].sources
             elif isinstance(module, Encoder):
-                steps, spikes = module.T, module.format
+                steps = module.T
             elif isinstance(module, MeanReadout):
                 steps = 0
             elif isinstance(module, Join):
                 steps = module.steps([node.T for node in before])
-            elif isinstance(module, (Gain, SumPool2d)):
-                spikes, sources = module.format_of(before[0].format), before[0].sources
             elif isinstance(module, Squeeze):
-                spikes = module.format_of(before[0].format, steps)
                 steps, sources = module.T, before[0].sources
             elif isinstance(module, Windows):
                 frames = module.frames or steps
-                spikes = module.format_of(before[0].format, frames)
                 sources = before[0].sources if frames and module.divisor(frames) == 1 else ()
                 steps = module.T
-            elif isinstance(module, TimeLayer) and module.scaling != "none" and len(before) == 1:
+            elif isinstance(module, TimeLayer) and module.scaling in ("linear", "positive") and len(before) == 1:
                 sources = before[0].sources
-                spikes = before[0].format if module.keeps_format else None
         elif item.op in ("placeholder", "output"):
             kind = "input" if item.op == "placeholder" else "output"
         else:
-            kind = "add" if adds(item) else "function"
+            kind = kind_of(item)
         consumers = tuple(user.name for user in item.users)
         path = str(item.target) if module is not None else ""
-        return Node(item.name, path, module, kind, inputs, consumers, steps, spikes, sources)
+        record = module.format if isinstance(module, Neuron) else None if spikes is None else spikes.format
+        return Node(item.name, path, module, kind, inputs, consumers, steps, record, sources)
 
 
-_ADDITIONS = (operator.add, operator.iadd, torch.add, "add", "add_")
+class Edges:
+    """What every edge of a graph carries, noted while it runs.
 
+    Attributes:
+        spikes: node → what it carries, None where that is not made of spikes. shapes: node → shape of its value.
+        sent: neuron or encoder → alphabets of its train at its steps.
+    """
 
-def adds(item: fx.Node) -> bool:
-    """Whether a traced node is a plain addition."""
-    return item.op in ("call_function", "call_method") and item.target in _ADDITIONS
+    def __init__(self, graph: Graph, *inputs: Tensor) -> None:
+        self.graph = graph
+        self.spikes: dict[str, Spikes | None] = {}
+        self.sent: dict[str, tuple[SpikeFormat, ...]] = {}
+        names = [node.name for node in graph.of_kind("input")]
+        self.shapes = {name: tuple(x.shape) for name, x in zip(names, inputs, strict=False)}
+
+    def note(self, node: Node, value: Any) -> Spikes | None:
+        """Take down a node that has run, and say what it carries."""
+        if isinstance(value, Tensor):
+            self.shapes[node.name] = tuple(value.shape)
+        found = self.graph.follow(node.name, self.spikes, self.shapes)
+        self.spikes[node.name] = found
+        if isinstance(node.module, (Neuron, Encoder)) and found is not None:
+            formats = found.parts[0][1]
+            self.sent[node.name] = formats_over_time(formats or (), len(value))
+        return found
 
 
 class _Interpreter(fx.Interpreter):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter
 from collections.abc import Iterator
 
 from torch import fx, nn
@@ -21,11 +22,15 @@ class Surgery:
         root = nn.Module()
         copied = fx.Graph()
         renamed: dict[fx.Node, fx.Node] = {}
+        calls = Counter(str(item.target) for item in graph.fx.nodes if item.op == "call_module")
         for item in graph.fx.nodes:
             renamed[item] = copied.node_copy(item, lambda n: renamed[n])
             renamed[item].name = item.name
             if item.op == "call_module":
-                root.add_module(item.name, copy.deepcopy(graph.model.get_submodule(str(item.target))))
+                own = copy.deepcopy(graph.model.get_submodule(str(item.target)))
+                if calls[str(item.target)] > 1:
+                    own.origin = str(item.target)  # type: ignore[assignment]
+                root.add_module(item.name, own)
                 renamed[item].target = item.name
             elif item.op == "get_attr":
                 raise ValueError(f"fold: parameters must live in leaf layers, got {item.target}; wrap them in one.")
@@ -39,7 +44,10 @@ class Surgery:
         return self.module.get_submodule(str(item.target)) if item.op == "call_module" else None
 
     def put(self, item: fx.Node, module: nn.Module) -> None:
-        """Replace the module that a node calls."""
+        """Replace the module that a node calls; what several calls share is still said to be of one origin."""
+        origin = getattr(self.get(item), "origin", "")
+        if origin:
+            module.origin = origin  # type: ignore[assignment]
         self.module.add_module(str(item.target), module)
 
     def remove(self, item: fx.Node) -> None:

@@ -58,10 +58,10 @@ class Gain(TimeLayer):
         return x * over_time(self.factor, x)
 
     def format_of(self, spikes: SpikeFormat | None) -> SpikeFormat | None:
-        """Alphabet of integer spikes whose steps are shifted to the left; None for any other factor."""
+        """Alphabet of integer spikes that are shifted to the left; None for any other factor."""
         mantissa, _ = torch.frexp(self.factor)
         shifts = bool(((mantissa == 0.5) & (self.factor >= 1)).all())
-        if spikes is None or spikes.real or self.factor.dim() < 2 or not shifts:
+        if spikes is None or spikes.real or not shifts:
             return None
         shifted = spikes.summed(int(self.factor.max()))
         return None if shifted is None else replace(shifted, unary=0)

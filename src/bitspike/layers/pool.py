@@ -23,6 +23,9 @@ def _window(where: str, kernel: int, stride: int | None, padding: int = 0) -> tu
 class AvgPool2d(TimeLayer):
     """Average pooling; a spike factor passes through it.
 
+    In a folded network it sums integer spikes, and 1/divisor is in the weights behind it. Where windows stick out the
+    sum of a window of n values counts divisor/n times, a whole number.
+
     Args:
         kernel: side length; stride: default the kernel; padding: zeros, counted in the average.
         ceil: round sides up: a window that sticks out at the far edge averages what is there. With kernel = stride,
@@ -33,19 +36,51 @@ class AvgPool2d(TimeLayer):
     """
 
     scaling = "linear"
+    divisor: int = 0  # of the sums that a folded network sends; 0: it sends means
 
     def __init__(self, kernel: int, stride: int | None = None, padding: int = 0, ceil: bool = False) -> None:
         super().__init__()
         self.kernel, self.stride, self.padding = _window("AvgPool2d", kernel, stride, padding)
         self.ceil = bool(one_of("AvgPool2d", "ceil", ceil, (False, True)))
 
+    def sizes(self, height: int, width: int) -> Tensor:
+        """Values in every window, padding included, int64 [H', W'] (or [1, 1] where all windows are whole)."""
+        if not self.ceil:
+            return torch.tensor([[self.kernel**2]])
+        rows, columns = (torch.tensor(self._lengths(side)) for side in (height, width))
+        return rows[:, None] * columns
+
+    def _lengths(self, side: int) -> list[int]:
+        end = side + self.padding
+        starts = range(-self.padding, min(end - self.kernel + self.stride, side), self.stride)
+        return [min(self.kernel, end - start) for start in starts]
+
+    def window(self, shape: tuple[int, ...] | None) -> int:
+        """The least number that makes every mean over [T, B, C, H, W] of this shape a sum; 0 where it must be known."""
+        if self.divisor or not self.ceil:
+            return self.divisor or self.kernel**2
+        return 0 if shape is None else math.lcm(*self.sizes(*shape[3:]).flatten().tolist())
+
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, C, H, W] → [T, B, C, H', W']."""
         merged = merge_time("AvgPool2d", x, 5)
-        return split_time(F.avg_pool2d(merged, self.kernel, self.stride, self.padding, self.ceil), x)
+        where = (self.kernel, self.stride, self.padding, self.ceil)
+        if not self.divisor:
+            return split_time(F.avg_pool2d(merged, *where), x)
+        sums = F.avg_pool2d(merged, *where, divisor_override=1)
+        return split_time(sums * _counts("AvgPool2d", self.divisor, self.sizes(*x.shape[3:])).to(x), x)
 
     def extra_repr(self) -> str:
-        return f"kernel={self.kernel}, stride={self.stride}, padding={self.padding}, ceil={self.ceil}"
+        divisor = f", summed for 1/{self.divisor}" if self.divisor else ""
+        return f"kernel={self.kernel}, stride={self.stride}, padding={self.padding}, ceil={self.ceil}{divisor}"
+
+
+def _counts(where: str, divisor: int, sizes: Tensor) -> Tensor:
+    """How often the sum of a window of so many values counts, so that it is divisor times their mean."""
+    if (divisor % sizes).any():
+        must = f"a folded pool of sums for 1/{divisor} takes windows whose sizes divide {divisor}"
+        raise bad_value(where, must, sorted(set(sizes.flatten().tolist())), "fold again, on inputs of this size")
+    return divisor // sizes
 
 
 class SumPool2d(TimeLayer):
@@ -183,14 +218,25 @@ class TallyPool(TimeLayer):
 
 
 class GlobalAvgPool(TimeLayer):
-    """Mean over space, [T, B, C, H, W] → [T, B, C]."""
+    """Mean over space, [T, B, C, H, W] → [T, B, C]; in a folded network the sum of integer spikes, as `AvgPool2d`."""
 
     scaling = "linear"
+    divisor: int = 0  # of the sums that a folded network sends; 0: it sends means
+
+    def window(self, shape: tuple[int, ...] | None) -> int:
+        """Values of a mean over [T, B, C, H, W] of this shape; 0 where it must be known."""
+        return self.divisor or (0 if shape is None else shape[3] * shape[4])
 
     def forward(self, x: Tensor) -> Tensor:
         """Mean over the last two axes."""
         merge_time("GlobalAvgPool", x, 5)
-        return x.mean((3, 4))
+        if not self.divisor:
+            return x.mean((3, 4))
+        count = _counts("GlobalAvgPool", self.divisor, torch.tensor(x.shape[3] * x.shape[4]))
+        return x.sum((3, 4)) * count.to(x)
+
+    def extra_repr(self) -> str:
+        return f"summed for 1/{self.divisor}" if self.divisor else ""
 
 
 class Flatten(TimeLayer):

@@ -1,7 +1,7 @@
 """Neurons: membrane dynamics, an alphabet of spikes and a surrogate gradient put together. One file each."""
 
 from bitspike.neurons.adaptive import Adaptive
-from bitspike.neurons.base import NEURONS, Neuron, detach
+from bitspike.neurons.base import NEURONS, ExtraCost, Neuron, detach
 from bitspike.neurons.emission import Emission
 from bitspike.neurons.integer import Integer
 from bitspike.neurons.lif import LIF
@@ -17,6 +17,7 @@ __all__ = [
     "NEURONS",
     "Adaptive",
     "Emission",
+    "ExtraCost",
     "Integer",
     "Membrane",
     "MembraneState",

@@ -19,7 +19,7 @@ from bitspike.functional import (
     rounded,
     scale_gradient,
 )
-from bitspike.neurons.base import NEURONS, Neuron, fresh
+from bitspike.neurons.base import NEURONS, ExtraCost, Neuron, fresh
 from bitspike.neurons.emission import Emission, over_time, per_channel
 from bitspike.neurons.membrane import Membrane
 from bitspike.ops import AdaptiveSpec, MembraneState, TimedState
@@ -173,6 +173,10 @@ class Adaptive(Neuron):
         if self.steps == 1:
             return sent, MembraneState(v)
         return sent, TimedState(v, (state.time + 1).clamp(max=self.steps - 1))
+
+    def extra_cost(self) -> ExtraCost:
+        """Nothing: the step that a layer is at is one number."""
+        return ExtraCost()
 
     def fused(self) -> AdaptiveSpec | str:
         """The record for fused kernels."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -20,6 +21,20 @@ from bitspike.renamed import adopt_old_hooks, old_attribute, old_method
 
 NEURONS: Registry[type[Neuron]] = Registry("neuron")
 _OLD_HOOKS = {"unit_like": "threshold_scale", "takes_back": "cancels_only"}
+
+
+@dataclass(frozen=True)
+class ExtraCost:
+    """What a neuron takes beyond charge, fire and reset of one membrane, per neuron and step but the first.
+
+    Attributes:
+        states: numbers kept from step to step beside the membrane. adds, multiplications, comparisons: operations.
+    """
+
+    states: int = 0
+    adds: int = 0
+    multiplications: int = 0
+    comparisons: int = 0
 
 
 class Neuron(nn.Module, ABC):
@@ -115,6 +130,10 @@ class Neuron(nn.Module, ABC):
     def fused(self) -> ScanSpec | AdaptiveSpec | str:
         """What a fused kernel has to know, or why there is none; optional, the plain scan serves every neuron."""
         return f"{type(self).__name__} has no fused(); add it to its file"
+
+    def extra_cost(self) -> ExtraCost | None:
+        """What `cost` counts beside the membrane; optional. Without it `cost` names a neuron of more states."""
+        return None
 
     def replicate(self, channels: int) -> Neuron:
         """A copy with its own parameters, per-channel ones sized for [B, channels, ...]."""

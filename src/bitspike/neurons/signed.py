@@ -11,7 +11,7 @@ from bitspike.checks import bad_value, integer
 from bitspike.formats import SpikeFormat
 from bitspike.functional import Stairs, Surrogate, fire
 from bitspike.neurons.assembly import assemble, fire_at
-from bitspike.neurons.base import NEURONS, Neuron, fresh, fused_levels
+from bitspike.neurons.base import NEURONS, ExtraCost, Neuron, fresh, fused_levels
 from bitspike.neurons.emission import Emission
 from bitspike.neurons.membrane import Membrane
 from bitspike.ops import MembraneState, ScanSpec
@@ -103,6 +103,10 @@ class Signed(Neuron):
         v = self.membrane.reset(u, k, self.threshold, graded=self.stairs.count > 1, signed=True)
         after = TallyState(v, state.sent + k) if isinstance(state, TallyState) else MembraneState(v)
         return self.emission(k), after
+
+    def extra_cost(self) -> ExtraCost:
+        """With cancels_only the sum of what was sent: kept, added to, and compared with."""
+        return ExtraCost(states=1, adds=1, comparisons=1) if self.cancels_only else ExtraCost()
 
     def rectify(self, slope: float, cancels_only: bool) -> None:
         """Set what negative levels are worth, and whether they only take back."""
