@@ -17,7 +17,7 @@ from bitspike.layers import BatchNorm, Conv2d, Flatten, Linear, MaxPool2d, MeanR
 from bitspike.models import Network, Policy, study_cnn
 from bitspike.neurons import NEURONS, Neuron
 from bitspike.observe import levels_of
-from bitspike.quantizers import LearnedBits, Quantizer, Sign, TernaryWeight, Uniform
+from bitspike.quantizers import LearnedBits, PowerOfTwo, Quantizer, Sign, TernaryWeight, Uniform
 
 WIDTH = 6
 SHAPE = (2, 8, 8)
@@ -35,6 +35,8 @@ WEIGHTS: dict[str, Callable[[], Quantizer | None]] = {
     "uniform1-layer": lambda: Uniform(1),
     "uniform4-layer": lambda: Uniform(4),
     "uniform3-output": lambda: Uniform(3, "output"),
+    "power4-layer": lambda: PowerOfTwo(4),
+    "power3-output": lambda: PowerOfTwo(3, "output"),
     "learned3-layer": lambda: LearnedBits(3),
     "learned1-output": lambda: LearnedBits(1, scale="output"),
 }

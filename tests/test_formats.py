@@ -18,11 +18,21 @@ spike_formats = st.builds(SpikeFormat, st.integers(-40, 0), st.integers(1, 300))
 weight_formats = st.one_of(
     st.integers(1, 200).map(lambda q: WeightFormat(-q, q)),
     st.integers(1, 9).map(lambda q: WeightFormat(-q, q, stride=2)),
+    st.tuples(st.integers(0, 15), st.integers(1, 2)).map(
+        lambda drawn: WeightFormat(-(2 ** drawn[0]), 2 ** drawn[0], stride=drawn[1], spacing="power")
+    ),
+    st.tuples(st.integers(0, 4), st.integers(0, 4)).map(
+        lambda ends: WeightFormat(-(2 ** ends[0]) // 2, 2 ** ends[1], spacing="power")
+    ),
     st.tuples(st.integers(-9, 0), st.integers(1, 9)).map(lambda ends: WeightFormat(*ends)),
 )
 
 
 def alphabet(record: SpikeFormat | WeightFormat) -> list[int]:
+    if getattr(record, "spacing", "uniform") == "power":
+        inner = {0} if record.stride == 1 else set()
+        powers = {sign * 2**e for sign in (1, -1) for e in range(16)}
+        return sorted(k for k in powers | inner if record.low <= k <= record.high)
     return list(range(record.low, record.high + 1, getattr(record, "stride", 1)))
 
 
@@ -54,6 +64,9 @@ def test_packing_by_hand() -> None:
     """3-bit codes of −3..3 (level + 3), least significant bit first: 0, 6, 3 → 000 011 110 and padding."""
     assert pack(torch.tensor([-3, 3, 0]), WeightFormat(-3, 3)).tolist() == [0b11110000, 0]
     assert pack(torch.tensor([1, -1, 0]), SpikeFormat(-1, 1)).tolist() == [0b010010]
+    power = WeightFormat(-4, 4, spacing="power")  # −4 −2 −1 0 1 2 4 are codes 0 … 6: 6, 0, 4 → 110 000 100
+    assert pack(torch.tensor([4, -4, 1]), power).tolist() == [0b00000110, 1]
+    assert pack(torch.zeros(0, dtype=torch.int64), power).tolist() == []
     assert pack(torch.zeros(0, dtype=torch.int64), SpikeFormat()).tolist() == []
     assert unpack(torch.zeros(0, dtype=torch.uint8), SpikeFormat(), (0, 3)).shape == (0, 3)
 
@@ -71,6 +84,11 @@ def test_packing_by_hand() -> None:
         (WeightFormat(-1, 1, scale="input"), 2, "{-1,0,1}·α", True),
         (WeightFormat(-7, 7, scale="output"), 4, "4 bit·α", False),
         (WeightFormat(real=True), 32, "float", False),
+        (WeightFormat(0, 2), 2, "2 bit", False),
+        (WeightFormat(-64, 64, scale="layer", spacing="power"), 4, "{0,±2^0..±2^6}·α", False),
+        (WeightFormat(-8, 8, stride=2, spacing="power"), 3, "{±2^0..±2^3}", False),
+        (WeightFormat(-2, 8, spacing="power"), 3, "{-2,-1,0,1,2,4,8}", False),
+        (WeightFormat(-1, 1, spacing="power"), 2, "{-1,0,1}", True),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -107,6 +125,18 @@ def test_records_are_values() -> None:
         (lambda: WeightFormat(-1, 0), "WeightFormat", ["high"]),
         (lambda: WeightFormat(-1, 1, stride=3), "WeightFormat", ["stride"]),
         (lambda: WeightFormat(-1, 2, stride=2), "WeightFormat", ["stride must divide"]),
+        (lambda: WeightFormat(-3, 4, spacing="power"), "WeightFormat", ["power of two", "-3..4"]),
+        (lambda: WeightFormat(-4, 6, spacing="power"), "WeightFormat", ["power of two", "-4..6"]),
+        (lambda: WeightFormat(0, 4, stride=2, spacing="power"), "WeightFormat", ["low must be negative"]),
+        (lambda: WeightFormat(spacing="powers"), "WeightFormat", ["did you mean 'power'?"]),
+        (lambda: pack(torch.tensor([3]), WeightFormat(-4, 4, spacing="power")), "pack", ["{0,±2^0..±2^2}", "3..3"]),
+        (lambda: pack(torch.tensor([8]), WeightFormat(-4, 4, spacing="power")), "pack", ["8..8"]),
+        (lambda: pack(torch.tensor([-8]), WeightFormat(-4, 4, spacing="power")), "pack", ["-8..-8"]),
+        (
+            lambda: unpack(torch.tensor([7], dtype=torch.uint8), WeightFormat(-4, 4, spacing="power"), (1,)),
+            "unpack",
+            ["[0, 6]", "got 7"],
+        ),
         (lambda: WeightFormat(scale="channel"), "WeightFormat", ["scale"]),
         (lambda: pack(torch.tensor([2]), SpikeFormat()), "pack", ["{0,1}", "got 2..2"]),
         (lambda: pack(torch.tensor([-1]), SpikeFormat()), "pack", ["{0,1}"]),

@@ -175,17 +175,22 @@ def _sharing(records: Sequence[SpikeFormat]) -> str:
 
 @dataclass(frozen=True)
 class WeightFormat:
-    """Alphabet of a weight: ``w = scale * k`` with k in ``{low, low + stride, ..., high}``, or real.
+    """Alphabet of a weight: ``w = scale * k`` with integer k on a grid, or real.
+
+    The grid is ``{low, low + stride, ..., high}``, or, with power spacing, 0 and ± the powers of two from low to high.
 
     Args:
-        low: least integer.
-        high: greatest integer.
-        stride: distance of neighbouring integers; 2 for ±1.
+        low: least integer; with power spacing 0 or minus a power of two.
+        high: greatest integer; with power spacing a power of two.
+        stride: distance of neighbouring integers, with power spacing of those around 0: 1 with the level 0, 2 without.
         scale: sharing of the scale: "none" (1), "layer", "output" channel or "input" channel.
         real: 32-bit floating point; the other fields are then not used.
+        spacing: "uniform" or "power".
 
     >>> WeightFormat(-1, 1, stride=2).bits, WeightFormat(-7, 7).bits, WeightFormat(real=True).bits
     (1, 4, 32)
+    >>> WeightFormat(-4, 4, spacing="power").grid(), WeightFormat(-4, 4, stride=2, spacing="power").bits
+    ((-4, -2, -1, 0, 1, 2, 4), 3)
     """
 
     low: int = -1
@@ -193,20 +198,36 @@ class WeightFormat:
     stride: int = 1
     scale: str = "none"
     real: bool = False
+    spacing: str = "uniform"
 
     def __post_init__(self) -> None:
         where = "WeightFormat"
         integer(where, "low", self.low, -(2**15), 0)
         integer(where, "high", self.high, 1, 2**15)
         integer(where, "stride", self.stride, 1, 2)
-        if (self.high - self.low) % self.stride:
+        one_of(where, "spacing", self.spacing, ("uniform", "power"))
+        if self.spacing == "power" and not (_power(self.low) and _power(self.high)):
+            must = "with power spacing high must be a power of two, and low 0 or minus one"
+            raise bad_value(where, must, f"{self.low}..{self.high}", "choose -4 and 4, for example")
+        if self.spacing == "uniform" and (self.high - self.low) % self.stride:
             raise bad_value(where, "stride must divide high - low", self, "choose stride 1")
+        if self.spacing == "power" and self.stride == 2 and not self.low:
+            raise bad_value(where, "without the level 0 low must be negative", self, "choose stride 1, or a lower low")
         one_of(where, "scale", self.scale, ("none", "layer", "output", "input"))
+
+    def grid(self) -> Sequence[int]:
+        """All integers k, ascending; none where the weights are real."""
+        if self.real:
+            return ()
+        if self.spacing == "uniform":
+            return range(self.low, self.high + 1, self.stride)
+        below = tuple(-(2**e) for e in reversed(range((-self.low).bit_length())))
+        return (*below, *(0,) * (self.stride == 1), *(2**e for e in range(self.high.bit_length())))
 
     @property
     def levels(self) -> int:
         """Number of values one weight can take (0 for a real weight)."""
-        return 0 if self.real else (self.high - self.low) // self.stride + 1
+        return len(self.grid())
 
     @property
     def bits(self) -> int:
@@ -223,20 +244,45 @@ class WeightFormat:
         """Whether a synapse only adds or subtracts the incoming spike (±1 and ternary weights)."""
         return not self.real and max(-self.low, self.high) == 1
 
+    @property
+    def shifts(self) -> bool:
+        """Whether a synapse adds or subtracts the incoming spike, shifted: every level is 0 or ± a power of two.
+
+        >>> [WeightFormat(-4, 4, spacing="power").shifts, WeightFormat(-3, 3).shifts, WeightFormat(-2, 2).shifts]
+        [True, False, True]
+        """
+        return not self.real and (self.spacing == "power" or max(-self.low, self.high) <= 2)
+
     def label(self) -> str:
         """A short name for tables.
 
         >>> WeightFormat(-1, 1, stride=2, scale="layer").label(), WeightFormat(-7, 7, scale="output").label()
         ('±1·α', '4 bit·α')
+        >>> WeightFormat(-64, 64, spacing="power").label(), WeightFormat(-4, 4, stride=2, spacing="power").label()
+        ('{0,±2^0..±2^6}', '{±2^0..±2^2}')
         """
         if self.real:
             return "float"
-        body = "±1" if self.levels == 2 else "{-1,0,1}" if self.levels == 3 else f"{self.bits} bit"
+        if (self.low, self.high) == (-1, 1):
+            body = "±1" if self.stride == 2 else "{-1,0,1}"
+        elif self.spacing == "uniform":
+            body = f"{self.bits} bit"
+        elif self.low == -self.high:
+            body = "{" + "0," * (self.stride == 1) + f"±2^0..±2^{self.high.bit_length() - 1}" + "}"
+        else:
+            body = "{" + ",".join(str(k) for k in self.grid()) + "}"
         return body + ("·α" if self.scale != "none" else "")
+
+
+def _power(k: int) -> bool:
+    """Whether k is 0 or ± a power of two."""
+    return abs(k) & (abs(k) - 1) == 0
 
 
 def pack(levels: torch.Tensor, record: SpikeFormat | WeightFormat) -> torch.Tensor:
     """Pack integer levels into bytes, ``record.bits`` bits each, least significant bit first.
+
+    The code of a level is its place among the levels of the alphabet, from 0 for the least.
 
     Args:
         levels: integer tensor of any shape with values of the record's alphabet.
@@ -251,17 +297,17 @@ def pack(levels: torch.Tensor, record: SpikeFormat | WeightFormat) -> torch.Tens
     >>> pack(torch.tensor([1, -1, 1, 1]), WeightFormat(-1, 1, stride=2))
     tensor([13], dtype=torch.uint8)
     """
-    low, stride, count = _grid(record)
+    grid = _grid(record)
     if levels.is_floating_point() or levels.is_complex() or levels.dtype == torch.bool:
         raise bad_type("pack", "levels must be integers", levels.dtype, "convert them with .to(torch.int64)")
-    offset = levels.reshape(-1).to(torch.int64) - low
-    codes = torch.div(offset, stride, rounding_mode="floor")
-    if offset.numel() and (offset.min() < 0 or codes.max() >= count or (offset % stride).any()):
+    flat = levels.reshape(-1).to(torch.int64)
+    codes, on = _codes(flat, grid)
+    if not bool(on.all()):
         got = f"{int(levels.min())}..{int(levels.max())}"
         raise bad_value("pack", f"every level must be on the grid of {record.label()}", got, "quantize first")
     bits = (codes[:, None] >> torch.arange(record.bits, device=codes.device)) & 1
-    flat = torch.nn.functional.pad(bits.reshape(-1), (0, -bits.numel() % 8)).reshape(-1, 8)
-    return (flat << torch.arange(8, device=flat.device)).sum(1).to(torch.uint8)
+    rows = torch.nn.functional.pad(bits.reshape(-1), (0, -bits.numel() % 8)).reshape(-1, 8)
+    return (rows << torch.arange(8, device=rows.device)).sum(1).to(torch.uint8)
 
 
 def unpack(packed: torch.Tensor, record: SpikeFormat | WeightFormat, shape: tuple[int, ...]) -> torch.Tensor:
@@ -281,7 +327,7 @@ def unpack(packed: torch.Tensor, record: SpikeFormat | WeightFormat, shape: tupl
     >>> unpack(torch.tensor([13], dtype=torch.uint8), WeightFormat(-1, 1, stride=2), (4,))
     tensor([ 1, -1,  1,  1])
     """
-    low, stride, count = _grid(record)
+    grid = _grid(record)
     size = math.prod(shape)
     wanted = -(-size * record.bits // 8)
     if packed.dtype != torch.uint8 or packed.numel() != wanted:
@@ -293,11 +339,23 @@ def unpack(packed: torch.Tensor, record: SpikeFormat | WeightFormat, shape: tupl
     bits = (packed.to(torch.int64)[:, None] >> place[:8]) & 1
     codes = (bits.reshape(-1)[: size * record.bits].reshape(size, record.bits) << place[: record.bits]).sum(1)
     if size:
-        in_range("unpack", "the greatest code", int(codes.max()), 0, count - 1)
-    return (codes * stride + low).reshape(shape)
+        in_range("unpack", "the greatest code", int(codes.max()), 0, len(grid) - 1)
+    if isinstance(grid, range):
+        return (codes * grid.step + grid.start).reshape(shape)
+    return torch.tensor(grid, device=codes.device)[codes].reshape(shape)
 
 
-def _grid(record: SpikeFormat | WeightFormat) -> tuple[int, int, int]:
+def _grid(record: SpikeFormat | WeightFormat) -> Sequence[int]:
     if record.real:
         raise bad_value("pack / unpack", "the format must be an integer grid", "a real format", "keep it as floats")
-    return record.low, getattr(record, "stride", 1), record.levels
+    return record.grid() if isinstance(record, WeightFormat) else range(record.low, record.high + 1)
+
+
+def _codes(k: torch.Tensor, grid: Sequence[int]) -> tuple[torch.Tensor, torch.Tensor]:
+    """Places of the levels k [N] in an ascending grid, and whether each is on it."""
+    if isinstance(grid, range):
+        codes = torch.div(k - grid.start, grid.step, rounding_mode="floor")
+        return codes, (k >= grid.start) & (k <= grid[-1]) & ((k - grid.start) % grid.step == 0)
+    known = torch.tensor(grid, device=k.device)
+    codes = torch.searchsorted(known, k).clamp(max=len(grid) - 1)
+    return codes, known[codes] == k

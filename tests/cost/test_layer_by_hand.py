@@ -26,8 +26,8 @@ from bitspike.layers import (
     Windows,
 )
 from bitspike.models.pad import PadShortcut
-from bitspike.neurons import LIF, Integer, MultiBit, Neuron, Real, Ternary
-from bitspike.quantizers import Sign, Uniform
+from bitspike.neurons import LIF, Integer, MultiBit, Neuron, Real, Signed, Ternary
+from bitspike.quantizers import PowerOfTwo, Sign, Uniform
 
 
 def only(counted: Cost, kind: str) -> LayerCost:
@@ -59,6 +59,50 @@ def test_a_convolution_by_hand() -> None:
     assert row.size_bits == 24 * 3 + 32 and row.weight_bytes == 104 / 8
     assert row.spike_bytes == 18 * 4 / 8 and (row.membrane_bytes, row.dram_bytes) == (0.0, 0.0)
     assert row.moved_bytes == 13 + 9
+
+
+@pytest.mark.parametrize(("bits", "adds", "shifted"), [(4, 0.0, 96.0), (2, 96.0, 0.0)])
+def test_powers_of_two_shift_graded_spikes_once(bits: int, adds: float, shifted: float) -> None:
+    """The convolution above: 96·2·½ events, one shift-addition each, though every spike has two set bits.
+
+    With 2 bits the weights are ternary: as many additions.
+    """
+    x = torch.full((2, 1, 2, 3, 3), 9.0)
+    x[:, :, 1] = 0.0
+    counted = spikes_into(Conv2d(2, 3, 2, bias=True, weight=PowerOfTwo(bits, "output")), MultiBit(2, 0, decay=0.0), x)
+    row, ann = only(counted, "synapse"), only(quantized_ann(counted), "synapse")
+    assert (row.events, row.set_bits, row.fixed_adds) == (96.0, 1.0, 24.0)
+    assert (row.adds, row.shift_adds, row.multiplications) == (adds + 24, shifted, 0.0)
+    assert row.weight_bits == bits and row.size_bits == 24 * bits + 32 * (3 + 3) and row.s_ace == 96 * bits * 4
+    assert (ann.adds, ann.shift_adds, ann.multiplications) == (adds + 12, shifted, 0.0)  # 96 dense products, one step
+
+
+def test_powers_of_two_shift_whatever_comes_in() -> None:
+    """3 inputs, 5 outputs, T = 2: binary and ternary spikes add; real ones and a real input shift; folded or not."""
+    x = torch.tensor([[[5.0, -5.0, 0.0]]]).repeat(2, 1, 1)
+    layer = Linear(3, 5, bias=False, weight=PowerOfTwo(3))
+    cases = {LIF(decay=0.0): (10.0, 0.0), Ternary(decay=0.0): (20.0, 0.0), Real(decay=0.0): (0.0, 10.0)}
+    for neuron, (adds, shifted) in cases.items():
+        row = only(spikes_into(layer, neuron, x), "synapse")
+        assert (row.adds, row.shift_adds, row.multiplications) == (adds, shifted, 0.0)
+    net = nn.Sequential(
+        Repeat(2), Linear(3, 5, bias=False, weight=PowerOfTwo(3)), LIF(), Linear(5, 2, weight=PowerOfTwo(3))
+    )
+    first, _ = cost(net, torch.ones(1, 3)).synapses
+    folded, behind = cost(fold(net, torch.ones(1, 3)).graph, torch.ones(1, 3)).synapses
+    assert (first.shift_adds, first.multiplications) == (folded.shift_adds, folded.multiplications) == (30.0, 0.0)
+    assert first.weight_bits == folded.weight_bits == behind.weight_bits == 3 and folded.weight_shifts
+    assert folded.size_bits == 15 * 3 and first.size_bits == 15 * 3 + 32  # the scale is in the affine map behind
+
+
+@pytest.mark.parametrize("slope", [0.25, 0.3])
+def test_powers_of_two_shift_both_amplitudes(slope: float) -> None:
+    """Levels 3 and −3 (of a slope) into 5 outputs: one shift-addition each, whatever the slope is."""
+    neuron = Signed(3, decay=1.0)
+    neuron.rectify(slope, False)
+    x = torch.tensor([[[9.0, -9.0, 0.0]]])
+    row = only(spikes_into(Linear(3, 5, bias=False, weight=PowerOfTwo(4)), neuron, x), "synapse")
+    assert (row.rate, row.adds, row.shift_adds, row.multiplications) == (2 / 3, 0.0, 10.0, 0.0)
 
 
 def test_a_linear_layer_with_a_bias_by_hand() -> None:

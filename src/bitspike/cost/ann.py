@@ -16,8 +16,9 @@ def quantized_ann(counted: Cost, activation_bits: int | None = None) -> Cost:
 
     An activation takes the place of the T spikes it replaces; unless ``activation_bits`` says otherwise it has as many
     bits as their sum needs (⌈log2(T + 1)⌉ for binary spikes, see `bitspike.cost.bits.sum_bits`). No zero is skipped. A
-    synapse multiplies, except where weights are ±1 or ternary or activations have 1 bit: it adds. Layers with a real
-    input stay as they are, at one step. Affine maps and norms stay, gains, amplitudes, sums and means over time go.
+    synapse multiplies, except where weights are ±1 or ternary or activations have 1 bit: it adds; and where weights are
+    0 or ± powers of two: it shifts and adds. Layers with a real input stay as they are, at one step. Affine maps and
+    norms stay, gains, amplitudes, sums and means over time go.
     An activation of A bits takes A comparisons, as a spike of A bits does, and keeps no membrane.
 
     Source: bits of the activations: arXiv 2409.08290, abstract; the rest: ours.
@@ -61,12 +62,14 @@ def _layer(row: LayerCost, activation_bits: int | None) -> LayerCost:
         return _one_step(row)
     bits = activation_bits or row.sum_bits
     adds = row.weight_adds or bits == 1
+    shifts = row.weight_shifts and not adds
     fixed = row.fixed_adds / row.T
     result = _one_step(row)
     result.input_bits, result.step_bits, result.sum_bits = bits, (bits,), bits
-    result.rate, result.set_bits, result.shift_adds, result.fixed_adds = 1.0, 0.0, 0.0, fixed
+    result.rate, result.set_bits, result.fixed_adds = 1.0, 0.0, fixed
     result.adds = fixed + (row.macs if adds else 0.0)
-    result.multiplications = 0.0 if adds else float(row.macs)
+    result.shift_adds = float(row.macs) if shifts else 0.0
+    result.multiplications = 0.0 if adds or shifts else float(row.macs)
     result.payload_bits, result.spike_bytes = float(row.inputs * bits), row.inputs * bits / 8
     return result
 

@@ -40,6 +40,7 @@ class LayerCost:
         path: name of the module. inputs, outputs: values of one step. weights: without biases.
         step_bits: bits of an incoming value at each step. sum_bits: bits of the sum of all steps of one incoming
             spike (32 where real). spiking: the input is made of spikes. weight_adds: weights are ±1 or ternary.
+        weight_shifts: weights are 0 or ± powers of two.
         train_steps: steps of the spikes that a synapse reads in T passes, as their sum or mean; 0 where they are T.
         spike_rate: share of non-zero spikes of that train; None where ``rate`` is it.
         fixed_adds: share of ``adds`` that does not depend on spikes (biases).
@@ -72,6 +73,7 @@ class LayerCost:
     sum_bits: int = 32
     spiking: bool = False
     weight_adds: bool = False
+    weight_shifts: bool = False
     train_steps: int = 0
     spike_rate: float | None = None
     fixed_adds: float = 0.0

@@ -52,7 +52,7 @@ def synapse_row(
         node.name, "synapse", role or module.role, steps, real_bits, weights.bits, macs=macs, path=node.path
     )
     row.inputs, row.outputs = x.numel() // (steps * samples), y.numel() // (steps * samples)
-    row.weight_adds = weights.adds
+    row.weight_adds, row.weight_shifts = weights.adds, weights.shifts
     fired = (x != 0).flatten(1).sum(1).tolist()
     row.rate = sum(fired) / x.numel()
     if spikes is None or not spikes.whole:
@@ -119,9 +119,14 @@ def _operate_part(row: LayerCost, x: Tensor, spikes: Spikes, part: int, formats:
 
 
 def _operate(row: LayerCost, record: SpikeFormat, events: float, ones: float) -> None:
-    """Add the operations of ``events`` non-zero and ``ones`` set bits per input position."""
+    """Add the operations of ``events`` non-zero and ``ones`` set bits per input position.
+
+    A weight that is a power of two shifts whatever comes in, once; other weights shift once a set bit of a spike.
+    """
     if record.adds or row.weight_adds:
         row.adds += row.macs * events
+    elif row.weight_shifts:
+        row.shift_adds += row.macs * events
     elif not record.real:
         row.shift_adds += row.macs * ones
     else:
@@ -132,12 +137,15 @@ def _operate_sloped(row: LayerCost, record: SpikeFormat, k: Tensor, each: int) -
     """The same for two amplitudes: positive levels as usual, negative ones as what their slope makes of them.
 
     A slope that is a power of two shifts, so those shift and add once a set bit; any other multiplies once an event.
+    Weights that are powers of two shift whatever comes in, once an event.
     """
     one = record.sloped(1.0)
     for part, up in ((k.clamp(min=0), True), (k.clamp(max=0), False)):
         events, ones = float((part != 0).sum()) / each, _set_bits(part, record) / each
         if up or row.weight_adds:
             _operate(row, one, events, ones)
+        elif row.weight_shifts:
+            row.shift_adds += row.macs * events
         elif powers(torch.tensor(record.slope, dtype=torch.float64)):
             row.shift_adds += row.macs * ones
         else:

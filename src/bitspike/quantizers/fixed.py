@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 from torch import Tensor
 
@@ -24,7 +26,7 @@ class Fixed(Quantizer):
         super().__init__()
         if record.real:
             raise bad_value("Fixed", "the weights must have an integer alphabet", "a real one", "use Float")
-        self.format = WeightFormat(record.low, record.high, record.stride)
+        self.format = replace(record, scale="none")
 
     def initialise(self, w: Tensor) -> None:
         """Nothing to size."""

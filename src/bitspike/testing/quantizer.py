@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from bitspike.checks import bad_value
-from bitspike.formats import pack, unpack
+from bitspike.formats import WeightFormat, pack, unpack
 from bitspike.quantizers import Quantizer
 from bitspike.testing import expectations as tell
 from bitspike.testing.compiled import expect_compiles
@@ -94,9 +94,17 @@ def _prepared(quantizer: Quantizer, w: Tensor, kind: str) -> tuple[Quantizer, Te
             if bool((parameter > 0).all()):
                 parameter.data = parameter.data.log2().round().exp2()
         scale = own.to_int(w)[1]
-        j = torch.arange(w.numel()).reshape(w.shape) % (own.format.high - own.format.low + 5) + own.format.low - 2
-        w = ((j.to(w.dtype) + 0.5) * scale).clone()
+        points = _ties(own.format).to(w.dtype)
+        w = (points[torch.arange(w.numel()) % len(points)].reshape(w.shape) * scale).clone()
     return own, w
+
+
+def _ties(record: WeightFormat) -> Tensor:
+    """Points beyond both ends of an alphabet, then halfway between neighbouring levels, those nearest to 0 first."""
+    grid = torch.tensor(record.grid(), dtype=torch.float64)
+    halves = (grid[1:] + grid[:-1]) / 2
+    ends = grid[[-1, 0, -1, 0]] + torch.tensor([0.5, -0.5, 1.5, -1.5], dtype=torch.float64)
+    return torch.cat([ends, halves[halves.abs().argsort(stable=True)]])
 
 
 def kind_is_kept(trial: QuantizerTrial) -> None:
@@ -149,11 +157,11 @@ def real_weights_pass(trial: QuantizerTrial) -> None:
 
 
 def levels_are_on_the_grid(trial: QuantizerTrial) -> None:
-    """to_int gives integers low .. high with the stride, no gradient, at most 2^bits of them."""
+    """to_int gives levels of the format's grid, no gradient, at most 2^bits of them."""
     record, (k, scale) = trial.quantizer.format, trial.levels()
     if k.requires_grad or scale.requires_grad:
         tell.fail(trial.where, "to_int must carry no gradient", "one that does", "detach")
-    good = (k == k.floor()) & (k >= record.low) & (k <= record.high) & ((k - record.low) % record.stride == 0)
+    good = torch.isin(k, torch.tensor(record.grid(), dtype=k.dtype, device=k.device))
     tell.expect_all(good, k, trial.where, f"levels must be on the grid of {record.label()}", "clip and round")
     if len(k.unique()) > record.levels or record.levels > 2**record.bits or trial.quantizer.bits != record.bits:
         tell.fail(trial.where, f"{record.bits} bits must hold every level", record.levels, "mend the format")
