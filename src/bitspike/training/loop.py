@@ -31,6 +31,7 @@ from bitspike.training.losses import LOSSES
 from bitspike.training.optim import learning_rate, load_optimiser, make_optimiser, optimiser_tensors
 from bitspike.training.penalty import SpikePenalty, WithPenalty, total
 from bitspike.training.recipe import Recipe, TrainConfig
+from bitspike.training.step_sizes import StepSizes
 
 AVERAGES = {"weights": "weight_bits", "spikes": "spike_bits", "steps": "T"}
 """Keys in the history of runs that learn bits or T: rounded averages over the layers that learn them."""
@@ -91,6 +92,7 @@ class _Session:
         if self.budgets is not None:
             self.budgets.begin()
         self.optimiser = make_optimiser(self.model, recipe.train, *_own_groups(self.allocation, recipe.train))
+        self.step_sizes = StepSizes(self.model)
         regulariser = recipe.regulariser
         penalty = None
         if regulariser.kind != "none":
@@ -178,7 +180,8 @@ class _Session:
         (loss + penalty).backward()
         if config.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
-        self.optimiser.step()
+        with self.step_sizes.held(self.optimiser):
+            self.optimiser.step()
         with cast():
             self.allocation.settle(x, self.optimiser)
         if self.budgets is not None and learns:
