@@ -27,6 +27,7 @@ from bitspike.ops import Int8, int8, lean
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoint, Checkpoints
 from bitspike.training.distributed import World
+from bitspike.training.health import Watch
 from bitspike.training.losses import LOSSES
 from bitspike.training.optim import learning_rate, load_optimiser, make_optimiser, optimiser_tensors
 from bitspike.training.penalty import SpikePenalty, WithPenalty, total
@@ -45,8 +46,9 @@ class Run:
 
     Attributes:
         model: the network after the last epoch, in evaluation mode.
-        history: one record per epoch: epoch, loss, train_accuracy, validation_accuracy, lr, time_s; where bits or T are
-            learned also their averages (weight_bits, spike_bits, T) and "allocation", those of every layer by kind.
+        history: one record per epoch: epoch, loss, train_accuracy, validation_accuracy, lr, time_s, health (see
+            `Watch`); where bits or T are learned also their averages (weight_bits, spike_bits, T) and "allocation",
+            those of every layer by kind.
         best: state of the network after the epoch with the best validation accuracy (the first of equals); with
             budgets, of the epochs that keep them, or the last one where none does.
         repairs: with budgets, what was done to keep them, see `Budgets`.
@@ -196,7 +198,9 @@ class _Session:
         self.read()
         place = self.place
         loss_sum, correct, seen = self.world.total(place.loss_sum, place.correct, place.seen)
-        accuracy = evaluate(self.model, self.splits.validation, self.recipe.data.eval_batch_size)
+        watch = Watch(self.model)
+        with watch.watching():
+            accuracy = evaluate(self.model, self.splits.validation, self.recipe.data.eval_batch_size)
         record: dict[str, Any] = {
             "epoch": place.epoch + 1,
             "loss": loss_sum / seen,
@@ -204,6 +208,7 @@ class _Session:
             "validation_accuracy": accuracy,
             "lr": self.optimiser.param_groups[0]["lr"],
             "time_s": place.time_s,
+            "health": watch.report(),
         }
         if self.averages is not None:
             averages = self.averages.values()

@@ -20,8 +20,8 @@ class StepSizes:
     """The learned step sizes of weights and spikes of a network.
 
     LSQ moves a step size by ``rate·gradient``, whatever its size: one large gradient carries it through 0, or so far up
-    that nothing fires, and momentum keeps it going. Here a step ends within ``[α/1.25, 1.25·α]``, α the step size in use
-    before it; where that held it back, the momentum of SGD is what would have led there. Nothing else changes, and
+    that nothing fires, and momentum keeps it going. Here it ends within ``[α/1.25, 1.25·α]``, α the step size in use
+    before; where that held it back, the momentum of SGD is what would have led there. Nothing else changes, and
     nothing but parameters decides, so that all processes do the same and a resumed run does it again.
 
     Source: ours.
@@ -32,12 +32,15 @@ class StepSizes:
 
     def __init__(self, model: nn.Module) -> None:
         self.parts: list[tuple[nn.Parameter, Callable[[], Tensor]]] = []
-        for module in model.modules():
+        self.names: list[str] = []
+        for name, module in model.named_modules():
             quantizer = module.quantizer if isinstance(module, Synapse) else None
             if quantizer is not None and hasattr(quantizer, "step_size") and hasattr(quantizer, "step_parameter"):
                 self.parts.append((quantizer.step_parameter(), _of_weight(module)))
+                self.names.append(name)
             if isinstance(module, Neuron) and learns_bits(module) and (step := module.step_parameter()) is not None:
                 self.parts.append((step, lambda step=step: step.clamp(min=LEAST_STEP)))  # type: ignore[misc]
+                self.names.append(name)
 
     @contextmanager
     def held(self, optimiser: torch.optim.Optimizer) -> Iterator[None]:
