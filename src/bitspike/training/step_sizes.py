@@ -38,7 +38,8 @@ class StepSizes:
             if quantizer is not None and hasattr(quantizer, "step_size") and hasattr(quantizer, "step_parameter"):
                 self.parts.append((quantizer.step_parameter(), _of_weight(module)))
                 self.names.append(name)
-            if isinstance(module, Neuron) and learns_bits(module) and (step := module.step_parameter()) is not None:
+            part: object = module
+            if isinstance(module, Neuron) and learns_bits(part) and (step := part.step_parameter()) is not None:
                 self.parts.append((step, lambda step=step: step.clamp(min=LEAST_STEP)))  # type: ignore[misc]
                 self.names.append(name)
 
