@@ -28,9 +28,9 @@ KEYS = """## Files and keys
 
 A run folder: `recipe.toml` (resolved recipe), `metrics.jsonl` (a JSON record an epoch: epoch, loss, train_accuracy,
 validation_accuracy, lr, time_s, health), `best.safetensors` and `final.safetensors` (weights), `last/` (two
-checkpoints that take turns; all that exact resume needs), `summary.json`. `bitspike convert` leaves `recipe.toml` with a table
-[convert], both weights files (equal), `convert.json` (the calibration: options, and per layer error, rate, saturation,
-highest level, slope, correction, multiplies, weights) and `summary.json`.
+checkpoints that take turns; all that exact resume needs), `summary.json`. `bitspike convert` leaves `recipe.toml`
+with a table [convert], both weights files (equal), `convert.json` (the calibration: options, per layer error, rate,
+saturation, highest level, slope, correction, multiplies, weights) and `summary.json`.
 
 | key of `summary.json` and of a job's `result` | meaning |
 | --- | --- |

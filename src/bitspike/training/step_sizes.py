@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +35,7 @@ class StepSizes:
         self.parts: list[tuple[nn.Parameter, Callable[[], Tensor]]] = []
         self.names: list[str] = []
         for name, module in model.named_modules():
-            quantizer = module.quantizer if isinstance(module, Synapse) else None
+            quantizer: Any = module.quantizer if isinstance(module, Synapse) else None
             if quantizer is not None and hasattr(quantizer, "step_size") and hasattr(quantizer, "step_parameter"):
                 self.parts.append((quantizer.step_parameter(), _of_weight(module)))
                 self.names.append(name)
