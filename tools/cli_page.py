@@ -27,10 +27,10 @@ same as `bitspike`.
 KEYS = """## Files and keys
 
 A run folder: `recipe.toml` (resolved recipe), `metrics.jsonl` (a JSON record an epoch: epoch, loss, train_accuracy,
-validation_accuracy, lr, time_s), `best.safetensors` and `final.safetensors` (weights), `last/` (two checkpoints that
-take turns; all that exact resume needs), `summary.json`. `bitspike convert` leaves `recipe.toml` with a table
-[convert], both weights files (equal), `convert.json` (the calibration: options, and per layer error, rate, saturation,
-highest level, slope, correction, multiplies, weights) and `summary.json`.
+validation_accuracy, lr, time_s, health), `best.safetensors` and `final.safetensors` (weights), `last/` (two
+checkpoints that take turns; all that exact resume needs), `summary.json`. `bitspike convert` leaves `recipe.toml`
+with a table [convert], both weights files (equal), `convert.json` (the calibration: options, per layer error, rate,
+saturation, highest level, slope, correction, multiplies, weights) and `summary.json`.
 
 | key of `summary.json` and of a job's `result` | meaning |
 | --- | --- |
@@ -43,10 +43,16 @@ highest level, slope, correction, multiplies, weights) and `summary.json`.
 | hidden_only | operations without first, last and down-sampling layers |
 | fold | the report: samples, max_logit_difference, flips per layer, gains, affines, absorbed |
 | rates | per neuron layer: rate, set_bits, saturation |
+| health | of every epoch, too: kind → layer → [number, of how many], where any; kinds below |
+| findings | a sentence each: accuracy of guessing, a dead layer, step sizes out of range; then exit code 1 |
 | history, train_time_s | records of metrics.jsonl; seconds of training |
 | budget | with budgets only: budgets (limit, value, used), tightest, used, full, tried, met, says, repairs |
 | ann_validation_accuracy, ann_test_accuracy | of the ANN that was converted; of a conversion only |
 | key, best_epoch, best_validation_accuracy | of a run only |
+
+Kinds of `health`, on the validation split: silent (channels that always send 0), saturated (always one other value),
+zero (filters whose levels are all 0), steps (step sizes more than twofold from the ones in use). An accuracy is one of
+guessing within 2.33 standard deviations of one class of K, or of the most frequent class.
 
 | key of `cost.json` | meaning |
 | --- | --- |

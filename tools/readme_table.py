@@ -2,6 +2,7 @@
 
 ``<!-- levels: STUDY -->`` begins a table of how levels and bits are used instead.
 ``<!-- budgets: STUDY -->`` asks for budgets kept and bits allocated, a row per job.
+``<!-- every: STUDY -->`` asks for budgets beside networks of one width, a row per budget.
 ``<!-- nmnist: FILE.json -->`` asks for the accuracies that benchmarks/conversion/nmnist.py measured.
 
 Usage: python tools/readme_table.py [--check] FILE.md ...
@@ -11,6 +12,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from bitspike.files import read_json
 from bitspike.report import LevelUse, as_markdown, level_table, rewrite_blocks, study_table
@@ -62,6 +64,53 @@ def _budgets(root: Path, folder: str) -> str:
     return as_markdown(rows)
 
 
+def _every(root: Path, folder: str) -> str:
+    """A row a budget: accuracies over its seeds, beside those of the uniform network nearest below (or nearest)."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted((root / folder).glob("*-seed*.json")):
+        job = read_json(path)
+        found.setdefault(job["arm"], []).append(job["result"])
+    costs = read_json(root / folder / "uniform.json")
+    rows = [
+        [
+            "budget",
+            "seeds",
+            "test %, least",
+            "mean",
+            "used %",
+            "uniform",
+            "its cost",
+            "test %, least",
+            "mean",
+            "least − mean",
+        ]
+    ]
+    for arm, results in found.items():
+        if "budget" not in results[0]:
+            continue
+        name, row = next(iter(results[0]["budget"]["budgets"].items()))
+        limit = row["limit"]
+        known = [u for u in costs if u in found]
+        below = [u for u in known if costs[u][name] <= limit]
+        uniform = max(below, key=lambda u: costs[u][name]) if below else min(known, key=lambda u: costs[u][name])
+        own, other = ([100 * r["test_accuracy"] for r in rs] for rs in (results, found[uniform]))
+        used = [100 * r["budget"]["budgets"][name]["used"] for r in results]
+        mean = sum(other) / len(other)
+        cells = [
+            arm,
+            str(len(own)),
+            f"{min(own):.2f}",
+            f"{sum(own) / len(own):.2f}",
+            f"{min(used):.1f} – {max(used):.1f}",
+        ]
+        cells += [
+            uniform.removeprefix("uniform-"),
+            f"{costs[uniform][name]:,.4g}" if limit < 1000 else f"{costs[uniform][name]:,.0f}",
+        ]
+        rows.append([*cells, f"{min(other):.2f}", f"{mean:.2f}", f"{min(own) - mean:+.2f}".replace("-", "−")])
+    return as_markdown(rows)
+
+
 def _spent(record: dict[str, float]) -> str:
     return f"{record['weight_bits']:.2f}, {record['spike_bits']:.2f}; {record['T']:.2f}"
 
@@ -100,6 +149,7 @@ def main(arguments: list[str]) -> int:
         "table": lambda folder: _table(ROOT, "table", folder),
         "levels": lambda folder: _table(ROOT, "levels", folder),
         "budgets": lambda folder: _budgets(ROOT, folder),
+        "every": lambda folder: _every(ROOT, folder),
         "nmnist": lambda file: _nmnist(ROOT, file),
     }
     stale = 0

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 import time
 from types import TracebackType
+from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -51,12 +52,14 @@ class Shown:
         if not self._live and not self._quiet:
             print(f"{time.perf_counter() - self._start:7.1f} s  {self._label}", file=sys.stderr, flush=True)
 
-    def step(self, figures: dict[str, float]) -> None:
+    def step(self, figures: dict[str, Any]) -> None:
         """Figures of the running job, from `bitspike.training.fit`."""
         share = figures["epoch"] / figures["epochs"]
         note = f"epoch {figures['epoch']:.1f}/{figures['epochs']:.0f} loss {figures['loss']:.3f}"
         if "validation_accuracy" in figures:
             note += f" validation {figures['validation_accuracy']:.2%}"
+            for kind, layers in figures.get("health", {}).items():
+                note += f" {kind} " + ", ".join(f"{name} {n}/{of}" for name, (n, of) in layers.items())
             if not self._live and not self._quiet and figures["epoch"] == figures["epochs"]:
                 print(f"{time.perf_counter() - self._start:7.1f} s  {self._label}: {note}", file=sys.stderr, flush=True)
         self._bar.update(self._task, completed=self._done + share, note=note)

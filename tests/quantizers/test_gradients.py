@@ -67,14 +67,46 @@ def test_lsq_rounds_halves_away_from_zero() -> None:
     assert own.to_int(w)[0].tolist() == [[1, -1, 2, -3, 7, -7, 0]]
 
 
-def test_the_step_stays_positive() -> None:
-    """α is held at 1e-5, and a step below gets no gradient from there."""
-    own = Uniform(4).replicate(torch.ones(1, 3))
-    assert own.step is not None
-    own.step.data.fill_(-1.0)
-    own(torch.ones(1, 3)).sum().backward()
-    assert own.to_int(torch.ones(1, 3))[1].item() == pytest.approx(1e-5)
-    assert own.step.grad is not None and own.step.grad.item() == 0
+@pytest.mark.parametrize("prototype", [Uniform(4, "output"), LearnedBits(4, scale="output")])
+@pytest.mark.parametrize(("stray", "edge"), [(-1.0, 0.25 / 7), (1e-5, 0.25 / 7), (400.0, 4.0)])
+def test_a_step_beyond_its_bounds_is_used_at_the_bound_and_its_gradient_leads_back_only(
+    prototype: Uniform | LearnedBits, stray: float, edge: float
+) -> None:
+    """mean |w| = 1, max |w| = 2: α within [¼/7, 4]. A clamp at 1e-5 had no gradient beyond it, ever."""
+    w = torch.tensor([[0.02, -1.98, -2.0, 0.0]])
+    passes = {}
+    for sign in (1, -1):
+        own = prototype.replicate(w)
+        own.step.data.fill_(stray)  # type: ignore[union-attr]
+        latent = w.clone().requires_grad_()
+        k, scale = own.to_int(w)
+        assert scale.item() == pytest.approx(edge) and torch.equal(own(w), k * scale)
+        own(latent).backward(sign * torch.tensor([[1.0, -1.0, 1.0, 1.0]]))
+        assert latent.grad is not None and latent.grad.count_nonzero() > 0
+        grad = own.step.grad  # type: ignore[union-attr]
+        assert grad is not None
+        passes[sign] = grad.item()
+    back = [grad for grad in passes.values() if grad]
+    assert len(back) == 1 and (back[0] < 0) == (stray < 1)  # descent raises a small step and lowers a large one
+
+
+@pytest.mark.parametrize("prototype", [Uniform(2, "output"), LearnedBits(2, learn_bits=False, scale="output")])
+@pytest.mark.parametrize("stray", [1e-5, -0.5])
+def test_a_filter_before_batch_norm_learns_again(prototype: Uniform | LearnedBits, stray: float) -> None:
+    """Its clipped weights have no gradient and norm takes the scale's away: at 1e-5 both stayed as they were."""
+    torch.manual_seed(0)
+    w = torch.nn.Parameter(torch.randn(1, 27))
+    x, wanted, start = torch.randn(256, 27), torch.randn(27, 1), w.detach().clone()
+    own, norm = prototype.replicate(w), torch.nn.BatchNorm1d(1)
+    own.step.data.fill_(stray)  # type: ignore[union-attr]
+    optimiser = torch.optim.SGD([w, *own.parameters(), *norm.parameters()], lr=0.1, momentum=0.9)
+    levels = own.to_int(w.detach())[0]
+    for _ in range(50):
+        loss = (norm(x @ own(w).T) - x @ wanted / wanted.norm()).square().mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    assert (w != start).any() and (own.to_int(w.detach())[0] != levels).any()
 
 
 @pytest.mark.parametrize("clip", [1.0, 0.5])
@@ -172,13 +204,13 @@ def test_learned_bits_change_at_refresh_only() -> None:
     own = LearnedBits(3).replicate(torch.ones(1, 1))
     assert isinstance(own, LearnedBits) and own.step is not None and own.raw_bits is not None
     own.step.data.fill_(1.0)
-    far = torch.full((1, 1), 99.0)
+    far = torch.tensor([[0.5] * 999 + [99.0]])
     for raw, bits, top in ((1.2, 1, 1), (2.5, 3, 3), (-4.0, 4, 7), (9.0, 5, 15), (0.0, 1, 1)):
-        before = own(far).item()
+        before = own(far)[0, -1].item()
         own.raw_bits.data.fill_(raw)
-        assert own(far).item() == before
+        assert own(far)[0, -1].item() == before
         own.refresh()
-        assert (own.bits, own.format.high, own(far).item()) == (bits, top, top)
+        assert (own.bits, own.format.high, own(far)[0, -1].item()) == (bits, top, top)
         assert own.format.stride == (2 if bits == 1 else 1)
 
 

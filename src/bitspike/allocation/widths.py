@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from bitspike.allocation.config import AllocationConfig
-from bitspike.functional import Widths, learns_bits
-from bitspike.functional.renewal import LEAST_STEP, best_step, columns, kept_range, start_step
+from bitspike.functional import LEAST_STEP, Widths, learns_bits
+from bitspike.functional.renewal import best_step, columns, kept_range, start_step
 from bitspike.graph import Graph, Node, trace
 from bitspike.layers import Refined, Synapse, Windows
 from bitspike.neurons import Neuron
@@ -117,7 +117,7 @@ class Allocation:
                 continue
             if self.renews["weights"]:
                 values = columns(synapse.weight.detach(), part.channel_axis)
-                self._renew(name, part, [values], optimiser, shared=False)
+                self._renew(name, part, [values], optimiser, synapse.quantizer.to_int(synapse.weight.detach())[1])
             part.refresh()
         spikes = changed & self.spikes.keys()
         stepped = {name for name in spikes if self.spikes[name].step_parameter() is not None}
@@ -129,7 +129,7 @@ class Allocation:
                 steps = [u] if rows == 1 else [u[t : t + 1] for t in range(min(rows, len(u)))]
                 if rows > 1 and len(u) > rows:
                     steps[-1] = u[rows - 1 :]
-                self._renew(name, part, [columns(v, part.channel_axis) for v in steps], optimiser, shared=True)
+                self._renew(name, part, [columns(v, part.channel_axis) for v in steps], optimiser)
                 part.refresh()
 
             self._look(x, stepped, renew)
@@ -147,16 +147,25 @@ class Allocation:
         return {name for name, changed in zip(named, differ.tolist(), strict=True) if changed}
 
     def _renew(
-        self, name: str, part: Widths, values: list[Tensor], optimiser: torch.optim.Optimizer | None, shared: bool
+        self,
+        name: str,
+        part: Widths,
+        values: list[Tensor],
+        optimiser: torch.optim.Optimizer | None,
+        used: Tensor | None = None,
     ) -> None:
-        """New step sizes of the rows (time steps) whose width changes; values: [N, C] of each row."""
+        """New step sizes of the rows (time steps) whose width changes.
+
+        Args:
+            values: [N, C] of each row. used: step sizes in use, of weights; None: of spikes, whose values are shares.
+        """
         old, new = part.width.reshape(-1).tolist(), part.wanted_width().reshape(-1).tolist()
         parameter = part.step_parameter()
         if parameter is None:
             return
         steps = parameter.reshape(len(old), -1) if part.width.dim() else parameter.reshape(1, -1)
         result, touched = steps.clone(), []
-        steps = steps.clamp(min=LEAST_STEP)  # what is in use
+        steps = steps.clamp(min=LEAST_STEP) if used is None else used.reshape(steps.shape)  # what is in use
         for row, x in enumerate(values):
             if old[row] == new[row]:
                 continue
@@ -165,7 +174,7 @@ class Allocation:
             if self.config.renewal == "range":
                 result[row] = kept_range(steps[row], part.levels(old[row])[1], high)
                 continue
-            found = best_step(x, steps[row].to(x.dtype), low, high, stride, self.config.grid, shared)
+            found = best_step(x, steps[row].to(x.dtype), low, high, stride, self.config.grid, used is None)
             if self.config.extreme == "growing":
                 key = f"{name}.{row}"
                 widest = torch.maximum(self.extremes.get(key, torch.zeros_like(found)), found * high)

@@ -25,7 +25,7 @@ from bitspike.schema import override, to_mapping
 from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.job import digest, load_data, run_job
 from bitspike.training.recipe import Recipe
-from bitspike.training.study import Outcome, Study, plan, read_study, run_study, summarise
+from bitspike.training.study import Outcome, Study, plan, read_study, results_of, run_study, summarise
 
 
 def demo(out: Path = Path("demo-out"), quiet: bool = False) -> None:
@@ -116,6 +116,10 @@ def _show(
 ) -> None:
     rows, uses = summarise(queue), level_use(queue)
     print(as_text(study_table(rows)))
+    for arm, results in results_of(queue).items():
+        for seed, result in results.items():
+            for finding in result.get("findings", ()):
+                print(f"{arm} seed {seed}: training FAILED: {finding}")
     document = {"study": queue.name, "arms": [to_mapping(row) for row in rows]}
     write_json(json, document | {"levels": [to_mapping(use) for use in uses]})
     if levels:

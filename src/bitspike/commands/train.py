@@ -27,6 +27,8 @@ def train(
 ) -> None:
     """Train a recipe; leaves recipe.toml, metrics.jsonl, best and final weights, last/ and summary.json.
 
+    Exit code 1, and a line that says why, also where the run ends at chance level or with a dead layer.
+
     Args:
         recipe: TOML file, or a built-in recipe: cifar10_adaptive, cifar10_gpu, cifar10_gpu_long, digits,
             digits_adaptive, digits_clip_floor, fashion_mnist, fashion_mnist_adaptive, fashion_mnist_clip_floor,
@@ -53,5 +55,7 @@ def train(
     write_json(json, summary)
     if "budget" in summary:
         print(summary["budget"]["says"])
-        if not summary["budget"]["met"]:
-            raise SystemExit(1)
+    for finding in summary["findings"]:
+        print(f"training FAILED: {finding}")
+    if summary["findings"] or not summary.get("budget", {}).get("met", True):
+        raise SystemExit(1)

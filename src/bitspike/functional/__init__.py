@@ -12,10 +12,12 @@ from bitspike.functional.learned import (
     scale_gradient,
 )
 from bitspike.functional.quantize import bit_planes, popcount, round_half, round_ste, sign_pm1, unary_expand
+from bitspike.functional.steps import LEAST_STEP, bounded, weight_bounds
 from bitspike.functional.surrogate import SURROGATES, Stairs, Surrogate, fire
 from bitspike.functional.surrogates import ATan, FastSigmoid, Rectangle, Sigmoid, Triangle
 
 __all__ = [
+    "LEAST_STEP",
     "SURROGATES",
     "ATan",
     "FastSigmoid",
@@ -26,6 +28,7 @@ __all__ = [
     "Triangle",
     "Widths",
     "bit_planes",
+    "bounded",
     "charge",
     "fire",
     "follow",
@@ -42,4 +45,5 @@ __all__ = [
     "scale_gradient",
     "sign_pm1",
     "unary_expand",
+    "weight_bounds",
 ]

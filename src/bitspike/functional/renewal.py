@@ -11,9 +11,9 @@ from torch import Tensor
 
 from bitspike.functional.learned import processes
 from bitspike.functional.quantize import round_half, sign_pm1
+from bitspike.functional.steps import LEAST_STEP
 
 _POWER = 2.4
-LEAST_STEP = 1e-5
 
 
 def quantized(x: Tensor, step: Tensor, low: int, high: int, stride: int = 1) -> Tensor:

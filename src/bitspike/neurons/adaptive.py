@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from bitspike.checks import bad_value, integer, one_of, positive
 from bitspike.formats import SpikeFormat
 from bitspike.functional import (
+    LEAST_STEP,
     Rectangle,
     Stairs,
     greatest_level,
@@ -23,8 +24,6 @@ from bitspike.neurons.base import NEURONS, ExtraCost, Neuron, fresh
 from bitspike.neurons.emission import Emission, over_time, per_channel
 from bitspike.neurons.membrane import Membrane
 from bitspike.ops import AdaptiveSpec, MembraneState, TimedState
-
-_LEAST_STEP = 1e-5
 
 
 @NEURONS.register("adaptive")
@@ -92,7 +91,7 @@ class Adaptive(Neuron):
         self.stairs = Stairs(threshold / 2, threshold, 1, signed)
         self.surrogate = Rectangle()
         self.membrane = Membrane(decay, learn_decay, "soft", True)
-        self.emission = Emission(threshold, sharing, True, least=_LEAST_STEP, steps=steps)
+        self.emission = Emission(threshold, sharing, True, least=LEAST_STEP, steps=steps)
         shape = () if steps == 1 else (steps,)
         self.raw_bits = nn.Parameter(torch.full(shape, float(bits))) if learn_bits else None
         self.register_buffer("width", torch.full(shape, bits))

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bitspike.checks import bad_value, one_of, positive
+from bitspike.functional import bounded
 from bitspike.renamed import old_method
 
 
@@ -24,7 +25,7 @@ class Emission(nn.Module):
         train: "none", "layer" or "channel".
         raw: train the amplitude itself.
         fraction_bits: n of a fixed-point spike.
-        least: a raw amplitude below it counts as this and gets no gradient; None: anything goes.
+        least: a raw amplitude below it counts as this, and its gradient leads back (`bounded`); None: anything goes.
         steps: time steps with amplitudes of their own, the last one for all later ones; 1: shared over time.
     """
 
@@ -91,7 +92,10 @@ class Emission(nn.Module):
             return self.initial
         if not self.raw:
             return self.raw_amplitude.exp()
-        return self.raw_amplitude if self.least is None else self.raw_amplitude.clamp(min=self.least)
+        if self.least is None:
+            return self.raw_amplitude
+        low = torch.full_like(self.raw_amplitude, self.least)
+        return bounded(self.raw_amplitude, low, torch.full_like(low, math.inf))
 
     def over(self, s: Tensor) -> Tensor:
         """Value of one level, differentiable, to broadcast over values [T, B, C, ...]; see `over_time`."""

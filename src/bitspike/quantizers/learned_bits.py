@@ -10,10 +10,18 @@ from torch import Tensor, nn
 
 from bitspike.checks import bad_value, integer, one_of
 from bitspike.formats import WeightFormat
-from bitspike.functional import greatest_level, lsq_gain, round_half, rounded, scale_gradient, sign_pm1
+from bitspike.functional import (
+    LEAST_STEP,
+    bounded,
+    greatest_level,
+    lsq_gain,
+    round_half,
+    rounded,
+    scale_gradient,
+    sign_pm1,
+    weight_bounds,
+)
 from bitspike.quantizers.base import QUANTIZERS, Quantizer
-
-_LEAST_STEP = 1e-5
 
 
 @QUANTIZERS.register("learned_bits")
@@ -22,12 +30,12 @@ class LearnedBits(Quantizer):
 
     ``B = round_half(clip(|raw_bits|, 1, bound))``. With g the gradient of w̃, in = [|u| <= Q] and out = 1 − in:
     ``dL/dw = g·in``; ``dL/dα = G·Σ g·(in·(k − u) + out·Q·sign u)``, G = 1/√(N·Q), N the number of weights that share α;
-    ``dL/dB = Σ g·out·sign u·ln2·α·2^(B−1)``. α >= 1e-5.
+    ``dL/dB = Σ g·out·sign u·ln2·α·2^(B−1)``. α is kept within `weight_bounds`, and its gradient leads back inside.
 
     The width in use is the buffer ``width``; `refresh`, between optimiser steps, brings it and ``format`` up to date.
 
     Source: adaptive bit allocation (arXiv 2506.23717), eq. 9-11 and code.
-    Differs: G is LSQ's for convolutions too; one-bit weights take +α at w = 0.
+    Differs: G is LSQ's for convolutions too; one-bit weights take +α at w = 0; the release clamps α at 1e-5.
 
     Args:
         bits: initial or fixed B, 1 to 8, default 4. learn_bits: learn it.
@@ -72,7 +80,7 @@ class LearnedBits(Quantizer):
         """α = 2·mean|w|/√Q over the weights that share it; the learned number takes the dtype of w."""
         axes = list(range(w.dim())) if self.scale == "layer" else list(range(1, w.dim()))
         start = 2 * w.abs().mean(axes, keepdim=True) / math.sqrt(self.format.high)
-        self.step = nn.Parameter(start.clamp(min=_LEAST_STEP).to(w.dtype))
+        self.step = nn.Parameter(start.clamp(min=LEAST_STEP).to(w.dtype))
         if self.raw_bits is not None:
             self.raw_bits = nn.Parameter(self.raw_bits.detach().clone().to(w))
         self.width = self.width.to(w.device)
@@ -106,9 +114,11 @@ class LearnedBits(Quantizer):
         super()._load_from_state_dict(state_dict, prefix, *args)
         self._describe()
 
-    def step_size(self) -> Tensor:
-        """α, differentiable, shaped to broadcast to the weight."""
-        return self.step_parameter().clamp(min=_LEAST_STEP)
+    def step_size(self, w: Tensor) -> Tensor:
+        """α in use, differentiable, shaped to broadcast to the weight."""
+        step = self.step_parameter()
+        top = greatest_level(self.width, None, True, w.dtype)
+        return bounded(step, *weight_bounds(w, step, top, self.width == 1))
 
     def _levels(self, ratio: Tensor, top: Tensor) -> Tensor:
         """Hard levels of w/α; no gradient."""
@@ -117,13 +127,13 @@ class LearnedBits(Quantizer):
 
     def to_int(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """Integers −Q .. Q and α."""
-        step = self.step_size().detach()
+        step = self.step_size(w).detach()
         return self._levels(w.detach() / step, greatest_level(self.width, None, True, w.dtype)), step
 
     def forward(self, w: Tensor) -> Tensor:
         """Quantized weight; gradients to w, α and the bits."""
         top = greatest_level(self.width, self.raw_bits, True, w.dtype)
-        step = self.step_size()
+        step = self.step_size(w)
         if self.scale_gradient:
             step = scale_gradient(step, lsq_gain(w.numel(), step.numel(), top))
         ratio = w / step

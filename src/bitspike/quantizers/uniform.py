@@ -10,10 +10,8 @@ from torch import Tensor, nn
 
 from bitspike.checks import bad_value, integer, one_of
 from bitspike.formats import WeightFormat
-from bitspike.functional import round_half
+from bitspike.functional import LEAST_STEP, bounded, round_half, weight_bounds
 from bitspike.quantizers.base import QUANTIZERS, Quantizer
-
-_LEAST_STEP = 1e-5
 
 
 class _LSQ(torch.autograd.Function):
@@ -40,10 +38,10 @@ class Uniform(Quantizer):
     """``w̃ = α·sign(u)·round_half(min(|u|, Q))``, u = w/α, Q = 2^(bits−1) − 1 (1 bit: ±α).
 
     Gradients (in = [|u| <= Q]): ``dL/dw = g·in``; ``dL/dα = Σ g·(in·(w̄ − u) + out·Q·sign u)·G``, G = 1/√(N·Q), N the
-    number of weights that share α. α >= 1e-5.
+    number of weights that share α. α is kept within `weight_bounds`, and its gradient leads back inside.
 
     Source: LSQ (arXiv 1902.08153); adaptive bit allocation (arXiv 2506.23717), as in its released code.
-    Differs: one-bit weights take +α at w = 0.
+    Differs: one-bit weights take +α at w = 0; the release clamps α at 1e-5, where nothing has a gradient any more.
 
     Args:
         bits: 1 to 8, default 4.
@@ -73,12 +71,18 @@ class Uniform(Quantizer):
         """α = 2·mean|w|/√Q over the weights that share it (LSQ)."""
         axes = list(range(w.dim())) if self.format.scale == "layer" else list(range(1, w.dim()))
         start = 2 * w.abs().mean(axes, keepdim=True) / math.sqrt(self.q)
-        self.step = nn.Parameter(start.clamp(min=_LEAST_STEP).to(w.dtype))
+        self.step = nn.Parameter(start.clamp(min=LEAST_STEP).to(w.dtype))
 
-    def _step(self) -> Tensor:
+    def step_parameter(self) -> nn.Parameter:
+        """The learned α."""
         if self.step is None:
             raise bad_value("Uniform", "the step size must be initialised", "none yet", "call replicate(weight) first")
-        return self.step.clamp(min=_LEAST_STEP)
+        return self.step
+
+    def step_size(self, w: Tensor) -> Tensor:
+        """α in use, differentiable, shaped to broadcast to the weight."""
+        step = self.step_parameter()
+        return bounded(step, *weight_bounds(w, step, self.q, self.format.stride == 2))
 
     def _levels(self, w: Tensor, step: Tensor) -> Tensor:
         ratio = (w / step).detach()
@@ -88,11 +92,11 @@ class Uniform(Quantizer):
 
     def to_int(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """Integers −Q .. Q and α."""
-        step = self._step().detach()
+        step = self.step_size(w).detach()
         return self._levels(w, step), step
 
     def forward(self, w: Tensor) -> Tensor:
         """Quantized weight with LSQ gradients."""
-        step = self._step()
+        step = self.step_size(w)
         gain = math.sqrt(step.numel() / (w.numel() * self.q)) if self.scale_gradient else 1.0
         return _LSQ.apply(w, step, self._levels(w, step), self.q, gain)  # type: ignore[no-any-return,no-untyped-call]

@@ -23,6 +23,7 @@ from bitspike.observe import Activity, observe
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.distributed import alone
+from bitspike.training.health import at_chance, dead_layers
 from bitspike.training.loop import Progress, Run, evaluate, fit
 from bitspike.training.recipe import LOADER_OPTIONS, Recipe
 
@@ -88,7 +89,8 @@ def run_job(
         layers, of all where none is hidden; 32 where nothing spikes), adds, shift_adds, multiplications and size_bytes
         (per sample, folded), s_ace, ns_ace and bit_budget (per sample, of the hidden layers), averages (what makes up
         the bit budget), allocation (bits and T of every synapse), fold (the report), rates (per layer: rate,
-        set bits, saturation and the count of every level), history; with budgets, budget (of
+        set bits, saturation and the count of every level), health (what is dead after the last epoch), findings (a
+        sentence each, where the run ended at chance or a layer is dead), history; with budgets, budget (of
         `judge`).
     """
     run = fit(recipe, splits, progress, checkpoints, world=alone())
@@ -116,9 +118,13 @@ def measure(recipe: Recipe, splits: Splits, run: Run) -> tuple[Folded, dict[str,
     if recipe.allocation is not None and recipe.allocation.budget is not None:
         allocation = Allocation(run.model, recipe.allocation)
         kept["budget"] = judge(allocation, folded.graph, splits.validation, batch, run.repairs)
+    last, labels = run.history[-1], splits.validation.labels
+    guessed = at_chance(last["validation_accuracy"], labels, len(splits.validation.classes))
     return folded, {
         **tested,
         **kept,
+        "findings": [*([guessed] if guessed else []), *dead_layers(last.get("health", {}))],
+        "health": last.get("health", {}),
         "validation_accuracy": run.history[-1]["validation_accuracy"],
         "spike_rate": sum(a.fired for a in activity.values()) / neurons,
         "set_bits": sum(a.set_bits for a in activity.values()) / neurons,

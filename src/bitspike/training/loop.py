@@ -29,10 +29,12 @@ from bitspike.ops import Int8, int8, lean
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoint, Checkpoints
 from bitspike.training.distributed import World
+from bitspike.training.health import Watch
 from bitspike.training.losses import LOSSES
 from bitspike.training.optim import learning_rate, load_optimiser, make_optimiser, optimiser_tensors
 from bitspike.training.penalty import SpikePenalty, WithPenalty, total
 from bitspike.training.recipe import Recipe, TrainConfig
+from bitspike.training.step_sizes import StepSizes
 
 AVERAGES = {"weights": "weight_bits", "spikes": "spike_bits", "steps": "T"}
 """Keys in the history of runs that learn bits or T: rounded averages over the layers that learn them."""
@@ -46,8 +48,9 @@ class Run:
 
     Attributes:
         model: the network after the last epoch, in evaluation mode.
-        history: one record per epoch: epoch, loss, train_accuracy, validation_accuracy, lr, time_s; where bits or T are
-            learned also their averages (weight_bits, spike_bits, T) and "allocation", those of every layer by kind.
+        history: one record per epoch: epoch, loss, train_accuracy, validation_accuracy, lr, time_s, health (see
+            `Watch`); where bits or T are learned also their averages (weight_bits, spike_bits, T) and "allocation",
+            those of every layer by kind.
         best: state of the network after the epoch with the best validation accuracy (the first of equals); with
             budgets, of the epochs that keep them, or the last one where none does.
         repairs: with budgets, what was done to keep them, see `Budgets`.
@@ -93,6 +96,7 @@ class _Session:
         if self.budgets is not None:
             self.budgets.begin()
         self.optimiser = make_optimiser(self.model, recipe.train, *_own_groups(self.allocation, recipe.train))
+        self.step_sizes = StepSizes(self.model)
         regulariser = recipe.regulariser
         penalty = None
         if regulariser.kind != "none":
@@ -180,7 +184,8 @@ class _Session:
         (loss + penalty).backward()
         if config.clip_norm is not None:
             nn.utils.clip_grad_norm_(self.model.parameters(), config.clip_norm)
-        self.optimiser.step()
+        with self.step_sizes.held(self.optimiser):
+            self.optimiser.step()
         with cast():
             self.allocation.settle(x, self.optimiser)
         if self.budgets is not None and learns:
@@ -195,7 +200,9 @@ class _Session:
         self.read()
         place = self.place
         loss_sum, correct, seen = self.world.total(place.loss_sum, place.correct, place.seen)
-        accuracy = evaluate(self.model, self.splits.validation, self.recipe.data.eval_batch_size)
+        watch = Watch(self.model)
+        with watch.watching():
+            accuracy = evaluate(self.model, self.splits.validation, self.recipe.data.eval_batch_size)
         record: dict[str, Any] = {
             "epoch": place.epoch + 1,
             "loss": loss_sum / seen,
@@ -203,6 +210,7 @@ class _Session:
             "validation_accuracy": accuracy,
             "lr": self.optimiser.param_groups[0]["lr"],
             "time_s": place.time_s,
+            "health": watch.report(),
         }
         if self.averages is not None:
             averages = self.averages.values()
