@@ -83,7 +83,8 @@ def test_what_changes_spikes_loses_their_format_and_linear_layers_keep_the_sourc
     def behind(layer: nn.Module) -> Node:
         return trace(nn.Sequential(LIF(), layer))["_1"]
 
-    for layer in (AvgPool2d(2), Gain(torch.tensor(0.5)), StepReadout()):
+    assert behind(AvgPool2d(2)).format == SpikeFormat(0, 4, amplitude="layer")  # four of them, a quarter each
+    for layer in (Gain(torch.tensor(0.5)), StepReadout()):
         assert behind(layer).format is None and behind(layer).sources == ("_0",)
     for layer in (MaxPool2d(2), Flatten(), nn.Identity(), nn.Dropout()):
         assert behind(layer).format == SpikeFormat() and behind(layer).sources == ("_0",)
@@ -144,7 +145,7 @@ def test_only_additions_are_additions(how: Callable[[Tensor, Tensor], Tensor], k
     graph = trace(Joins(how))
     joined = graph[graph["output"].inputs[0]]
     assert joined.kind == kind and set(joined.inputs) == {"one", "two"}
-    assert joined.format is None and joined.sources == ()
+    assert joined.format == (SpikeFormat(0, 2) if kind == "add" else None) and joined.sources == ()
 
 
 def test_running_the_graph_is_running_the_network() -> None:

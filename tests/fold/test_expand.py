@@ -92,10 +92,10 @@ def test_the_bias_is_added_once_a_step() -> None:
     assert UnarySynapse(Linear(2, 1, bias=False), 4)(torch.zeros(1, 1, 2)).tolist() == [[[0.0]]]
 
 
-def test_pooled_values_are_not_expanded() -> None:
+def test_pooled_spikes_are_expanded() -> None:
     _, expanded, _ = pair(4, "float", "study_cnn", torch.float64, 16)
     kept = {node.name for node in expanded.of_kind("synapse")}
-    assert kept == {"net_body_0", "net_body_4_shortcut_1", "net_body_7"}
+    assert kept == {"net_body_0"}
 
 
 def test_the_folded_network_is_left_as_it_was() -> None:

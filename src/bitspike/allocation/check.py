@@ -30,7 +30,7 @@ def rates(net: nn.Module | Graph, samples: Iterable[Tensor]) -> dict[str, float]
     for x in samples:
         counted = cost(net, x)
         for row in counted.synapses:
-            rate = row.rate if row.spike_rate is None else row.spike_rate
+            rate = row.ns_ace / row.s_ace if row.s_ace else row.rate
             sums[row.name] = sums.get(row.name, 0.0) + rate * counted.samples
         seen += counted.samples
     return {name: total / max(seen, 1) for name, total in sums.items()}
@@ -55,6 +55,7 @@ def judge(
         measured |= rates(graph, batches(validation, batch_size))
         for row in counted.synapses:
             row.rate = row.spike_rate = measured[row.name]
+            row.part_rates = ()
     values = {name: exact(name, counted, memory, config.budget_scope) for name in limits}
     used = {name: values[name] / limit for name, limit in limits.items()}
     tightest = max(used, key=lambda name: used[name])

@@ -171,9 +171,11 @@ class Forecast:
             if site.forms:
                 over = [(count, tuple(r.bits for r in form.formats(sent))) for count, form in site.forms]
                 put_widths(row, over)
+                row.part_rates = row.part_rates if row.parts else ()
                 row.train_steps = 0 if len(row.step_bits) == old.T else len(row.step_bits)
             if old.name in self.rates:
                 row.rate = row.spike_rate = self.rates[old.name]
+                row.part_rates = ()
             self._rows[key] = row
         return self._rows[key]
 

@@ -52,6 +52,7 @@ def _one_step(row: LayerCost) -> LayerCost:
         spike_rate=None,
         step_bits=row.step_bits[:1],
         parts=(),
+        part_rates=(),
         weight_bytes=row.size_bits / 8,
         **shares,
     )
@@ -109,6 +110,7 @@ def _scaled(row: LayerCost, factor: float) -> LayerCost:
     keys = seen if row.kind == "neuron" else seen + worked
     scaled = {key: factor * getattr(row, key) for key in keys}
     moving = "side_adds" if row.kind == "neuron" else "adds"
+    scaled["part_rates"] = tuple(factor * rate for rate in row.part_rates)  # type: ignore[assignment]
     scaled["spike_rate"] = None if row.spike_rate is None else factor * row.spike_rate
     scaled[moving] = row.fixed_adds + factor * (getattr(row, moving) - row.fixed_adds)
     return replace(row, **scaled)

@@ -170,9 +170,7 @@ class _Counter:
         spikes = self.edges.spikes.get(before.name)
         train = None
         if spikes is not None:
-            held = self.trains.get(before.name)
-            rate = None if held is None else float((held != 0).double().mean())
-            train = Train(spikes.trains(self.edges.sent), rate)
+            train = Train(spikes.trains(self.edges.sent), self.trains.get(before.name))
         return synapse_row(node, module, x, y, spikes, bits, self.memory, train, self.roles.get(node.name))
 
     def _keep_train(self, node: Node, args: tuple[Any, ...], value: Any) -> None:

@@ -37,6 +37,7 @@ class LayerCost:
         adds, shift_adds, multiplications: operations of all steps in synapses, affine maps, norms, gains, amplitudes.
         parameters: weights and biases. size_bits: as packed, scales and biases as 32-bit numbers.
         parts: where a concatenation brings alphabets of other widths together: (inputs, bits at each step) of each.
+        part_rates: share of non-zero spikes of each part; where there are none, all have the rate of the row.
         path: name of the module. inputs, outputs: values of one step. weights: without biases.
         step_bits: bits of an incoming value at each step. sum_bits: bits of the sum of all steps of one incoming
             spike (32 where real). spiking: the input is made of spikes. weight_adds: weights are ±1 or ternary.
@@ -70,6 +71,7 @@ class LayerCost:
     weights: int = 0
     step_bits: tuple[int, ...] = ()
     parts: tuple[tuple[int, tuple[int, ...]], ...] = ()
+    part_rates: tuple[float, ...] = ()
     sum_bits: int = 32
     spiking: bool = False
     weight_adds: bool = False
@@ -126,7 +128,10 @@ class LayerCost:
 
     @property
     def ns_ace(self) -> float:
-        """``NS-ACE = S-ACE · rate`` of the spikes. Source: as `bit_budget`."""
+        """``NS-ACE = S-ACE · rate`` of the spikes, part by part. Source: as `bit_budget`."""
+        if self.part_rates:
+            bits = [n * sum(b) * rate for (n, b), rate in zip(self.parts, self.part_rates, strict=True)]
+            return self.macs * self.weight_bits * sum(bits) / self.inputs
         return self.s_ace * (self.rate if self.spike_rate is None else self.spike_rate)
 
     @property

@@ -18,10 +18,10 @@ from bitspike.layers import Synapse
 
 
 class Train(NamedTuple):
-    """The spikes behind an input, over their own steps: formats of every part, and their rate if it is another."""
+    """The spikes behind an input, over their own steps: formats of every part, and values if they are other ones."""
 
     formats: list[tuple[SpikeFormat, ...]]
-    rate: float | None
+    values: Tensor | None
 
 
 def synapse_row(
@@ -76,10 +76,19 @@ def synapse_row(
     row.weight_bytes = memory.passes(steps) * row.size_bits / 8
     row.spike_bytes = row.inputs * row.time_bits / 8
     if train is not None and spikes is not None:
-        row.spiking = True
+        row.spiking, width = True, row.input_bits
         _widths(row, spikes, train.formats)
+        row.input_bits = width  # of what is read
         length = max(len(formats) for formats in train.formats)
-        row.train_steps, row.spike_rate = (length, train.rate) if length != steps else (0, None)
+        row.train_steps, row.spike_rate = (length, None) if length != steps else (0, None)
+        if row.train_steps and train.values is not None:
+            row.spike_rate = float((train.values != 0).double().mean())
+    if row.parts and spikes is not None and spikes.channels is not None:
+        values = x if train is None or train.values is None else train.values
+        row.part_rates = tuple(
+            float((values[: len(bits), :, spikes.channels == part] != 0).double().mean())
+            for part, (_, bits) in enumerate(row.parts)
+        )
     return row
 
 

@@ -130,7 +130,8 @@ def _shapes(graph: Graph, sample: Tensor) -> dict[str, tuple[int, ...]]:
 
     def note(node: Node, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
         value = call()
-        shapes[node.name] = tuple(value.shape)
+        if isinstance(value, Tensor):  # a split has pieces
+            shapes[node.name] = tuple(value.shape)
         return value
 
     with torch.no_grad():
