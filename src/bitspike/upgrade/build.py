@@ -6,11 +6,13 @@ import operator
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
 from bitspike.checks import bad_value
 from bitspike.graph import adds
+from bitspike.graph.moves import axis_of, joined, kind_of
 from bitspike.layers import Flatten, GlobalAvgPool
 from bitspike.upgrade.check import Values
 from bitspike.upgrade.layers import Merged
@@ -96,8 +98,17 @@ class Builder:
             self.timed[node] = self.timed[first]
         elif self._plain_sum(node):
             self._keep(node, self.new.call_function(operator.add, tuple(self.timed[a] for a in node.args)))  # type: ignore
+        elif self._joins_channels(node):
+            parts = [self.timed[part] for part in joined(node)]
+            self._keep(node, self.new.call_function(torch.cat, (parts, 2)))
         else:
             self._layer(node, first)
+
+    def _joins_channels(self, node: fx.Node) -> bool:
+        """Whether a call puts channels of values over time side by side, for which a fold knows the factors."""
+        parts = joined(node) if node.op == "call_function" and kind_of(node) == "concat" else ()
+        fits = bool(parts) and all(part in self.timed and not self._is_pooled(part) for part in parts)
+        return fits and axis_of(node, self.value[node].dim()) == 1
 
     def _site(self, site: Site, source: fx.Node | None) -> None:
         if source is None:
