@@ -98,9 +98,19 @@ class Lagrangian(nn.Module):
         bits = row.weight_bits if weights is None else weights
         if not site.forms:
             return _Soft(row, bits, [(row.inputs, row.time_bits, row.steps)])
-        state = self.forecast.state
-        sent = {name: self.forecast.formats(name, state) for name in site.sources}
+        sent = {name: self._sent(name, trains) for name in site.sources}
         return _Soft(row, bits, [(count, *_form(form, sent, trains)) for count, form in site.forms])
+
+    def _sent(self, node: str, trains: dict[str, _Train]) -> tuple[SpikeFormat, ...]:
+        """Alphabets of a train at its steps, from plain records, which compiled code can read."""
+        forecast = self.forecast
+        given, path = forecast.edges.sent[node], forecast.paths.get(node, "")
+        if node not in trains:
+            return given
+        if ("spikes", path, 0) in forecast.place:
+            given = getattr(forecast.allocation.spikes[path], "formats")  # noqa: B009
+        T = trains[node].T
+        return given[:T] + given[-1:] * (T - len(given))
 
     def _cost(self, name: str, sites: list[_Soft], trains: dict[str, _Train]) -> Tensor | float:
         forecast = self.forecast
@@ -173,9 +183,10 @@ def _form(
 ) -> tuple[Tensor | float, Tensor | int]:
     """(``Σ_t b^t``, T) of a form. A bit of a train counts by its share of the range, as in ``d log2 Σ_i m_i·2^b_i``; a
     step more of the longest train brings the mean bits of the steps there are."""
-    formats = form.formats(sent)
-    bits: Tensor | float = sum(record.bits for record in formats)
-    if form.real or any(record.real for record in formats):
+    over = [form.bits(sent, t) for t in range(max(len(sent[name]) for name, _ in form.terms))]
+    over = [max(over)] * form.steps if form.steps else over
+    bits: Tensor | float = sum(over)
+    if form.real or any(record.real for name, _ in form.terms for record in sent[name]):
         shares = dict.fromkeys((name for name, _ in form.terms), 0.0)
     else:
         ranges = {name: count * max(record.levels - 1 for record in sent[name]) for name, count in form.terms}
@@ -184,9 +195,11 @@ def _form(
         width = trains[name].width if name in trains else 0
         if isinstance(width, Tensor):
             bits = bits + share * (width - width.detach())
-    longest = max((name for name, _ in form.terms), key=lambda name: len(sent[name]))
+    longest = form.terms[0][0]
+    for name, _ in form.terms:
+        longest = name if len(sent[name]) > len(sent[longest]) else longest
     if form.steps or longest not in trains:
-        return bits, len(formats)
+        return bits, len(over)
     steps = trains[longest].steps
     return bits * (steps / trains[longest].T), steps
 

@@ -59,6 +59,17 @@ class Form:
             return tuple(found)
         return (union(found) or _REAL,) * self.steps
 
+    def bits(self, trains: Mapping[str, Sequence[SpikeFormat]], t: int) -> int:
+        """Bits of `formats` at a step of the trains, by plain arithmetic, which compiled code can do."""
+        active = [(trains[name][t], count) for name, count in self.terms if t < len(trains[name])]
+        several = sum(count for _, count in active) > 1
+        low = sum(record.low * count for record, count in active)
+        high = sum(record.high * count for record, count in active)
+        bent = several and any(record.slope != 1 for record, _ in active)
+        if self.real or bent or low < -(2**15) or high >= 2**16 or any(record.real for record, _ in active):
+            return 32
+        return (high - low).bit_length()
+
     def times(self, count: int) -> Form:
         """The form of sums of so many values."""
         return replace(self, terms=tuple((name, own * count) for name, own in self.terms))
