@@ -13,7 +13,6 @@ from bitspike.allocation.repair import State
 from bitspike.allocation.widths import Allocation
 from bitspike.cost import SCOPES, Activations, Cost, LayerCost, activations, bit_budget, cost
 from bitspike.fold.folding import fold
-from bitspike.formats import SpikeFormat, WeightFormat
 from bitspike.functional import Widths
 from bitspike.graph import Graph, trace
 from bitspike.layers import Gain, Refined, Squeeze, TimeLayer
@@ -123,9 +122,13 @@ class Forecast:
         key = (kind, name, width)
         if key not in self._bits:
             if kind == "weights":
-                self._bits[key] = WeightFormat(*self.allocation.weights[name][1].levels(width)).bits
+                quantizer = self.allocation.weights[name][1]
+                low, high, stride = quantizer.levels(width)
+                self._bits[key] = replace(quantizer.format, low=low, high=high, stride=stride).bits
             else:
-                self._bits[key] = SpikeFormat(*self.allocation.spikes[name].levels(width)[:2]).bits
+                neuron = self.allocation.spikes[name]
+                low, high, _ = neuron.levels(width)
+                self._bits[key] = replace(neuron.format, low=low, high=high).bits
         return self._bits[key]
 
     def train(self, node: str, state: State) -> tuple[int, ...]:

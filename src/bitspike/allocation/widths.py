@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bitspike.allocation.config import AllocationConfig
+from bitspike.checks import bad_value
 from bitspike.functional import Widths, learns_bits
 from bitspike.functional.renewal import LEAST_STEP, best_step, columns, kept_range, start_step
 from bitspike.graph import Graph, Node, trace
@@ -36,6 +37,9 @@ class Allocation:
         self.spikes: dict[str, Widths] = {}
         for name, module in named:
             if isinstance(module, Synapse) and learns_bits(module.quantizer):
+                if module.quantizer.format.spacing != "uniform":  # step sizes are renewed for equidistant levels
+                    must, got = "learned bits need equidistant levels", module.quantizer.format.label()
+                    raise bad_value(f"[allocation] {name}", must, got, "learn no bits there, or take learned_bits")
                 self.weights[name] = (module, module.quantizer)
             if isinstance(module, Neuron) and learns_bits(module):
                 self.spikes[name] = module

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bitspike.checks import bad_value, integer, one_of, positive
 from bitspike.formats import SpikeFormat
 from bitspike.functional import Stairs, Surrogate
@@ -68,6 +70,7 @@ class Integer(Graded):
         self.surrogate = as_surrogate(surrogate)
         self.membrane = Membrane(decay, learn_decay, reset, detach_reset, initial, floor)
         self.emission = Emission(amplitude, train_amplitude, raw_amplitude)
+        self.format = SpikeFormat(amplitude=self.sharing)
         self.learn(learn_bits, D.bit_length(), 1, bound)
         self.surrogate.check("Integer", self.stairs)
 
@@ -75,4 +78,4 @@ class Integer(Graded):
         """Set format and stairs to those of so many bits; a fixed D need not be 2^bits − 1."""
         self.D = self.D if self.grows == "none" else 2**bits - 1
         self.stairs = Stairs(self.threshold / 2, self.threshold, self.D)
-        self.format = SpikeFormat(0, self.D, amplitude=self.sharing, unary=self.D)
+        self.format = replace(self.format, high=self.D, unary=self.D)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bitspike.checks import bad_value, integer, positive
 from bitspike.formats import SpikeFormat
 from bitspike.functional import Stairs, Surrogate
@@ -70,6 +72,7 @@ class MultiBit(Graded):
         self.surrogate = as_surrogate(surrogate)
         self.membrane = Membrane(decay, learn_decay, reset, detach_reset, initial, floor)
         self.emission = Emission(amplitude, train_amplitude, raw_amplitude, fraction_bits=n)
+        self.format = SpikeFormat(amplitude=self.sharing)
         self.learn(learn_bits, m + n, max(1, m if learn_bits == "fraction" else n), bound)
         self.surrogate.check("MultiBit", self.stairs)
 
@@ -78,5 +81,5 @@ class MultiBit(Graded):
         self.m, self.n = (self.m, bits - self.m) if self.grows == "fraction" else (bits - self.n, self.n)
         delta = self.threshold * 2.0**-self.n
         self.stairs = Stairs(delta, delta, 2**bits - 1)
-        self.format = SpikeFormat(0, 2**bits - 1, fraction_bits=self.n, amplitude=self.sharing)
+        self.format = replace(self.format, high=2**bits - 1, fraction_bits=self.n)
         self.emission.fraction_bits = self.n

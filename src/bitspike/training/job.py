@@ -48,12 +48,12 @@ def load_data(recipe: Recipe) -> Splits:
     check_augment("[data]", splits.train.images, config.augment, config.pad, config.hole)
     if recipe.convert is not None and recipe.convert.mean is not None and recipe.convert.std is not None:
         mean, std = recipe.convert.mean, recipe.convert.std
-        return Splits(**{part: replace(getattr(splits, part), mean=mean, std=std) for part in _PARTS})
+        return replace(splits, **{part: replace(getattr(splits, part), mean=mean, std=std) for part in _PARTS})
     if recipe.model.encoder == "repeat":
         return splits
     flat = (0.0,) * splits.train.images.shape[1]
     plain = {part: replace(getattr(splits, part), mean=flat, std=(1.0,) * len(flat)) for part in _PARTS}
-    return Splits(**plain)
+    return replace(splits, **plain)
 
 
 def digest(recipe: Recipe, splits: Splits) -> str:

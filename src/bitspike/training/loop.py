@@ -7,7 +7,7 @@ import time
 import warnings
 from collections.abc import Callable
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from typing import Any
 
@@ -248,7 +248,9 @@ def fit(
     config = recipe.train
     torch.set_num_threads(config.threads)
     world = World() if world is None else world
-    splits = Splits(**{part: getattr(splits, part).to(world.device) for part in ("train", "validation", "test")})
+    splits = replace(
+        splits, **{part: getattr(splits, part).to(world.device) for part in ("train", "validation", "test")}
+    )
     session = _Session(recipe, splits, world)
     saved = checkpoints.load() if checkpoints else None
     if saved:
