@@ -79,7 +79,7 @@ def test_every_pair_of_options(case: tuple[str, Options]) -> None:
 
 @pytest.mark.parametrize("case", weight_cases(), ids=weight_label)
 def test_every_quantizer(case: Case) -> None:
-    options = case[1] | ({"scale_gradient": False} if case[0] in ("uniform", "learned_bits") else {})
+    options = case[1] | ({"scale_gradient": False} if case[0] in ("uniform", "learned_bits", "power_of_two") else {})
     neuron = Ternary(train_amplitude="channel", amplitude=1.5, surrogate="atan", reset="soft", learn_decay=True)
     gradients = compare(network(neuron, build(case[0], options)))
     factors = [name for name in gradients if name.startswith("3.quantizer") and "bits" not in name]

@@ -16,7 +16,7 @@ CONFIGURATIONS: Mapping[str, list[dict[str, Any]]] = {
     "ternary": [*SHARING, {"factor": "layer", "share": 0.0}, {"factor": "output", "share": 0.9, "clip": 0.25}],
     "learned_bits": [{"bits": b, "scale": s} for b, s in itertools.product((1, 2, 3, 4, 8), ("layer", "output"))]
     + [{"scale_gradient": False}, {"learn_bits": False, "bits": 3}],
-    "power_of_two": [{"bits": b, "scale": s} for b, s in itertools.product((2, 3, 4, 5), ("layer", "output"))]
+    "power_of_two": [{"bits": b, "scale": s} for b, s in itertools.product((3, 4, 5), ("layer", "output"))]
     + [{"scale_gradient": False}],
     "uniform": [{"bits": b, "scale": s} for b, s in itertools.product((1, 2, 3, 4, 5, 8), ("layer", "output"))]
     + [{"scale_gradient": False}],

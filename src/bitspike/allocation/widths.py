@@ -36,6 +36,9 @@ class Allocation:
         self.spikes: dict[str, Widths] = {}
         for name, module in named:
             if isinstance(module, Synapse) and learns_bits(module.quantizer):
+                if module.quantizer.format.spacing != "uniform":  # step sizes are renewed for equidistant levels
+                    must, got = "learned bits need equidistant levels", module.quantizer.format.label()
+                    raise bad_value(f"[allocation] {name}", must, got, "learn no bits there, or take learned_bits")
                 self.weights[name] = (module, module.quantizer)
             if isinstance(module, Neuron) and learns_bits(module):
                 self.spikes[name] = module

@@ -33,7 +33,7 @@ def quantized_ann(counted: Cost, activation_bits: int | None = None) -> Cost:
     """
     if activation_bits is not None:
         integer("quantized_ann", "activation_bits", activation_bits, 1, 32)
-    result = Cost(counted.samples, uncounted=list(counted.uncounted), memory=counted.memory)
+    result = replace(counted, uncounted=list(counted.uncounted))
     result.layers = [_layer(row, activation_bits) for row in counted.layers if row.kind not in _DROPPED]
     result.elements = [_element(row, activation_bits) for row in counted.elements if row.kind not in _DROPPED]
     place(result)
@@ -97,7 +97,7 @@ def at_density(counted: Cost, factor: float) -> Cost:
         counted: from `cost`. factor: >= 0.
     """
     at_least("at_density", "factor", factor, 0.0)
-    result = Cost(counted.samples, uncounted=list(counted.uncounted), memory=counted.memory)
+    result = replace(counted, uncounted=list(counted.uncounted))
     result.layers = [_scaled(row, factor) for row in counted.layers]
     result.elements = [_scaled(row, factor) if row.kind == "neuron" else replace(row) for row in counted.elements]
     return result

@@ -18,7 +18,7 @@ class Widths(Protocol):
     Attributes:
         width: int64 bits in use, [] or [steps], a buffer. raw_bits: the learned numbers, or None for fixed bits.
         channel_axis: axis of the quantized values [T, B, C, ...] or [O, I, ...] with a step size per entry, or None.
-        least_bits, bound: least and greatest bits.
+        least_bits, bound: least and greatest bits. format: alphabet in use, of spikes or weights.
     """
 
     width: Tensor
@@ -26,6 +26,7 @@ class Widths(Protocol):
     channel_axis: int | None
     least_bits: int
     bound: int
+    format: Any
 
     def wanted_width(self) -> Tensor:
         """Bits that the learned numbers ask for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -98,6 +99,7 @@ class Adaptive(Neuron):
         self.register_buffer("fixed_step", None)
         self.width: Tensor
         self.fixed_step: Tensor | None
+        self.format = SpikeFormat(amplitude=sharing)
         self._describe()
 
     def wanted_width(self) -> Tensor:
@@ -112,7 +114,7 @@ class Adaptive(Neuron):
     def _describe(self) -> None:
         """Format (of the widest step) and staircase, from the width."""
         ends = [self.levels(int(bits)) for bits in self.width.flatten().tolist()]
-        self.formats = tuple(SpikeFormat(low, high, amplitude=self.sharing) for low, high, _ in ends)
+        self.formats = tuple(replace(self.format, low=low, high=high) for low, high, _ in ends)
         self.format = max(self.formats, key=lambda record: record.high)
         self.stairs = Stairs(self.threshold / 2, self.threshold, self.format.high, self.signed)
 

@@ -72,4 +72,4 @@ class Integer(Graded):
         """Set format and stairs to those of so many bits; a fixed D need not be 2^bits − 1."""
         self.D = self.D if self.grows == "none" else 2**bits - 1
         self.stairs = Stairs(self.threshold / 2, self.threshold, self.D)
-        self.format = SpikeFormat(0, self.D, amplitude=self.sharing, unary=self.D)
+        self.format = replace(self.format, high=self.D, unary=self.D)

@@ -75,5 +75,5 @@ class MultiBit(Graded):
         self.m, self.n = (self.m, bits - self.m) if self.grows == "fraction" else (bits - self.n, self.n)
         delta = self.threshold * 2.0**-self.n
         self.stairs = Stairs(delta, delta, 2**bits - 1)
-        self.format = SpikeFormat(0, 2**bits - 1, fraction_bits=self.n, amplitude=self.sharing)
+        self.format = replace(self.format, high=2**bits - 1, fraction_bits=self.n)
         self.emission.fraction_bits = self.n

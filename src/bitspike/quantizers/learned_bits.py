@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -74,6 +75,7 @@ class LearnedBits(Quantizer):
         self.register_buffer("width", torch.tensor(bits))
         self.width: Tensor
         self.step: nn.Parameter | None = None
+        self.format = WeightFormat(scale=scale)
         self._describe()
 
     def initialise(self, w: Tensor) -> None:
@@ -100,7 +102,8 @@ class LearnedBits(Quantizer):
         return -high, high, 2 if bits == 1 else 1
 
     def _describe(self) -> None:
-        self.format = WeightFormat(*self.levels(int(self.width)), scale=self.scale)
+        low, high, stride = self.levels(int(self.width))
+        self.format = replace(self.format, low=low, high=high, stride=stride)
 
     def step_parameter(self) -> nn.Parameter:
         """The learned α."""

@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import torch
 from torch import Tensor, nn
 
 from bitspike.checks import bad_value, integer, one_of
 from bitspike.formats import WeightFormat
-from bitspike.functional import sign_pm1
+from bitspike.functional import lsq_gain, scale_gradient, sign_pm1
 from bitspike.quantizers.base import QUANTIZERS, Quantizer
 
 _LEAST_TOP = 1e-5
-
-
-class _Nearest(torch.autograd.Function):
-    """Forward ``scale·k``, scale = top·2^−n; backward straight through up to top, and to top as to a clipping limit."""
-
-    @staticmethod
-    def forward(ctx: Any, w: Tensor, top: Tensor, levels: Tensor, unit: float, gain: float) -> Tensor:
-        ctx.save_for_backward(w, top, levels)
-        ctx.unit, ctx.gain = unit, gain
-        return levels * (top * unit)
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor, None, None, None]:
-        w, top, levels = ctx.saved_tensors
-        inside = (w.abs() <= top).to(w.dtype)
-        per_weight = levels * ctx.unit - inside * (w / top)
-        return grads[0] * inside, (grads[0] * per_weight).sum_to_size(top.shape) * ctx.gain, None, None, None
 
 
 @QUANTIZERS.register("power_of_two")
@@ -48,7 +28,7 @@ class PowerOfTwo(Quantizer):
     Differs: all weights at once, α trained (INQ fixes it to a power of two); one term a level, no weight normalisation.
 
     Args:
-        bits: 2 to 5, default 4; 2 bits are {-1, 0, 1}.
+        bits: 3 to 5, default 4. Two bits are {-1, 0, 1}: `TernaryWeight`, whose start leaves fewer weights at 0.
         scale: sharing of α: "layer" or "output" channel.
         scale_gradient: apply G; False leaves the plain gradient (for tests).
 
@@ -63,7 +43,7 @@ class PowerOfTwo(Quantizer):
 
     def __init__(self, bits: int = 4, scale: str = "layer", scale_gradient: bool = True) -> None:
         super().__init__()
-        integer("PowerOfTwo", "bits", bits, 2, 5)
+        integer("PowerOfTwo", "bits", bits, 3, 5)
         one_of("PowerOfTwo", "scale", scale, ("layer", "output"))
         high = 2 ** (2 ** (bits - 1) - 2)
         self.format = WeightFormat(-high, high, scale=scale, spacing="power")
@@ -95,7 +75,9 @@ class PowerOfTwo(Quantizer):
 
     def forward(self, w: Tensor) -> Tensor:
         """Quantized weight, straight through up to α."""
-        top, unit = self._top(), 1 / self.format.high
-        levels = self._levels(w, top.detach() * unit)
-        gain = math.sqrt(top.numel() / w.numel()) if self.scale_gradient else 1.0
-        return _Nearest.apply(w, top, levels, unit, gain)  # type: ignore[no-any-return,no-untyped-call]
+        top = self._top()
+        if self.scale_gradient:
+            top = scale_gradient(top, lsq_gain(w.numel(), top.numel(), w.new_ones(())))
+        scale = top / self.format.high
+        ratio = torch.clamp(w / scale, self.format.low, self.format.high)
+        return (self._levels(w, scale) + (ratio - ratio.detach())) * scale

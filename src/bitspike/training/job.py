@@ -55,7 +55,7 @@ def load_data(recipe: Recipe) -> Splits:
         return splits
     flat = (0.0,) * splits.train.images.shape[1]
     plain = {part: replace(getattr(splits, part), mean=flat, std=(1.0,) * len(flat)) for part in _PARTS}
-    return Splits(**plain)
+    return replace(splits, **plain)
 
 
 def digest(recipe: Recipe, splits: Splits) -> str:

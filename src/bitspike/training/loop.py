@@ -261,7 +261,9 @@ def fit(
     config = recipe.train
     torch.set_num_threads(config.threads)
     world = World() if world is None else world
-    splits = Splits(**{part: getattr(splits, part).to(world.device) for part in ("train", "validation", "test")})
+    splits = replace(
+        splits, **{part: getattr(splits, part).to(world.device) for part in ("train", "validation", "test")}
+    )
     session = _Session(recipe, splits, world)
     check_range("fit", session.model, splits.train)
     saved = checkpoints.load() if checkpoints else None

@@ -172,16 +172,9 @@ def read_study(path: str | Path) -> Study:
     if not isinstance(base, Mapping):
         base_source = str(path.parent / queue.base)
         base = read_toml(base_source)
-    return Study(
-        name=queue.name,
-        out=path.parent / queue.out if Path(named) == path else Path("runs") / named,
-        base=base,
-        seeds=queue.seeds,
-        arms=queue.arms,
-        jobs_order=queue.jobs_order,
-        source=str(path),
-        base_source=base_source,
-    )
+    out = path.parent / queue.out if Path(named) == path else Path("runs") / named
+    read = {**vars(queue), "out": out, "base": base}
+    return Study(**read, source=str(path), base_source=base_source)
 
 
 def plan(study: Study) -> list[Job]:
