@@ -19,7 +19,7 @@ from bitspike.training.job import Finished, digest, load_data, run_job
 from bitspike.training.loop import evaluate
 from bitspike.training.recipe import Recipe, recipe_from_mapping
 
-KEYS = {
+KEYS = {"health", "findings"} | {
     "validation_accuracy",
     "spike_rate",
     "set_bits",

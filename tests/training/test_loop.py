@@ -212,11 +212,11 @@ def test_clipping_bounds_the_step() -> None:
 def test_a_loss_that_is_no_number_stops_the_run(monkeypatch: pytest.MonkeyPatch, log_every: int) -> None:
     calls = []
 
-    def diverges(output: torch.Tensor, labels: torch.Tensor, smoothing: float) -> torch.Tensor:
+    def diverges(output: torch.Tensor, labels: torch.Tensor, label_smoothing: float) -> torch.Tensor:
         calls.append(1)
         return output.sum() * (math.nan if len(calls) == 8 else 0.0)
 
-    monkeypatch.setattr(loop, "mean_loss", diverges)
+    monkeypatch.setattr(loop, "LOSSES", {"mean": diverges})
     step = {1: 2, 4: 4}[log_every]
     with pytest.raises(ValueError, match=rf"^train \(epoch 2, step {step}\): the loss must be finite, got nan; lower"):
         fit(recipe(train={"log_every": log_every}), SPLITS)

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bitspike.allocation.config import AllocationConfig
+from bitspike.checks import bad_value
 from bitspike.functional import LEAST_STEP, Widths, learns_bits
 from bitspike.functional.renewal import best_step, columns, kept_range, start_step
 from bitspike.graph import Graph, Node, trace

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bitspike.checks import bad_value, integer, one_of
 from bitspike.formats import SpikeFormat
 from bitspike.functional import Stairs, Surrogate
@@ -61,6 +63,7 @@ class Integer(Graded):
         membrane = Membrane(decay, learn_decay, reset, detach_reset, initial, floor)
         emission = Emission(amplitude, train_amplitude, raw_amplitude)
         self.sharing = assemble(self, threshold, surrogate, membrane, emission)
+        self.format = SpikeFormat(amplitude=self.sharing)
         integer("Integer", "D", D, 1, 255)
         one_of("Integer", "learn_bits", learn_bits, ("none", "integer"))
         if learn_bits != "none" and D & (D + 1):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from bitspike.checks import bad_value, integer
 from bitspike.formats import SpikeFormat
 from bitspike.functional import Stairs, Surrogate
@@ -63,6 +65,7 @@ class MultiBit(Graded):
         membrane = Membrane(decay, learn_decay, reset, detach_reset, initial, floor)
         emission = Emission(amplitude, train_amplitude, raw_amplitude)
         self.sharing = assemble(self, threshold, surrogate, membrane, emission)
+        self.format = SpikeFormat(amplitude=self.sharing)
         integer("MultiBit", "m", m, 0, 8)
         integer("MultiBit", "n", n, 0, 8)
         if not 1 <= m + n <= 8:
