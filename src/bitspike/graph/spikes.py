@@ -346,6 +346,8 @@ def _added(
 
 def ratios(factors: Sequence[Tensor]) -> list[int] | None:
     """Whole numbers that factors are of the least among them, at every channel and step; None where they are not."""
+    if any(factor.is_meta for factor in factors):
+        return None  # nothing is known of their values
     least = min(factors, key=lambda factor: float(factor.abs().mean()))
     found = []
     for factor in factors:
