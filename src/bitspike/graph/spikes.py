@@ -303,6 +303,8 @@ def _sum(
     sizes = {len(one.channels) for one in spikes if one.channels is not None}
     if len(sizes) > 1 or (sizes and shape is not None and sizes != {shape[2]}):
         return None  # one broadcasts over the channels of the other
+    if torch.get_default_device().type == "meta":
+        return None  # nothing is known of values
     units, scales = ratios([one.unit for one in spikes]), ratios([one.scale for one in spikes])
     channels = [one.channels for one in spikes]
     rows = [(0,) * len(spikes)]
