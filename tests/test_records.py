@@ -20,7 +20,7 @@ from bitspike.allocation.config import AllocationConfig
 from bitspike.allocation.forecast import Forecast
 from bitspike.allocation.widths import Allocation
 from bitspike.cost import Cost, at_density, cost, quantized_ann
-from bitspike.formats import SpikeFormat, WeightFormat
+from bitspike.formats import SpikeFormat, WeightFormat, added, union
 from bitspike.layers import Gain, Linear, Refined, Squeeze, SumPool2d, Synapse, Windows
 from bitspike.models import Policy, mlp
 from bitspike.neurons import LIF, Adaptive, Integer, MultiBit, Neuron, Real, Signed, Ternary
@@ -71,12 +71,14 @@ def notes(module: nn.Module) -> list[str]:
         SpikeFormat.unit,
         lambda record: record.summed(3),
         lambda record: record.sloped(0.5),
+        lambda record: added([record, record], [1, 2]),
+        lambda record: union([record, record]),
         SumPool2d(2).format_of,
         lambda record: summing().format_of(record, 4),
         lambda record: Gain(torch.tensor([[2.0], [1.0]])).format_of(record),
         lambda record: Windows(2).format_of(record, 2),
     ],
-    ids=["unit", "summed", "sloped", "sum pool", "squeeze", "gain by step", "windows"],
+    ids=["unit", "summed", "sloped", "added", "union", "sum pool", "squeeze", "gain by step", "windows"],
 )
 def test_alphabets_made_of_others_keep_the_field(change: Any) -> None:
     assert change(NotedSpike(-1, 3, 1, note=NOTE)).note == NOTE

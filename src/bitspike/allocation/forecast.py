@@ -14,7 +14,7 @@ from bitspike.allocation.widths import Allocation
 from bitspike.cost import SCOPES, Activations, Cost, LayerCost, activations, bit_budget, cost
 from bitspike.cost.synapse import put_widths
 from bitspike.fold.folding import fold
-from bitspike.formats import SpikeFormat, WeightFormat, formats_over_time
+from bitspike.formats import SpikeFormat, formats_over_time
 from bitspike.functional import Widths
 from bitspike.graph import Form, Graph, trace
 from bitspike.layers import Refined
@@ -124,13 +124,18 @@ class Forecast:
         """Stored bits of a width."""
         key = (kind, name, width)
         if key not in self._bits:
-            self._bits[key] = WeightFormat(*self.allocation.weights[name][1].levels(width)).bits
+            quantizer = self.allocation.weights[name][1]
+            low, high, stride = quantizer.levels(width)
+            self._bits[key] = replace(quantizer.format, low=low, high=high, stride=stride).bits
         return self._bits[key]
 
     def _format(self, name: str, width: int) -> SpikeFormat:
         """Alphabet of the spikes of a width."""
         if (name, width) not in self._formats:
-            self._formats[name, width] = SpikeFormat(*self.allocation.spikes[name].levels(width)[:2])
+            neuron = self.allocation.spikes[name]
+            low, high, _ = neuron.levels(width)
+            unary = high if neuron.format.unary else 0
+            self._formats[name, width] = replace(neuron.format, low=low, high=high, unary=unary)
         return self._formats[name, width]
 
     def formats(self, node: str, state: State) -> tuple[SpikeFormat, ...]:

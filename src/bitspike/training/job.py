@@ -50,7 +50,7 @@ def load_data(recipe: Recipe) -> Splits:
     check_augment("[data]", splits.train.images, config.augment, config.pad, config.hole)
     if recipe.convert is not None and recipe.convert.mean is not None and recipe.convert.std is not None:
         mean, std = recipe.convert.mean, recipe.convert.std
-        return Splits(**{part: replace(getattr(splits, part), mean=mean, std=std) for part in _PARTS})
+        return replace(splits, **{part: replace(getattr(splits, part), mean=mean, std=std) for part in _PARTS})
     if not ENCODERS[recipe.model.encoder].intensities:
         return splits
     flat = (0.0,) * splits.train.images.shape[1]
