@@ -108,7 +108,8 @@ class Lagrangian(nn.Module):
         if node not in trains:
             return given
         if ("spikes", path, 0) in forecast.place:
-            given = getattr(forecast.allocation.spikes[path], "formats")  # noqa: B009
+            holder = forecast.allocation.spikes[path]
+            given = getattr(holder, "formats", (holder.format,))
         T = trains[node].T
         return given[:T] + given[-1:] * (T - len(given))
 
