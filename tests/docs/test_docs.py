@@ -25,12 +25,13 @@ from bitspike.quantizers import QUANTIZERS
 from bitspike.registry import Registry
 from bitspike.schema import to_mapping
 from bitspike.training.build import build_model
+from bitspike.training.losses import LOSSES
 from bitspike.training.recipe import Recipe, recipe_from_mapping
 from bitspike.training.study import Study, plan, read_study
 
 DOCS = Path(__file__).resolve().parents[2] / "docs"
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted(DOCS.glob("*.md"))}
-REGISTRIES: tuple[Registry, ...] = (NEURONS, QUANTIZERS, SURROGATES, MODELS, ENCODERS, DATASETS)
+REGISTRIES: tuple[Registry, ...] = (NEURONS, QUANTIZERS, SURROGATES, MODELS, ENCODERS, DATASETS, LOSSES)
 FENCE = re.compile(r"^```(\w*)\n(.*?)^```$", re.DOTALL | re.MULTILINE)
 SAME_TEXT = doctest.NORMALIZE_WHITESPACE | doctest.ELLIPSIS
 
@@ -113,6 +114,8 @@ def test_every_recipe_key_is_documented() -> None:
     assert re.findall(r'"(\w+)"', builders) == [name for name, _ in own(MODELS)]
     sets = next(row[2] for row in tables if row[0] == "`data.name`")
     assert set(re.findall(r'"(\w+)[":]', sets)) == {name for name, _ in own(DATASETS)}
+    losses = next(row[2] for row in tables if row[0] == "`train.loss`")
+    assert {name for name, _ in own(LOSSES)} <= set(re.findall(r'"(\w+)"', losses))
     encoders = next(row[2] for row in tables if row[0] == "`model.encoder`")
     assert set(re.findall(r'"(\w+)"', encoders)) == {name for name, _ in own(ENCODERS)}
     options = next(row[2] for row in tables if row[0] == "`model.encoder_options`")
