@@ -310,8 +310,8 @@ def test_user_leaves_run_whole() -> None:
             return x + torch.randn_like(x) if self.training else x
 
     model = nn.Sequential(nn.Linear(4, 4), Noise(), nn.ReLU())
-    with pytest.raises(ValueError, match="the same in training"):
-        upgrade(model, {nn.ReLU: LIF()})
+    with pytest.warns(UserWarning, match=r"in training alone is left out: randn_like in module '1'"):
+        assert upgrade(model, {nn.ReLU: LIF()}).report.only_in_training
     net = upgrade(model, {nn.ReLU: LIF()}, leaves=(Noise,))
     assert net.report.merged == {"1": "Noise"} and isinstance(net.body.get_submodule("1"), Merged)
 

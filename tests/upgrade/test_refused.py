@@ -55,10 +55,6 @@ def keep(s: Any, x: Tensor) -> Tensor:
 BRANCH = r"TraceError in module '0' at .*test_refused.py:\d+ \(.*\): .*control flow; .* leaves"
 REFUSED: dict[str, tuple[Callable[[Any, Tensor], Any], str]] = {
     "branch": (lambda s, x: s.fc2(s.fc1(x).relu() if x.sum() > 0 else s.fc1(x)), BRANCH),
-    "training": (
-        lambda s, x: s.fc2(s.fc1(x).relu() if s.training else F.relu(s.fc1(x) + 1)),
-        r"the same in training and in evaluation.*, got a difference at \w+ in module '0' \(.*refused.py:\d+\)",
-    ),
     "constant noise": (lambda s, x: s.fc2(F.relu(s.fc1(x) + torch.randn(6))), r"a difference at .* in module '0'"),
     "noise": (lambda s, x: s.fc2(F.relu(s.fc1(x) + torch.randn_like(s.fc1(x)))), r"another one at randn_like in"),
     "dropout": (lambda s, x: s.fc2(F.dropout(F.relu(s.fc1(x)))), r"another one at dropout in module '0' .*self\."),

@@ -15,9 +15,9 @@ from bitspike.graph import adds
 from bitspike.graph.moves import axis_of, joined, kind_of
 from bitspike.layers import Flatten, GlobalAvgPool
 from bitspike.upgrade.check import Values
-from bitspike.upgrade.layers import Merged
+from bitspike.upgrade.layers import Merged, SameSize
 from bitspike.upgrade.sites import Names, Site, put, wanted_name
-from bitspike.upgrade.trace import place
+from bitspike.upgrade.trace import Root, place
 from bitspike.upgrade.translate import as_module, cuts_places, flattens, merged, norm_mode, translated
 
 
@@ -50,9 +50,7 @@ class Builder:
         norm: mode of batch norms.
     """
 
-    def __init__(
-        self, root: nn.Module, graph: fx.Graph, values: Values, sites: list[Site], names: Names, norm: str
-    ) -> None:
+    def __init__(self, root: Root, graph: fx.Graph, values: Values, sites: list[Site], names: Names, norm: str) -> None:
         self.root, self.graph, self.names, self.norm = root, graph, names, norm
         self.value: dict[fx.Node, Any] = {node: found[0] for node, found in values.items() if found}
         self.sites = {site.node: site for site in sites}
@@ -69,6 +67,7 @@ class Builder:
                 self.new.output(self._output(node))
             elif node.op == "placeholder":
                 self._keep(node, self.new.placeholder("x"))
+                self._look_at_size(node)
                 self.carries.add(node)
                 self.batch = self.value[node].shape[0]
             elif self._holds_samples(node):
@@ -76,6 +75,13 @@ class Builder:
         self.new.lint()
         self.built.body = fx.GraphModule(self.home, self.new, "Body")
         return self.built
+
+    def _look_at_size(self, node: fx.Node) -> None:
+        """Behind the input, look at its shape, if the code was written down for one."""
+        if self.root.fixed_shape is not None:
+            name = self.names.take("same_size", own=False)
+            put(self.home, name, SameSize(self.root.fixed_shape))
+            self.timed[node] = self.new.call_module(name, (self.timed[node],))
 
     def _holds_samples(self, node: fx.Node) -> bool:
         """Whether the value of a node is made of tensors that depend on the input."""

@@ -38,7 +38,7 @@ class Merged(TimeLayer):
         for x in inputs:
             time_first(self.where, x)
         steps, batch = inputs[0].shape[:2]
-        y: Any = self.body(*(x.flatten(0, 1) for x in inputs))
+        y: Any = self.body(*(x.flatten(0, 1).contiguous() for x in inputs))
         if y.dim() == 0 or y.shape[0] != steps * batch:
             must = f"axis 0 must stay the batch, here T·B = {steps}·{batch}"
             raise bad_value(self.where, must, list(y.shape), "use x.shape[0] for the batch, and keep it in front")
@@ -46,6 +46,31 @@ class Merged(TimeLayer):
 
     def extra_repr(self) -> str:
         return f"scaling={self.scaling}"
+
+
+class SameSize(TimeLayer):
+    """Passes values on, if they have the shape that the code behind was written down for: [T, B, *shape].
+
+    >>> SameSize((2, 3))(torch.ones(1, 5, 2, 3)).shape
+    torch.Size([1, 5, 2, 3])
+    """
+
+    scaling = "linear"
+    keeps_format = True
+
+    def __init__(self, shape: tuple[int, ...]) -> None:
+        super().__init__()
+        self.shape = tuple(shape)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, B, ...] → the same."""
+        if tuple(x.shape[2:]) != self.shape:
+            must = f"a sample must have the shape {list(self.shape)} of the upgrade's, whose sizes its code has read"
+            raise bad_value("upgraded network", must, list(x.shape[2:]), "upgrade again with a sample of this shape")
+        return x
+
+    def extra_repr(self) -> str:
+        return f"{self.shape}"
 
 
 class ZeroPad(TimeLayer):

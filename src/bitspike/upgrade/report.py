@@ -20,6 +20,8 @@ class UpgradeReport:
         merged: layer that runs as it was, time merged into the batch → its class or function.
         uncounted: merged layers with weights, which `cost` does not count.
         split: module called several times → the places that replace it.
+        only_in_training: where the forward does something else in training; the network does what evaluation does.
+        fixed_shape: shape of a sample [...] that the code was run for and the network takes alone; None for any.
         dropped: parameters of replaced modules, which are gone.
         norm: how batch norms see time.
         sample: shape of the inputs of the check. guessed: whether that shape was made up from the first layer.
@@ -32,6 +34,8 @@ class UpgradeReport:
     merged: dict[str, str] = field(default_factory=dict)
     uncounted: list[str] = field(default_factory=list)
     split: dict[str, list[str]] = field(default_factory=dict)
+    only_in_training: list[str] = field(default_factory=list)
+    fixed_shape: tuple[int, ...] | None = None
     dropped: list[str] = field(default_factory=list)
     norm: str = ""
     sample: tuple[int, ...] = ()
@@ -55,6 +59,10 @@ class UpgradeReport:
         ]
         if self.uncounted:
             lines.append(f"  not counted by cost: {', '.join(self.uncounted)}")
+        if self.only_in_training:
+            lines.append(f"  left out, done in training alone: {', '.join(self.only_in_training)}")
+        if self.fixed_shape is not None:
+            lines.append(f"  run, not traced symbolically: takes samples of the shape {list(self.fixed_shape)} alone")
         if self.dropped:
             lines.append(f"  parameters gone with what was replaced: {', '.join(self.dropped)}")
         lines.append(f"  batch norm: {self.norm}")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+import difflib
 import os
 import sys
 import traceback
@@ -9,22 +11,33 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch import fx, nn
+from torch import Tensor, fx, nn
 
 from bitspike.checks import bad_value
+from bitspike.upgrade.recorded import UntraceableError, recorded
 
 _TORCH = os.path.dirname(torch.__file__) + os.sep
+_HERE = os.path.dirname(__file__) + os.sep
+_FEW = 5
+_REMEDY = "move code that branches on values into a module of its own and name its class in leaves"
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
 _ROOT = "model"
 _DROPOUTS = ("dropout", "alpha_dropout", "dropout1d", "dropout2d", "dropout3d", "feature_alpha_dropout")
 
 
-class _OneInput(nn.Module):
-    """The model called with one input, so that its other arguments take their defaults."""
+class Root(nn.Module):
+    """The model called with one input, so that its other arguments take their defaults.
+
+    Attributes:
+        fixed_shape: of a sample, where the code has read sizes that hold for it alone; else None.
+        only_in_training: places where training mode takes another way, which the graph leaves out.
+    """
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
+        self.fixed_shape: tuple[int, ...] | None = None
+        self.only_in_training: list[str] = []
 
     def forward(self, x: Any) -> Any:
         return self.model(x)
@@ -64,7 +77,7 @@ def _line() -> str:
         name = frame.f_code.co_filename
         if frame.f_code is trace_user.__code__:
             return ""
-        if name != __file__ and not name.startswith((_TORCH, "<eval_with_key>")):
+        if not name.startswith((_TORCH, _HERE, "<eval_with_key>")) and os.sep + "einops" + os.sep not in name:
             return f" ({name}:{frame.f_lineno})"
         frame = frame.f_back
     return ""
@@ -87,25 +100,57 @@ def is_torch_layer(module: nn.Module) -> bool:
     return derived and not isinstance(module, _CONTAINERS)
 
 
-def trace_user(model: nn.Module, leaf: Callable[[nn.Module, str], bool]) -> tuple[nn.Module, fx.Graph]:
+def trace_user(
+    model: nn.Module, leaf: Callable[[nn.Module, str], bool], sample: Tensor | None = None
+) -> tuple[Root, fx.Graph]:
     """Trace a model in evaluation mode; targets start at the returned root.
+
+    Symbolically first, for inputs of any size. What that refuses is run on the sample instead, see `recorded`.
 
     Args:
         model: a private copy; left in evaluation mode.
         leaf: (module, name) → whether it is called whole.
+        sample: inputs [B, ...], or None: nothing is run.
 
     Raises:
-        ValueError: the code cannot be traced, keeps a value of the forward as state, or takes another path in training.
+        ValueError: the code cannot be traced, or keeps a value of the forward as state.
     """
-    root = _OneInput(model)
-    training = _traced(root.train(), leaf)
-    graph = _traced(root.eval(), leaf)
-    _kept_state(model)
-    _same_code(root, training, graph)
+    root = Root(model)
+    try:
+        graph, training = _traced(root.eval(), leaf), _traced(root.train(), leaf)
+        _kept_state(model, lambda value: isinstance(value, fx.Proxy))
+    except ValueError as error:
+        if sample is None or not len(sample):
+            raise
+        graph, training = _run(root, leaf, sample, error)
+    root.eval()
+    root.only_in_training = _other_code(root, training, graph)
     return root, graph
 
 
-def _traced(root: _OneInput, leaf: Callable[[nn.Module, str], bool]) -> fx.Graph:
+def _run(
+    root: Root, leaf: Callable[[nn.Module, str], bool], sample: Tensor, refused: ValueError
+) -> tuple[fx.Graph, fx.Graph | None]:
+    """The graphs of runs in evaluation and in training mode; None where training code cannot be followed."""
+    few = sample.detach()[:_FEW]
+    few = torch.cat([few, few]) if len(few) == 1 else few
+    try:
+        run = recorded(root.eval(), leaf, few, _line)
+    except UntraceableError as error:
+        before = str(refused).removeprefix("upgrade: ")
+        must = "the forward must be traceable, or run on a sample in a way that values do not decide"
+        raise bad_value("upgrade", must, f"{error}; symbolically: {before}", _REMEDY) from refused
+    _kept_state(root.model, lambda value: isinstance(value, Tensor) and id(value) in run.carries)
+    root.fixed_shape = tuple(sample.shape[1:])
+    with torch.random.fork_rng(devices=[]):
+        try:
+            other = copy.deepcopy(root)  # training changes statistics
+            return run.graph, recorded(other.train(), leaf, few, _line).graph
+        except Exception:
+            return run.graph, None
+
+
+def _traced(root: Root, leaf: Callable[[nn.Module, str], bool]) -> fx.Graph:
     tracer = _Tracer(leaf)
     try:
         return tracer.trace(root)
@@ -114,55 +159,62 @@ def _traced(root: _OneInput, leaf: Callable[[nn.Module, str], bool]) -> fx.Graph
         frames = [
             f
             for f in traceback.extract_tb(error.__traceback__)
-            if f.filename != __file__ and not f.filename.startswith(_TORCH)
+            if not f.filename.startswith((_TORCH, _HERE)) and f.filename != "<frozen importlib._bootstrap>"
         ]
         line = f"{frames[-1].filename}:{frames[-1].lineno} ({frames[-1].line})" if frames else "its call"
-        must = "the forward must be traceable with one input and without running it"
         named = f"module {where!r}" if where else type(root.model).__name__
         got = f"{type(error).__name__} in {named} at {line}: {error}"
-        todo = "move code that branches on values or shapes into a module of its own and name its class in leaves"
+        must = "the forward must be traceable with one input and without running it"
+        todo = f"pass sample=..., on which the code is then run; or {_REMEDY}"
         if "item assignment" in str(error):
             todo = "write it as a new tensor (torch.where, torch.cat)"
         raise bad_value("upgrade", must, got, todo) from error
 
 
-def _kept_state(model: nn.Module) -> None:
+def _kept_state(model: nn.Module, made: Callable[[Any], bool]) -> None:
+    """Raise `ValueError` where a module has kept a value that the forward made."""
     for name, module in model.named_modules():
         for key, value in vars(module).items():
-            held = value.values() if isinstance(value, dict) else [value]
-            if any(isinstance(v, fx.Proxy) for v in held):
+            held = list(value.values()) if isinstance(value, dict) else value if isinstance(value, list) else [value]
+            if any(made(v) for v in held):
                 must = f"module {name or type(model).__name__!r} must keep no value of the forward"
                 todo = f"map its class to a neuron: {{{type(module).__name__}: LIF(...)}}"
                 raise bad_value("upgrade", must, f"state in its attribute {key!r}", todo)
 
 
-def _same_code(root: nn.Module, training: fx.Graph, evaluation: fx.Graph) -> None:
-    """Turn dropout functions that follow the training mode into modules; refuse any other difference."""
-    ours, other = list(evaluation.nodes), list(training.nodes)
-    seen = [_described(root, graph) for graph in (evaluation, training)]
-    different = [a for a, here, there in zip(ours, *seen, strict=False) if here != there]
-    if different or len(ours) != len(other):
-        first = different[0] if different else ours[min(len(other), len(ours)) - 1]
-        must = "the forward must do the same in training and in evaluation, and the same in every call"
-        todo = "put the part that reads self.training or draws numbers into a module of its own, its class into leaves"
-        raise bad_value("upgrade", must, f"a difference at {place(first)}", todo)
-    for a, b in zip(ours, other, strict=True):
-        if _is_dropout(a) and a.kwargs.get("training") != b.kwargs.get("training"):
-            a.meta["dropout"] = True
+def _other_code(root: nn.Module, training: fx.Graph | None, evaluation: fx.Graph) -> list[str]:
+    """Where training takes another way than evaluation; dropout functions that follow the mode become modules."""
+    if training is None:
+        return ["code of training mode, which cannot be followed"]
+    ours, theirs = list(evaluation.nodes), list(training.nodes)
+    seen = [[_described(root, node) for node in nodes] for nodes in (ours, theirs)]
+    other = []
+    for tag, start, stop, first, last in difflib.SequenceMatcher(None, *seen, autojunk=False).get_opcodes():
+        if tag != "equal":
+            here, there = ours[start:stop], theirs[first:last]
+            if here and there and all(_is_constant(node) for node in (here[0], there[0])):
+                must = "the forward must do the same in every call"
+                got = f"a difference at {place(here[0])}, a constant"
+                raise bad_value("upgrade", must, got, "keep random numbers out of the forward, or make them a buffer")
+            other += [place(node) for node in there or here if node.op not in ("output", "get_attr")][:1]
+            continue
+        for a, b in zip(ours[start:stop], theirs[first:last], strict=True):
+            if _is_dropout(a) and a.kwargs.get("training") != b.kwargs.get("training"):
+                a.meta["dropout"] = True
+    return other
+
+
+def _is_constant(node: fx.Node) -> bool:
+    return node.op == "get_attr" and str(node.target).startswith("_tensor_constant")
 
 
 def _is_dropout(node: fx.Node) -> bool:
     return node.op == "call_function" and getattr(node.target, "__name__", "") in _DROPOUTS
 
 
-def _described(root: nn.Module, graph: fx.Graph) -> list[str]:
-    """One line a node, in which other nodes are numbers; a dropout's training argument is left out."""
-    number = {node: f"%{i}" for i, node in enumerate(graph.nodes)}
-    found = []
-    for node in graph.nodes:
-        kwargs = {k: v for k, v in node.kwargs.items() if k != "training" or not _is_dropout(node)}
-        args, kwargs = fx.node.map_arg((node.args, kwargs), lambda n: number[n])
-        constant = node.op == "get_attr" and str(node.target).startswith("_tensor_constant")
-        target = getattr(root, str(node.target)) if constant else node.target
-        found.append(f"{node.op} {target} {args} {kwargs}")
-    return found
+def _described(root: nn.Module, node: fx.Node) -> str:
+    """What a node does; what it reads is left out, and a dropout's training argument."""
+    kwargs = {k: v for k, v in node.kwargs.items() if k != "training" or not _is_dropout(node)}
+    args, kwargs = fx.node.map_arg((node.args, kwargs), lambda n: None)
+    target = getattr(root, str(node.target)) if _is_constant(node) else node.target
+    return f"{node.op} {target} {args} {kwargs}"

@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Sequence
+from typing import Any
 
 from torch import Tensor, fx, nn
+from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from bitspike.checks import bad_type, bad_value, one_of
 from bitspike.graph import trace
@@ -28,8 +33,9 @@ from bitspike.upgrade.over_time import body_over_time, over_time
 from bitspike.upgrade.report import UpgradeReport
 from bitspike.upgrade.roles import assign_roles
 from bitspike.upgrade.sites import Names, Site, called, find_sites, wanted_name
-from bitspike.upgrade.trace import is_torch_layer, trace_user
+from bitspike.upgrade.trace import Root, is_torch_layer, trace_user
 
+_COMPUTES = (WeightNorm, SpectralNorm, BasePruningMethod)
 _NORMS = {
     "joint": "joint: mean and variance over time and batch together; one set of running statistics",
     "per_step": "per_step: in training every time step by its own mean and variance; one set of running statistics",
@@ -116,9 +122,12 @@ def upgrade(
     if isinstance(ours, Network):
         reader = ours.readout if readout is None else reader
         ours = ours.body
-    root, graph = trace_user(ours, _leaf(choices, tuple(leaves)))
-    out_of_place(root, graph)
     timed = over_time(ours)
+    root, graph = trace_user(ours, _leaf(choices, tuple(leaves)), None if timed else sample)
+    if timed and root.only_in_training:
+        must = "the forward must do the same in training and in evaluation"
+        raise bad_value("upgrade", must, f"a difference at {root.only_in_training[0]}", "make it one")
+    out_of_place(root, graph)
     if timed:
         body, found, report = body_over_time(root, graph, choices, sample)
         made: list[tuple[nn.Module, nn.Module]] = []
@@ -140,7 +149,7 @@ def upgrade(
 
 
 def _merged(
-    model: nn.Module, root: nn.Module, graph: fx.Graph, choices: Choices, sample: Tensor | None, norm: str
+    model: nn.Module, root: Root, graph: fx.Graph, choices: Choices, sample: Tensor | None, norm: str
 ) -> tuple[Built, list[tuple[Site, Tensor]], UpgradeReport]:
     """The network with time merged into the batch, checked with its activations still in place."""
     names = Names(called(graph))
@@ -158,6 +167,10 @@ def _merged(
         report.difference = check_trace(private_copy(model), steps, outputs, in_place(graph))
     report.difference = max(report.difference, check_merged(built.body.eval(), steps, built.origin, values))
     report.translated, report.merged = built.translated, built.merged
+    report.only_in_training, report.fixed_shape = root.only_in_training, root.fixed_shape
+    if root.only_in_training:
+        left = ", ".join(root.only_in_training)
+        warnings.warn(f"upgrade: what the forward does in training alone is left out: {left}.", stacklevel=3)
     report.left_alone = {s.name: s.kind.__name__ for s in sites if not s.replaced and s.name in built.merged}
     layers = dict(built.body.named_modules())
     report.uncounted = [name for name in built.merged if any(True for _ in layers[name].parameters())]
@@ -166,8 +179,15 @@ def _merged(
 
 def private_copy(model: nn.Module) -> nn.Module:
     """A deep copy; raises `ValueError` where the model holds what no copy can be made of."""
+    memo: dict[int, Any] = {}
+    for module in model.modules():
+        # Weights that torch's hooks compute before every call; a copy of the last result does no harm.
+        for hook in module._forward_pre_hooks.values():
+            name = getattr(hook, "_tensor_name", None) or getattr(hook, "name", None)
+            if isinstance(hook, _COMPUTES) and isinstance(value := vars(module).get(str(name)), Tensor):
+                memo[id(value)] = value.detach().clone()
     try:
-        return copy.deepcopy(model)
+        return copy.deepcopy(model, memo)
     except RuntimeError as error:
         must = "the model must hold no result of an earlier call"
         todo = "reset its states first (functional.reset_net, utils.reset)"
