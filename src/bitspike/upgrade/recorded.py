@@ -220,7 +220,7 @@ def recorded(root: nn.Module, leaf: Callable[[nn.Module, str], bool], x: Tensor,
     for mine, theirs in zip(runs[0].constants, runs[-1].constants, strict=False):
         if mine.shape != theirs.shape or not torch.equal(mine, theirs):
             raise UntraceableError("a tensor made outside of torch's calls depends on the input or on its batch")
-    _free_batch(*graphs, len(x), len(more))
+    _free_batch(graphs[0], graphs[1], len(x), len(more))
     for index, constant in enumerate(runs[0].constants):
         root.register_buffer(f"_tensor_constant{index}", constant.clone(), persistent=False)
     return Run(graphs[0], {carried for run in runs for carried in run.carries}, runs)

@@ -117,7 +117,8 @@ def trace_user(
     """
     root = Root(model)
     try:
-        graph, training = _traced(root.eval(), leaf), _traced(root.train(), leaf)
+        graph = _traced(root.eval(), leaf)
+        training: fx.Graph | None = _traced(root.train(), leaf)
         _kept_state(model, lambda value: isinstance(value, fx.Proxy))
     except ValueError as error:
         if sample is None or not len(sample):
@@ -189,7 +190,7 @@ def _other_code(root: nn.Module, training: fx.Graph | None, evaluation: fx.Graph
     ours, theirs = list(evaluation.nodes), list(training.nodes)
     seen = [[_described(root, node) for node in nodes] for nodes in (ours, theirs)]
     other = []
-    for tag, start, stop, first, last in difflib.SequenceMatcher(None, *seen, autojunk=False).get_opcodes():
+    for tag, start, stop, first, last in difflib.SequenceMatcher(None, seen[0], seen[1], autojunk=False).get_opcodes():
         if tag != "equal":
             here, there = ours[start:stop], theirs[first:last]
             if here and there and all(_is_constant(node) for node in (here[0], there[0])):
