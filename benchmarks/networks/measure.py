@@ -178,7 +178,7 @@ def sizes(net: nn.Module, out: Any) -> list[float]:
     )
     named = {name: p for name, p in net.named_parameters() if p.requires_grad}
     found = torch.autograd.grad(total, list(named.values()), allow_unused=True)  # type: ignore[arg-type]
-    return sorted(float(g.norm()) for g in found if g is not None and float(g.norm()) > 0)
+    return sorted(float(g.norm()) for g in found if g is not None and float(g.norm()) > 1e-12)
 
 
 def short(values: list[float]) -> str:

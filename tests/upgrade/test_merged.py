@@ -176,7 +176,7 @@ def test_translated_or_merged(name: str) -> None:
     if isinstance(layer, nn.BatchNorm2d):
         layer(1 + 2 * torch.randn(9, 4, 5, 5))
     model, sample = nn.Sequential(nn.ReLU(), layer, nn.Flatten()), torch.randn(5, 4, 8, 8)
-    net, report = as_it_was(model, sample)
+    net, report = as_it_was(model, sample, leaves=(nn.GRU,))
     assert type(net.body.get_submodule("1")) is kind
     assert ("1" in report.merged) == (kind is Merged) and ("1" in report.translated) == (kind is not Merged)
     weights = any(True for _ in layer.parameters())
@@ -291,9 +291,9 @@ def test_what_has_no_layer_runs_merged(name: str) -> None:
         norm=nn.LayerNorm(6),
     )
     sample = torch.randn(5, *shape)
-    net, report = as_it_was(model, sample)
+    net, report = as_it_was(model, sample, leaves=(nn.GRU,))
     assert report.merged and net.report.difference < 1e-4
-    spiking = upgrade(model, {nn.ReLU: MultiBit(amplitude=1.37)}, sample, T=3).eval()
+    spiking = upgrade(model, {nn.ReLU: MultiBit(amplitude=1.37)}, sample, T=3, leaves=(nn.GRU,)).eval()
     spiking.train()(sample).sum().backward()
     trained = {name.split(".")[-1]: p.grad for name, p in spiking.named_parameters() if "fc1" in name}
     assert set(trained) == {"weight", "bias"} and all(grad.abs().max() > 0 for grad in trained.values())

@@ -81,19 +81,37 @@ def test_a_forward_that_cannot_be_upgraded_is_refused_by_place(name: str) -> Non
 
 
 OUTPUTS = {
-    "tuple": (lambda s, x: (s.fc1(x).relu(), x), "tuple"),
-    "list": (lambda s, x: [s.fc1(x).relu()], "list"),
-    "mapping": (lambda s, x: {"y": s.fc1(x).relu()}, "dict"),
-    "vector": (lambda s, x: s.fc1(x).relu().sum(1), r"a tensor \[5\]"),
     "number": (lambda s, x: s.fc1(x).relu().sum(), r"a tensor \[\]"),
+    "parameter": (lambda s, x: (s.fc1(x).relu(), s.fc1.weight), "tuple"),
+    "nothing": (lambda s, x: (s.fc1(x).relu(), None), "tuple"),
 }
 
 
 @pytest.mark.parametrize("name", OUTPUTS)
 def test_other_outputs(name: str) -> None:
     forward, got = OUTPUTS[name]
-    with pytest.raises(ValueError, match=rf"must return one tensor \[B, K, ...\], got {got}; wrap"):
+    with pytest.raises(ValueError, match=rf"must return tensors \[B, ...\] .*, got {got}; wrap"):
         upgrade(Inner(forward), RELU)
+
+
+@pytest.mark.parametrize("kind", [nn.LSTM, nn.GRUCell])
+def test_recurrent_modules_are_named(kind: type[nn.Module]) -> None:
+    class Recurrent(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            options = {} if kind is nn.GRUCell else {"batch_first": True}
+            self.memory, self.last = kind(4, 6, **options), nn.Linear(6, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            y = self.memory(x if kind is nn.GRUCell else x[:, None])
+            return self.last(F.relu(y if kind is nn.GRUCell else y[0][:, 0]))
+
+    with pytest.raises(
+        ValueError, match=rf"'memory' .*\({kind.__name__}\) has a memory .*leaves=\(nn\.{kind.__name__},\)"
+    ):
+        upgrade(Recurrent(), RELU, torch.randn(4, 4))
+    report = upgrade(Recurrent(), RELU, torch.randn(4, 4), leaves=(kind,)).report
+    assert report.uncounted == [{"LSTM": "getitem_1 (memory: LSTM)", "GRUCell": "memory"}[kind.__name__]]
 
 
 def test_more_inputs() -> None:

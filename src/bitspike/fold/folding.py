@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from bitspike.checks import all_finite, bad_value, finite, wide
 from bitspike.fold.factors import move_factors
@@ -110,7 +111,7 @@ def _judge(report: FoldReport, reference: Graph, sample: Tensor, tolerance: floa
     double = sample.dtype == torch.float64
     allowed = tolerance if tolerance is not None else (1e-9 if double else 1e-3)
     with torch.no_grad():
-        size = max(1.0, float(reference.run(sample).abs().max()))
+        size = max(1.0, *(float(out.abs().max()) for out in tree_leaves(reference.run(sample))))
     for where, difference in (
         ("on samples without flips", report.max_logit_difference),
         ("if fed the same spikes", report.max_logit_difference_forced),

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
 
 from bitspike.checks import finite
 from bitspike.graph import Graph, Node
@@ -43,7 +45,8 @@ class FoldReport:
     Attributes:
         samples: compared. max_logit_difference: over samples without a flipped spike.
         max_logit_difference_forced: over all samples, both networks fed the unfolded one's spikes.
-        max_logit_difference_all: over all samples. agreement: share with the same class.
+        max_logit_difference_all: over all samples. agreement: share with the same class, over all outputs that have
+            classes (1 where there are none).
         samples_with_flips: samples in which any spike differs end to end.
         layers: neuron → `LayerFlips`.
         gains: explicit gain edge → number of factors. affines: per-channel affine maps that stay.
@@ -131,8 +134,8 @@ def compare(reference: Graph, folded: Graph, x: Tensor, report: FoldReport) -> F
         ratio = _unit(node.module, wanted) / _unit(reference[node.name].module, wanted)
         return node.module.emission.scale_negative((wanted * ratio).to(value.dtype))
 
-    forced_logits = folded.run(x, handler=forced)
-    difference = float((expected - forced_logits).abs().max())
+    pairs = zip(tree_leaves(expected), tree_leaves(folded.run(x, handler=forced)), strict=True)
+    difference = worst([float((a - b).abs().max()) for a, b in pairs])
     report.max_logit_difference_forced = max(difference, report.max_logit_difference_forced)  # NaN stays
     flipped = torch.zeros(x.shape[reference.batch_axis], dtype=torch.bool, device=x.device)
     for name, layer in report.layers.items():
@@ -144,24 +147,36 @@ def compare(reference: Graph, folded: Graph, x: Tensor, report: FoldReport) -> F
         layer.end_to_end += int(flips.sum())
         flipped |= flips.flatten(2).any(2).any(0)
     output = next(iter(reference.of_kind("output"))).name
-    _compare_logits(report, expected, got, flipped, output in reference.timed)
+    pairs = zip(tree_leaves(expected), tree_leaves(got), strict=True)
+    _compare_logits(report, list(pairs), flipped, output in reference.timed)
     return report
 
 
-def _compare_logits(report: FoldReport, expected: Tensor, got: Tensor, flipped: Tensor, timed: bool) -> None:
+def worst(differences: Sequence[float]) -> float:
+    """The greatest number; NaN where one is."""
+    return max(differences, key=lambda value: (math.isnan(value), value))
+
+
+def _compare_logits(report: FoldReport, pairs: list[tuple[Tensor, Tensor]], flipped: Tensor, timed: bool) -> None:
     """Outputs [B, K, ...], or [T, B, K, ...] if ``timed``; of a map of classes the share of places that agree."""
-    finite("fold", "the output of the network on the sample", expected)
     batch = len(flipped)
-    difference = (expected - got).abs().transpose(0, int(timed)).reshape(batch, -1).amax(1).double()
+    gaps, same = [], []
+    for expected, got in pairs:
+        finite("fold", "the output of the network on the sample", expected)
+        gaps.append((expected - got).abs().transpose(0, int(timed)).reshape(batch, -1).amax(1).double())
+        first, second = ((y.mean(0) if timed else y) for y in (expected, got))
+        if first.dim() > 1 and first.shape[1] > 1:
+            alike = (first.argmax(1) == second.argmax(1)).double()
+            same.append(alike.reshape(batch, -1).mean(1))
+    difference = torch.stack(gaps).amax(0)
     kept = difference[~flipped]
-    classes = [(y.mean(0) if timed else y).argmax(1) for y in (expected, got)]
-    same = float((classes[0] == classes[1]).double().reshape(batch, -1).mean(1).sum())
-    report.agreement = (report.agreement * report.samples + same) / (report.samples + batch)
+    agree = float(torch.stack(same).mean(0).sum()) if same else float(batch)
+    report.agreement = (report.agreement * report.samples + agree) / (report.samples + batch)
     report.samples += batch
     report.samples_with_flips += int(flipped.sum())
-    report.max_logit_difference_all = max(float(difference.max()), report.max_logit_difference_all)
+    report.max_logit_difference_all = worst([float(difference.max()), report.max_logit_difference_all])
     if len(kept):
-        report.max_logit_difference = max(float(kept.max()), report.max_logit_difference)
+        report.max_logit_difference = worst([float(kept.max()), report.max_logit_difference])
 
 
 def _sent(folded: Neuron, value: Tensor) -> Tensor:

@@ -33,7 +33,7 @@ class MeanReadout(TimeLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Mean over axis 0, summed step by step so that a stream gives the same bits."""
-        time_first("MeanReadout", x, 3)
+        time_first("MeanReadout", x)
         return self.stream_step(x, None)[0]
 
     def stream_step(self, x: Tensor, state: tuple[Tensor, int] | None) -> tuple[Tensor, tuple[Tensor, int]]:
@@ -63,5 +63,5 @@ class StepReadout(TimeLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """The input."""
-        time_first("StepReadout", x, 3)
+        time_first("StepReadout", x)
         return x

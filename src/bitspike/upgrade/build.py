@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.utils._pytree import tree_leaves
+from torch.utils._pytree import tree_flatten, tree_leaves, tree_unflatten
 
 from bitspike.checks import bad_value
 from bitspike.graph import adds
@@ -52,6 +52,7 @@ class Builder:
 
     def __init__(self, root: Root, graph: fx.Graph, values: Values, sites: list[Site], names: Names, norm: str) -> None:
         self.root, self.graph, self.names, self.norm = root, graph, names, norm
+        self.recorded = values
         self.value: dict[fx.Node, Any] = {node: found[0] for node, found in values.items() if found}
         self.sites = {site.node: site for site in sites}
         self.new, self.home = fx.Graph(), nn.Module()
@@ -216,16 +217,34 @@ class Builder:
         self.timed[node] = made
         self.built.origin[node.name] = node
 
-    def _output(self, node: fx.Node) -> fx.Node:
+    def _output(self, node: fx.Node) -> Any:
+        """What the new graph returns: tensors over time, alone or in tuples, lists and dicts."""
         found = node.args[0]
-        value: Any = self.value.get(found) if isinstance(found, fx.Node) else found
-        if isinstance(found, fx.Node) and found in self.timed:
-            spikes = value[0] if isinstance(value, tuple) else value
-            if spikes.dim() > 1:
-                return self.timed[found]
-        shown = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
-        must, todo = "the forward must return one tensor [B, K, ...]", "wrap the model in a module that does"
-        raise bad_value("upgrade", must, shown.removeprefix("immutable_"), todo)
+        if isinstance(found, fx.Node) and found not in self.timed and isinstance(self.value.get(found), (tuple, list)):
+            found = self._parts(found)
+        parts, spec = tree_flatten(found)
+        if not parts or not all(isinstance(part, fx.Node) and part in self.timed for part in parts):
+            value: Any = self.value.get(found) if isinstance(found, fx.Node) else found
+            shown = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
+            must = "the forward must return tensors [B, ...] made of its input, or tuples, lists or dicts of them"
+            todo = "wrap the model in a module that does"
+            raise bad_value("upgrade", must, shown.removeprefix("immutable_"), todo)
+        return tree_unflatten([self.timed[part] for part in parts], spec)
+
+    def _parts(self, node: fx.Node) -> Any:
+        """Nodes of the parts of a tuple of tensors, which a call has returned and the forward returns as it is."""
+        value = self.value[node]
+        taken = {user.args[1]: user for user in node.users if user.target is operator.getitem}
+        for index in range(len(value)):
+            if index not in taken:
+                with self.graph.inserting_after(node):
+                    taken[index] = self.graph.call_function(operator.getitem, (node, index))
+                taken[index].meta |= {"inside": node.meta.get("inside", ""), "line": node.meta.get("line", "")}
+                self.recorded[taken[index]] = [found[index] for found in self.recorded[node]]
+                self.value[taken[index]] = value[index]
+                if self._holds_samples(taken[index]):
+                    self._translate(taken[index])
+        return [taken[index] for index in range(len(value))]
 
 
 def reads_batch(node: fx.Node) -> bool:

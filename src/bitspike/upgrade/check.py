@@ -103,9 +103,12 @@ def check_trace(model: nn.Module, steps: list[Tensor], outputs: list[Tensor], su
     model.eval()
     worst = 0.0
     for x, got in zip(steps, outputs, strict=True):
-        difference, size = _difference(got, model(x.clone()))
-        worst = max(worst, difference)
-        if not difference <= _tolerance(got) * size:
+        pairs = zip(tree_leaves(got), tree_leaves(model(x.clone())), strict=True)
+        found = [(*_difference(ours, theirs), ours) for ours, theirs in pairs]
+        worst = max([worst, *(difference for difference, _, _ in found)])
+        wrong = [difference for difference, size, ours in found if not difference <= _tolerance(ours) * size]
+        if wrong:
+            difference = max(wrong)
             must = "the traced code must compute what the model does"
             where = ", ".join(place(n) for n in suspects) or type(model).__name__
             todo = "write in-place operations (+=, relu_) as ordinary ones"

@@ -11,6 +11,7 @@ from torch import Tensor, fx, nn
 from torch.nn.utils.prune import BasePruningMethod
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
+from torch.utils._pytree import tree_map
 
 from bitspike.checks import bad_type, bad_value, one_of
 from bitspike.graph import trace
@@ -33,7 +34,7 @@ from bitspike.upgrade.over_time import body_over_time, over_time
 from bitspike.upgrade.report import UpgradeReport
 from bitspike.upgrade.roles import assign_roles
 from bitspike.upgrade.sites import Names, Site, called, find_sites, wanted_name
-from bitspike.upgrade.trace import Root, is_torch_layer, trace_user
+from bitspike.upgrade.trace import Root, is_torch_layer, path_of, place, trace_user
 
 _COMPUTES = (WeightNorm, SpectralNorm, BasePruningMethod)
 _NORMS = {
@@ -54,10 +55,13 @@ class Upgraded(nn.Module):
         super().__init__()
         self.encoder, self.body, self.readout, self.report = encoder, body, readout, report
 
-    def forward(self, x: Tensor) -> Tensor:
-        """Samples [B, ...] (without encoder: a sequence [T, B, ...]) → [B, K], or [T, B, K] per step."""
+    def forward(self, x: Tensor) -> Any:
+        """Samples [B, ...] (without encoder: a sequence [T, B, ...]) → [B, K], or [T, B, K] per step.
+
+        Where the model returns tuples, lists or dicts of tensors, every one of them is read out.
+        """
         sequence = x if self.encoder is None else self.encoder(x)
-        return self.readout(self.body(sequence))  # type: ignore[no-any-return]
+        return tree_map(self.readout, self.body(sequence))
 
 
 def upgrade(
@@ -83,9 +87,10 @@ def upgrade(
     The weights are kept, nothing is calibrated: train the result. Batch norm then sees time and batch together.
 
     Args:
-        model: a traceable network, one input [B, ...] → one output [B, K, ...]. For SpikingJelly and snnTorch: one time
-            step, that is step mode "s", or the body of the loop over time. Or a network of bitspike's own layers (a
-            `Network`, whose encoder is replaced, or its body), where only the modules named change.
+        model: a network, one input [B, ...] → one output [B, K, ...] or [B], or tuples, lists or dicts of them. For
+            SpikingJelly and snnTorch: one time step, that is step mode "s", or the body of the loop over time. Or a
+            network of bitspike's own layers (a `Network`, whose encoder is replaced, or its body), where only the
+            modules named change.
         mapping: what becomes what. Keys: a class of activations, which stands for its functions and methods too
             (nn.ReLU: F.relu, torch.relu, x.relu(), clamp(min=0)), any other class of modules, or a name or shell
             pattern of places ("layer1.*"); a name is stronger than a pattern, a pattern than a class. Values: a neuron,
@@ -127,6 +132,7 @@ def upgrade(
     if timed and root.only_in_training:
         must = "the forward must do the same in training and in evaluation"
         raise bad_value("upgrade", must, f"a difference at {root.only_in_training[0]}", "make it one")
+    _refuse_memories(root, graph, (*leaves, *choices.classes))
     out_of_place(root, graph)
     if timed:
         body, found, report = body_over_time(root, graph, choices, sample)
@@ -173,8 +179,21 @@ def _merged(
         warnings.warn(f"upgrade: what the forward does in training alone is left out: {left}.", stacklevel=3)
     report.left_alone = {s.name: s.kind.__name__ for s in sites if not s.replaced and s.name in built.merged}
     layers = dict(built.body.named_modules())
-    report.uncounted = [name for name in built.merged if any(True for _ in layers[name].parameters())]
+    report.uncounted = [_with_weights(name, layers[name]) for name in built.merged if _weighs(layers[name])]
     return built, [(site, values[site.node.args[0]][0]) for site in built.neurons], report  # type: ignore[index]
+
+
+def _weighs(module: nn.Module) -> bool:
+    return next(module.parameters(), None) is not None
+
+
+def _with_weights(name: str, layer: nn.Module) -> str:
+    """The name of a merged layer; where it is a part of the forward, with the modules that this part calls."""
+    if not isinstance(body := layer.body, fx.GraphModule):
+        return name
+    called = {str(node.target) for node in body.graph.nodes if node.op == "call_module"}
+    inside = [f"{path_of(target)}: {type(body.get_submodule(target)).__name__}" for target in sorted(called)]
+    return f"{name} ({', '.join(inside)})" if inside else name
 
 
 def private_copy(model: nn.Module) -> nn.Module:
@@ -209,6 +228,17 @@ def _refuse(model: nn.Module, choices: Choices) -> None:
             must = f"every module with memory must become one of bitspike's, and {what} is one"
             todo = f"add {{{type(module).__name__}: ...}} to the mapping"
             raise bad_value("upgrade", must, "no neuron for it", todo)
+
+
+def _refuse_memories(root: nn.Module, graph: fx.Graph, named: tuple[type[nn.Module], ...]) -> None:
+    """Raise on torch's recurrent modules that are called and that the user has not named."""
+    for node in graph.nodes:
+        module = root.get_submodule(str(node.target)) if node.op == "call_module" else None
+        if isinstance(module, (nn.RNNBase, nn.RNNCellBase)) and not isinstance(module, named):
+            kind = type(module).__name__
+            must = f"{place(node)} ({kind}) has a memory of its own, which upgrade does not turn into spikes"
+            todo = f"run it as it is in every time step with leaves=(nn.{kind},), or write a spiking layer in its place"
+            raise bad_value("upgrade", must, "no word of it", todo)
 
 
 def _leaf(choices: Choices, leaves: tuple[type[nn.Module], ...]) -> Callable[[nn.Module, str], bool]:
