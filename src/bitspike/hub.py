@@ -6,16 +6,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-
 from bitspike.checks import bad_value, message
-from bitspike.files import read_json, write_bytes_atomic, write_json_atomic, write_text_atomic
+from bitspike.files import read_json, write_json_atomic, write_text_atomic
 from bitspike.models import Network
 from bitspike.schema import to_mapping, to_toml
 from bitspike.training.build import build_network
 from bitspike.training.loop import load_weights
 from bitspike.training.recipe import Recipe, recipe_from_mapping
+from bitspike.training.weights import read_weights, save_weights
 
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
 
@@ -56,7 +54,7 @@ def save_pretrained(trained: Pretrained, folder: Path, figures: dict[str, Any] |
         "top": trained.top,
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in trained.model.state_dict().items()}
-    write_bytes_atomic(folder / _WEIGHTS, save(tensors, {"format": "pt"}))
+    save_weights(folder / _WEIGHTS, tensors, {"format": "pt"})
     write_json_atomic(folder / _CONFIG, config)
     write_text_atomic(folder / _CARD, _card(trained, figures or {}, notice))
 
@@ -79,8 +77,8 @@ def from_pretrained(name: str | Path, revision: str | None = None) -> Pretrained
     shape, classes = tuple(config["shape"]), tuple(config["classes"])
     model = build_network(recipe, shape, len(classes))
     try:
-        load_weights(model, load_file(folder / _WEIGHTS))
-    except (SafetensorError, OSError) as error:
+        load_weights(model, read_weights(folder / _WEIGHTS, "fetch it again"))
+    except OSError as error:
         raise bad_value(
             str(folder / _WEIGHTS), "it must be a whole safetensors file", error, "fetch it again"
         ) from error

@@ -48,10 +48,10 @@ def convert(
     else:
         recipe = converted_recipe(arch, neuron, data or "cifar10", T, set, own=checkpoint.suffix == ".safetensors")
     summary, report = convert_run(recipe, checkpoint, out)
+    write_json(json, {"summary": summary, "report": report.as_dict()})
     print(as_text(report.table()))
     print(report)
     for part in ("validation", "test"):
         if f"{part}_accuracy" in summary:
             before, after = summary[f"ann_{part}_accuracy"], summary[f"{part}_accuracy"]
             print(f"{part} accuracy: ANN {before:.2%}, SNN {after:.2%}; {out}")
-    write_json(json, {"summary": summary, "report": report.as_dict()})

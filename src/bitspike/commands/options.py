@@ -9,6 +9,9 @@ import tyro
 
 from bitspike.files import write_json_atomic
 
+LARGE = 2**31 - 1
+"""No count on the command line is larger."""
+
 Json = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 

@@ -82,7 +82,7 @@ def study(
 
 def _shard(text: str) -> tuple[int, int]:
     index, _, count = text.partition("/")
-    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
         raise bad_value("--shard", "it must be I/N with 0 <= I < N", repr(text), "e.g. --shard 0/2")
     return int(index), int(count)
 
@@ -115,18 +115,19 @@ def _show(
     levels: Path | None = None,
 ) -> None:
     rows, uses = summarise(queue), level_use(queue)
-    print(as_text(study_table(rows)))
-    for arm, results in results_of(queue).items():
-        for seed, result in results.items():
-            for finding in result.get("findings", ()):
-                print(f"{arm} seed {seed}: training FAILED: {finding}")
     document = {"study": queue.name, "arms": [to_mapping(row) for row in rows]}
     write_json(json, document | {"levels": [to_mapping(use) for use in uses]})
     if levels:
-        print("\n" + as_text(level_table(rows, uses)))
         levels.parent.mkdir(parents=True, exist_ok=True)
         level_picture(rows, uses, levels, queue.name)
     for path, draw in ((picture, study_picture), (pareto, pareto_picture)):
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
             draw(rows, path, queue.name)
+    print(as_text(study_table(rows)))
+    for arm, results in results_of(queue).items():
+        for seed, result in results.items():
+            for finding in result.get("findings", ()):
+                print(f"{arm} seed {seed}: training FAILED: {finding}")
+    if levels:
+        print("\n" + as_text(level_table(rows, uses)))

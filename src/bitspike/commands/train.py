@@ -50,9 +50,9 @@ def train(
         summary = train_run(chosen, out, resume, shown.step, checkpoint_steps, tensorboard)
     if not summary:  # another process of the same torchrun writes
         return
+    write_json(json, summary)
     tested = f", test accuracy {summary['test_accuracy']:.2%}" if "test_accuracy" in summary else ""
     print(f"{chosen.name}: validation accuracy {summary['validation_accuracy']:.2%}{tested}; {out}")
-    write_json(json, summary)
     if "budget" in summary:
         print(summary["budget"]["says"])
     for finding in summary["findings"]:

@@ -53,7 +53,7 @@ class Checkpoints:
         place = self.folder / _NAMES[older]
         facts = json.dumps({**checkpoint.facts, "key": self.key, "order": max(orders) + 1}, allow_nan=True)
         tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.tensors.items()}
-        metadata = {"facts": facts, "sha256": _hash(tensors, facts)}
+        metadata = {"facts": facts, "sha256": content_hash(tensors, facts)}
         write_bytes_atomic(place, save(tensors, metadata))
         orders[older] = max(orders) + 1
         return place
@@ -106,12 +106,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise
     except (SafetensorError, KeyError, OSError) as error:
         raise bad_value(str(path), "it must be a whole checkpoint", error, "use the previous one") from error
-    if _hash(tensors, facts) != digest:
+    if content_hash(tensors, facts) != digest:
         raise bad_value(str(path), "its contents must match their hash", "other bytes", "use the previous one")
     return Checkpoint(tensors, json.loads(facts))
 
 
-def _hash(tensors: Mapping[str, Tensor], facts: str) -> str:
+def content_hash(tensors: Mapping[str, Tensor], facts: str) -> str:
+    """SHA-256 (hex) of texts, names, dtypes, shapes and bytes."""
     digest = hashlib.sha256(facts.encode())
     for name in sorted(tensors):
         value = tensors[name]

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import nn
 
 from bitspike.ann2snn import ConversionReport, Converted, ann2snn, skeleton
 from bitspike.checks import bad_value
 from bitspike.data import ImageSet
-from bitspike.files import write_bytes_atomic, write_json_atomic, write_text_atomic
+from bitspike.files import write_json_atomic, write_text_atomic
 from bitspike.layers import ENCODERS
 from bitspike.models import IMAGENET_MEAN, IMAGENET_STD, MODELS, Network, load_he_checkpoint
 from bitspike.schema import override, to_mapping, to_toml
@@ -23,6 +21,7 @@ from bitspike.training.build import ACTIVATIONS, build_activation, build_neuron
 from bitspike.training.job import load_data, measure
 from bitspike.training.loop import Run, evaluate, load_weights
 from bitspike.training.recipe import ConvertConfig, Recipe, read_recipe, recipe_from_mapping
+from bitspike.training.weights import read_weights, save_weights
 
 NEURONS: dict[str, dict[str, object]] = {
     "lif": {"decay": 1.0, "reset": "soft"},
@@ -141,8 +140,8 @@ def load_ann(model: Network, path: Path) -> str:
     """
     if path.suffix == ".safetensors":
         try:
-            load_weights(model, load_file(path))
-        except (SafetensorError, OSError) as error:
+            load_weights(model, read_weights(path, "check the path"))
+        except OSError as error:
             raise bad_value(str(path), "it must be a whole safetensors file", error, "check the path") from error
     else:
         load_he_checkpoint(model, path)
@@ -194,9 +193,8 @@ def convert_run(recipe: Recipe, checkpoint: Path, folder: Path) -> tuple[dict[st
         accuracy["ann_test_accuracy"] = evaluate(ann, splits.test, batch)
     summary = {"key": key, **accuracy, **figures}
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = save({n: v.detach().contiguous() for n, v in snn.state_dict().items()}, {"key": key})
     for name in ("best", "final"):
-        write_bytes_atomic(folder / f"{name}.safetensors", tensors)
+        save_weights(folder / f"{name}.safetensors", snn.state_dict(), {"key": key})
     write_json_atomic(folder / "convert.json", report.as_dict())
     write_json_atomic(folder / "summary.json", summary)
     write_text_atomic(folder / "recipe.toml", to_toml(recipe))

@@ -9,18 +9,17 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bitspike.allocation.averages import Averages
 from bitspike.allocation.config import AllocationConfig
 from bitspike.allocation.controller import Budgets
 from bitspike.allocation.widths import Allocation
-from bitspike.checks import all_finite, bad_value
+from bitspike.checks import all_finite, bad_value, integer
 from bitspike.data import Batches, ImageSet, Splits, draws
 from bitspike.graph.traced import Traced
 from bitspike.layers import Synapse, set_noise
@@ -35,6 +34,7 @@ from bitspike.training.optim import learning_rate, load_optimiser, make_optimise
 from bitspike.training.penalty import SpikePenalty, WithPenalty, total
 from bitspike.training.recipe import Recipe, TrainConfig
 from bitspike.training.step_sizes import StepSizes
+from bitspike.training.weights import read_weights
 
 AVERAGES = {"weights": "weight_bits", "spikes": "spike_bits", "steps": "T"}
 """Keys in the history of runs that learn bits or T: rounded averages over the layers that learn them."""
@@ -258,6 +258,7 @@ def fit(
         ValueError: the loss is NaN or inf at a logging interval (the run is stopped there), a bad recipe,
             pixels outside the range that the encoder reads, or checkpoints that cannot be used.
     """
+    integer("fit", "checkpoint_steps", checkpoint_steps, 1, 2**31 - 1)
     config = recipe.train
     torch.set_num_threads(config.threads)
     world = World() if world is None else world
@@ -392,12 +393,7 @@ def warm_start(model: nn.Module, path: str) -> list[str]:
     Raises:
         ValueError: nothing fits, or the file is no whole .safetensors. OSError: it cannot be read.
     """
-    try:
-        given = load_file(path)
-    except SafetensorError as error:
-        raise bad_value(
-            "warm_start", f"{path} must be a whole .safetensors file", error, "take another file"
-        ) from error
+    given = read_weights(Path(path), "take another file")
     own = model.state_dict()
     fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
     if not fitting:

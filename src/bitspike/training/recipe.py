@@ -17,6 +17,8 @@ from bitspike.training.builtin import builtin
 from bitspike.training.losses import LOSSES, loss_options
 
 _LARGE = 2**31 - 1
+LONGEST = 10_000
+"""Greatest number of time steps."""
 LOADER_OPTIONS = {
     "size": "size",
     "channels": "channels",
@@ -131,7 +133,7 @@ class ModelConfig:
 
     Args:
         name: registered model builder.
-        T: time steps, >= 1.
+        T: time steps, 1 to 10,000.
         encoder: how an image becomes T inputs: a name of `bitspike.layers.ENCODERS`.
         encoder_options: further arguments of the encoder, the table [model.encoder_options].
         norm: batch norm over time and batch together ("joint"), per step, or threshold-dependent ("threshold").
@@ -151,7 +153,7 @@ class ModelConfig:
         conform(self)
         _named("ModelConfig", name=self.name)
         one_of("ModelConfig", "encoder", self.encoder, tuple(ENCODERS))
-        integer("ModelConfig", "T", self.T, 1, _LARGE)
+        integer("ModelConfig", "T", self.T, 1, LONGEST)
 
 
 @dataclass(frozen=True)
@@ -193,7 +195,7 @@ class LayerConfig:
         conform(self)
         _named("LayerConfig", match=self.match)
         if self.T is not None:
-            integer("LayerConfig", "T", self.T, 1, 10_000)
+            integer("LayerConfig", "T", self.T, 1, LONGEST)
         if self.neuron is None and self.weight is None and self.T is None:
             raise bad_value("LayerConfig", "neuron, weight or T must be given", "none", "add one of them")
 

@@ -9,15 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from torch import nn
 
 from bitspike.allocation.config import AllocationConfig
 from bitspike.allocation.widths import Allocation
-from bitspike.checks import bad_value
+from bitspike.checks import bad_value, integer
 from bitspike.data import ImageSet, Splits
-from bitspike.files import read_json, write_bytes_atomic, write_json_atomic, write_text_atomic
+from bitspike.files import read_json, write_json_atomic, write_text_atomic
 from bitspike.schema import to_toml
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoints
@@ -27,6 +25,7 @@ from bitspike.training.job import digest, load_data, measure
 from bitspike.training.loop import Progress, counts, epoch_batches, fit, load_weights, logits_of, make_budgets
 from bitspike.training.recipe import Recipe, read_recipe
 from bitspike.training.tensorboard_log import TensorBoardLog
+from bitspike.training.weights import read_weights, save_weights
 
 
 @dataclass(frozen=True)
@@ -57,6 +56,11 @@ class RunFolder:
     def weights(self, which: str) -> Path:
         """Weights: "best" or "final"."""
         return self.path / f"{which}.safetensors"
+
+    def begun(self) -> bool:
+        """Whether it holds what a run has worked for; a recipe alone is of one that never began."""
+        left = [self.metrics, self.summary, self.weights("best"), self.weights("final")]
+        return any(path.exists() for path in left) or any((self.path / "last").glob("*.safetensors"))
 
     def figures(self) -> dict[str, Any]:
         """The summary; raises `ValueError` where the run has not finished."""
@@ -92,6 +96,7 @@ def train_run(
     Raises:
         ValueError: the folder holds a run and ``resume`` is false, or a run of another recipe or other data.
     """
+    integer("train", "checkpoint_steps", checkpoint_steps, 1, 2**31 - 1)
     with world() as together, ExitStack() as stack:
         log = stack.enter_context(TensorBoardLog(folder / "tensorboard")) if tensorboard and together.writes else None
 
@@ -108,7 +113,7 @@ def _train_run(
     recipe: Recipe, run: RunFolder, resume: bool, progress: Progress, checkpoint_steps: int, together: World
 ) -> dict[str, Any]:
     folder = run.path
-    if run.recipe.exists() and not resume:
+    if run.begun() and not resume:
         raise bad_value("train", f"{folder} must not hold a run yet", "one", "pass --resume or another --out")
     splits = load_data(recipe)
     key = recipe.key(digest(recipe, splits))
@@ -133,8 +138,8 @@ def _train_run(
     if not together.writes:
         return {}
     write_text_atomic(run.metrics, _lines(trained.history))
-    _save(run.weights("best"), trained.best, key)
-    _save(run.weights("final"), trained.model.state_dict(), key)
+    save_weights(run.weights("best"), trained.best, {"key": key})
+    save_weights(run.weights("final"), trained.model.state_dict(), {"key": key})
     _, figures = measure(recipe, splits, trained)
     eligible = [record for record in trained.history if counts(record)] or trained.history[-1:]
     best = max(eligible, key=lambda record: record["validation_accuracy"])
@@ -166,11 +171,9 @@ def open_run(folder: Path, which: str = "final") -> tuple[Recipe, Splits, nn.Mod
     path = run.weights(which)
     if not path.exists():
         raise bad_value(str(path), "the run must be finished", "no weights", "run `bitspike train --resume`")
-    try:
-        tensors = load_file(path)
-    except SafetensorError as error:
-        raise bad_value(str(path), "it must be a whole safetensors file", error, "train again with --resume") from error
-    load_weights(model, tensors)
+    again = "run the same `bitspike train` with --resume"
+    todo = again if recipe.convert is None else "convert again, into another folder"
+    load_weights(model, read_weights(path, todo, hashed=True))
     return recipe, splits, model.eval()
 
 
@@ -208,7 +211,3 @@ def _against(model: nn.Module, part: ImageSet, size: int) -> dict[str, Any]:
 
 def _lines(history: list[dict[str, Any]]) -> str:
     return "".join(json.dumps(record) + "\n" for record in history)
-
-
-def _save(path: Path, tensors: dict[str, Tensor], key: str) -> None:
-    write_bytes_atomic(path, save({n: v.detach().contiguous() for n, v in tensors.items()}, {"key": key}))
