@@ -37,7 +37,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except BrokenPipeError:
         _leave_quietly()
     except (ValueError, TypeError, ImportError, OSError) as error:
-        print(f"bitspike: {' '.join(str(error).split())}", file=sys.stderr)
+        print(f"bitspike: {_short(error)}", file=sys.stderr)
+        raise SystemExit(2) from error
+    except (MemoryError, RuntimeError) as error:
+        if not _out_of_memory(error):
+            raise
+        todo = "lower data.batch_size, data.eval_batch_size, model.T or the width"
+        print(f"bitspike: memory: it must hold the network and a batch, got {_short(error)}; {todo}.", file=sys.stderr)
         raise SystemExit(2) from error
     except KeyboardInterrupt:
         print("bitspike: interrupted; the same command goes on where it was (train: with --resume)", file=sys.stderr)
@@ -51,6 +57,15 @@ def _run(given: list[str]) -> None:
     command = parse(COMMANDS, given)
     keep_memory()  # where it cannot, commands are slower and nothing else
     command()
+
+
+def _out_of_memory(error: BaseException) -> bool:
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
+
+
+def _short(error: BaseException) -> str:
+    """Its text as one line."""
+    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _leave_quietly() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import redirect_stderr
@@ -14,7 +15,7 @@ import tyro
 from bitspike.checks import bad_value, one_of
 
 _STYLE = (tyro.conf.FlagCreatePairsOff,)
-_FRAME = "╭╮╰╯│"
+_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 
 
 def parse(commands: Mapping[str, Callable[..., None]], given: Sequence[str]) -> Callable[[], None]:
@@ -54,19 +55,25 @@ def _waiting(function: Callable[..., None]) -> Callable[..., Callable[[], None]]
     return bind
 
 
-def flat(box: str) -> str:
-    """A framed message of tyro as one line: its first part, without help texts, which are indented twice.
+def flat(said: str) -> str:
+    """A message of tyro, in a frame or under a title and a rule, as one line: its first part, without help texts.
 
     >>> flat("╭─ Required ─╮\\n│ Missing:   │\\n│     --out  │\\n│         A folder. │\\n│ ── │\\n│ See help │\\n╰──╯")
     'Missing: --out'
+    >>> flat(" Required\\n --------\\n  Missing:\\n      --out\\n          A folder.\\n  --------\\n  See help")
+    'Missing: --out'
     """
-    kept: list[str] = []
-    for line in box.splitlines():
-        inside = line.strip().strip(_FRAME)
-        if not inside.strip("─ ") and kept:
-            break
-        text = inside.removeprefix(" ").rstrip()
-        if line.strip().startswith(("╭", "╰")) or not text or text.startswith(" " * 8):
+    parts: list[list[str]] = [[]]
+    for line in _COLOUR.sub("", said).splitlines():
+        if line.startswith(("╭", "╰")):
             continue
-        kept.append(text.strip())
-    return " ".join(kept).rstrip(".") or "the arguments must be those of the command"
+        inside = line.strip("│").rstrip()
+        if inside.strip() and not inside.strip(" ─-"):
+            parts.append([])
+        elif inside.strip():
+            parts[-1].append(inside)
+    framed = "╭" in said
+    part = parts[0] if framed or not parts[1:] else parts[1]
+    edge = min((len(line) - len(line.lstrip()) for line in part), default=0)
+    kept = [line.strip() for line in part if not line[edge:].startswith(" " * 8)]  # help texts are indented twice
+    return " ".join(kept).rstrip(" .") or "the arguments must be those of the command"

@@ -13,7 +13,7 @@ from bitspike.checks import message
 from bitspike.functional import learns_bits
 from bitspike.report.figure import new_figure
 from bitspike.report.study import metric_text
-from bitspike.training.build import build_neuron
+from bitspike.training.build import ACTIVATIONS, build_neuron
 from bitspike.training.study import ArmSummary, Study, plan, results_of
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ def level_use(study: Study) -> list[LevelUse]:
     found, uses = results_of(study), []
     recipes = {job.arm: job.recipe for job in plan(study)}
     for arm, results in found.items():
+        if recipes[arm].neuron.name in ACTIVATIONS:
+            continue  # an ANN sends no levels
         neuron = build_neuron(recipes[arm].neuron)
         record = neuron.format
         if record.real or learns_bits(neuron) or any(layer.neuron for layer in recipes[arm].layers or ()):

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from bitspike.allocation.config import AllocationConfig
-from bitspike.checks import at_least, bad_value, in_range, integer, one_of, positive, suggestion
+from bitspike.checks import at_least, bad_value, in_range, integer, one_of, positive, single, suggestion
 from bitspike.files import read_toml
 from bitspike.layers import ENCODERS
 from bitspike.schema import canonical_key, conform, from_mapping, override, to_mapping
@@ -243,7 +243,7 @@ class TrainConfig:
         memory: "normal", or "lean": spikes kept as bits, linear maps computed again; not with compile.
         forward: "float", or "int8": convolutions of integer spikes with quantized weights in int8, where
             channels_last is true; with precision "float32", not with compile.
-        threads: CPU threads, >= 1.
+        threads: CPU threads, 1 to 1024.
         log_every: steps between two log lines, >= 1.
     """
 
@@ -271,8 +271,9 @@ class TrainConfig:
     def __post_init__(self) -> None:
         conform(self)
         where = "TrainConfig"
-        for key in ("epochs", "threads", "log_every"):
-            integer(where, key, getattr(self, key), 1, _LARGE)
+        single(where, self)
+        for key, high in (("epochs", _LARGE), ("threads", 1024), ("log_every", _LARGE)):
+            integer(where, key, getattr(self, key), 1, high)
         for key in ("lr", "tet_target"):
             positive(where, key, getattr(self, key))
         if self.clip_norm is not None:
@@ -318,6 +319,7 @@ class RegulariserConfig:
 
     def __post_init__(self) -> None:
         conform(self)
+        single("RegulariserConfig", self)
         at_least("RegulariserConfig", "weight", self.weight, 0)
         at_least("RegulariserConfig", "target", self.target, 0)
 
