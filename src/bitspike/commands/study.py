@@ -25,7 +25,7 @@ from bitspike.schema import override, to_mapping
 from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.job import digest, load_data, run_job
 from bitspike.training.recipe import Recipe
-from bitspike.training.study import Outcome, Study, plan, read_study, results_of, run_study, summarise
+from bitspike.training.study import Outcome, Progress, Study, plan, read_study, results_of, run_study, summarise
 
 
 def demo(out: Path = Path("demo-out"), quiet: bool = False) -> None:
@@ -102,9 +102,14 @@ def _run(queue: Study, shard: tuple[int, int], quiet: bool) -> Outcome:
             queue,
             train,
             data_digest=lambda recipe: digest(recipe, load_data(recipe)),
-            on_progress=lambda p: shown.job(p.position, p.total, f"{p.job.arm} seed {p.job.seed}: {p.state}"),
+            on_progress=lambda p: shown.job(p.position, p.total, _label(p)),
             shard=shard,
         )
+
+
+def _label(job: Progress) -> str:
+    """What is said of a job when its turn comes: it is done, or from now on it runs (and why again)."""
+    return f"{job.job.arm} seed {job.job.seed}: {job.state.replace('not run', 'running')}"
 
 
 def _show(
