@@ -7,17 +7,20 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as every
 
 from bitspike.checks import bad_value, time_first
 from bitspike.ops import Place, integer_forward, saver
 from bitspike.quantizers import Float, Quantizer
 from bitspike.renamed import old_method
 
+_KINDS = "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"
+
 
 def hooked(module: nn.Module) -> bool:
-    """Whether something happens when the module is called, beside its forward."""
+    """Whether something happens when the module is called, beside its forward: hooks of its own, or of all modules."""
     kinds = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
-    return any(kinds)
+    return any(kinds) or any(getattr(every, f"_global{name}", None) for name in _KINDS)
 
 
 class TimeLayer(nn.Module, ABC):

@@ -85,7 +85,8 @@ def _run(
 
 def refuses(given: object) -> str | None:
     """Why a convolution must stay in floating point, or None."""
-    assert isinstance(given, ConvolveFacts)
+    if not isinstance(given, ConvolveFacts):
+        return "it needs ConvolveFacts"
     spikes, place, weight, x = given.spikes, given.place, given.weight, given.tensor
     if isinstance(place, str):
         return place

@@ -87,6 +87,5 @@ define(
     _save,
     _differentiate,
     "the native mean is",
-    "squeeze",
 )
 register("squeeze", "native", squeeze_native, device="cpu", refuses=refuses)
