@@ -58,11 +58,13 @@ class Shown:
         """Figures of the running job, from `bitspike.training.fit`."""
         share = figures["epoch"] / figures["epochs"]
         note = f"epoch {figures['epoch']:.1f}/{figures['epochs']:.0f} loss {figures['loss']:.3f}"
-        if "validation_accuracy" in figures:
-            note += f" validation {figures['validation_accuracy']:.2%}"
+        ended = "validation_accuracy" in figures or "validation_error" in figures
+        if ended:
+            exact, error = figures.get("validation_accuracy"), figures.get("validation_error")
+            note += f" validation {exact:.2%}" if exact is not None else f" validation error {error:.4g}"
             for kind, layers in figures.get("health", {}).items():
                 note += f" {kind} " + ", ".join(f"{name} {n}/{of}" for name, (n, of) in layers.items())
-        if "validation_accuracy" in figures or time.perf_counter() - self._said >= EVERY_S:
+        if ended or time.perf_counter() - self._said >= EVERY_S:
             self._say(f"{self._label}: {note}")
         self._bar.update(self._task, completed=self._done + share, note=note)
 

@@ -9,7 +9,7 @@ import tyro
 from safetensors.torch import save
 
 from bitspike.checks import integer
-from bitspike.commands.options import LARGE, Json, RunPath, write_json
+from bitspike.commands.options import LARGE, Json, RunPath, measured, write_json
 from bitspike.cost import Memory, builtin_constants, cost_summary, energy_constants
 from bitspike.cost import cost as count
 from bitspike.data import Batches
@@ -47,11 +47,14 @@ def evaluate(run: RunPath, weights: Which = "final", json: Json = None) -> None:
     result = evaluate_run(run, weights)
     write_json_atomic(run / "eval.json", result)
     write_json(json, result)
-    print(f"test accuracy {result['test_accuracy']:.2%} on {result['samples']} samples")
-    print(as_text([["class", "recall %"], *([k, f"{100 * v:.2f}"] for k, v in result["per_class"].items())]))
+    print(f"{measured(result)[0]} on {result['samples']} samples")
+    if "per_class" in result:
+        print(as_text([["class", "recall %"], *([k, f"{100 * v:.2f}"] for k, v in result["per_class"].items())]))
+    else:
+        print(as_text([["value", "error"], *([k, f"{v:.4g}"] for k, v in result["per_value"].items())]))
     for size, against in result["batch_invariance"].items():
-        difference, classes = against["max_logit_difference"], against["classes_that_differ"]
-        print(f"batch {size} against 64: max logit difference {difference:.3g}, {classes:.0f} classes differ")
+        classes = f", {against['classes_that_differ']} classes differ" if "classes_that_differ" in against else ""
+        print(f"batch {size} against 64: max logit difference {against['max_logit_difference']:.3g}{classes}")
 
 
 def fold(run: RunPath, weights: Which = "final", samples: int = VERIFY_SAMPLES, json: Json = None) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from bitspike.allocation.budget import budget_sets
-from bitspike.commands.options import Json, write_json
+from bitspike.commands.options import Json, measured, write_json
 from bitspike.progress import Shown
 from bitspike.training.recipe import read_recipe
 from bitspike.training.runs import train_run
@@ -51,8 +51,7 @@ def train(
     if not summary:  # another process of the same torchrun writes
         return
     write_json(json, summary)
-    tested = f", test accuracy {summary['test_accuracy']:.2%}" if "test_accuracy" in summary else ""
-    print(f"{chosen.name}: validation accuracy {summary['validation_accuracy']:.2%}{tested}; {out}")
+    print(f"{chosen.name}: {', '.join(measured(summary))}; {out}")
     if "budget" in summary:
         print(summary["budget"]["says"])
     for finding in summary["findings"]:

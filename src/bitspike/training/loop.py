@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -20,7 +20,7 @@ from bitspike.allocation.config import AllocationConfig
 from bitspike.allocation.controller import Budgets
 from bitspike.allocation.widths import Allocation
 from bitspike.checks import all_finite, bad_value, integer
-from bitspike.data import Batches, ImageSet, Splits, draws
+from bitspike.data import Batches, Samples, Splits, as_splits, draws
 from bitspike.graph.traced import Traced
 from bitspike.layers import Synapse, set_noise
 from bitspike.layers.encoders.base import check_intensities, reads_intensities
@@ -29,11 +29,12 @@ from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoint, Checkpoints
 from bitspike.training.distributed import World
 from bitspike.training.health import Watch
-from bitspike.training.losses import LOSSES
 from bitspike.training.optim import learning_rate, load_optimiser, make_optimiser, optimiser_tensors
 from bitspike.training.penalty import SpikePenalty, WithPenalty, total
-from bitspike.training.recipe import Recipe, TrainConfig
+from bitspike.training.recipe import Recipe
 from bitspike.training.step_sizes import StepSizes
+from bitspike.training.task import mean_output, task_of, training_task
+from bitspike.training.train_config import TrainConfig
 from bitspike.training.weights import read_weights
 
 AVERAGES = {"weights": "weight_bits", "spikes": "spike_bits", "steps": "T"}
@@ -48,9 +49,9 @@ class Run:
 
     Attributes:
         model: the network after the last epoch, in evaluation mode.
-        history: one record per epoch: epoch, loss, train_accuracy, validation_accuracy, lr, time_s, health (see
-            `Watch`); where bits or T are learned also their averages (weight_bits, spike_bits, T) and "allocation",
-            those of every layer by kind.
+        history: one record per epoch: epoch, loss, train_accuracy, validation_accuracy (of numbers: train_error,
+            validation_error), lr, time_s, health (see `Watch`); where bits or T are learned also their averages
+            (weight_bits, spike_bits, T) and "allocation", those of every layer by kind.
         best: state of the network after the epoch with the best validation accuracy (the first of equals); with
             budgets, of the epochs that keep them, or the last one where none does.
         repairs: with budgets, what was done to keep them, see `Budgets`.
@@ -69,10 +70,10 @@ class _Place:
     epoch: int = 0
     step: int = 0
     loss_sum: float = 0.0
-    correct: int = 0
+    correct: float = 0
     seen: int = 0
     time_s: float = 0.0
-    best: float = -1.0
+    best: float = -math.inf
 
 
 class _Session:
@@ -80,6 +81,7 @@ class _Session:
 
     def __init__(self, recipe: Recipe, splits: Splits, world: World) -> None:
         self.recipe, self.splits, self.world = recipe, splits, world
+        self.task = training_task(recipe.train, splits.train)
         self.model = build_model(recipe, splits.train).to(world.device)
         config = recipe.allocation or AllocationConfig()
         left = None if config.warm_start is None else warm_start(self.model, config.warm_start)
@@ -116,7 +118,7 @@ class _Session:
     def read(self) -> None:
         """Bring the sums to the place; here the host waits for the device."""
         loss_sum, correct = self.sums.tolist()
-        self.place.loss_sum, self.place.correct = loss_sum, int(correct)
+        self.place.loss_sum, self.place.correct = loss_sum, correct if self.task.regression else int(correct)
 
     def capture(self) -> Checkpoint:
         """Everything, as tensors and plain facts."""
@@ -179,7 +181,8 @@ class _Session:
             output, penalty = self.network(x)
         if record is not None and place.epoch == place.step == 0:
             _check_taken(record)
-        loss = _loss(config, output.float() if output.dtype == torch.bfloat16 else output, labels)
+        output = output.float() if output.dtype == torch.bfloat16 else output
+        loss = self.task.loss(config, output, labels)
         self.optimiser.zero_grad(set_to_none=True)
         (loss + penalty).backward()
         if config.clip_norm is not None:
@@ -190,8 +193,8 @@ class _Session:
             self.allocation.settle(x, self.optimiser)
         if self.budgets is not None and learns:
             self.budgets.settle(self.optimiser)
-        right = (_mean(output.detach()).argmax(1) == labels).sum()
-        self.sums = self.sums + torch.stack([loss.detach().double() * len(labels), right.double()])
+        right = self.task.tally(output.detach(), labels)
+        self.sums = self.sums + torch.stack([loss.detach().double() * len(labels), right])
         place.seen += len(labels)
         place.step += 1
 
@@ -200,14 +203,14 @@ class _Session:
         self.read()
         place = self.place
         loss_sum, correct, seen = self.world.total(place.loss_sum, place.correct, place.seen)
-        watch = Watch(self.model)
+        watch, measure = Watch(self.model), self.task.measure
         with watch.watching():
-            accuracy = evaluate(self.model, self.splits.validation, self.recipe.data.eval_batch_size)
+            figure = evaluate(self.model, self.splits.validation, self.recipe.data.eval_batch_size)
         record: dict[str, Any] = {
             "epoch": place.epoch + 1,
             "loss": loss_sum / seen,
-            "train_accuracy": correct / seen,
-            "validation_accuracy": accuracy,
+            f"train_{measure}": self.task.figure(correct, int(seen)),
+            f"validation_{measure}": figure,
             "lr": self.optimiser.param_groups[0]["lr"],
             "time_s": place.time_s,
             "health": watch.report(),
@@ -220,9 +223,9 @@ class _Session:
         if self.budgets is not None:
             record |= self.budgets.close_epoch()
         self.history.append(record)
-        if accuracy > place.best and counts(record):
+        if self.task.quality(figure) > place.best and counts(record):
             self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-            place.best = accuracy
+            place.best = self.task.quality(figure)
         self.place = _Place(epoch=place.epoch + 1, best=place.best)
         self.sums = self._sums()
         return record
@@ -230,7 +233,7 @@ class _Session:
 
 def fit(
     recipe: Recipe,
-    splits: Splits,
+    splits: Splits | Mapping[str, Iterable[Any]] | Iterable[Any],
     progress: Progress | None = None,
     checkpoints: Checkpoints | None = None,
     checkpoint_steps: int = 200,
@@ -245,7 +248,8 @@ def fit(
     the CPU with the same number of threads), and saves itself every ``checkpoint_steps`` steps and after every epoch.
 
     Args:
-        recipe: everything that decides the result. splits: the data.
+        recipe: everything that decides the result. splits: the data; or (train, validation) or (train, validation,
+            test), or one, of any iterables of (x, y), which are read once: see `bitspike.data.gather`.
         progress: called after every logging interval and epoch with the figures so far.
         checkpoints: where to save and resume; None for neither. checkpoint_steps: steps between two of them.
         world: the processes that train together (`bitspike.training.distributed.world`); default this one, on the
@@ -262,6 +266,7 @@ def fit(
     config = recipe.train
     torch.set_num_threads(config.threads)
     world = World() if world is None else world
+    splits = as_splits(splits, recipe.data.validation)
     splits = replace(
         splits, **{part: getattr(splits, part).to(world.device) for part in ("train", "validation", "test")}
     )
@@ -311,14 +316,14 @@ def counts(record: dict[str, float]) -> bool:
 
 
 @torch.no_grad()
-def logits_of(model: nn.Module, data: ImageSet, batch_size: int) -> Tensor:
+def logits_of(model: nn.Module, data: Samples, batch_size: int) -> Tensor:
     """Mean logits [N, K] of a whole set in its order; the model is left in evaluation mode."""
     model.eval()
-    return torch.cat([_mean(model(x)) for x, _ in Batches(data, batch_size)])
+    return torch.cat([mean_output(model(x)) for x, _ in Batches(data, batch_size)])
 
 
-def evaluate(model: nn.Module, data: ImageSet, batch_size: int = 500) -> float:
-    """Accuracy (share correct) on a set.
+def evaluate(model: nn.Module, data: Samples, batch_size: int = 500) -> float:
+    """Accuracy (share correct) on a set; where its targets are numbers, the root of the mean squared error.
 
     Raises:
         ValueError: weights or logits hold NaN or inf (a threshold would hide them), or pixels outside [0, 1] for an
@@ -329,14 +334,14 @@ def evaluate(model: nn.Module, data: ImageSet, batch_size: int = 500) -> float:
     logits = logits_of(model, data, batch_size)
     if not torch.isfinite(logits).all():
         raise bad_value("evaluate", "logits must be finite", "NaN or inf", "check weights and input")
-    return float((logits.argmax(1) == data.labels).double().mean())
+    task = task_of(data)
+    return task.figure(float(task.tally(logits, data.labels)), len(data))
 
 
-def check_range(where: str, model: nn.Module, data: ImageSet) -> None:
+def check_range(where: str, model: nn.Module, data: Samples) -> None:
     """Raise `ValueError` unless black and white, normalised, lie in the range that the network's encoder reads."""
     if reads_intensities(model.net if isinstance(model, Traced) else model):
-        ends = torch.tensor([0, data.top], dtype=torch.uint8, device=data.images.device).reshape(2, 1, 1, 1)
-        check_intensities(where, data.normalise(ends.expand(-1, len(data.mean), -1, -1)))
+        check_intensities(where, data.ends())
 
 
 @contextmanager
@@ -349,7 +354,7 @@ def _own_draws(model: nn.Module, device: torch.device) -> Iterator[None]:
         set_noise(model)
 
 
-def epoch_batches(recipe: Recipe, data: ImageSet, epoch: int, world: World) -> Batches:
+def epoch_batches(recipe: Recipe, data: Samples, epoch: int, world: World) -> Batches:
     """The training batches of one epoch, this process's share of each."""
     config = recipe.data
     return Batches(
@@ -413,15 +418,6 @@ def warm_start(model: nn.Module, path: str) -> list[str]:
     if left:
         warnings.warn(f"warm_start: not in {path} and left as built: {', '.join(left)}.", stacklevel=2)
     return left
-
-
-def _mean(output: Tensor) -> Tensor:
-    return output.mean(0) if output.dim() == 3 else output
-
-
-def _loss(config: TrainConfig, output: Tensor, labels: Tensor) -> Tensor:
-    options = config.loss_arguments()
-    return LOSSES[config.loss](output, labels, label_smoothing=config.label_smoothing, **options)
 
 
 def _check_taken(record: Int8) -> None:

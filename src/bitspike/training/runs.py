@@ -14,7 +14,7 @@ from torch import nn
 from bitspike.allocation.config import AllocationConfig
 from bitspike.allocation.widths import Allocation
 from bitspike.checks import bad_value, integer
-from bitspike.data import ImageSet, Splits
+from bitspike.data import Samples, Splits
 from bitspike.files import read_json, write_json_atomic, write_text_atomic
 from bitspike.schema import to_toml
 from bitspike.training.build import build_model
@@ -24,6 +24,7 @@ from bitspike.training.distributed import World, world
 from bitspike.training.job import digest, load_data, measure
 from bitspike.training.loop import Progress, counts, epoch_batches, fit, load_weights, logits_of, make_budgets
 from bitspike.training.recipe import Recipe, read_recipe
+from bitspike.training.task import task_of, training_task
 from bitspike.training.tensorboard_log import TensorBoardLog
 from bitspike.training.weights import read_weights, save_weights
 
@@ -101,7 +102,7 @@ def train_run(
         log = stack.enter_context(TensorBoardLog(folder / "tensorboard")) if tensorboard and together.writes else None
 
         def shown(figures: dict[str, Any]) -> None:
-            if log and "validation_accuracy" in figures:
+            if log and "time_s" in figures:
                 log.epoch({name: value for name, value in figures.items() if name != "epochs"})
             if progress:
                 progress(figures)
@@ -118,6 +119,7 @@ def _train_run(
     splits = load_data(recipe)
     key = recipe.key(digest(recipe, splits))
     epoch_batches(recipe, splits.train, 0, together)  # what is wrong with them is said before anything is written
+    training_task(recipe.train, splits.train)
     if not resume:
         model = build_model(recipe, splits.train, warn=False)
         make_budgets(recipe, Allocation(model, recipe.allocation or AllocationConfig()), splits, together)
@@ -129,7 +131,7 @@ def _train_run(
     history: list[dict[str, Any]] = list(earlier.facts["history"]) if earlier else []
 
     def shown(figures: dict[str, Any]) -> None:
-        if "validation_accuracy" in figures:
+        if "time_s" in figures:  # an epoch has ended
             history.append({name: value for name, value in figures.items() if name != "epochs"})
             write_text_atomic(run.metrics, _lines(history))
         progress(figures)
@@ -142,11 +144,13 @@ def _train_run(
     save_weights(run.weights("final"), trained.model.state_dict(), {"key": key})
     _, figures = measure(recipe, splits, trained)
     eligible = [record for record in trained.history if counts(record)] or trained.history[-1:]
-    best = max(eligible, key=lambda record: record["validation_accuracy"])
+    task = task_of(splits.validation)
+    validation = f"validation_{task.measure}"
+    best = max(eligible, key=lambda record: task.quality(record[validation]))
     summary = {
         "key": key,
         "best_epoch": best["epoch"],
-        "best_validation_accuracy": best["validation_accuracy"],
+        f"best_{validation}": best[validation],
         **figures,
     }
     write_json_atomic(run.summary, summary)
@@ -182,29 +186,43 @@ def evaluate_run(folder: Path, which: str = "final") -> dict[str, Any]:
 
     Returns:
         test_accuracy; per_class: class → recall; batch_invariance: batch size → largest logit difference to a batch
-        of 64 and number of samples whose class differs, over the first 448 samples.
+        of 64 and number of samples whose class differs, over the first 448 samples. Of a regression: test_error,
+        per_value: name → error, and batch_invariance without classes.
     """
     recipe, splits, model = open_run(folder, which)
     logits = logits_of(model, splits.test, recipe.data.eval_batch_size)
+    part = splits.test.subset(torch.arange(min(len(splits.test), 448)))
+    against = {str(size): _against(model, part, size) for size in (1, 7)}
+    task = task_of(splits.test)
+    if task.regression:
+        errors = (logits - splits.test.labels).double().square().mean(0).sqrt()
+        return {
+            "test_error": task.figure(float(task.tally(logits, splits.test.labels)), len(splits.test)),
+            "samples": len(splits.test),
+            "per_value": dict(zip(splits.test.classes, errors.tolist(), strict=True)),
+            "batch_invariance": against,
+        }
     right = logits.argmax(1) == splits.test.labels
     per_class = {
         name: float(right[splits.test.labels == index].double().mean())
         for index, name in enumerate(splits.test.classes)
         if bool((splits.test.labels == index).any())
     }
-    part = splits.test.subset(torch.arange(min(len(splits.test), 448)))
     return {
         "test_accuracy": float(right.double().mean()),
         "samples": len(splits.test),
         "per_class": per_class,
-        "batch_invariance": {str(size): _against(model, part, size) for size in (1, 7)},
+        "batch_invariance": against,
     }
 
 
-def _against(model: nn.Module, part: ImageSet, size: int) -> dict[str, Any]:
+def _against(model: nn.Module, part: Samples, size: int) -> dict[str, Any]:
     whole, parts = logits_of(model, part, 64), logits_of(model, part, size)
+    difference = {"max_logit_difference": float((whole - parts).abs().max())}
+    if task_of(part).regression:
+        return difference
     return {
-        "max_logit_difference": float((whole - parts).abs().max()),
+        **difference,
         "classes_that_differ": int((whole.argmax(1) != parts.argmax(1)).sum()),
     }
 
