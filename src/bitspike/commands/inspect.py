@@ -37,7 +37,7 @@ Which = Literal["final", "best"]
 
 
 def evaluate(run: RunPath, weights: Which = "final", json: Json = None) -> None:
-    """Test accuracy of a run, per class, and whether results depend on the batch size; leaves eval.json.
+    """Test accuracy (or error) of a run, per class, and whether results depend on the batch size; leaves eval.json.
 
     Args:
         run: Folder of a finished run.

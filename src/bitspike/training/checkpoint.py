@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,10 +36,11 @@ class Checkpoints:
 
     Args:
         folder: created if missing. key: identity of the run (recipe and data); another run's files are refused.
+        earlier: identities that the run had before its recipe was changed; their files are read too.
     """
 
-    def __init__(self, folder: Path, key: str) -> None:
-        self.folder, self.key = folder, key
+    def __init__(self, folder: Path, key: str, earlier: Collection[str] = ()) -> None:
+        self.folder, self.key, self.earlier = folder, key, earlier
         self.notes: list[str] = []
         self._orders: list[int] | None = None
         folder.mkdir(parents=True, exist_ok=True)
@@ -77,7 +78,7 @@ class Checkpoints:
         if damaged and not found:
             raise bad_value("resume", "one whole checkpoint must be left", "; ".join(damaged), "start the run afresh")
         for checkpoint in found:
-            if checkpoint.facts["key"] != self.key:
+            if checkpoint.facts["key"] not in (self.key, *self.earlier):
                 must = "the checkpoints must be of this recipe and data"
                 raise bad_value("resume", must, f"key {checkpoint.facts['key'][:12]}", "take another folder")
         return max(found, key=lambda c: int(c.facts["order"]), default=None)

@@ -75,7 +75,7 @@ class DataConfig:
     """Which samples, and how they reach the model.
 
     Args:
-        name: a set of `bitspike.data.load`: "digits", "cifar10", ..., "folder:PATH" or "hub:NAME".
+        name: a set of `bitspike.data.load`: "digits", "cifar10", ..., "folder:PATH", "hub:NAME" or "npz:FILE".
         root: folder that holds its files; None: the loader's own place. Not part of a run's key, the data digest is.
         size: side in pixels that images are scaled to, 1 to 2^14; None: as they are.
         channels: 1 (grey) or 3; None: the loader's default, 3.

@@ -24,6 +24,7 @@ from bitspike.training.distributed import World, world
 from bitspike.training.job import digest, load_data, measure
 from bitspike.training.loop import Progress, counts, epoch_batches, fit, load_weights, logits_of, make_budgets
 from bitspike.training.recipe import Recipe, read_recipe
+from bitspike.training.resume import check_changes, stored_recipe
 from bitspike.training.task import task_of, training_task
 from bitspike.training.tensorboard_log import TensorBoardLog
 from bitspike.training.weights import read_weights, save_weights
@@ -95,7 +96,8 @@ def train_run(
         weights, and the best epoch.
 
     Raises:
-        ValueError: the folder holds a run and ``resume`` is false, or a run of another recipe or other data.
+        ValueError: the folder holds a run and ``resume`` is false, or a run of other data or of a recipe that differs
+            in more than `check_changes` allows.
     """
     integer("train", "checkpoint_steps", checkpoint_steps, 1, 2**31 - 1)
     with world() as together, ExitStack() as stack:
@@ -116,16 +118,25 @@ def _train_run(
     folder = run.path
     if run.begun() and not resume:
         raise bad_value("train", f"{folder} must not hold a run yet", "one", "pass --resume or another --out")
+    old = stored_recipe(run.recipe) if resume and run.begun() else None
+    if old is not None:
+        check_changes(old, recipe, 0)
     splits = load_data(recipe)
-    key = recipe.key(digest(recipe, splits))
+    content = digest(recipe, splits)
+    key = recipe.key(content)
     epoch_batches(recipe, splits.train, 0, together)  # what is wrong with them is said before anything is written
     training_task(recipe.train, splits.train)
     if not resume:
         model = build_model(recipe, splits.train, warn=False)
         make_budgets(recipe, Allocation(model, recipe.allocation or AllocationConfig()), splits, together)
     together.barrier()  # everyone has looked before the first one writes
-    checkpoints = Checkpoints(folder / "last", key)
+    checkpoints = Checkpoints(folder / "last", key, [] if old is None else [old.key(content)])
     earlier = checkpoints.load()
+    if old is not None and earlier is not None:
+        check_changes(old, recipe, int(earlier.facts["place"]["epoch"]))
+        if together.writes and old.key(content) != key:
+            for _ in range(2):  # both files, each while the other one is whole
+                checkpoints.save(earlier)
     if together.writes:
         write_text_atomic(run.recipe, to_toml(recipe))
     history: list[dict[str, Any]] = list(earlier.facts["history"]) if earlier else []
