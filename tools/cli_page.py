@@ -17,23 +17,24 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
 
 HEAD = """# Command line
 
-Written by `python tools/cli_page.py`; do not edit. Every command exits with 0 on success, 2 on bad input (a usage error, a
-number out of range, too little memory) with one line on the error stream and nothing left behind that blocks the corrected
-command, 130 on Ctrl-C (the same command then goes on where it was, `train` with `--resume`), 141 without a word where the
-reader of its output has left (`| head`): files are written before anything is printed. `train` exits with 1 if a budget is
-not kept or training failed. Results go to the output, progress to the error stream: a live line on a terminal, elsewhere a
-line a job and an epoch, and every 30 s within an epoch. `--json FILE` writes a command's result as JSON with stable keys.
-`bitspike --version` names versions and the kernels in use; `python -m bitspike` is the same as `bitspike`.
+Written by `python tools/cli_page.py`; do not edit. Every command exits with 0 on success, 2 on bad input (a usage
+error, a number out of range, too little memory) with one line on the error stream and nothing left behind that blocks
+the corrected command, 130 on Ctrl-C (the same command then goes on where it was, `train` with `--resume`), 141
+without a word where the reader of its output has left (`| head`): files are written before anything is printed.
+`train` exits with 1 if a budget is not kept or training failed. Results go to the output, progress to the error
+stream: a live line on a terminal, elsewhere a line a job and an epoch, and every 30 s within an epoch. `--json FILE`
+writes a command's result as JSON with stable keys. `bitspike --version` names versions and the kernels in use;
+`python -m bitspike` is the same as `bitspike`.
 """
 
 KEYS = """## Files and keys
 
 A run folder: `recipe.toml` (resolved recipe), `metrics.jsonl` (a JSON record an epoch: epoch, loss, train_accuracy,
 validation_accuracy (of a regression train_error, validation_error), lr, time_s, health), `best.safetensors` and
-`final.safetensors` (weights, with a hash that readers check), `last/` (two checkpoints that take turns; all that exact
-resume needs), `summary.json`. `bitspike convert` leaves `recipe.toml` with a table [convert], both weights files (equal),
-`convert.json` (the calibration: options, per layer error, rate, saturation, highest level, slope, correction, multiplies,
-weights) and `summary.json`.
+`final.safetensors` (weights, with a hash that readers check), `last/` (two checkpoints that take turns; all that
+exact resume needs), `summary.json`. `bitspike convert` leaves `recipe.toml` with a table [convert], both weights
+files (equal), `convert.json` (the calibration: options, per layer error, rate, saturation, highest level, slope,
+correction, multiplies, weights) and `summary.json`.
 
 | key of `summary.json` and of a job's `result` | meaning |
 | --- | --- |

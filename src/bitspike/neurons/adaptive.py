@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bitspike.checks import bad_value, integer, one_of, positive
+from bitspike.checks import bad_value, in_range, integer, one_of, positive
 from bitspike.formats import SpikeFormat
 from bitspike.functional import (
     LEAST_STEP,
@@ -87,6 +87,7 @@ class Adaptive(Neuron):
         self.halve = one_of("Adaptive", "bit_gradient", bit_gradient, ("true", "release")) == "release"
         self.signed, self.scale_gradient = signed, scale_gradient
         positive("Adaptive", "threshold", threshold)
+        in_range("Adaptive", "threshold", threshold, 0, 3.4e38)
         self.threshold, self.sharing, self.steps = threshold, sharing, steps
         self.channel_axis: int | None = 2 if sharing == "channel" else None
         self.stairs = Stairs(threshold / 2, threshold, 1, signed)

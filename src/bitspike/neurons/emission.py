@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor, nn
 
-from bitspike.checks import bad_value, one_of, positive
+from bitspike.checks import bad_value, number, one_of, positive
 from bitspike.functional import bounded
 from bitspike.renamed import old_method
 
@@ -70,6 +70,7 @@ class Emission(nn.Module):
 
     def set_slope(self, slope: float) -> None:
         """Let a negative level be worth ``slope`` times a positive one, in (0, 1]."""
+        number("Emission", "the slope", slope)
         if not 0 < slope <= 1:
             raise bad_value("Emission", "the slope must lie in (0, 1]", slope, "1 gives both signs one amplitude")
         self.slope = float(slope)
