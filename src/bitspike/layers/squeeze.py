@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bitspike.checks import bad_value, integer, one_of, time_first
 from bitspike.formats import SpikeFormat
-from bitspike.functional import follow, rounded
+from bitspike.functional import asked, follow, rounded
 from bitspike.layers.base import TimeLayer, hooked
 from bitspike.layers.windows import Windows
 from bitspike.neurons import Neuron
@@ -191,7 +191,7 @@ class Refined(nn.Module):
 
     def refresh(self) -> None:
         """Put the wanted T to use. Call it between optimiser steps, never in a compiled graph."""
-        self._use(int(self.wanted_steps()))
+        self._use(int(asked("Refined", self.wanted_steps())))
 
     def set_steps(self, T: int) -> None:
         """Let the neuron run for T steps from now on; a learned T goes on from there, its bound at least T."""

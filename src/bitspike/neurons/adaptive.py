@@ -14,6 +14,7 @@ from bitspike.functional import (
     LEAST_STEP,
     Rectangle,
     Stairs,
+    asked,
     greatest_level,
     lsq_gain,
     processes,
@@ -108,7 +109,7 @@ class Adaptive(Neuron):
 
     def refresh(self) -> None:
         """Put the wanted width to use. Call it between optimiser steps, never in a compiled graph."""
-        self.width.copy_(self.wanted_width())
+        self.width.copy_(asked("Adaptive", self.wanted_width()))
         self._describe()
 
     def _describe(self) -> None:

@@ -13,6 +13,7 @@ from bitspike.checks import bad_value, integer, one_of
 from bitspike.formats import WeightFormat
 from bitspike.functional import (
     LEAST_STEP,
+    asked,
     bounded,
     greatest_level,
     lsq_gain,
@@ -20,6 +21,7 @@ from bitspike.functional import (
     rounded,
     scale_gradient,
     sign_pm1,
+    unhidden,
     weight_bounds,
 )
 from bitspike.quantizers.base import QUANTIZERS, Quantizer
@@ -93,7 +95,7 @@ class LearnedBits(Quantizer):
 
     def refresh(self) -> None:
         """Put the wanted width to use. Call it between optimiser steps, never in a compiled graph."""
-        self.width.copy_(self.wanted_width())
+        self.width.copy_(asked("LearnedBits", self.wanted_width()))
         self._describe()
 
     def levels(self, bits: int) -> tuple[int, int, int]:
@@ -126,7 +128,7 @@ class LearnedBits(Quantizer):
     def _levels(self, ratio: Tensor, top: Tensor) -> Tensor:
         """Hard levels of w/α; no gradient."""
         graded = round_half(torch.clamp(ratio.detach(), -top.detach(), top.detach()))
-        return torch.where(self.width == 1, sign_pm1(ratio), graded)
+        return unhidden(torch.where(self.width == 1, sign_pm1(ratio), graded), ratio)
 
     def to_int(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """Integers −Q .. Q and α."""

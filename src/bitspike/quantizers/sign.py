@@ -6,7 +6,7 @@ from torch import Tensor
 
 from bitspike.checks import positive
 from bitspike.formats import WeightFormat
-from bitspike.functional import sign_pm1
+from bitspike.functional import sign_pm1, unhidden
 from bitspike.quantizers.base import QUANTIZERS, Factor, Quantizer
 
 
@@ -42,7 +42,7 @@ class Sign(Quantizer):
 
     def to_int(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """±1 and α."""
-        return sign_pm1(w), self.factor.value(w).detach()
+        return unhidden(sign_pm1(w), w), self.factor.value(w).detach()
 
     def forward(self, w: Tensor) -> Tensor:
         """±α with straight-through gradient."""

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from bitspike.checks import in_range, positive
 from bitspike.formats import WeightFormat
-from bitspike.functional import sign_pm1
+from bitspike.functional import sign_pm1, unhidden
 from bitspike.quantizers.base import QUANTIZERS, Factor, Quantizer
 
 
@@ -42,7 +42,7 @@ class TernaryWeight(Quantizer):
 
     def _levels(self, w: Tensor) -> Tensor:
         magnitude = w.detach().abs()
-        return sign_pm1(w) * (magnitude > self.share * magnitude.mean()).to(w.dtype)
+        return unhidden(sign_pm1(w) * (magnitude > self.share * magnitude.mean()).to(w.dtype), w)
 
     def initialise(self, w: Tensor) -> None:
         """α = mean |w| of the weights that are kept, per sharing group."""

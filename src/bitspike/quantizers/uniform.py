@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bitspike.checks import bad_value, integer, one_of
 from bitspike.formats import WeightFormat
-from bitspike.functional import LEAST_STEP, bounded, round_half, weight_bounds
+from bitspike.functional import LEAST_STEP, bounded, round_half, sign_pm1, unhidden, weight_bounds
 from bitspike.quantizers.base import QUANTIZERS, Quantizer
 
 
@@ -87,8 +87,8 @@ class Uniform(Quantizer):
     def _levels(self, w: Tensor, step: Tensor) -> Tensor:
         ratio = (w / step).detach()
         if self.format.stride == 2:
-            return torch.where(ratio >= 0, 1.0, -1.0).to(w.dtype)
-        return round_half(ratio.clamp(-self.q, self.q))
+            return unhidden(sign_pm1(ratio), w)
+        return unhidden(round_half(ratio.clamp(-self.q, self.q)), w)
 
     def to_int(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """Integers −Q .. Q and α."""
