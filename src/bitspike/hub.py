@@ -11,6 +11,7 @@ from safetensors.torch import load_file, save
 
 from bitspike.checks import bad_value, message
 from bitspike.files import read_json, write_bytes_atomic, write_json_atomic, write_text_atomic
+from bitspike.layers import check_numbers
 from bitspike.models import Network
 from bitspike.schema import to_mapping, to_toml
 from bitspike.training.build import build_network
@@ -44,7 +45,11 @@ def save_pretrained(trained: Pretrained, folder: Path, figures: dict[str, Any] |
     Args:
         trained: what to save. folder: created if missing. figures: e.g. a run's summary, shown on the card.
         notice: source and licence of data or checkpoints the network derives from; stands on the card.
+
+    Raises:
+        ValueError: NaN or inf in the weights.
     """
+    check_numbers("save_pretrained", trained.model)
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "library": "bitspike",

@@ -273,5 +273,5 @@ def test_evaluate_refuses_nan() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.full((len(x), 3), math.inf)
 
-    with pytest.raises(ValueError, match=r"^evaluate: logits must be finite, got NaN or inf"):
+    with pytest.raises(ValueError, match=r"^evaluate: the logits must be finite, got 90 NaN or inf"):
         evaluate(Overflows(), SPLITS.validation)

@@ -20,10 +20,10 @@ from bitspike.allocation.averages import Averages
 from bitspike.allocation.config import AllocationConfig
 from bitspike.allocation.controller import Budgets
 from bitspike.allocation.widths import Allocation
-from bitspike.checks import all_finite, bad_value
+from bitspike.checks import bad_value, finite
 from bitspike.data import Batches, ImageSet, Splits, draws
 from bitspike.graph.traced import Traced
-from bitspike.layers import Synapse, set_noise
+from bitspike.layers import Synapse, check_numbers, set_noise
 from bitspike.layers.encoders.base import check_intensities, reads_intensities
 from bitspike.ops import Int8, int8, lean
 from bitspike.training.build import build_model
@@ -311,23 +311,27 @@ def counts(record: dict[str, float]) -> bool:
 
 @torch.no_grad()
 def logits_of(model: nn.Module, data: ImageSet, batch_size: int) -> Tensor:
-    """Mean logits [N, K] of a whole set in its order; the model is left in evaluation mode."""
+    """Mean logits [N, K] of a whole set in its order; the model is left in evaluation mode.
+
+    Raises:
+        ValueError: a logit is NaN or inf.
+    """
     model.eval()
-    return torch.cat([_mean(model(x)) for x, _ in Batches(data, batch_size)])
+    logits = torch.cat([_mean(model(x)) for x, _ in Batches(data, batch_size)])
+    finite("evaluate", "the logits", logits)
+    return logits
 
 
 def evaluate(model: nn.Module, data: ImageSet, batch_size: int = 500) -> float:
     """Accuracy (share correct) on a set.
 
     Raises:
-        ValueError: weights or logits hold NaN or inf (a threshold would hide them), or pixels outside [0, 1] for an
-            encoder that reads intensities.
+        ValueError: weights, buffers or logits hold NaN or inf (a threshold would hide them), a running variance is
+            negative, or pixels lie outside [0, 1] for an encoder that reads intensities.
     """
-    all_finite("evaluate", [*model.named_parameters(), *model.named_buffers()])
+    check_numbers("evaluate", model)
     check_range("evaluate", model, data)
     logits = logits_of(model, data, batch_size)
-    if not torch.isfinite(logits).all():
-        raise bad_value("evaluate", "logits must be finite", "NaN or inf", "check weights and input")
     return float((logits.argmax(1) == data.labels).double().mean())
 
 
@@ -390,7 +394,7 @@ def warm_start(model: nn.Module, path: str) -> list[str]:
     Quantizers of loaded weights that have nothing in the file start from these weights.
 
     Raises:
-        ValueError: nothing fits, or the file is no whole .safetensors. OSError: it cannot be read.
+        ValueError: nothing fits, the file is no whole .safetensors, or it holds NaN or inf. OSError: it cannot be read.
     """
     try:
         given = load_file(path)
@@ -416,6 +420,7 @@ def warm_start(model: nn.Module, path: str) -> list[str]:
         warnings.warn(f"warm_start: of {path} but without a place here: {', '.join(unused)}.", stacklevel=2)
     if left:
         warnings.warn(f"warm_start: not in {path} and left as built: {', '.join(left)}.", stacklevel=2)
+    check_numbers(f"warm_start {path}", model)
     return left
 
 
@@ -439,15 +444,16 @@ def _check_loss(loss_sum: float, place: _Place) -> None:
         raise bad_value(where, "the loss must be finite", loss_sum, "lower train.lr or set train.clip_norm")
 
 
-def load_weights(model: nn.Module, tensors: dict[str, Any]) -> None:
-    """Load a state dict strictly; raises `ValueError` naming the first key that does not fit."""
+def load_weights(model: nn.Module, tensors: dict[str, Any], where: str = "load_weights") -> None:
+    """Load a state dict strictly; raises `ValueError` naming the first key that does not fit or is not finite."""
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         wrong = _misfits(model.state_dict(), tensors) or [str(error)]
         more = f" and {len(wrong) - 1} more" if wrong[1:] else ""
         must, todo = "the weights must fit the network", "use the recipe or builder they come from"
-        raise bad_value("load_weights", must, wrong[0] + more, todo) from error
+        raise bad_value(where, must, wrong[0] + more, todo) from error
+    check_numbers(where, model)
 
 
 def _misfits(own: dict[str, Any], given: dict[str, Any]) -> list[str]:

@@ -170,7 +170,7 @@ def open_run(folder: Path, which: str = "final") -> tuple[Recipe, Splits, nn.Mod
         tensors = load_file(path)
     except SafetensorError as error:
         raise bad_value(str(path), "it must be a whole safetensors file", error, "train again with --resume") from error
-    load_weights(model, tensors)
+    load_weights(model, tensors, str(path))
     return recipe, splits, model.eval()
 
 
