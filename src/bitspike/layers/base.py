@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as modules
 
 from bitspike.checks import bad_value, time_first
 from bitspike.ops import Place, integer_forward, saver
@@ -15,9 +16,10 @@ from bitspike.renamed import old_method
 
 
 def hooked(module: nn.Module) -> bool:
-    """Whether something happens when the module is called, beside its forward."""
+    """Whether something happens when the module is called, beside its forward: hooks of its own or of all modules."""
     kinds = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
-    return any(kinds)
+    of_all = modules._global_forward_hooks, modules._global_forward_pre_hooks
+    return any(kinds) or any(of_all) or bool(modules._global_backward_hooks or modules._global_backward_pre_hooks)
 
 
 class TimeLayer(nn.Module, ABC):
