@@ -19,9 +19,9 @@ HEAD = """# Command line
 
 Written by `python tools/cli_page.py`; do not edit. Every command exits with 0 on success, 2 on bad input with one line
 on the error stream, 130 on Ctrl-C (the same command then goes on where it was, `train` with `--resume`); `train` exits
-with 1 if a budget is not kept. Results go to the output, progress to the error stream. `--json FILE` writes a command's
-result as JSON with stable keys. `bitspike --version` names versions and the kernels in use; `python -m bitspike` is the
-same as `bitspike`.
+with 1 if a budget is not kept or the run has gone bad (findings, below), `study` and `demo` if a job has diverged.
+Results go to the output, progress to the error stream. `--json FILE` writes a command's result as JSON with stable
+keys. `bitspike --version` names versions and the kernels in use; `python -m bitspike` is the same as `bitspike`.
 """
 
 KEYS = """## Files and keys
@@ -44,7 +44,8 @@ saturation, highest level, slope, correction, multiplies, weights) and `summary.
 | fold | the report: samples, max_logit_difference, flips per layer, gains, affines, absorbed |
 | rates | per neuron layer: rate, set_bits, saturation |
 | health | of every epoch, too: kind → layer → [number, of how many], where any; kinds below |
-| findings | a sentence each: accuracy of guessing, a dead layer, step sizes out of range; then exit code 1 |
+| findings | a sentence each: accuracy of guessing, a dead layer, step sizes out of range, NaN; then exit code 1 |
+| stopped | epoch and step, in --json alone, of a run whose loss or weights became NaN or inf: it has not finished |
 | history, train_time_s | records of metrics.jsonl; seconds of training |
 | budget | with budgets only: budgets (limit, value, used), tightest, used, full, tried, met, says, repairs |
 | ann_validation_accuracy, ann_test_accuracy | of the ANN that was converted; of a conversion only |

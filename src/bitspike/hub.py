@@ -84,7 +84,7 @@ def from_pretrained(name: str | Path, revision: str | None = None) -> Pretrained
     shape, classes = tuple(config["shape"]), tuple(config["classes"])
     model = build_network(recipe, shape, len(classes))
     try:
-        load_weights(model, load_file(folder / _WEIGHTS))
+        load_weights(model, load_file(folder / _WEIGHTS), str(folder / _WEIGHTS))
     except (SafetensorError, OSError) as error:
         raise bad_value(
             str(folder / _WEIGHTS), "it must be a whole safetensors file", error, "fetch it again"

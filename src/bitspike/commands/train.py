@@ -27,7 +27,8 @@ def train(
 ) -> None:
     """Train a recipe; leaves recipe.toml, metrics.jsonl, best and final weights, last/ and summary.json.
 
-    Exit code 1, and a line that says why, also where the run ends at chance level or with a dead layer.
+    Exit code 1, and a line that says why, also where the run ends at chance level, with a dead layer, or because loss
+    or weights are NaN or inf; then metrics, best weights and the last checkpoint before are left.
 
     Args:
         recipe: TOML file, or a built-in recipe: cifar10_adaptive, cifar10_gpu, cifar10_gpu_long, digits,
@@ -50,6 +51,12 @@ def train(
         summary = train_run(chosen, out, resume, shown.step, checkpoint_steps, tensorboard)
     if not summary:  # another process of the same torchrun writes
         return
+    if "stopped" in summary:
+        best = summary["best_epoch"]
+        left = f"best weights (epoch {best}), checkpoints and metrics" if best else "recipe and checkpoints"
+        print(f"{chosen.name}: stopped; {left} are in {out}\ntraining FAILED: {summary['findings'][0]}")
+        write_json(json, summary)
+        raise SystemExit(1)
     tested = f", test accuracy {summary['test_accuracy']:.2%}" if "test_accuracy" in summary else ""
     print(f"{chosen.name}: validation accuracy {summary['validation_accuracy']:.2%}{tested}; {out}")
     write_json(json, summary)

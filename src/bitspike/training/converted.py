@@ -141,7 +141,7 @@ def load_ann(model: Network, path: Path) -> str:
     """
     if path.suffix == ".safetensors":
         try:
-            load_weights(model, load_file(path))
+            load_weights(model, load_file(path), str(path))
         except (SafetensorError, OSError) as error:
             raise bad_value(str(path), "it must be a whole safetensors file", error, "check the path") from error
     else:

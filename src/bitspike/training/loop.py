@@ -29,6 +29,7 @@ from bitspike.ops import Int8, int8, lean
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoint, Checkpoints
 from bitspike.training.distributed import World
+from bitspike.training.diverged import DivergedError, reason, sound
 from bitspike.training.health import Watch
 from bitspike.training.losses import LOSSES
 from bitspike.training.optim import learning_rate, load_optimiser, make_optimiser, optimiser_tensors
@@ -195,14 +196,23 @@ class _Session:
         place.seen += len(labels)
         place.step += 1
 
-    def close_epoch(self) -> dict[str, Any]:
-        """Validate, record, keep the best weights, move to the next epoch."""
+    def diverged(self, seen: str, x: Tensor) -> DivergedError:
+        """The error that ends the run: what was seen, and where it comes from."""
+        cast = torch.autocast(x.device.type, torch.bfloat16, enabled=self.recipe.train.precision == "bf16")
+        finding = f"{seen.removesuffix('.')} ({reason(self.model, x, cast, self.world.size == 1)})"
+        return DivergedError(finding, self.place.epoch + 1, self.place.step, self.history, self.best)
+
+    def close_epoch(self, x: Tensor) -> dict[str, Any]:
+        """Validate, record, keep the best weights, move to the next epoch; x is the last batch."""
         self.read()
         place = self.place
         loss_sum, correct, seen = self.world.total(place.loss_sum, place.correct, place.seen)
         watch = Watch(self.model)
-        with watch.watching():
-            accuracy = evaluate(self.model, self.splits.validation, self.recipe.data.eval_batch_size)
+        try:
+            with watch.watching():
+                accuracy = evaluate(self.model, self.splits.validation, self.recipe.data.eval_batch_size)
+        except ValueError as error:
+            raise self.diverged(str(error), x) from error
         record: dict[str, Any] = {
             "epoch": place.epoch + 1,
             "loss": loss_sum / seen,
@@ -255,8 +265,9 @@ def fit(
         `Run`: the network after the last epoch (evaluation mode), the history, the best weights, repairs of budgets.
 
     Raises:
-        ValueError: the loss is NaN or inf at a logging interval (the run is stopped there), a bad recipe,
-            pixels outside the range that the encoder reads, or checkpoints that cannot be used.
+        DivergedError: a `ValueError`: loss or weights are NaN or inf at a logging interval, or the logits after an
+            epoch; names the place and has the history and the best weights so far.
+        ValueError: a bad recipe, pixels outside the range that the encoder reads, or checkpoints that cannot be used.
     """
     config = recipe.train
     torch.set_num_threads(config.threads)
@@ -278,7 +289,13 @@ def fit(
             for index, (x, labels) in enumerate(batches):
                 if index < session.place.step:
                     continue
-                session.step(x, labels, index / len(batches))
+                try:
+                    session.step(x, labels, index / len(batches))
+                except ValueError as error:
+                    if sound(session.model):
+                        raise
+                    session.place.step = index + 1
+                    raise session.diverged(str(error), x) from error
                 last = index + 1 == len(batches)
                 logs = (index + 1) % config.log_every == 0 or last
                 if logs:
@@ -286,15 +303,19 @@ def fit(
                 session.place.time_s = time.perf_counter() - started
                 if logs:
                     loss_sum, seen = world.total(session.place.loss_sum, session.place.seen)
-                    _check_loss(loss_sum, session.place)
+                    if not math.isfinite(loss_sum):
+                        raise session.diverged(f"a loss of {loss_sum}", x)
+                    if not sound(session.model):
+                        raise session.diverged(f"a loss of {loss_sum / seen:.6g} and others", x)
                     if progress and world.writes:
                         share = (index + 1) / len(batches)
                         progress(
                             {"epoch": session.place.epoch + share, "epochs": config.epochs, "loss": loss_sum / seen}
                         )
-                if checkpoints and world.writes and (index + 1) % checkpoint_steps == 0 and not last:
+                saves = checkpoints and world.writes and (index + 1) % checkpoint_steps == 0 and not last
+                if checkpoints and saves and sound(session.model):  # else the next log line ends the run, for all
                     checkpoints.save(session.capture())
-            record = session.close_epoch()
+            record = session.close_epoch(x)
             if checkpoints and world.writes:
                 checkpoints.save(session.capture())
             if progress and world.writes:
@@ -436,12 +457,6 @@ def _loss(config: TrainConfig, output: Tensor, labels: Tensor) -> Tensor:
 def _check_taken(record: Int8) -> None:
     if not record.taken:
         warnings.warn(f"train.forward = 'int8' changes nothing here. {record.report()}.", stacklevel=2)
-
-
-def _check_loss(loss_sum: float, place: _Place) -> None:
-    if not math.isfinite(loss_sum):
-        where = f"train (epoch {place.epoch + 1}, step {place.step})"
-        raise bad_value(where, "the loss must be finite", loss_sum, "lower train.lr or set train.clip_norm")
 
 
 def load_weights(model: nn.Module, tensors: dict[str, Any], where: str = "load_weights") -> None:
