@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bitspike.checks import bad_value, integer, one_of, time_first
+from bitspike.checks import bad_value, floating, integer, one_of, time_first
 from bitspike.formats import SpikeFormat
 from bitspike.functional import asked, follow, rounded
 from bitspike.layers.base import TimeLayer, hooked
@@ -104,6 +104,8 @@ class Join(TimeLayer):
 
     def forward(self, *branches: Tensor) -> Tensor:
         """[T₁, B, ...], [T₂, B, ...], … → [T₁, B, ...] if all are equal, else [1, B, ...] or the most steps."""
+        for x in branches:
+            floating("Join", x)
         counts = [len(x) for x in branches]
         parts: list[Tensor] = list(branches)
         if len(set(counts)) > 1 and self.keep_time:

@@ -150,7 +150,8 @@ class Adaptive(Neuron):
 
     def initial_state(self, x: Tensor) -> MembraneState | TimedState:
         """A discharged membrane at step 0."""
-        return fresh(x) if self.steps == 1 else TimedState(torch.zeros_like(x), torch.zeros_like(x))
+        start = fresh(x)
+        return start if self.steps == 1 else TimedState(start.v, torch.zeros_like(x))
 
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         """One step, x [B, ...]."""

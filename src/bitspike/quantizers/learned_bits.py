@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bitspike.checks import bad_value, integer, one_of
+from bitspike.checks import bad_value, floating, integer, one_of
 from bitspike.formats import WeightFormat
 from bitspike.functional import (
     LEAST_STEP,
@@ -132,11 +132,13 @@ class LearnedBits(Quantizer):
 
     def to_int(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """Integers −Q .. Q and α."""
+        floating("LearnedBits", w)
         step = self.step_size(w).detach()
         return self._levels(w.detach() / step, greatest_level(self.width, None, True, w.dtype)), step
 
     def forward(self, w: Tensor) -> Tensor:
         """Quantized weight; gradients to w, α and the bits."""
+        floating("LearnedBits", w)
         top = greatest_level(self.width, self.raw_bits, True, w.dtype)
         step = self.step_size(w)
         if self.scale_gradient:

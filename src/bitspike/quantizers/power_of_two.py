@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bitspike.checks import bad_value, integer, one_of
+from bitspike.checks import bad_value, floating, integer, one_of
 from bitspike.formats import WeightFormat
 from bitspike.functional import lsq_gain, scale_gradient, sign_pm1, unhidden
 from bitspike.quantizers.base import QUANTIZERS, Quantizer
@@ -70,11 +70,13 @@ class PowerOfTwo(Quantizer):
 
     def to_int(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """Integers 0, ±1, ±2, ±4 .. ±2^n and α·2^−n."""
+        floating("PowerOfTwo", w)
         scale = self._top().detach() / self.format.high
         return self._levels(w.detach(), scale), scale
 
     def forward(self, w: Tensor) -> Tensor:
         """Quantized weight, straight through up to α."""
+        floating("PowerOfTwo", w)
         top = self._top()
         if self.scale_gradient:
             top = scale_gradient(top, lsq_gain(w.numel(), top.numel(), w.new_ones(())))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bitspike.checks import in_range, positive
+from bitspike.checks import floating, in_range, positive
 from bitspike.formats import WeightFormat
 from bitspike.functional import sign_pm1, unhidden
 from bitspike.quantizers.base import QUANTIZERS, Factor, Quantizer
@@ -54,10 +54,12 @@ class TernaryWeight(Quantizer):
 
     def to_int(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """{-1, 0, 1} and α."""
+        floating("TernaryWeight", w)
         return self._levels(w), self.factor.value(w).detach()
 
     def forward(self, w: Tensor) -> Tensor:
         """{-α, 0, α} with straight-through gradient."""
+        floating("TernaryWeight", w)
         inside = (w.detach().abs() <= self.clip).to(w.dtype)
         through = (w - w.detach()) * inside
         return (self._levels(w) + through) * self.factor.value(w)
