@@ -12,7 +12,16 @@ from bitspike.functional.learned import (
     rounded,
     scale_gradient,
 )
-from bitspike.functional.quantize import bit_planes, popcount, round_half, round_ste, sign_pm1, unary_expand, unhidden
+from bitspike.functional.quantize import (
+    bit_planes,
+    popcount,
+    round_half,
+    round_ste,
+    sign_pm1,
+    signs,
+    unary_expand,
+    unhidden,
+)
 from bitspike.functional.steps import LEAST_STEP, bounded, weight_bounds
 from bitspike.functional.surrogate import SURROGATES, Stairs, Surrogate, fire
 from bitspike.functional.surrogates import ATan, FastSigmoid, Rectangle, Sigmoid, Triangle
@@ -46,6 +55,7 @@ __all__ = [
     "rounded",
     "scale_gradient",
     "sign_pm1",
+    "signs",
     "unary_expand",
     "unhidden",
     "weight_bounds",

@@ -42,8 +42,16 @@ def sign_pm1(w: Tensor) -> Tensor:
     >>> sign_pm1(torch.tensor([-2.0, 0.0, 3.0, math.nan]))
     tensor([-1.,  1.,  1., nan])
     """
-    given = w.detach()
-    return torch.where(given >= 0, 1.0, torch.where(given < 0, -1.0, math.nan)).to(w.dtype)
+    return signs(w).masked_fill(w.detach().isnan(), math.nan)
+
+
+def signs(w: Tensor) -> Tensor:
+    """`sign_pm1` in less time, for a caller that shows NaN by other means: here NaN is -1.
+
+    >>> signs(torch.tensor([-2.0, 0.0, 3.0, math.nan]))
+    tensor([-1.,  1.,  1., -1.])
+    """
+    return torch.where(w.detach() >= 0, 1.0, -1.0).to(w.dtype)
 
 
 def unhidden(k: Tensor, w: Tensor) -> Tensor:

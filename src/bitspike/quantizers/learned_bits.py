@@ -20,7 +20,7 @@ from bitspike.functional import (
     round_half,
     rounded,
     scale_gradient,
-    sign_pm1,
+    signs,
     unhidden,
     weight_bounds,
 )
@@ -128,13 +128,13 @@ class LearnedBits(Quantizer):
     def _levels(self, ratio: Tensor, top: Tensor) -> Tensor:
         """Hard levels of w/α; no gradient."""
         graded = round_half(torch.clamp(ratio.detach(), -top.detach(), top.detach()))
-        return unhidden(torch.where(self.width == 1, sign_pm1(ratio), graded), ratio)
+        return torch.where(self.width == 1, signs(ratio), graded)
 
     def to_int(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """Integers −Q .. Q and α."""
         floating("LearnedBits", w)
         step = self.step_size(w).detach()
-        return self._levels(w.detach() / step, greatest_level(self.width, None, True, w.dtype)), step
+        return unhidden(self._levels(w.detach() / step, greatest_level(self.width, None, True, w.dtype)), w), step
 
     def forward(self, w: Tensor) -> Tensor:
         """Quantized weight; gradients to w, α and the bits."""

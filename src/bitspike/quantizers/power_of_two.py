@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from bitspike.checks import bad_value, floating, integer, one_of
 from bitspike.formats import WeightFormat
-from bitspike.functional import lsq_gain, scale_gradient, sign_pm1, unhidden
+from bitspike.functional import lsq_gain, scale_gradient, signs, unhidden
 from bitspike.quantizers.base import QUANTIZERS, Quantizer
 
 _LEAST_TOP = 1e-5
@@ -66,7 +66,7 @@ class PowerOfTwo(Quantizer):
         k = (size >= 0.5).to(w.dtype)
         for e in range(1, self.format.high.bit_length()):
             k = k + 2.0 ** (e - 1) * (size >= 1.5 * 2.0 ** (e - 1)).to(w.dtype)
-        return unhidden(sign_pm1(w) * k, w)
+        return unhidden(signs(w) * k, w)
 
     def to_int(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """Integers 0, ±1, ±2, ±4 .. ±2^n and α·2^−n."""

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from bitspike.checks import floating, in_range, positive
 from bitspike.formats import WeightFormat
-from bitspike.functional import sign_pm1, unhidden
+from bitspike.functional import signs, unhidden
 from bitspike.quantizers.base import QUANTIZERS, Factor, Quantizer
 
 
@@ -42,7 +42,7 @@ class TernaryWeight(Quantizer):
 
     def _levels(self, w: Tensor) -> Tensor:
         magnitude = w.detach().abs()
-        return unhidden(sign_pm1(w) * (magnitude > self.share * magnitude.mean()).to(w.dtype), w)
+        return signs(w) * (magnitude > self.share * magnitude.mean()).to(w.dtype)
 
     def initialise(self, w: Tensor) -> None:
         """α = mean |w| of the weights that are kept, per sharing group."""
@@ -55,7 +55,7 @@ class TernaryWeight(Quantizer):
     def to_int(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """{-1, 0, 1} and α."""
         floating("TernaryWeight", w)
-        return self._levels(w), self.factor.value(w).detach()
+        return unhidden(self._levels(w), w), self.factor.value(w).detach()
 
     def forward(self, w: Tensor) -> Tensor:
         """{-α, 0, α} with straight-through gradient."""

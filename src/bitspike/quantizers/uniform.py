@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bitspike.checks import bad_value, floating, integer, one_of
 from bitspike.formats import WeightFormat
-from bitspike.functional import LEAST_STEP, bounded, round_half, sign_pm1, unhidden, weight_bounds
+from bitspike.functional import LEAST_STEP, bounded, round_half, signs, unhidden, weight_bounds
 from bitspike.quantizers.base import QUANTIZERS, Quantizer
 
 
@@ -87,14 +87,14 @@ class Uniform(Quantizer):
     def _levels(self, w: Tensor, step: Tensor) -> Tensor:
         ratio = (w / step).detach()
         if self.format.stride == 2:
-            return unhidden(sign_pm1(ratio), w)
-        return unhidden(round_half(ratio.clamp(-self.q, self.q)), w)
+            return signs(ratio)
+        return round_half(ratio.clamp(-self.q, self.q))
 
     def to_int(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """Integers −Q .. Q and α."""
         floating("Uniform", w)
         step = self.step_size(w).detach()
-        return self._levels(w, step), step
+        return unhidden(self._levels(w, step), w), step
 
     def forward(self, w: Tensor) -> Tensor:
         """Quantized weight with LSQ gradients."""
