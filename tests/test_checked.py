@@ -78,6 +78,15 @@ def test_a_negative_variance_is_made_by_the_layer() -> None:
     assert error.count == 8 and error.index == [0, 0, 2]
 
 
+@pytest.mark.parametrize("reset", ["soft", "hard"])
+def test_a_membrane_that_overflows_behind_ordinary_spikes(reset: str) -> None:
+    neuron = LIF(decay=1.0, reset=reset)
+    given = torch.tensor([-6e4, -6e4, 6e4, 6e4, 1.0], dtype=torch.float16).reshape(5, 1, 1)
+    assert neuron(given).isfinite().all()
+    error = found(nn.Sequential(neuron), given)
+    assert (error.path, error.part, error.made_by) == ("0", "membrane", "layer")
+
+
 class Between(nn.Module):
     """A function between two modules divides by 0."""
 

@@ -24,8 +24,8 @@ class NotFiniteError(ValueError):
 
     Attributes:
         path: name of the module in the network that was called ("" for that itself). kind: its class. part: "input",
-            "output" or the name of a parameter or buffer. made_by: "input" (of the module; no layer before it sent
-            that, so the network was given it or a function between layers made it), "weights" or "layer".
+            "output", "membrane" or the name of a parameter or buffer. made_by: "input" (of the module; no layer before
+            it sent that, so the network was given it or a function between layers made it), "weights" or "layer".
         count: of NaN and inf. index: of the first one.
     """
 
@@ -62,6 +62,11 @@ class _Watch:
             if _wild(value):
                 self._look(module, [*module.named_parameters(), *module.named_buffers()])
                 self._fail(module, "output", "layer", value)
+        if isinstance(module, Neuron) and args:
+            with torch.no_grad():
+                for value in tree_leaves(module.run(args[0])[1]):
+                    if _wild(value):
+                        self._fail(module, "membrane", "layer", value)
         while self.stack and self.stack.pop() is not module:
             pass  # calls that were left by an exception
 
@@ -109,12 +114,13 @@ def checked() -> Iterator[None]:
 
     Firing, clips and comparisons make ordinary numbers of NaN, so a network may answer as if nothing had happened.
     Every module that is called is looked at, the user's own too: its input, its parameters (those of a neuron or layer
-    over time with all its parts) and its output; fused operations run as the modules they are made of. Each look waits
-    for the device: a tool for finding faults, not for training.
+    over time with all its parts), its output, and the membrane that a neuron ends with; fused operations run as the
+    modules they are made of. Neurons run twice and each look waits for the device: a tool for finding faults, not for
+    training.
 
     Networks compiled by `torch.compile` run uncompiled inside the block. Blocks may be nested; after the block, or an
-    exception, nothing of it is left. Calls in other threads are not looked at. Not seen: functions between modules,
-    until a module is given what they made, and the membrane inside a neuron.
+    exception, nothing of it is left. Calls in other threads are not looked at. What a function between modules makes is
+    seen by the next module that is given it.
 
     Raises:
         NotFiniteError: a `ValueError` with path, kind, part, made_by, count and index.

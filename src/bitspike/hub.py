@@ -10,6 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
 from bitspike.checks import bad_value, message
+from bitspike.data.validate import constants
 from bitspike.files import read_json, write_bytes_atomic, write_json_atomic, write_text_atomic
 from bitspike.layers import check_numbers
 from bitspike.models import Network
@@ -73,8 +74,8 @@ def from_pretrained(name: str | Path, revision: str | None = None) -> Pretrained
         name: folder, or "owner/name" on the hub. revision: branch, tag or commit on the hub.
 
     Raises:
-        ValueError: a file is missing, damaged, or does not fit. ImportError: the hub is needed and its package is
-            missing.
+        ValueError: a file is missing, damaged, does not fit, or holds NaN or inf. ImportError: the hub is needed and its
+            package is missing.
     """
     folder = Path(name) if Path(name).is_dir() else _download(str(name), revision)
     config = read_json(folder / _CONFIG) if (folder / _CONFIG).exists() else None
@@ -82,6 +83,8 @@ def from_pretrained(name: str | Path, revision: str | None = None) -> Pretrained
         raise bad_value(str(folder), f"it must hold a bitspike {_CONFIG}", "none", "save it with save_pretrained")
     recipe = recipe_from_mapping(config["recipe"], str(folder / _CONFIG))
     shape, classes = tuple(config["shape"]), tuple(config["classes"])
+    mean, std = (tuple(float(value) for value in config[name]) for name in ("mean", "std"))
+    constants(str(folder / _CONFIG), mean, std, shape[0])
     model = build_network(recipe, shape, len(classes))
     try:
         load_weights(model, load_file(folder / _WEIGHTS), str(folder / _WEIGHTS))
@@ -89,9 +92,7 @@ def from_pretrained(name: str | Path, revision: str | None = None) -> Pretrained
         raise bad_value(
             str(folder / _WEIGHTS), "it must be a whole safetensors file", error, "fetch it again"
         ) from error
-    return Pretrained(
-        model.eval(), recipe, shape, classes, tuple(config["mean"]), tuple(config["std"]), int(config["top"])
-    )
+    return Pretrained(model.eval(), recipe, shape, classes, mean, std, int(config["top"]))
 
 
 def _download(name: str, revision: str | None) -> Path:

@@ -173,8 +173,10 @@ def _sent(folded: Neuron, value: Tensor) -> Tensor:
 
 
 def _differ(folded: Neuron, value: Tensor, wanted: Tensor) -> Tensor:
-    """Where spikes differ: the level, or for real spikes whether there is one."""
-    return (value != 0) != (wanted != 0) if folded.format.real else value != wanted
+    """Where spikes differ: the level, or for real spikes whether there is one; NaN differs from everything."""
+    if not folded.format.real:
+        return value != wanted
+    return ((value != 0) != (wanted != 0)) | value.isnan() | wanted.isnan()
 
 
 def _unit(neuron: nn.Module | None, spikes: Tensor) -> Tensor:
