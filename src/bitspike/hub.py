@@ -74,8 +74,8 @@ def from_pretrained(name: str | Path, revision: str | None = None) -> Pretrained
         name: folder, or "owner/name" on the hub. revision: branch, tag or commit on the hub.
 
     Raises:
-        ValueError: a file is missing, damaged, does not fit, or holds NaN or inf. ImportError: the hub is needed and its
-            package is missing.
+        ValueError: a file is missing, damaged, does not fit, or holds NaN or inf. ImportError: the hub is needed and
+            its package is missing.
     """
     folder = Path(name) if Path(name).is_dir() else _download(str(name), revision)
     config = read_json(folder / _CONFIG) if (folder / _CONFIG).exists() else None
