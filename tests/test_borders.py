@@ -201,3 +201,26 @@ def test_constants_that_make_pixels_infinite_are_refused(constants: Any, refuses
     pixels, labels = torch.zeros(1, 1, 2, 2, dtype=torch.uint8), torch.zeros(1, dtype=torch.int64)
     with refuses("ImageSet 'toy'", "normalised pixels must be finite", str(std[0])):
         ImageSet(pixels, labels, ("a",), 255, mean, std, "toy")
+
+
+class Masked(nn.Module):
+    """A mask of attention: −inf in a buffer, finite results."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.map, self.relu, self.head = nn.Linear(16, 16), nn.ReLU(), nn.Linear(16, 3)
+        self.register_buffer("mask", torch.zeros(16).masked_fill(torch.arange(16) > 9, -math.inf))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.relu(self.map(x.flatten(1)) * (self.map(x.flatten(1)) + self.mask).softmax(-1)))  # type: ignore[no-any-return]
+
+
+def test_a_mask_of_inf_is_no_fault_and_nan_in_it_is(refuses: Any) -> None:
+    model = Masked().eval()
+    net = upgrade(model, {nn.ReLU: LIF()}, sample()).eval()
+    observe(net, [sample()])
+    cost(net, sample())
+    fold(net, sample())
+    model.mask[3] = math.nan  # type: ignore[index, operator]
+    with refuses("upgrade", "'mask'", "must be finite"):
+        upgrade(model, {nn.ReLU: LIF()}, sample())

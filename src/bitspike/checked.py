@@ -13,7 +13,7 @@ from torch.nn.modules import module as modules
 from torch.utils._pytree import tree_leaves
 
 from bitspike.checks import message
-from bitspike.layers import TimeLayer
+from bitspike.layers import TimeLayer, not_numbers
 from bitspike.neurons import Neuron
 
 _COMPILED = "_orig_mod."
@@ -47,7 +47,9 @@ class _Watch:
             return
         self.stack.append(module)
         self._given(module, args)
-        self._look(module, [*module.named_parameters(recurse=isinstance(module, (Neuron, TimeLayer)))])
+        for name, value in module.named_parameters(recurse=isinstance(module, (Neuron, TimeLayer))):
+            if _wild(value):
+                self._fail(module, name, "weights", value)
 
     def named(self, module: nn.Module, args: Any, kwargs: Any, output: Any) -> None:
         """What came in by name: torch shows it only afterwards."""
@@ -60,7 +62,8 @@ class _Watch:
             return
         for value in tree_leaves(output):
             if _wild(value):
-                self._look(module, [*module.named_parameters(), *module.named_buffers()])
+                for name, held in not_numbers(module):
+                    self._fail(module, name, "weights", held)
                 self._fail(module, "output", "layer", value)
         if isinstance(module, Neuron) and args:
             with torch.no_grad():
@@ -74,11 +77,6 @@ class _Watch:
         for value in tree_leaves(values):
             if _wild(value):
                 self._fail(module, "input", "input", value)
-
-    def _look(self, module: nn.Module, named: list[tuple[str, Tensor]]) -> None:
-        for name, value in named:
-            if _wild(value):
-                self._fail(module, name, "weights", value)
 
     def _fail(self, module: nn.Module, part: str, made_by: str, value: Tensor) -> None:
         kind = type(module).__name__
@@ -120,7 +118,7 @@ def checked() -> Iterator[None]:
 
     Networks compiled by `torch.compile` run uncompiled inside the block. Blocks may be nested; after the block, or an
     exception, nothing of it is left. Calls in other threads are not looked at. What a function between modules makes is
-    seen by the next module that is given it.
+    seen by the next module that is given it. A module that sends inf on purpose, for a mask, is named like any other.
 
     Raises:
         NotFiniteError: a `ValueError` with path, kind, part, made_by, count and index.

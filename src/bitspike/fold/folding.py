@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bitspike.checks import all_finite, bad_value, finite, wide
+from bitspike.checks import bad_value, finite, wide
 from bitspike.fold.factors import move_factors
 from bitspike.fold.norms import fold_norms
 from bitspike.fold.verify import FoldReport, compare
@@ -101,16 +101,12 @@ def _fold(reference: Graph, sample: Tensor, tolerance: float | None) -> Folded:
     affines = fold_norms(surgery)
     moved = move_factors(surgery, shapes, sample.dtype)
     folded = surgery.finish()
-    all_finite("fold (what folding made of the weights)", _tensors(folded.model))
+    check_numbers("fold (what folding made of the weights)", folded.model)
     report = FoldReport(gains=moved.gains, affines=affines + moved.affines, absorbed=moved.absorbed)
     report.unseen = warn_unseen("fold", reference)
     compare(reference, folded, sample, report)
     _judge(report, reference, sample, tolerance)
     return Folded(folded, report)
-
-
-def _tensors(model: nn.Module) -> list[tuple[str, Tensor]]:
-    return [*model.named_parameters(), *model.named_buffers()]
 
 
 def _judge(report: FoldReport, reference: Graph, sample: Tensor, tolerance: float | None) -> None:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bitspike.checked import NotFiniteError, checked
 from bitspike.checks import message
+from bitspike.layers import not_numbers
 
 
 class DivergedError(ValueError):
@@ -44,8 +45,9 @@ class DivergedError(ValueError):
 
 @torch.no_grad()
 def sound(model: nn.Module) -> bool:
-    """Whether all parameters and buffers are finite; waits for the device once."""
-    found = [value.isfinite().all() for value in (*model.parameters(), *model.buffers()) if value.is_floating_point()]
+    """Whether all parameters are finite and no buffer holds NaN; waits for the device once."""
+    found = [value.isfinite().all() for value in model.parameters()]
+    found += [value.isnan().logical_not().all() for value in model.buffers() if value.is_floating_point()]
     return not found or bool(torch.stack(found).all())
 
 
@@ -56,10 +58,9 @@ def reason(model: nn.Module, x: Tensor, cast: AbstractContextManager[Any], alone
     Args:
         alone: False where several processes train together; then no batch is run.
     """
-    named = [*model.named_parameters(), *model.named_buffers()]
-    wild = [name for name, value in named if not bool(value.isfinite().all())]
+    wild, count = [name for name, _ in not_numbers(model)], len(list(model.parameters())) + len(list(model.buffers()))
     if wild:
-        return f"{len(wild)} of {len(named)} weights and buffers hold NaN or inf, the first is {wild[0]!r}"
+        return f"{len(wild)} of {count} weights and buffers hold NaN or inf, the first is {wild[0]!r}"
     if not alone:
         return "all weights are finite"
     try:
