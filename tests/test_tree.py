@@ -21,7 +21,7 @@ FLOORS = (
     ("ops",),
     ("neurons", "quantizers"),
     ("layers",),
-    ("models", "graph", "observe"),
+    ("models", "graph", "observe", "checked"),
     ("cost", "data", "fold", "upgrade", "stream"),
     ("ann2snn", "allocation"),
     ("training",),

@@ -21,10 +21,10 @@ Written by `python tools/cli_page.py`; do not edit. Every command exits with 0 o
 error, a number out of range, too little memory) with one line on the error stream and nothing left behind that blocks
 the corrected command, 130 on Ctrl-C (the same command then goes on where it was, `train` with `--resume`), 141
 without a word where the reader of its output has left (`| head`): files are written before anything is printed.
-`train` exits with 1 if a budget is not kept or training failed. Results go to the output, progress to the error
-stream: a live line on a terminal, elsewhere a line a job and an epoch, and every 30 s within an epoch. `--json FILE`
-writes a command's result as JSON with stable keys. `bitspike --version` names versions and the kernels in use;
-`python -m bitspike` is the same as `bitspike`.
+`train` exits with 1 if a budget is not kept or the run has gone bad (findings, below), `study` and `demo` if a job has
+diverged. Results go to the output, progress to the error stream: a live line on a terminal, elsewhere a line a job and
+an epoch, and every 30 s within an epoch. `--json FILE` writes a command's result as JSON with stable keys.
+`bitspike --version` names versions and the kernels in use; `python -m bitspike` is the same as `bitspike`.
 """
 
 KEYS = """## Files and keys
@@ -49,7 +49,8 @@ correction, multiplies, weights) and `summary.json`.
 | fold | the report: samples, max_logit_difference, flips per layer, gains, affines, absorbed |
 | rates | per neuron layer: rate, set_bits, saturation |
 | health | of every epoch, too: kind → layer → [number, of how many], where any; kinds below |
-| findings | a sentence each: accuracy of guessing, a dead layer, step sizes out of range; then exit code 1 |
+| findings | a sentence each: accuracy of guessing, a dead layer, step sizes out of range, NaN; then exit code 1 |
+| stopped | epoch and step, in --json alone, of a run whose loss or weights became NaN or inf: it has not finished |
 | history, train_time_s | records of metrics.jsonl; seconds of training |
 | budget | with budgets only: budgets (limit, value, used), tightest, used, full, tried, met, says, repairs |
 | ann_validation_accuracy, ann_test_accuracy | of the ANN that was converted; of a conversion only |

@@ -107,6 +107,15 @@ def integer(where: str, name: str, value: object, low: int, high: int) -> int:
     return value
 
 
+def greatest(*values: float) -> float:
+    """The greatest of some numbers; NaN if one is NaN, which `max` keeps or loses by its place.
+
+    >>> greatest(0.0, float("nan")), max(0.0, float("nan"))
+    (nan, 0.0)
+    """
+    return max(values, key=lambda value: (value != value, value))
+
+
 def floating(where: str, x: torch.Tensor) -> None:
     """Raise unless ``x`` is a floating-point tensor."""
     if not isinstance(x, torch.Tensor) or not x.is_floating_point():

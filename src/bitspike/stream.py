@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bitspike.checks import bad_value, time_first
+from bitspike.checks import bad_value, finite, time_first
 from bitspike.graph import Graph, Node, trace
 from bitspike.graph.moves import axis_of, cuts_channels, taken
-from bitspike.layers import BatchNorm, Encoder, Join, MeanReadout, Squeeze, TimeLayer, Windows
+from bitspike.layers import BatchNorm, Encoder, Join, MeanReadout, Squeeze, TimeLayer, Windows, check_numbers
 from bitspike.neurons import Neuron
 
 States = dict[str, Any]
@@ -35,7 +35,8 @@ def stream(net: nn.Module | Graph, x_seq: Tensor, states: States | None = None) 
         (output of the network for the steps so far, states).
 
     Raises:
-        ValueError: training-mode norm, a non-causal layer, one that needs to know the length of its input and does not
+        ValueError: NaN or inf in the weights (seen at the first chunk) or in the chunk (on a GPU, in the first one),
+            training-mode norm, a non-causal layer, one that needs to know the length of its input and does not
             (see ``frames`` of `Windows`), or a function that may mix time; names the node.
 
     >>> import torch; from bitspike.neurons import LIF
@@ -46,6 +47,10 @@ def stream(net: nn.Module | Graph, x_seq: Tensor, states: States | None = None) 
     """
     graph = net if isinstance(net, Graph) else trace(net)
     time_first("stream", x_seq)
+    if states is None:
+        check_numbers("stream", graph.model)
+    if states is None or x_seq.device.type == "cpu":  # there a look at the values waits for nothing
+        finite("stream", "the chunk", x_seq)
     before = {} if states is None else states
     after: States = {}
     blocks = _blocks(graph)

@@ -14,6 +14,7 @@ from bitspike.ann2snn.build import Place, Skeleton
 from bitspike.ann2snn.refit import close, feeders, fits, refit
 from bitspike.ann2snn.report import ConversionReport, LayerConversion, relative, shares
 from bitspike.ann2snn.thresholds import ranges, rows_of
+from bitspike.checks import finite
 from bitspike.layers import Affine, Encoder, Gain, MeanReadout, Synapse
 from bitspike.neurons import Neuron
 from bitspike.observe import levels_of
@@ -161,6 +162,8 @@ def _settle(
 ) -> tuple[tuple[Tensor, Tensor], LayerConversion]:
     """Choose range and correction of one neuron → (its outputs in both networks, its row of the report)."""
     analog, currents = current
+    finite(f"ann2snn {place.path}", "its input in the ANN, on the calibration data,", analog)
+    finite(f"ann2snn {place.path}", "its current in the spiking network, on the calibration data,", currents)
     activation = place.rectifier(analog)
     wanted, mean = rows_of(activation), rows_of(currents.mean(0, keepdim=True))
     slope, correction = line(rows_of(analog), mean, options.correction)
@@ -247,6 +250,8 @@ def _move_synapse(module: Synapse, factor: Tensor, correction: Tensor | None) ->
 
 def _finish(skeleton: Skeleton, wanted: Tensor, got: Tensor, report: ConversionReport, options: Options) -> None:
     """Correct the mean of the logits and compare them."""
+    finite("ann2snn", "the logits of the ANN on the calibration data", wanted)
+    finite("ann2snn", "the logits of the spiking network on the calibration data", got)
     bias = None if skeleton.logits is None else skeleton.logits.bias
     if options.correction != "none" and bias is not None and got.dim() == 2 and got.shape[1] == len(bias):
         correction = (wanted - got).mean(0)

@@ -12,9 +12,10 @@ from bitspike.ann2snn.build import Skeleton, build
 from bitspike.ann2snn.calibrate import Options, calibrate
 from bitspike.ann2snn.report import ConversionReport
 from bitspike.ann2snn.tune import fine_tune as tune
-from bitspike.checks import all_finite, bad_value, finite, integer, one_of, wide
+from bitspike.checks import bad_value, finite, integer, one_of, wide
 from bitspike.graph import Graph
 from bitspike.graph.traced import Traced
+from bitspike.layers import check_numbers
 from bitspike.neurons import Neuron
 
 
@@ -96,13 +97,14 @@ def ann2snn(
     if not 0 < percentile <= 100:
         raise bad_value("ann2snn", "percentile must lie in (0, 100]", percentile, "e.g. 99.9")
     x = _inputs(data)
-    all_finite("ann2snn", [*model.named_parameters(), *model.named_buffers()])
+    check_numbers("ann2snn", model)
     made = skeleton(model, neuron, x, T, sharing, initial, readout)
     report = calibrate(made, x, T, Options(threshold, percentile, sharing, initial, correction))
     if integer("ann2snn", "fine_tune", fine_tune, 0, 10_000):
         if len(x) < 2:
             raise bad_value("ann2snn", "fine-tuning must have two samples or more", len(x), "pass more data")
         tune(made, copy.deepcopy(model).eval(), x, fine_tune, report)
+    check_numbers("ann2snn (what calibration made of the weights)", made.graph.model)
     return Converted(made.graph, report)
 
 

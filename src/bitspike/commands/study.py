@@ -36,9 +36,11 @@ def demo(out: Path = Path("demo-out"), quiet: bool = False) -> None:
         quiet: Show no progress.
     """
     queue = replace(read_study("digits_demo"), out=out)
-    if _run(queue, (0, 1), quiet).interrupted:
-        raise KeyboardInterrupt
-    _show(queue, out / "compare.json", out / "compare.png")
+    outcome = _run(queue, (0, 1), quiet)
+    if not outcome.diverged:
+        _show(queue, out / "compare.json", out / "compare.png")
+    if outcome.diverged:
+        raise SystemExit(1)
 
 
 def study(
@@ -75,9 +77,12 @@ def study(
     if out:
         chosen = replace(chosen, out=out)
     share = _shard(shard)
-    if not table_only and _run(chosen, share, quiet).interrupted:
-        raise KeyboardInterrupt
+    outcome = Outcome((), (), 0, False) if table_only else _run(chosen, share, quiet)
+    if outcome.diverged and not any(results_of(chosen).values()):
+        picture = pareto = levels = None  # there is nothing to draw
     _show(chosen, json, picture, pareto, levels)
+    if outcome.diverged:
+        raise SystemExit(1)
 
 
 def _shard(text: str) -> tuple[int, int]:
@@ -98,13 +103,18 @@ def _run(queue: Study, shard: tuple[int, int], quiet: bool) -> Outcome:
             shutil.rmtree(cut)
             return finished.result
 
-        return run_study(
+        outcome = run_study(
             queue,
             train,
             data_digest=lambda recipe: digest(recipe, load_data(recipe)),
             on_progress=lambda p: shown.job(p.position, p.total, _label(p)),
             shard=shard,
         )
+    for path, finding in outcome.diverged.items():
+        print(f"{path.stem}: training FAILED: {finding}")
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    return outcome
 
 
 def _label(job: Progress) -> str:

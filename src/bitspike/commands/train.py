@@ -27,7 +27,8 @@ def train(
 ) -> None:
     """Train a recipe; leaves recipe.toml, metrics.jsonl, best and final weights, last/ and summary.json.
 
-    Exit code 1, and a line that says why, also where the run ends at chance level or with a dead layer.
+    Exit code 1, and a line that says why, also where the run ends at chance level, with a dead layer, or because loss
+    or weights are NaN or inf; then metrics, best weights and the last checkpoint before are left.
 
     Args:
         recipe: TOML file, or a built-in recipe: cifar10_adaptive, cifar10_gpu, cifar10_gpu_long, digits,
@@ -51,6 +52,12 @@ def train(
         summary = train_run(chosen, out, resume, shown.step, checkpoint_steps, tensorboard)
     if not summary:  # another process of the same torchrun writes
         return
+    if "stopped" in summary:
+        best = summary["best_epoch"]
+        left = f"best weights (epoch {best}), checkpoints and metrics" if best else "recipe and checkpoints"
+        write_json(json, summary)
+        print(f"{chosen.name}: stopped; {left} are in {out}\ntraining FAILED: {summary['findings'][0]}")
+        raise SystemExit(1)
     write_json(json, summary)
     print(f"{chosen.name}: {', '.join(measured(summary))}; {out}")
     if "budget" in summary:

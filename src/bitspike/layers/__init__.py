@@ -11,6 +11,7 @@ from bitspike.layers.potential import Potential
 from bitspike.layers.quantized import Conv2d, Linear
 from bitspike.layers.readout import MeanReadout, StepReadout
 from bitspike.layers.restimulate import Restimulate
+from bitspike.layers.sound import check_numbers, not_numbers
 from bitspike.layers.squeeze import Join, Refined, Squeeze
 from bitspike.layers.windows import Windows
 
@@ -45,8 +46,10 @@ __all__ = [
     "TallyPool",
     "TimeLayer",
     "Windows",
+    "check_numbers",
     "merge_time",
     "norm_then_fire",
+    "not_numbers",
     "set_noise",
     "split_time",
 ]

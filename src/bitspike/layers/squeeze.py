@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bitspike.checks import bad_value, integer, one_of, time_first
+from bitspike.checks import bad_value, floating, integer, one_of, time_first
 from bitspike.formats import SpikeFormat
-from bitspike.functional import follow, rounded
+from bitspike.functional import asked, follow, rounded
 from bitspike.layers.base import TimeLayer, hooked
 from bitspike.layers.windows import Windows
 from bitspike.neurons import Neuron
@@ -104,6 +104,8 @@ class Join(TimeLayer):
 
     def forward(self, *branches: Tensor) -> Tensor:
         """[T₁, B, ...], [T₂, B, ...], … → [T₁, B, ...] if all are equal, else [1, B, ...] or the most steps."""
+        for x in branches:
+            floating("Join", x)
         counts = [len(x) for x in branches]
         parts: list[Tensor] = list(branches)
         if len(set(counts)) > 1 and self.keep_time:
@@ -191,7 +193,7 @@ class Refined(nn.Module):
 
     def refresh(self) -> None:
         """Put the wanted T to use. Call it between optimiser steps, never in a compiled graph."""
-        self._use(int(self.wanted_steps()))
+        self._use(int(asked("Refined", self.wanted_steps())))
 
     def set_steps(self, T: int) -> None:
         """Let the neuron run for T steps from now on; a learned T goes on from there, its bound at least T."""

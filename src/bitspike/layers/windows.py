@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bitspike.checks import bad_value, integer, time_first
 from bitspike.formats import SpikeFormat
-from bitspike.functional import follow, rounded
+from bitspike.functional import asked, follow, rounded
 from bitspike.layers.base import TimeLayer
 
 
@@ -82,7 +82,7 @@ class Windows(TimeLayer):
 
     def refresh(self) -> None:
         """Put the wanted T to use. Call it between optimiser steps, never in a compiled graph."""
-        self.use(int(self.wanted_steps()))
+        self.use(int(asked("Windows", self.wanted_steps())))
 
     def set_steps(self, T: int) -> None:
         """Send T frames from now on; a learned T goes on from there, its bound at least T."""

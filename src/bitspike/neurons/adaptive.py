@@ -14,6 +14,7 @@ from bitspike.functional import (
     LEAST_STEP,
     Rectangle,
     Stairs,
+    asked,
     greatest_level,
     lsq_gain,
     processes,
@@ -109,7 +110,7 @@ class Adaptive(Neuron):
 
     def refresh(self) -> None:
         """Put the wanted width to use. Call it between optimiser steps, never in a compiled graph."""
-        self.width.copy_(self.wanted_width())
+        self.width.copy_(asked("Adaptive", self.wanted_width()))
         self._describe()
 
     def _describe(self) -> None:
@@ -150,7 +151,8 @@ class Adaptive(Neuron):
 
     def initial_state(self, x: Tensor) -> MembraneState | TimedState:
         """A discharged membrane at step 0."""
-        return fresh(x) if self.steps == 1 else TimedState(torch.zeros_like(x), torch.zeros_like(x))
+        start = fresh(x)
+        return start if self.steps == 1 else TimedState(start.v, torch.zeros_like(x))
 
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         """One step, x [B, ...]."""

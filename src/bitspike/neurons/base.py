@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bitspike.checks import bad_type, bad_value, time_first
+from bitspike.checks import bad_type, bad_value, floating, time_first
 from bitspike.formats import SpikeFormat
 from bitspike.functional import SURROGATES, Stairs, Surrogate
 from bitspike.neurons.emission import Emission
@@ -103,6 +103,10 @@ class Neuron(nn.Module, ABC):
         if state is not None and state[0].shape != x_seq.shape[1:]:
             must = f"the state must be shaped like one step {list(x_seq.shape[1:])}"
             raise bad_value(type(self).__name__, must, list(state[0].shape), "start a new stream for a new batch")
+        if state is not None and not state[0].is_floating_point():
+            raise bad_type(
+                type(self).__name__, "the state must be floating-point", state[0].dtype, "call initial_state(x)"
+            )
         device, dtype = x_seq.device.type, x_seq.dtype
         if state is None and self.membrane.initial:
             state = self.initial_state(x_seq[0])  # kernels take None for a discharged membrane
@@ -191,7 +195,8 @@ def fused_levels(neuron: Neuron, charge: float) -> ScanSpec | str:
 
 
 def fresh(x: Tensor, initial: float = 0.0) -> MembraneState:
-    """A membrane at its initial value, by default discharged, for one step x [B, ...]."""
+    """A membrane at its initial value, by default discharged, for one step x [B, ...] of floating numbers."""
+    floating("initial_state", x)
     return MembraneState(torch.full_like(x, initial) if initial else torch.zeros_like(x))
 
 

@@ -9,7 +9,7 @@ from abc import ABC, abstractmethod
 import torch
 from torch import Tensor, nn
 
-from bitspike.checks import bad_value, one_of
+from bitspike.checks import bad_value, floating, one_of
 from bitspike.formats import WeightFormat
 from bitspike.registry import Registry
 
@@ -47,7 +47,8 @@ class Quantizer(nn.Module, ABC):
         return self.format.bits
 
     def replicate(self, w: Tensor) -> Quantizer:
-        """A copy initialised for weight w [O, I, ...]."""
+        """A copy initialised for weight w [O, I, ...]; `TypeError` if w is not floating."""
+        floating(type(self).__name__, w)
         twin = copy.deepcopy(self)
         twin.initialise(w.detach())
         return twin

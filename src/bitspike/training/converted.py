@@ -141,7 +141,7 @@ def load_ann(model: Network, path: Path) -> str:
     """
     if path.suffix == ".safetensors":
         try:
-            load_weights(model, read_weights(path, "check the path"))
+            load_weights(model, read_weights(path, "check the path"), str(path))
         except OSError as error:
             raise bad_value(str(path), "it must be a whole safetensors file", error, "check the path") from error
     else:

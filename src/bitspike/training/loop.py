@@ -19,15 +19,16 @@ from bitspike.allocation.averages import Averages
 from bitspike.allocation.config import AllocationConfig
 from bitspike.allocation.controller import Budgets
 from bitspike.allocation.widths import Allocation
-from bitspike.checks import all_finite, bad_value, integer
+from bitspike.checks import bad_value, finite, integer
 from bitspike.data import Batches, Samples, Splits, as_splits, draws
 from bitspike.graph.traced import Traced
-from bitspike.layers import Synapse, set_noise
+from bitspike.layers import Synapse, check_numbers, set_noise
 from bitspike.layers.encoders.base import check_intensities, reads_intensities
 from bitspike.ops import Int8, int8, lean
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoint, Checkpoints
 from bitspike.training.distributed import World
+from bitspike.training.diverged import DivergedError, reason, sound
 from bitspike.training.health import Watch
 from bitspike.training.optim import learning_rate, load_optimiser, make_optimiser, optimiser_tensors
 from bitspike.training.penalty import SpikePenalty, WithPenalty, total
@@ -198,14 +199,23 @@ class _Session:
         place.seen += len(labels)
         place.step += 1
 
-    def close_epoch(self) -> dict[str, Any]:
-        """Validate, record, keep the best weights, move to the next epoch."""
+    def diverged(self, seen: str, x: Tensor) -> DivergedError:
+        """The error that ends the run: what was seen, and where it comes from."""
+        cast = torch.autocast(x.device.type, torch.bfloat16, enabled=self.recipe.train.precision == "bf16")
+        finding = f"{seen.removesuffix('.')} ({reason(self.model, x, cast, self.world.size == 1)})"
+        return DivergedError(finding, self.place.epoch + 1, self.place.step, self.history, self.best, self.task)
+
+    def close_epoch(self, x: Tensor) -> dict[str, Any]:
+        """Validate, record, keep the best weights, move to the next epoch; x is the last batch."""
         self.read()
         place = self.place
         loss_sum, correct, seen = self.world.total(place.loss_sum, place.correct, place.seen)
         watch, measure = Watch(self.model), self.task.measure
-        with watch.watching():
-            figure = evaluate(self.model, self.splits.validation, self.recipe.data.eval_batch_size)
+        try:
+            with watch.watching():
+                figure = evaluate(self.model, self.splits.validation, self.recipe.data.eval_batch_size)
+        except ValueError as error:
+            raise self.diverged(str(error), x) from error
         record: dict[str, Any] = {
             "epoch": place.epoch + 1,
             "loss": loss_sum / seen,
@@ -259,8 +269,9 @@ def fit(
         `Run`: the network after the last epoch (evaluation mode), the history, the best weights, repairs of budgets.
 
     Raises:
-        ValueError: the loss is NaN or inf at a logging interval (the run is stopped there), a bad recipe,
-            pixels outside the range that the encoder reads, or checkpoints that cannot be used.
+        DivergedError: a `ValueError`: loss or weights are NaN or inf at a logging interval, or the logits after an
+            epoch; names the place and has the history and the best weights so far.
+        ValueError: a bad recipe, pixels outside the range that the encoder reads, or checkpoints that cannot be used.
     """
     integer("fit", "checkpoint_steps", checkpoint_steps, 1, 2**31 - 1)
     config = recipe.train
@@ -284,7 +295,13 @@ def fit(
             for index, (x, labels) in enumerate(batches):
                 if index < session.place.step:
                     continue
-                session.step(x, labels, index / len(batches))
+                try:
+                    session.step(x, labels, index / len(batches))
+                except ValueError as error:
+                    if sound(session.model):
+                        raise
+                    session.place.step = index + 1
+                    raise session.diverged(str(error), x) from error
                 last = index + 1 == len(batches)
                 logs = (index + 1) % config.log_every == 0 or last
                 if logs:
@@ -292,15 +309,19 @@ def fit(
                 session.place.time_s = time.perf_counter() - started
                 if logs:
                     loss_sum, seen = world.total(session.place.loss_sum, session.place.seen)
-                    _check_loss(loss_sum, session.place)
+                    if not math.isfinite(loss_sum):
+                        raise session.diverged(f"a loss of {loss_sum}", x)
+                    if not sound(session.model):
+                        raise session.diverged(f"a loss of {loss_sum / seen:.6g} and others", x)
                     if progress and world.writes:
                         share = (index + 1) / len(batches)
                         progress(
                             {"epoch": session.place.epoch + share, "epochs": config.epochs, "loss": loss_sum / seen}
                         )
-                if checkpoints and world.writes and (index + 1) % checkpoint_steps == 0 and not last:
+                saves = checkpoints and world.writes and (index + 1) % checkpoint_steps == 0 and not last
+                if checkpoints and saves and sound(session.model):  # else the next log line ends the run, for all
                     checkpoints.save(session.capture())
-            record = session.close_epoch()
+            record = session.close_epoch(x)
             if checkpoints and world.writes:
                 checkpoints.save(session.capture())
             if progress and world.writes:
@@ -317,23 +338,27 @@ def counts(record: dict[str, float]) -> bool:
 
 @torch.no_grad()
 def logits_of(model: nn.Module, data: Samples, batch_size: int) -> Tensor:
-    """Mean logits [N, K] of a whole set in its order; the model is left in evaluation mode."""
+    """Mean logits [N, K] of a whole set in its order; the model is left in evaluation mode.
+
+    Raises:
+        ValueError: a logit is NaN or inf.
+    """
     model.eval()
-    return torch.cat([mean_output(model(x)) for x, _ in Batches(data, batch_size)])
+    logits = torch.cat([mean_output(model(x)) for x, _ in Batches(data, batch_size)])
+    finite("evaluate", "the logits", logits)
+    return logits
 
 
 def evaluate(model: nn.Module, data: Samples, batch_size: int = 500) -> float:
     """Accuracy (share correct) on a set; where its targets are numbers, the root of the mean squared error.
 
     Raises:
-        ValueError: weights or logits hold NaN or inf (a threshold would hide them), or pixels outside [0, 1] for an
-            encoder that reads intensities.
+        ValueError: weights, buffers or logits hold NaN or inf (a threshold would hide them), a running variance is
+            negative, or pixels lie outside [0, 1] for an encoder that reads intensities.
     """
-    all_finite("evaluate", [*model.named_parameters(), *model.named_buffers()])
+    check_numbers("evaluate", model)
     check_range("evaluate", model, data)
     logits = logits_of(model, data, batch_size)
-    if not torch.isfinite(logits).all():
-        raise bad_value("evaluate", "logits must be finite", "NaN or inf", "check weights and input")
     task = task_of(data)
     return task.figure(float(task.tally(logits, data.labels)), len(data))
 
@@ -396,7 +421,7 @@ def warm_start(model: nn.Module, path: str) -> list[str]:
     Quantizers of loaded weights that have nothing in the file start from these weights.
 
     Raises:
-        ValueError: nothing fits, or the file is no whole .safetensors. OSError: it cannot be read.
+        ValueError: nothing fits, the file is no whole .safetensors, or it holds NaN or inf. OSError: it cannot be read.
     """
     given = read_weights(Path(path), "take another file")
     own = model.state_dict()
@@ -417,6 +442,7 @@ def warm_start(model: nn.Module, path: str) -> list[str]:
         warnings.warn(f"warm_start: of {path} but without a place here: {', '.join(unused)}.", stacklevel=2)
     if left:
         warnings.warn(f"warm_start: not in {path} and left as built: {', '.join(left)}.", stacklevel=2)
+    check_numbers(f"warm_start {path}", model)
     return left
 
 
@@ -425,21 +451,16 @@ def _check_taken(record: Int8) -> None:
         warnings.warn(f"train.forward = 'int8' changes nothing here. {record.report()}.", stacklevel=2)
 
 
-def _check_loss(loss_sum: float, place: _Place) -> None:
-    if not math.isfinite(loss_sum):
-        where = f"train (epoch {place.epoch + 1}, step {place.step})"
-        raise bad_value(where, "the loss must be finite", loss_sum, "lower train.lr or set train.clip_norm")
-
-
-def load_weights(model: nn.Module, tensors: dict[str, Any]) -> None:
-    """Load a state dict strictly; raises `ValueError` naming the first key that does not fit."""
+def load_weights(model: nn.Module, tensors: dict[str, Any], where: str = "load_weights") -> None:
+    """Load a state dict strictly; raises `ValueError` naming the first key that does not fit or is not finite."""
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         wrong = _misfits(model.state_dict(), tensors) or [str(error)]
         more = f" and {len(wrong) - 1} more" if wrong[1:] else ""
         must, todo = "the weights must fit the network", "use the recipe or builder they come from"
-        raise bad_value("load_weights", must, wrong[0] + more, todo) from error
+        raise bad_value(where, must, wrong[0] + more, todo) from error
+    check_numbers(where, model)
 
 
 def _misfits(own: dict[str, Any], given: dict[str, Any]) -> list[str]:

@@ -13,14 +13,16 @@ from torch import nn
 
 from bitspike.allocation.config import AllocationConfig
 from bitspike.allocation.widths import Allocation
+from bitspike.checked import checked
 from bitspike.checks import bad_value, integer
-from bitspike.data import Samples, Splits
+from bitspike.data import Batches, Samples, Splits
 from bitspike.files import read_json, write_json_atomic, write_text_atomic
 from bitspike.schema import to_toml
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.converted import build_converted
 from bitspike.training.distributed import World, world
+from bitspike.training.diverged import DivergedError
 from bitspike.training.job import digest, load_data, measure
 from bitspike.training.loop import Progress, counts, epoch_batches, fit, load_weights, logits_of, make_budgets
 from bitspike.training.recipe import Recipe, read_recipe
@@ -28,6 +30,8 @@ from bitspike.training.resume import check_changes, stored_recipe
 from bitspike.training.task import task_of, training_task
 from bitspike.training.tensorboard_log import TensorBoardLog
 from bitspike.training.weights import read_weights, save_weights
+
+_LOOK = 64
 
 
 @dataclass(frozen=True)
@@ -93,7 +97,8 @@ def train_run(
 
     Returns:
         The summary ({} in all processes but the first): figures of `bitspike.training.job.measure` for the final
-        weights, and the best epoch.
+        weights, and the best epoch. Of a run that diverged, that of `DivergedError`, which no file holds: metrics, best
+        weights and the checkpoints of before are there, and the run has not finished.
 
     Raises:
         ValueError: the folder holds a run and ``resume`` is false, or a run of other data or of a recipe that differs
@@ -147,7 +152,14 @@ def _train_run(
             write_text_atomic(run.metrics, _lines(history))
         progress(figures)
 
-    trained = fit(recipe, splits, shown, checkpoints, checkpoint_steps, together)
+    try:
+        trained = fit(recipe, splits, shown, checkpoints, checkpoint_steps, together)
+    except DivergedError as error:
+        if not together.writes:
+            return {}
+        if error.best:
+            save_weights(run.weights("best"), error.best, {"key": key})
+        return {"key": key, **error.summary()}
     if not together.writes:
         return {}
     write_text_atomic(run.metrics, _lines(trained.history))
@@ -188,7 +200,7 @@ def open_run(folder: Path, which: str = "final") -> tuple[Recipe, Splits, nn.Mod
         raise bad_value(str(path), "the run must be finished", "no weights", "run `bitspike train --resume`")
     again = "run the same `bitspike train` with --resume"
     todo = again if recipe.convert is None else "convert again, into another folder"
-    load_weights(model, read_weights(path, todo, hashed=True))
+    load_weights(model, read_weights(path, todo, hashed=True), str(path))
     return recipe, splits, model.eval()
 
 
@@ -199,8 +211,14 @@ def evaluate_run(folder: Path, which: str = "final") -> dict[str, Any]:
         test_accuracy; per_class: class → recall; batch_invariance: batch size → largest logit difference to a batch
         of 64 and number of samples whose class differs, over the first 448 samples. Of a regression: test_error,
         per_value: name → error, and batch_invariance without classes.
+
+    Raises:
+        ValueError: as `open_run`; NaN or inf in what a layer makes of the first 64 samples, or in the logits.
     """
     recipe, splits, model = open_run(folder, which)
+    first, _ = next(iter(Batches(splits.test, min(_LOOK, len(splits.test)))))
+    with torch.no_grad(), checked():  # currents that overflow are hidden by firing
+        model(first)
     logits = logits_of(model, splits.test, recipe.data.eval_batch_size)
     part = splits.test.subset(torch.arange(min(len(splits.test), 448)))
     against = {str(size): _against(model, part, size) for size in (1, 7)}

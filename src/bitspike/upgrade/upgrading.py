@@ -9,7 +9,7 @@ from torch import Tensor, fx, nn
 
 from bitspike.checks import bad_type, bad_value, one_of
 from bitspike.graph import trace
-from bitspike.layers import Encoder, TimeLayer
+from bitspike.layers import Encoder, TimeLayer, check_numbers
 from bitspike.models import Network, warn_inert
 from bitspike.models.components import new_encoder, new_readout
 from bitspike.neurons import Neuron
@@ -98,8 +98,8 @@ def upgrade(
     Raises:
         TypeError: a mapping of the wrong kind.
         ValueError: code that cannot be traced, keeps a state, loops over time, mixes the batch, or does something else
-            in training; a neuron with memory or a multi-step layer that is not mapped; a key that matches nothing. The
-            message names module and line.
+            in training; a neuron with memory or a multi-step layer that is not mapped; a key that matches nothing (the
+            message names module and line); NaN or inf in the weights.
 
     >>> import torch; from bitspike.neurons import MultiBit
     >>> net = upgrade(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), {nn.ReLU: MultiBit(1, 1)}, T=3)
@@ -111,6 +111,7 @@ def upgrade(
     coder = None if encoder is None else new_encoder(encoder, encoder.T if isinstance(encoder, Encoder) else T)
     reader = new_readout("mean" if readout is None else readout)
     _refuse(model, choices)
+    check_numbers("upgrade", model)
     ours = private_copy(model)
     modes = {module: module.training for module in ours.modules()}
     if isinstance(ours, Network):

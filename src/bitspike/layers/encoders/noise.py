@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bitspike.checks import bad_type, bad_value, integer, one_of
+from bitspike.checks import bad_type, bad_value, floating, integer, one_of
 
 KINDS = ("fresh", "fixed")
 
@@ -40,6 +40,7 @@ class Noise(nn.Module):
 
     def forward(self, x: Tensor, seeds: Tensor | None = None) -> Tensor:
         """[B, ...] → int64 [B]; ``seeds`` int64 [B] is returned where it is given."""
+        floating(self.where, x)
         if seeds is not None:
             if seeds.dtype != torch.int64:
                 raise bad_type(self.where, "seeds must be int64 [B]", seeds.dtype, "pass integers")
