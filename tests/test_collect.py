@@ -1,4 +1,4 @@
-"""Every file of the package can be the first that a fresh interpreter imports, and the only one that pytest is given."""
+"""Every file of the package can be the first that an interpreter imports, and the only one that pytest is given."""
 
 from __future__ import annotations
 
