@@ -35,7 +35,7 @@ class Affine(TimeLayer):
     def forward(self, x: Tensor) -> Tensor:
         """x [T, B, C, ...] → the same shape."""
         time_first("Affine", x, 3)
-        return x * _per_channel(self.scale, x) + _per_channel(self.shift, x)
+        return (x * _per_channel(self.scale, x) + _per_channel(self.shift, x)).to(x.dtype)
 
 
 class Gain(TimeLayer):
@@ -55,7 +55,7 @@ class Gain(TimeLayer):
     def forward(self, x: Tensor) -> Tensor:
         """x [T, B, C, ...] → the same shape."""
         time_first("Gain", x, 3)
-        return x * over_time(self.factor, x)
+        return (x * over_time(self.factor, x)).to(x.dtype)
 
     def format_of(self, spikes: SpikeFormat | None) -> SpikeFormat | None:
         """Alphabet of integer spikes that are shifted to the left; None for any other factor."""

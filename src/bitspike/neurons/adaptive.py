@@ -157,7 +157,8 @@ class Adaptive(Neuron):
         size, width = self.step_size(), self.width
         raw: Tensor | None = self.raw_bits
         if self.steps > 1:
-            now = state.time.flatten()[:1].to(torch.int64)
+            time = torch.cat([state.time.flatten()[:1], state.time.new_zeros(1)])[:1]  # an empty batch is at step 0
+            now = time.to(torch.int64)
             size, width = size.index_select(0, now)[0], width.index_select(0, now)
             size = size if self.sharing == "channel" else size.reshape(())
             raw = None if raw is None else raw.index_select(0, now)

@@ -118,13 +118,13 @@ class Emission(nn.Module):
         return over_time(a * 2.0**-self.fraction_bits if self.fraction_bits else a, s)
 
     def forward(self, k: Tensor) -> Tensor:
-        """Levels [B, C, ...] → transmitted values of that shape."""
+        """Levels [B, C, ...] → transmitted values of that shape and dtype."""
         a, k = self.amplitude(), self.scale_negative(k)
         if isinstance(a, float):
             factor = a * 2.0**-self.fraction_bits
             return k if factor == 1.0 else k * factor
         a = per_channel(a, k)
-        return k * (a * 2.0**-self.fraction_bits if self.fraction_bits else a)
+        return (k * (a * 2.0**-self.fraction_bits if self.fraction_bits else a)).to(k.dtype)
 
     def extra_repr(self) -> str:
         below = f", slope={self.slope:g}" if self.slope != 1 else ""

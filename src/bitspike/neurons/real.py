@@ -86,7 +86,7 @@ class Real(Neuron):
         compared = u if f is None else u / f.reshape(-1, *[1] * (u.dim() - 2))
         gate = self.gradient == "mask"
         mask = self.stairs.level(compared) if gate else fire(compared, self.stairs, self.surrogate)
-        s = u * mask
+        s = u * mask.to(u.dtype)
         return self.emission(s), MembraneState(u - s)
 
     def fused(self) -> ScanSpec | str:
