@@ -25,6 +25,8 @@ class Affine(TimeLayer):
         scale, shift: [C] (or [] for all channels).
     """
 
+    tensors = ("scale", "shift")
+
     def __init__(self, scale: Tensor, shift: Tensor) -> None:
         super().__init__()
         self.register_buffer("scale", scale.clone())
@@ -46,6 +48,7 @@ class Gain(TimeLayer):
     """
 
     scaling = "linear"
+    tensors = ("factor",)
 
     def __init__(self, factor: Tensor) -> None:
         super().__init__()

@@ -12,6 +12,7 @@ from bitspike.checks import bad_value, time_first
 from bitspike.ops import Place, integer_forward, saver
 from bitspike.quantizers import Float, Quantizer
 from bitspike.renamed import old_method
+from bitspike.sealed import Sealed
 
 
 def hooked(module: nn.Module) -> bool:
@@ -20,7 +21,7 @@ def hooked(module: nn.Module) -> bool:
     return any(kinds)
 
 
-class TimeLayer(nn.Module, ABC):
+class TimeLayer(Sealed, nn.Module, ABC):
     """A leaf of the traced graph that works on [T, B, ...].
 
     Attributes:
@@ -60,6 +61,8 @@ class Synapse(TimeLayer):
     quantizer: Quantizer
     role: str = "hidden"
     groups: int = 1
+    sealed = ("groups",)
+    tensors = ("weight", "bias")
 
     quantise_with = old_method("quantise_with", "quantize_with")
 

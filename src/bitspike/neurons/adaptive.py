@@ -25,6 +25,7 @@ from bitspike.neurons.base import NEURONS, ExtraCost, Neuron, fresh
 from bitspike.neurons.emission import Emission, over_time, per_channel
 from bitspike.neurons.membrane import Membrane
 from bitspike.ops import AdaptiveSpec, MembraneState, TimedState
+from bitspike.sealed import amend
 
 
 @NEURONS.register("adaptive")
@@ -63,6 +64,9 @@ class Adaptive(Neuron):
     """
 
     constants = ("width", "fixed_step")
+    sealed = ("formats", "channel_axis", "least_bits", "halve")
+    settable = ("scale_gradient",)
+    formats: tuple[SpikeFormat, ...]
 
     def __init__(
         self,
@@ -114,9 +118,10 @@ class Adaptive(Neuron):
     def _describe(self) -> None:
         """Format (of the widest step) and staircase, from the width."""
         ends = [self.levels(int(bits)) for bits in self.width.flatten().tolist()]
-        self.formats = tuple(replace(self.format, low=low, high=high) for low, high, _ in ends)
-        self.format = max(self.formats, key=lambda record: record.high)
-        self.stairs = Stairs(self.threshold / 2, self.threshold, self.format.high, self.signed)
+        formats = tuple(replace(self.format, low=low, high=high) for low, high, _ in ends)
+        widest = max(formats, key=lambda record: record.high)
+        stairs = Stairs(self.threshold / 2, self.threshold, widest.high, self.signed)
+        amend(self, formats=formats, format=widest, stairs=stairs)
 
     def levels(self, bits: int) -> tuple[int, int, int]:
         """Least and greatest level and their stride at a width."""
@@ -141,7 +146,7 @@ class Adaptive(Neuron):
     def keep_thresholds(self) -> None:
         """γ stays the threshold when the amplitude has gone."""
         self.fixed_step = self.step_size().detach().clone()
-        self.formats = tuple(record.unit() for record in self.formats)
+        amend(self, formats=tuple(record.unit() for record in self.formats))
 
     def threshold_scale(self, u: Tensor) -> Tensor:
         """γ over the initial one, which `stairs` is made for."""

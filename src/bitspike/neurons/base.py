@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +18,7 @@ from bitspike.neurons.membrane import Membrane
 from bitspike.ops import AdaptiveSpec, MembraneState, ScanFacts, ScanSpec, choose, integer_forward, saver, spec_of
 from bitspike.registry import Registry
 from bitspike.renamed import adopt_old_hooks, old_attribute, old_method
+from bitspike.sealed import Sealed, amend
 
 NEURONS: Registry[type[Neuron]] = Registry("neuron")
 _OLD_HOOKS = {"unit_like": "threshold_scale", "takes_back": "cancels_only"}
@@ -37,7 +38,7 @@ class ExtraCost:
     comparisons: int = 0
 
 
-class Neuron(nn.Module, ABC):
+class Neuron(Sealed, nn.Module, ABC):
     """Charge, fire, reset, emit. A leaf class is one file and sets the parts named here.
 
     Attributes:
@@ -65,6 +66,8 @@ class Neuron(nn.Module, ABC):
     constants: tuple[str, ...] = ()
     cancels_only: bool = False
     _runs_itself: bool = False
+    sealed: ClassVar[tuple[str, ...]] = ("threshold", "format", "stairs", "membrane", "emission")
+    settable: ClassVar[tuple[str, ...]] = ("surrogate",)
 
     unit_like = old_method("unit_like", "threshold_scale")
     announce = old_method("announce", "record_spikes")
@@ -78,6 +81,13 @@ class Neuron(nn.Module, ABC):
         cls._runs_itself = first["run"] < cls.__mro__.index(Neuron)
         if min(first["step"], first["initial_state"]) < first["fused"]:
             cls.fused = Neuron.fused  # type: ignore[method-assign]
+
+    def admit(self, name: str, value: Any) -> Any:
+        """A surrogate that is set later is read as the constructor reads it."""
+        if name == "surrogate":
+            value = as_surrogate(value)
+            value.check(type(self).__name__, self.stairs)
+        return value
 
     @abstractmethod
     def initial_state(self, x: Tensor) -> Any:
@@ -149,9 +159,8 @@ class Neuron(nn.Module, ABC):
         """
         twin = copy.deepcopy(self)
         twin.keep_thresholds()
-        twin.emission = Emission()
+        amend(twin, emission=Emission(), format=self.format.unit())
         twin.emission.set_slope(self.emission.slope)
-        twin.format = self.format.unit()
         return twin
 
     def keep_thresholds(self) -> None:

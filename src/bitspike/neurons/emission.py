@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -10,9 +11,10 @@ from torch import Tensor, nn
 from bitspike.checks import bad_value, one_of, positive
 from bitspike.functional import bounded
 from bitspike.renamed import old_method
+from bitspike.sealed import Sealed, amend
 
 
-class Emission(nn.Module):
+class Emission(Sealed, nn.Module):
     """What a level is worth on the wire: ``amplitude · 2^-fraction_bits``, times a slope below 0 (`set_slope`).
 
     A trainable amplitude is positive by parameterisation, ``exp(raw_amplitude)``, unless ``raw`` is set (the released
@@ -28,6 +30,9 @@ class Emission(nn.Module):
         least: a raw amplitude below it counts as this, and its gradient leads back (`bounded`); None: anything goes.
         steps: time steps with amplitudes of their own, the last one for all later ones; 1: shared over time.
     """
+
+    sealed = ("initial", "train_kind", "slope")
+    remedies: ClassVar = {"slope": "call set_slope"}
 
     def __init__(
         self,
@@ -72,7 +77,7 @@ class Emission(nn.Module):
         """Let a negative level be worth ``slope`` times a positive one, in (0, 1]."""
         if not 0 < slope <= 1:
             raise bad_value("Emission", "the slope must lie in (0, 1]", slope, "1 gives both signs one amplitude")
-        self.slope = float(slope)
+        amend(self, slope=float(slope))
 
     def scale_negative(self, k: Tensor) -> Tensor:
         """Levels → levels, the negative ones times the slope; which ones they are has no gradient."""

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from bitspike.checks import bad_value, in_range, number, one_of
 from bitspike.functional import charge, reset_hard, reset_soft
 from bitspike.neurons.emission import per_channel
+from bitspike.sealed import Sealed
 
 
-class Membrane(nn.Module):
+class Membrane(Sealed, nn.Module):
     """Leak and reset of a membrane; holds constants and at most one parameter, never a state.
 
     Args:
@@ -26,6 +27,8 @@ class Membrane(nn.Module):
     Attributes:
         floor_factor: [C] on the floor of a folded neuron whose thresholds are scaled per channel, else None.
     """
+
+    sealed = ("fixed_decay", "reset_kind")
 
     def __init__(
         self,
