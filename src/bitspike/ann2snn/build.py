@@ -281,7 +281,7 @@ def _sized(prototype: Neuron, place: Place, sharing: str, initial: float, like: 
     """A neuron whose amplitude is a number per channel or layer, and whose first level begins where asked."""
     made = copy.deepcopy(prototype)
     emission = Emission(1.0, sharing, raw=True, fraction_bits=made.emission.fraction_bits)
-    emission.resize(place.channels)
+    emission.resize(place.channels, 1)
     amend(made, emission=emission, format=replace(made.format, amplitude=sharing))
     if isinstance(made, Rectifies):
         slope = place.rectifier.slope

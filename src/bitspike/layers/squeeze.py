@@ -216,10 +216,10 @@ class Refined(Sealed, nn.Module):
         super()._load_from_state_dict(state_dict, prefix, *args)
         amend(self.before, T=int(self.steps))
 
-    def replicate(self, channels: int) -> Refined:
-        """A copy with its own parameters, per-channel ones sized for [B, channels, ...]."""
+    def replicate(self, channels: int, channel_dim: int | None = None) -> Refined:
+        """A copy with its own parameters, per-channel ones sized for [B, channels, ...]; see `Neuron.replicate`."""
         twin = copy.deepcopy(self)
-        twin.neuron = self.neuron.replicate(channels)
+        twin.neuron = self.neuron.replicate(channels, channel_dim)
         return twin
 
     def forward(self, x: Tensor) -> Tensor:
@@ -244,6 +244,7 @@ class Refined(Sealed, nn.Module):
             and len(x) > 0
             and isinstance(after, Squeeze)
             and not neuron.membrane.initial
+            and not neuron.features_last(x)
             and type(neuron).forward is Neuron.forward
             and type(neuron).run is Neuron.run
             and not (hooked(self.before) or hooked(neuron) or hooked(after))

@@ -92,7 +92,6 @@ class Adaptive(Neuron):
         self.signed, self.scale_gradient = signed, scale_gradient
         positive("Adaptive", "threshold", threshold)
         self.threshold, self.sharing, self.steps = threshold, sharing, steps
-        self.channel_axis: int | None = 2 if sharing == "channel" else None
         self.stairs = Stairs(threshold / 2, threshold, 1, signed)
         self.surrogate = Rectangle()
         self.membrane = Membrane(decay, learn_decay, "soft", True)
@@ -105,6 +104,17 @@ class Adaptive(Neuron):
         self.fixed_step: Tensor | None
         self.format = SpikeFormat(amplitude=sharing)
         self._describe()
+
+    @property
+    def channel_axis(self) -> int | None:
+        """Axis of currents [T, B, ...] with a step size per entry."""
+        last = self.emission.channel_dim == -1
+        return None if self.sharing == "layer" else -1 if last else 2
+
+    def channels(self) -> int:
+        """Step sizes per channel, those of a folded neuron too."""
+        size = self.step_size()
+        return size.shape[-1] if self.sharing == "channel" and size.dim() else 0
 
     def wanted_width(self) -> Tensor:
         """Bits that the parameters ask for, int64 [] or [steps]."""
@@ -150,7 +160,7 @@ class Adaptive(Neuron):
 
     def threshold_scale(self, u: Tensor) -> Tensor:
         """γ over the initial one, which `stairs` is made for."""
-        return (over_time(self.step_size().detach(), u) / self.threshold).to(u.dtype)
+        return (over_time(self.step_size().detach(), u, self.emission.channel_dim) / self.threshold).to(u.dtype)
 
     def initial_state(self, x: Tensor) -> MembraneState | TimedState:
         """A discharged membrane at step 0."""
@@ -170,7 +180,7 @@ class Adaptive(Neuron):
         top = greatest_level(width, raw, self.signed, u.dtype, self.halve)
         if self.scale_gradient and self.fixed_step is None:
             size = scale_gradient(size, lsq_gain(u.numel() * processes(), size.numel(), top).to(size.dtype))
-        size = per_channel(size.to(u.dtype), u)
+        size = per_channel(size.to(u.dtype), u, self.emission.channel_dim)
         ratio = u / size
         clipped = torch.clamp(ratio, -top if self.signed else torch.zeros_like(top), top)
         k = round_half(clipped) + (clipped - clipped.detach())

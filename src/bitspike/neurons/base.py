@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from bitspike.checks import bad_type, bad_value, time_first
 from bitspike.formats import SpikeFormat
 from bitspike.functional import SURROGATES, Stairs, Surrogate
-from bitspike.neurons.emission import Emission
+from bitspike.neurons.emission import Emission, features_last
 from bitspike.neurons.membrane import Membrane
 from bitspike.ops import AdaptiveSpec, MembraneState, ScanFacts, ScanSpec, choose, integer_forward, saver, spec_of
 from bitspike.registry import Registry
@@ -113,7 +113,11 @@ class Neuron(Sealed, nn.Module, ABC):
         if state is not None and state[0].shape != x_seq.shape[1:]:
             must = f"the state must be shaped like one step {list(x_seq.shape[1:])}"
             raise bad_value(type(self).__name__, must, list(state[0].shape), "start a new stream for a new batch")
-        device, dtype = x_seq.device.type, x_seq.dtype
+        device, dtype, shape = x_seq.device.type, x_seq.dtype, x_seq.shape
+        last = self.features_last(x_seq)
+        if last:  # kernels have channels on axis 2
+            x_seq = x_seq.flatten(1, -2)
+            state = None if state is None else type(state)(*(part.flatten(0, -2) for part in state))
         if state is None and self.membrane.initial:
             state = self.initial_state(x_seq[0])  # kernels take None for a discharged membrane
         wide = dtype in (torch.bfloat16, torch.float16) and torch.is_autocast_enabled(device)
@@ -125,7 +129,23 @@ class Neuron(Sealed, nn.Module, ABC):
             s = s.to(dtype)
         else:
             s, after = kernel.function(self, x_seq, state, keep, spec)
+        if last:
+            s = s.reshape(shape)
+            after = None if after is None else type(after)(*(part.reshape(shape[1:]) for part in after))
         return self.record_spikes(s), after
+
+    def channels(self) -> int:
+        """A hook: how many channels have numbers of their own; 0: all share them."""
+        a = self.emission.raw_amplitude
+        return a.shape[-1] if a is not None and a.dim() and self.emission.train_kind == "channel" else 0
+
+    def features_last(self, x_seq: Tensor) -> bool:
+        """Whether channels are the last of more than three axes [T, B, ..., C]; by default they are axis 2.
+
+        Raises:
+            ValueError: four axes, numbers per channel, and a neuron that was not told which axis; see `replicate`.
+        """
+        return features_last(x_seq.shape[1:], self.channels(), self.emission.channel_dim)
 
     def record_spikes(self, s: Tensor) -> Tensor:
         """Tell `bitspike.lean` and `bitspike.int8` around this call that s are spikes of this neuron; returns s."""
@@ -145,10 +165,16 @@ class Neuron(Sealed, nn.Module, ABC):
         """What `cost` counts beside the membrane; optional. Without it `cost` names a neuron of more states."""
         return None
 
-    def replicate(self, channels: int) -> Neuron:
-        """A copy with its own parameters, per-channel ones sized for [B, channels, ...]."""
+    def replicate(self, channels: int, channel_dim: int | None = None) -> Neuron:
+        """A copy with its own parameters, per-channel ones sized for [B, channels, ...].
+
+        Args:
+            channel_dim: axis of the channels in one step: 1, or -1 for tokens [B, N, channels] and other values with
+                features last. None: as this neuron was told; if it was not, 1, but numbers per channel then refuse
+                three axes, which may be [B, channels, L] or [B, N, channels].
+        """
         twin = copy.deepcopy(self)
-        twin.emission.resize(channels)
+        twin.emission.resize(channels, channel_dim)
         return twin
 
     def normalised(self) -> Neuron:
@@ -160,7 +186,7 @@ class Neuron(Sealed, nn.Module, ABC):
         twin = copy.deepcopy(self)
         twin.keep_thresholds()
         amend(twin, emission=Emission(), format=self.format.unit())
-        twin.emission.set_slope(self.emission.slope)
+        amend(twin.emission, slope=self.emission.slope, channel_dim=self.emission.channel_dim)
         return twin
 
     def keep_thresholds(self) -> None:
