@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.utils import parametrize, prune
 
 from bitspike import layers, quantizers
 from bitspike.ann2snn.rectifier import Rectifier
@@ -215,6 +217,30 @@ def test_parameters_and_modules_are_replaced_by_their_like() -> None:
     refined = Refined(LIF())
     refined.neuron = MultiBit()
     assert refined.format == MultiBit().format
+
+
+def test_tools_of_torch_work_on_weights() -> None:
+    """Parametrizations, pruning and functional calls set attributes of layers."""
+
+    class Double(nn.Module):
+        def forward(self, w: Tensor) -> Tensor:
+            return 2 * w
+
+    conv, linear = layers.Conv2d(2, 3, 1), Linear(5, 3)
+    plain = conv(IMAGES)
+    parametrize.register_parametrization(conv, "weight", Double())
+    torch.testing.assert_close(conv(IMAGES), 2 * plain)
+    with pytest.raises(AttributeError, match="stride is fixed"):
+        conv.stride = 2
+    parametrize.remove_parametrizations(conv, "weight")
+    prune.l1_unstructured(linear, "weight", amount=15)
+    assert not (linear(CURRENTS) - linear.bias).any()
+    prune.remove(linear, "weight")
+    given = {"weight": torch.zeros(3, 5), "bias": torch.ones(3)}
+    assert torch.equal(functional_call(linear, given, (CURRENTS,)), torch.ones(4, 3, 3))
+    with torch.device("meta"):
+        neuron = LIF(learn_decay=True)
+    assert neuron.to_empty(device="cpu").membrane.raw_decay is not None
 
 
 def test_a_subclass_is_sealed_when_its_own_constructor_is_done() -> None:
