@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import copy
+from contextlib import nullcontext
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from bitspike import cost, fold, observe, stream
+from bitspike import cost, fold, int8, lean, observe, stream
 from bitspike.layers import BatchNorm, Chain, Flatten, Linear, Refined
 from bitspike.layers.affine import Gain
 from bitspike.neurons import LIF, NEURONS, Adaptive, MultiBit, Neuron, Real, Ternary
@@ -134,6 +136,27 @@ def test_refined_and_chained() -> None:
         Chain(BatchNorm(CHANNELS), build("ternary", {"train_amplitude": "channel"}))(x)
     replicated = Refined(LIF(train_amplitude="channel")).replicate(CHANNELS, channel_dim=-1)
     assert replicated(x).shape == (1, *x.shape[1:])
+
+
+@pytest.mark.parametrize("mode", [lean, int8], ids=["lean", "int8"])
+def test_modes_around_a_call_read_the_same_axis(mode: Any) -> None:
+    """What keeps spikes as levels, or multiplies them as integers, asks for the worth of a level."""
+    neuron = build("multibit", {"train_amplitude": "channel"}, channel_dim=-1)
+    net, x = Tokens(neuron, CHANNELS), currents(SHAPES["as many tokens as features"])
+    found = []
+    for around in (nullcontext(), mode()):
+        net.zero_grad()
+        with around:
+            y = net(x)
+        y.square().sum().backward()
+        found.append([y.detach(), *(p.grad for p in net.parameters())])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+def test_a_factor_of_flattened_tokens() -> None:
+    factor, x = torch.tensor([1.0, 2.0, 3.0]), torch.ones(2, 1, 4, 3)
+    assert torch.equal(Gain(factor, -1)(x.flatten(2)), Gain(factor, -1)(x).flatten(2))
 
 
 def test_adaptive_columns() -> None:

@@ -141,6 +141,7 @@ class Emission(Sealed, nn.Module):
 
     def extra_repr(self) -> str:
         below = f", slope={self.slope:g}" if self.slope != 1 else ""
+        below += ", channel_dim=-1" if self.channel_dim == -1 else ""
         return f"amplitude={self.initial:g}, train={self.train_kind}, fraction_bits={self.fraction_bits}{below}"
 
 
@@ -182,13 +183,16 @@ def per_channel(a: Tensor, k: Tensor, channel_dim: int | None = None) -> Tensor:
 def over_time(value: Tensor, s: Tensor, channel_dim: int | None = None) -> Tensor:
     """A factor [], [C] or [steps, C] (the last step for all later ones) to broadcast over s [T, B, C, ...].
 
-    Features [T, B, F] with F a multiple of C are the flattened values of C channels. Over tokens [T, B, N, F] with
-    ``channel_dim`` -1 the factors are those of the last axis.
+    Features [T, B, F] with F a multiple of C are the flattened values of C channels. With ``channel_dim`` -1 factors are
+    those of the last axis of tokens [T, B, N, C], and [T, B, F] are such tokens flattened.
     """
     if value.dim() == 2 and len(s) != len(value):
         value = torch.cat([value[: len(s)], value[-1:].expand(max(len(s) - len(value), 0), -1)])
     if value.dim() and s.dim() == 3 and value.shape[-1] not in (1, s.shape[2]):
-        value = value.repeat_interleave(s.shape[2] // value.shape[-1], -1)
+        times = s.shape[2] // value.shape[-1]
+        value = (
+            value.repeat(*[1] * (value.dim() - 1), times) if channel_dim == -1 else value.repeat_interleave(times, -1)
+        )
     inner = [1] * (s.dim() - 3)
     around = [*inner, -1] if channel_dim == -1 else [-1, *inner]
     if value.dim() == 2:
