@@ -183,8 +183,8 @@ def per_channel(a: Tensor, k: Tensor, channel_dim: int | None = None) -> Tensor:
 def over_time(value: Tensor, s: Tensor, channel_dim: int | None = None) -> Tensor:
     """A factor [], [C] or [steps, C] (the last step for all later ones) to broadcast over s [T, B, C, ...].
 
-    Features [T, B, F] with F a multiple of C are the flattened values of C channels. With ``channel_dim`` -1 factors are
-    those of the last axis of tokens [T, B, N, C], and [T, B, F] are such tokens flattened.
+    Features [T, B, F] with F a multiple of C are the flattened values of C channels. With ``channel_dim`` -1 factors
+    are those of the last axis of tokens [T, B, N, C], and [T, B, F] are such tokens flattened.
     """
     if value.dim() == 2 and len(s) != len(value):
         value = torch.cat([value[: len(s)], value[-1:].expand(max(len(s) - len(value), 0), -1)])
