@@ -54,6 +54,27 @@ def test_convolutions_say_that_channels_are_in_front() -> None:
     assert spiking(torch.randn(2, 4, 6)).shape == (2, 36)
 
 
+class Residual(nn.Module):
+    """A sum of tokens, one branch of which says what its last axis is."""
+
+    def __init__(self, second: nn.Module) -> None:
+        super().__init__()
+        self.linear, self.second, self.act = nn.Linear(6, 6), second, nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.transpose(1, 2)
+        return self.act((self.second(x) + self.linear(x)) * 0.5).flatten(1)
+
+
+def test_branches_of_a_sum_tell_if_they_agree(refuses: Refuses) -> None:
+    x = torch.randn(2, 6, 6)
+    for second in (nn.Identity(), nn.LayerNorm(6)):
+        (neuron,) = neurons(upgrade(Residual(second), {nn.ReLU: PER_CHANNEL}, sample=x, T=2))
+        assert neuron.emission.channel_dim == -1
+    with refuses("upgrade act", "channel_dim=-1"):
+        upgrade(Residual(nn.Conv1d(6, 6, 1)), {nn.ReLU: PER_CHANNEL}, sample=x, T=2)
+
+
 def test_what_nothing_tells_is_refused_and_may_be_told(refuses: Refuses) -> None:
     model, x = Read(nn.Linear(4, 6), lambda x: x.transpose(1, 2)), torch.randn(2, 6, 4)
     with refuses("upgrade act", "channel_dim=-1", "[2, 6, 6]"):
