@@ -39,7 +39,6 @@ WEIGHT = torch.randn(5, 4, generator=torch.Generator().manual_seed(2))
 ONES = torch.ones(5)
 BLOCK = (2, 2, 1, LIF(), "joint")
 GIVEN: dict[type, tuple[Any, ...]] = {  # what constructors must be given
-    **{kind: (4,) for kind in (layers.Repeat, layers.Poisson, layers.Latency)},
     **{kind: (2,) for kind in (layers.AvgPool2d, layers.SumPool2d, layers.MaxPool2d, layers.TallyMaxPool2d)},
     **{kind: (2,) for kind in (layers.BatchNorm, layers.Restimulate)},
     **{layers.Conv2d: (2, 3, 3), Linear: (5, 3), PadShortcut: (2, 4, 2), Refined: (LIF(),), Potential: (LIF(),)},
@@ -67,7 +66,8 @@ def kinds() -> list[type[Sealed]]:
 
 def make(kind: type[Sealed], **options: Any) -> Any:
     torch.manual_seed(0)
-    return kind(*GIVEN.get(kind, ()), **options)
+    own = (4,) if issubclass(kind, layers.Encoder) else ()
+    return kind(*GIVEN.get(kind, own), **options)
 
 
 def input_of(kind: type[Sealed]) -> Tensor:
