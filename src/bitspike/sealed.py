@@ -41,9 +41,13 @@ class Sealed:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        fixed, settable = set[str](), set[str]()
         own = [base for base in cls.__mro__ if issubclass(base, Sealed)]
-        names = {name for base in own for name in (*base.__dict__.get("sealed", ()), *_arguments(base))}
-        cls._fixed = frozenset(names.difference(*(base.__dict__.get("settable", ()) for base in own)))
+        for base in reversed(own):  # a subclass has the last word
+            sealed = set(base.__dict__.get("sealed", ()))
+            settable = (settable | set(base.__dict__.get("settable", ()))) - sealed
+            fixed = (fixed | sealed | set(_arguments(base))) - settable
+        cls._fixed = frozenset(fixed)
         if "__init__" in cls.__dict__:
             cls.__init__ = _sealing(cls.__init__)  # type: ignore[method-assign]
 

@@ -133,6 +133,7 @@ def test_an_argument_is_refused_or_takes_effect(kind: type[Sealed]) -> None:
         (LIF().emission, "slope", 0.5),
         (MultiBit(), "bits", 3),
         (Adaptive(), "formats", ()),
+        (Adaptive(), "surrogate", "atan"),
         (quantizers.Uniform(), "q", 3),
         (quantizers.Sign(), "format", WeightFormat()),
         (layers.BatchNorm(3), "height", 2.0),

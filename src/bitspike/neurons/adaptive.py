@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -64,7 +64,8 @@ class Adaptive(Neuron):
     """
 
     constants = ("width", "fixed_step")
-    sealed = ("formats", "channel_axis", "least_bits", "halve")
+    sealed = ("formats", "channel_axis", "least_bits", "halve", "surrogate")
+    remedies: ClassVar = {"surrogate": "leave it, the gradient is straight-through and reads none"}
     settable = ("scale_gradient",)
     formats: tuple[SpikeFormat, ...]
 
