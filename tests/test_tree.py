@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "bitspike"
 
 FLOORS = (
-    ("formats", "checks", "registry", "files", "schema", "native", "process_memory", "progress", "renamed"),
+    ("formats", "checks", "registry", "files", "schema", "native", "process_memory", "progress", "renamed", "sealed"),
     ("functional",),
     ("ops",),
     ("neurons", "quantizers"),

@@ -32,6 +32,7 @@ from bitspike.layers import (
 )
 from bitspike.models import Network
 from bitspike.neurons import Emission, Neuron
+from bitspike.sealed import amend
 from bitspike.upgrade.inplace import out_of_place
 from bitspike.upgrade.layers import Merged
 from bitspike.upgrade.mapping import activation
@@ -279,11 +280,11 @@ def _check_pooled(surgery: Surgery, item: fx.Node, places: dict[str, Place], T: 
 def _sized(prototype: Neuron, place: Place, sharing: str, initial: float, like: Tensor) -> Neuron:
     """A neuron whose amplitude is a number per channel or layer, and whose first level begins where asked."""
     made = copy.deepcopy(prototype)
-    made.emission = Emission(1.0, sharing, raw=True, fraction_bits=made.emission.fraction_bits)
-    made.emission.resize(place.channels)
-    made.format = replace(made.format, amplitude=sharing)
+    emission = Emission(1.0, sharing, raw=True, fraction_bits=made.emission.fraction_bits)
+    emission.resize(place.channels, 1)
+    amend(made, emission=emission, format=replace(made.format, amplitude=sharing))
     if isinstance(made, Rectifies):
         slope = place.rectifier.slope
         made.rectify(slope or 1.0, not slope)
-    made.membrane.initial = made.stairs.first - (1 - initial) * made.stairs.spacing
+    amend(made.membrane, initial=made.stairs.first - (1 - initial) * made.stairs.spacing)
     return made.to(like)

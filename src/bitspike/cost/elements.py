@@ -45,7 +45,7 @@ def scaling_row(
     row = LayerCost(node.name, kind, kind, steps, rate=float((x != 0).double().mean()), path=node.path)
     row.inputs = row.outputs = y.numel() // (steps * samples)
     if isinstance(module, Gain):
-        row.multiplications, row.shifts = scaled_values(module.factor, x != 0)
+        row.multiplications, row.shifts = scaled_values(module.factor, x != 0, module.channel_dim)
     elif isinstance(module, Affine):
         row.multiplications, row.shift_adds = scaled_values(module.scale, torch.ones_like(y, dtype=torch.bool))
         row.adds = row.fixed_adds = per_sample - row.shift_adds
@@ -87,7 +87,7 @@ def amplitude_row(node: Node, module: Neuron, s: Tensor, formats: tuple[SpikeFor
     row.rate = float((s != 0).double().mean())
     row.inputs = row.outputs = s.numel() // (s.shape[0] * s.shape[1])
     scale = module.emission.scale()
-    row.multiplications, row.shifts = scaled_values(scale, s != 0)
+    row.multiplications, row.shifts = scaled_values(scale, s != 0, module.emission.channel_dim)
     row.parameters = scale.numel() if module.emission.raw_amplitude is not None else 0
     row.size_bits = 32 * row.parameters
     row.weight_bytes = memory.passes(s.shape[0]) * row.size_bits / 8
@@ -106,7 +106,9 @@ def neuron_row(node: Node, module: Neuron, s: Tensor, formats: tuple[SpikeFormat
     row.step_bits, row.sum_bits = tuple(f.bits for f in formats), sum_bits(formats)
     row.input_bits, row.rate = max(row.step_bits), float((s != 0).double().mean())
     if not any(f.real for f in formats):
-        row.set_bits = float(popcount(levels(s, module.emission.scale(), module.format.slope), 16).double().mean())
+        emission = module.emission
+        k = levels(s, emission.scale(), module.format.slope, emission.channel_dim)
+        row.set_bits = float(popcount(k, 16).double().mean())
     row.updates = steps * neurons
     row.comparisons = float(neurons * sum(1 if f.real else f.bits for f in formats))
     row.spike_bytes = neurons * row.time_bits / 8

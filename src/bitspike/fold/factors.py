@@ -82,9 +82,11 @@ def move_factors(surgery: Surgery, shapes: dict[str, tuple[int, ...]], dtype: to
             _settle(surgery, item, before, factors, moved, dtype)
             out = module.emission.scale()
             surgery.put(item, module.normalised())
-            if out.dim() == 2:
+            if module.emission.channel_dim == -1 and out.dim() and len(shapes[item.name]) > 3:
+                out = _settle_behind(surgery, item, out, _ONE, shapes, moved, dtype, -1)
+            elif out.dim() == 2:
                 out = _settle_steps(surgery, item, out, shapes, moved, dtype)
-            if module.format.real:
+            if module.format.real and module.emission.channel_dim != -1:
                 out = out * _absorb_in_neuron(surgery, item, out, moved, dtype)
         elif isinstance(module, Synapse):
             added = _fold_synapse(surgery, item, module, before[0], factors[0], moved, dtype)
@@ -93,6 +95,8 @@ def move_factors(surgery: Surgery, shapes: dict[str, tuple[int, ...]], dtype: to
                 shapes[added.name] = shapes[item.name]
         elif isinstance(module, Affine):
             module.scale = (module.scale.double() * factors[0]).to(dtype)
+        elif isinstance(module, Gain) and module.channel_dim == -1:
+            _settle(surgery, item, before, factors, moved, dtype)
         elif isinstance(module, Gain):
             module.factor = (module.factor.double() * factors[0]).to(dtype)
             if _trivial(module.factor.double(), dtype):
@@ -243,14 +247,28 @@ def _settle_steps(
     least = factors.amin(0)
     common = least[0] if len(least) == 1 else least
     ratios = factors / least
-    if _trivial(ratios):
+    return _settle_behind(surgery, item, ratios, common, shapes, moved, dtype)
+
+
+def _settle_behind(
+    surgery: Surgery,
+    item: fx.Node,
+    factors: Tensor,
+    common: Tensor,
+    shapes: dict[str, tuple[int, ...]],
+    moved: Moved,
+    dtype: torch.dtype,
+    channel_dim: int = 1,
+) -> Tensor:
+    """Put a gain right behind a neuron; returns the factor that both keep."""
+    if _trivial(factors):
         return common
-    name = surgery.free(f"{item.name}_gain_by_step")
-    surgery.module.add_module(name, Gain(ratios.to(dtype)))
+    name = surgery.free(f"{item.name}_gain_by_{'feature' if channel_dim == -1 else 'step'}")
+    surgery.module.add_module(name, Gain(factors.to(dtype), channel_dim))
     with surgery.module.graph.inserting_after(item):
         added = surgery.module.graph.call_module(name, (item,))
     item.replace_all_uses_with(added, delete_user_cb=lambda user: user is not added)
-    moved.gains[name] = ratios.numel()
+    moved.gains[name] = factors.numel()
     moved.factors[added.name], shapes[added.name] = common, shapes[item.name]
     return common
 

@@ -85,17 +85,19 @@ class Spikes:
         channels: [C], which part a channel belongs to; None where there is one part.
         scale: value of one level, as of an emission: [], [C], [steps, 1] or [steps, C].
         unit: the same of a spike of the trains, without the divisors of sums over time.
+        last: scale and unit are those of the last axis of [T, B, ..., C]; what follows is known as real values.
     """
 
     parts: tuple[tuple[Form, Formats | None], ...]
     channels: Tensor | None = None
     scale: Tensor = _ONE
     unit: Tensor = _ONE
+    last: bool = False
 
     @property
     def whole(self) -> bool:
         """Whether all values are spikes with formats (those of real-valued neurons included)."""
-        return all(formats is not None for _, formats in self.parts)
+        return not self.last and all(formats is not None for _, formats in self.parts)
 
     @property
     def format(self) -> SpikeFormat | None:
@@ -123,6 +125,10 @@ class Spikes:
     def _blurred(self) -> Spikes:
         """The same trains, real values."""
         return replace(self, parts=tuple((form, None) for form, _ in self.parts), scale=_ONE)
+
+    def _axes_lost(self) -> Spikes:
+        """Real values where factors belong to the last axis: no layer carries them."""
+        return replace(self._blurred(), unit=_ONE, last=False) if self.last else self
 
     def _summed(self, count: int, divisor: int, over_time: bool = False) -> Spikes:
         """Sums of so many values that are divided by a number; sums over the steps of a train leave that as it is."""
@@ -175,10 +181,13 @@ def follow(
     """
     if isinstance(module, Neuron):
         formats = tuple(getattr(module, "formats", (module.format,)))
-        scale = module.emission.scale()
-        return Spikes(((Form(((item.name, 1),)), formats),), None, scale, scale)
+        scale, axes = module.emission.scale(), len(shapes.get(item.name, range(4)))
+        last = module.emission.channel_dim == -1 and scale.dim() > 0 and axes > 3
+        return Spikes(((Form(((item.name, 1),)), formats),), None, scale, scale, last)
     if isinstance(module, Encoder):
         return None if module.format is None else Spikes(((Form(((item.name, 1),)), (module.format,)),))
+    if any(spikes is not None and spikes.last for spikes in known.values()):
+        known = {name: spikes._axes_lost() if spikes else None for name, spikes in known.items()}
     kind = "add" if isinstance(module, TimeLayer) and module.scaling == "add" else kind_of(item)
     if kind == "add":
         return _sum(module, [(known.get(n.name), steps.get(n.name, 0)) for n in summands(item)], shapes.get(item.name))
@@ -235,6 +244,8 @@ def _layer(
 def _gained(gain: Gain, spikes: Spikes) -> Spikes:
     """Shifted to the left, integers stay integers; any other factor makes real values of them, of the same trains."""
     parts = []
+    if gain.channel_dim == -1 and gain.factor.dim():
+        return replace(spikes._blurred(), unit=_ONE)
     for form, formats in spikes.parts:
         shifted = [gain.format_of(record) for record in formats or ()]
         parts.append((form, tuple(r for r in shifted if r is not None) if shifted and None not in shifted else None))

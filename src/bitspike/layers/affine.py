@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from bitspike.checks import time_first
+from bitspike.checks import one_of, time_first
 from bitspike.formats import SpikeFormat
 from bitspike.layers.base import TimeLayer
 from bitspike.neurons.emission import over_time
@@ -25,6 +25,8 @@ class Affine(TimeLayer):
         scale, shift: [C] (or [] for all channels).
     """
 
+    tensors = ("scale", "shift")
+
     def __init__(self, scale: Tensor, shift: Tensor) -> None:
         super().__init__()
         self.register_buffer("scale", scale.clone())
@@ -35,7 +37,7 @@ class Affine(TimeLayer):
     def forward(self, x: Tensor) -> Tensor:
         """x [T, B, C, ...] → the same shape."""
         time_first("Affine", x, 3)
-        return x * _per_channel(self.scale, x) + _per_channel(self.shift, x)
+        return (x * _per_channel(self.scale, x) + _per_channel(self.shift, x)).to(x.dtype)
 
 
 class Gain(TimeLayer):
@@ -43,19 +45,22 @@ class Gain(TimeLayer):
 
     Args:
         factor: [] or [C]; [steps, 1] or [steps, C] where it changes with time (the last step's for all later ones).
+        channel_dim: axis of the channels in one step: 1 of [B, C, ...], or -1 of [B, ..., C], tokens for example.
     """
 
     scaling = "linear"
+    tensors = ("factor",)
 
-    def __init__(self, factor: Tensor) -> None:
+    def __init__(self, factor: Tensor, channel_dim: int = 1) -> None:
         super().__init__()
+        self.channel_dim = one_of("Gain", "channel_dim", channel_dim, (1, -1))
         self.register_buffer("factor", factor.clone())
         self.factor: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
         """x [T, B, C, ...] → the same shape."""
         time_first("Gain", x, 3)
-        return x * over_time(self.factor, x)
+        return (x * over_time(self.factor, x, self.channel_dim)).to(x.dtype)
 
     def format_of(self, spikes: SpikeFormat | None) -> SpikeFormat | None:
         """Alphabet of integer spikes that are shifted to the left; None for any other factor."""

@@ -13,6 +13,7 @@ from bitspike.checks import bad_value, time_first
 from bitspike.ops import Place, integer_forward, saver
 from bitspike.quantizers import Float, Quantizer
 from bitspike.renamed import old_method
+from bitspike.sealed import Sealed
 
 _KINDS = "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"
 
@@ -23,7 +24,7 @@ def hooked(module: nn.Module) -> bool:
     return any(kinds) or any(getattr(every, f"_global{name}", None) for name in _KINDS)
 
 
-class TimeLayer(nn.Module, ABC):
+class TimeLayer(Sealed, nn.Module, ABC):
     """A leaf of the traced graph that works on [T, B, ...].
 
     Attributes:
@@ -63,6 +64,8 @@ class Synapse(TimeLayer):
     quantizer: Quantizer
     role: str = "hidden"
     groups: int = 1
+    sealed = ("groups",)
+    tensors = ("weight", "bias")
 
     quantise_with = old_method("quantise_with", "quantize_with")
 

@@ -79,6 +79,7 @@ def _plain(norm: BatchNorm, neuron: Neuron, y: object) -> bool:
         and (y.dtype == norm.weight.dtype or _half(y, norm.weight))
         and not synced()
         and not neuron.membrane.initial
+        and not neuron.features_last(y)
         and type(norm).forward is BatchNorm.forward
         and type(neuron).forward is Neuron.forward
         and type(neuron).run is Neuron.run

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,7 @@ from bitspike.layers.base import TimeLayer, hooked
 from bitspike.layers.windows import Windows
 from bitspike.neurons import Neuron
 from bitspike.ops import ScanFacts, choose
+from bitspike.sealed import Sealed, amend
 
 
 class Squeeze(TimeLayer):
@@ -115,7 +116,7 @@ class Join(TimeLayer):
         return sum(parts[1:], parts[0])
 
 
-class Refined(nn.Module):
+class Refined(Sealed, nn.Module):
     """A neuron with its own number of time steps T: hold the current for T steps, fire, average the spikes.
 
     Pass it to a builder in place of the neuron. With ``squeeze="always"`` every value between neurons has one step, so
@@ -138,6 +139,9 @@ class Refined(nn.Module):
     >>> Refined(LIF(decay=1.0, reset="soft"), T=4)(torch.full((1, 1, 1), 0.5)).tolist()
     [[[0.5]]]
     """
+
+    sealed = ("time_steps", "format", "threshold")
+    remedies: ClassVar = dict.fromkeys(("T", "time_steps"), "call set_steps")
 
     def __init__(
         self,
@@ -198,7 +202,7 @@ class Refined(nn.Module):
     def set_steps(self, T: int) -> None:
         """Let the neuron run for T steps from now on; a learned T goes on from there, its bound at least T."""
         integer("Refined", "T", T, 1, 10_000)
-        self.bound = max(self.bound, T)
+        amend(self, bound=max(self.bound, T))
         if self.raw_steps is not None:
             self.raw_steps.data.fill_(T)
         self._use(T)
@@ -206,18 +210,18 @@ class Refined(nn.Module):
     def _use(self, T: int) -> None:
         if isinstance(self.before, Windows):
             self.before.use(T)
-        self.before.T = T
+        amend(self.before, T=T)
         self.steps.fill_(T)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """As torch's; then the steps in use are those loaded."""
         super()._load_from_state_dict(state_dict, prefix, *args)
-        self.before.T = int(self.steps)
+        amend(self.before, T=int(self.steps))
 
-    def replicate(self, channels: int) -> Refined:
-        """A copy with its own parameters, per-channel ones sized for [B, channels, ...]."""
+    def replicate(self, channels: int, channel_dim: int | None = None) -> Refined:
+        """A copy with its own parameters, per-channel ones sized for [B, channels, ...]; see `Neuron.replicate`."""
         twin = copy.deepcopy(self)
-        twin.neuron = self.neuron.replicate(channels)
+        twin.neuron = self.neuron.replicate(channels, channel_dim)
         return twin
 
     def forward(self, x: Tensor) -> Tensor:
@@ -242,6 +246,7 @@ class Refined(nn.Module):
             and len(x) > 0
             and isinstance(after, Squeeze)
             and not neuron.membrane.initial
+            and not neuron.features_last(x)
             and type(neuron).forward is Neuron.forward
             and type(neuron).run is Neuron.run
             and not (hooked(self.before) or hooked(neuron) or hooked(after))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -13,6 +13,7 @@ from bitspike.checks import bad_value, integer, time_first
 from bitspike.formats import SpikeFormat
 from bitspike.functional import asked, follow, rounded
 from bitspike.layers.base import TimeLayer
+from bitspike.sealed import amend
 
 
 class OpenWindow(NamedTuple):
@@ -56,6 +57,7 @@ class Windows(TimeLayer):
 
     scaling = "linear"
     stateful = True
+    remedies: ClassVar = {"T": "call set_steps"}
 
     def __init__(self, T: int = 1, frames: int | None = None, learn_T: bool = False, bound: int | None = None) -> None:
         super().__init__()
@@ -87,20 +89,20 @@ class Windows(TimeLayer):
     def set_steps(self, T: int) -> None:
         """Send T frames from now on; a learned T goes on from there, its bound at least T."""
         integer("Windows", "T", T, 1, 10_000)
-        self.bound = max(self.bound, T)
+        amend(self, bound=max(self.bound, T))
         if self.raw_steps is not None:
             self.raw_steps.data.fill_(T)
         self.use(T)
 
     def use(self, T: int) -> None:
         """Send T frames from now on and leave what is learned alone."""
-        self.T = T
+        amend(self, T=T)
         self.steps.fill_(T)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """As torch's; then the steps in use are those loaded."""
         super()._load_from_state_dict(state_dict, prefix, *args)
-        self.T = int(self.steps)
+        amend(self, T=int(self.steps))
 
     def divisor(self, frames: int) -> int:
         """What the integer sums of so many frames are divided by: T₁/gcd(T, T₁)."""

@@ -34,6 +34,7 @@ class Graded(Neuron):
     """
 
     constants = ("width",)
+    sealed = ("bits", "grows", "least_bits", "sharing")
     channel_axis: int | None = None
     grows = "none"
 

@@ -25,6 +25,7 @@ from bitspike.functional import (
     weight_bounds,
 )
 from bitspike.quantizers.base import QUANTIZERS, Quantizer
+from bitspike.sealed import amend
 
 
 @QUANTIZERS.register("learned_bits")
@@ -58,6 +59,8 @@ class LearnedBits(Quantizer):
 
     constants = ("width",)
     least_bits = 1
+    sealed = ("channel_axis", "least_bits")
+    settable = ("scale_gradient",)
 
     def __init__(
         self,
@@ -105,7 +108,7 @@ class LearnedBits(Quantizer):
 
     def _describe(self) -> None:
         low, high, stride = self.levels(int(self.width))
-        self.format = replace(self.format, low=low, high=high, stride=stride)
+        amend(self, format=replace(self.format, low=low, high=high, stride=stride))
 
     def step_parameter(self) -> nn.Parameter:
         """The learned α."""

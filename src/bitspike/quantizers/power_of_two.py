@@ -41,6 +41,8 @@ class PowerOfTwo(Quantizer):
     [[1.0, 1.0, -4.0, -4.0]]
     """
 
+    settable = ("scale_gradient",)
+
     def __init__(self, bits: int = 4, scale: str = "layer", scale_gradient: bool = True) -> None:
         super().__init__()
         integer("PowerOfTwo", "bits", bits, 3, 5)

@@ -58,6 +58,9 @@ class Uniform(Quantizer):
     [[0.5, -0.5]]
     """
 
+    sealed = ("q",)
+    settable = ("scale_gradient",)
+
     def __init__(self, bits: int = 4, scale: str = "layer", scale_gradient: bool = True) -> None:
         super().__init__()
         integer("Uniform", "bits", bits, 1, 8)

@@ -119,17 +119,26 @@ def _shown(key: type | str) -> str:
     return repr(key) if isinstance(key, str) else key.__name__
 
 
-def instance(choice: Choice, module: nn.Module | None, where: str, like: Tensor) -> nn.Module | None:
+def instance(
+    choice: Choice, module: nn.Module | None, where: str, like: Tensor, channel_dim: int | None = None
+) -> nn.Module | None:
     """The module for one site: a copy of the prototype, sized for ``like`` [B, C, ...]; None: leave the site alone.
 
     Args:
         choice: value of the mapping. module: what is replaced; None for a function. where: for messages.
+        channel_dim: axis of the channels of ``like``, if known; what a neuron was told itself goes before it.
     """
     made = choice if choice is None or isinstance(choice, nn.Module) else choice(module)
     if made is None:
         return None
     if isinstance(made, Neuron):
-        return made.replicate(like.shape[1] if like.dim() > 1 else 1).to(like)
+        told = made.emission.channel_dim or channel_dim
+        if like.dim() == 3 and told is None and made.format.amplitude == "channel":
+            must = "which of three axes the channels are must be known where neurons have numbers per channel"
+            todo = "map to neuron.replicate(1, channel_dim=-1) for tokens [B, N, F], channel_dim=1 for [B, C, L]"
+            raise bad_value(f"upgrade {where}", must, list(like.shape), todo)
+        sides = like.shape[1:] or (1,)
+        return made.replicate(sides[-1] if told == -1 else sides[0], told).to(like)
     if not isinstance(made, (TimeLayer, nn.Identity, nn.Dropout, nn.ReLU)):
         must = "the mapping must give a neuron, a TimeLayer, nn.Identity or nn.Dropout"
         raise bad_type(f"upgrade {where}", must, type(made).__name__, "other layers belong into the model")

@@ -14,6 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from bitspike.checks import bad_value
 from bitspike.layers import AvgPool2d, BatchNorm, Conv2d, GlobalAvgPool, Linear, MaxPool2d, SumPool2d
+from bitspike.sealed import amend
 from bitspike.upgrade.layers import Convolution, Merged, ZeroPad
 
 _LINEAR = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
@@ -240,7 +241,7 @@ def _norm(module: _BatchNorm) -> BatchNorm | None:
 def norm_mode(made: nn.Module, mode: str, where: str) -> None:
     """Set the mode of a translated norm; raise `ValueError` for a merged one that has only "joint"."""
     if isinstance(made, BatchNorm):
-        made.mode = mode
+        amend(made, mode=mode)
     elif isinstance(made, Merged) and isinstance(made.body, _BatchNorm) and mode != "joint":
         must = 'a batch norm without running statistics or momentum has only the mode "joint"'
         raise bad_value(f"upgrade {where}", must, mode, 'use norm="joint" or give it running statistics')

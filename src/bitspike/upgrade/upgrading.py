@@ -199,7 +199,7 @@ def _leaf(choices: Choices, leaves: tuple[type[nn.Module], ...]) -> Callable[[nn
 
 def _replace(body: nn.Module, site: Site, x: Tensor, report: UpgradeReport) -> None:
     """Put the module that the mapping names in place of the activation at one site, and report it."""
-    made = instance(site.choice, site.module, site.name, x)
+    made = instance(site.choice, site.module, site.name, x, site.channel_dim if x.dim() > 2 else None)
     if made is None and site.stands_in:
         must = "a module that may remember must become one of bitspike's"
         raise bad_value(f"upgrade {site.name}", must, "None from the mapping", "return a neuron")

@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from bitspike.checks import bad_type, bad_value, floating, integer, one_of
+from bitspike.sealed import Sealed
 
 KINDS = ("fresh", "fixed")
 
@@ -14,7 +15,7 @@ _MIX1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX2 = -7723592293110705685  # 0x94D049BB133111EB
 
 
-class Noise(nn.Module):
+class Noise(Sealed, nn.Module):
     """Where a layer's random numbers come from: one int64 seed a sample.
 
     In evaluation mode, or where ``kind`` is "fixed", the seed of a sample is a function of ``seed`` and its values.
