@@ -278,6 +278,8 @@ def _moved(
         return spikes
     if shape is None:
         return None
+    if module.mixes(shape):
+        return spikes._real()
     channels = spikes.channels
     if channels is not None:  # what is padded belongs to no part: -1 becomes the first one
         channels = (module.carry((channels + 2).double(), shape) - 2).clamp(min=0).long()

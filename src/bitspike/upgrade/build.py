@@ -16,9 +16,10 @@ from bitspike.graph.moves import axis_of, joined, kind_of
 from bitspike.layers import Flatten, GlobalAvgPool
 from bitspike.upgrade.check import Values
 from bitspike.upgrade.layers import Merged
+from bitspike.upgrade.parts import moves, reads_size
 from bitspike.upgrade.sites import Names, Site, put, wanted_name
 from bitspike.upgrade.trace import place
-from bitspike.upgrade.translate import as_module, cuts_places, flattens, merged, norm_mode, translated
+from bitspike.upgrade.translate import as_module, flattens, merged, norm_mode, translated
 
 
 @dataclass
@@ -96,19 +97,39 @@ class Builder:
             return
         elif first is not None and self._passes(node, first):
             self.timed[node] = self.timed[first]
+        elif (only := self._nothing_added(node)) is not None:
+            self.timed[node] = self.timed[only]
+        elif self._within(node, value, first):
+            return
         elif self._plain_sum(node):
             self._keep(node, self.new.call_function(operator.add, tuple(self.timed[a] for a in node.args)))  # type: ignore
         elif self._joins_channels(node):
             parts = [self.timed[part] for part in joined(node)]
-            self._keep(node, self.new.call_function(torch.cat, (parts, 2)))
+            self._keep(node, self.new.call_function(torch.cat, (parts, axis_of(node, value.dim()) + 1)))
         else:
             self._layer(node, first)
 
+    def _nothing_added(self, node: fx.Node) -> fx.Node | None:
+        """The value to which a call adds the number 0, as ``sum([a, b])`` does first."""
+        if not adds(node) or node.kwargs or sorted(isinstance(a, fx.Node) for a in node.args) != [False, True]:
+            return None
+        number, only = sorted(node.args, key=lambda a: isinstance(a, fx.Node))
+        return only if number == 0 and only in self.timed else None  # type: ignore[return-value]
+
+    def _within(self, node: fx.Node, value: Tensor, source: fx.Node | None) -> bool:
+        """Whether a value is left to the calls that read it: one of several moves in a row, or a mask or index."""
+        if any(user.op == "output" for user in node.users):
+            return False
+        if not (value.is_floating_point() or value.is_complex()):
+            return True
+        flattens = source is not None and self._flattens(node, source)
+        return moves(node) and not flattens and _moved_on(node)
+
     def _joins_channels(self, node: fx.Node) -> bool:
-        """Whether a call puts channels of values over time side by side, for which a fold knows the factors."""
+        """Whether a call puts channels or places of values over time side by side, for which a fold knows factors."""
         parts = joined(node) if node.op == "call_function" and kind_of(node) == "concat" else ()
         fits = bool(parts) and all(part in self.timed and not self._is_pooled(part) for part in parts)
-        return fits and axis_of(node, self.value[node].dim()) == 1
+        return fits and axis_of(node, self.value[node].dim()) >= 1
 
     def _site(self, site: Site, source: fx.Node | None) -> None:
         if source is None:
@@ -145,19 +166,31 @@ class Builder:
         elif source is not None and module is not None:
             made = translated(module, self.value[source])
             if isinstance(made, GlobalAvgPool) and not self._may_drop_axes(node):
-                made = None
+                return self._pool_with_axes(node, source, made, module)
         inputs: tuple[fx.Node, ...] = (source,) if source is not None else ()
         if made is None and module is not None:
             made = merged(module, place(node))
         elif made is None:
             body, inputs = self._closure(node)
-            cuts = source is not None and inputs == (source,) and cuts_places(node, self.value[source])
-            made = Merged(body, place(node), "linear" if cuts else "none", keeps_format=cuts)
+            made = merged(body, place(node)) if len(inputs) == 1 else Merged(body, place(node))
         norm_mode(made, self.norm, place(node))
         name = self._named(node, made, module if node.op == "call_module" else None)
         self._keep(node, self.new.call_module(name, tuple(self.timed[n] for n in inputs)))
         what = type(module).__name__ if module is not None else _function(node)
         (self.built.merged if isinstance(made, Merged) else self.built.translated)[name] = what
+
+    def _pool_with_axes(self, node: fx.Node, source: fx.Node, pool: GlobalAvgPool, module: nn.Module) -> None:
+        """A mean over all places whose two axes of length 1 are read: they are put back behind it."""
+        name = self._named(node, pool, module if node.op == "call_module" else None)
+        self._keep(node, self.new.call_module(name, (self.timed[source],)))
+        self.built.translated[name] = type(module).__name__
+        behind = self.names.take(f"{name}_axes", own=False)
+        put(self.home, behind, merged(nn.Unflatten(1, (-1, 1, 1)), place(node)))
+        made = self.new.call_module(behind, (self.timed[node],))
+        made.name = f"{node.name}_axes"
+        while any(other.name == made.name for other in self.graph.nodes):
+            made.name += "_"
+        self.timed[node] = made
 
     def _named(self, node: fx.Node, made: nn.Module, module: nn.Module | None) -> str:
         """Add a layer under its name, unless one that stands for the same module of the user is there: its name."""
@@ -220,6 +253,13 @@ class Builder:
         shown = f"a tensor {list(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
         must, todo = "the forward must return one tensor [B, K, ...]", "wrap the model in a module that does"
         raise bad_value("upgrade", must, shown.removeprefix("immutable_"), todo)
+
+
+def _moved_on(node: fx.Node) -> bool:
+    """Whether all readers of a value but copies move it on."""
+    copies = [user for user in node.users if _function(user) in ("contiguous", "clone") and user.op != "call_module"]
+    others = [user for user in node.users if user not in copies]
+    return bool(node.users) and all(moves(u) or reads_size(u) for u in others) and all(_moved_on(u) for u in copies)
 
 
 def reads_batch(node: fx.Node) -> bool:

@@ -87,22 +87,35 @@ def is_torch_layer(module: nn.Module) -> bool:
     return derived and not isinstance(module, _CONTAINERS)
 
 
-def trace_user(model: nn.Module, leaf: Callable[[nn.Module, str], bool]) -> tuple[nn.Module, fx.Graph]:
+def trace_user(
+    model: nn.Module, leaf: Callable[[nn.Module, str], bool], evaluation: bool = False
+) -> tuple[nn.Module, fx.Graph]:
     """Trace a model in evaluation mode; targets start at the returned root.
 
     Args:
         model: a private copy; left in evaluation mode.
         leaf: (module, name) → whether it is called whole.
+        evaluation: the model is done with training: what it does there is not looked at, and dropout is gone.
 
     Raises:
         ValueError: the code cannot be traced, keeps a value of the forward as state, or takes another path in training.
     """
     root = _OneInput(model)
-    training = _traced(root.train(), leaf)
+    other = _traced(root.train(not evaluation), leaf)
     graph = _traced(root.eval(), leaf)
     _kept_state(model)
-    _same_code(root, training, graph)
+    _same_code(root, other, graph)
+    if evaluation:
+        _without_dropout(graph)
     return root, graph
+
+
+def _without_dropout(graph: fx.Graph) -> None:
+    """Bridge dropout functions that do nothing in evaluation mode."""
+    for node in list(graph.nodes):
+        if _is_dropout(node) and node.kwargs.get("training") is False and isinstance(node.args[0], fx.Node):
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
 
 
 def _traced(root: _OneInput, leaf: Callable[[nn.Module, str], bool]) -> fx.Graph:

@@ -25,6 +25,7 @@ from bitspike.upgrade.check import (
 from bitspike.upgrade.inplace import in_place, out_of_place
 from bitspike.upgrade.mapping import KEEP, Choices, Replacements, instance, remembers
 from bitspike.upgrade.over_time import body_over_time, over_time
+from bitspike.upgrade.parts import fuse_means
 from bitspike.upgrade.report import UpgradeReport
 from bitspike.upgrade.roles import assign_roles
 from bitspike.upgrade.sites import Names, Site, called, find_sites, wanted_name
@@ -106,6 +107,25 @@ def upgrade(
     >>> net(torch.ones(5, 4)).shape, net.report.neurons
     (torch.Size([5, 2]), {'1': 'ReLU → MultiBit'})
     """
+    return _upgrade(model, mapping, sample, T, encoder, readout, norm, leaves, evaluation=False)
+
+
+def upgrade_evaluated(model: nn.Module, mapping: Replacements, sample: Tensor, T: int) -> Upgraded:
+    """`upgrade` of a trained network as it is in evaluation mode, whatever it does in training; mean read-out."""
+    return _upgrade(model, mapping, sample, T, "repeat", "mean", "joint", (), evaluation=True)
+
+
+def _upgrade(
+    model: nn.Module,
+    mapping: Replacements,
+    sample: Tensor | None,
+    T: int,
+    encoder: str | Encoder | None,
+    readout: str | None,
+    norm: str,
+    leaves: Sequence[type[nn.Module]],
+    evaluation: bool,
+) -> Upgraded:
     choices = Choices(mapping)
     one_of("upgrade", "norm", norm, tuple(_NORMS))
     coder = None if encoder is None else new_encoder(encoder, encoder.T if isinstance(encoder, Encoder) else T)
@@ -116,8 +136,9 @@ def upgrade(
     if isinstance(ours, Network):
         reader = ours.readout if readout is None else reader
         ours = ours.body
-    root, graph = trace_user(ours, _leaf(choices, tuple(leaves)))
+    root, graph = trace_user(ours, _leaf(choices, tuple(leaves)), evaluation)
     out_of_place(root, graph)
+    fuse_means(graph)
     timed = over_time(ours)
     if timed:
         body, found, report = body_over_time(root, graph, choices, sample)
@@ -135,7 +156,7 @@ def upgrade(
         layer.training = modes[module]
     if not timed:
         assign_roles(trace(net))
-    warn_inert(net, stacklevel=3)
+    warn_inert(net, stacklevel=4)
     return net
 
 
