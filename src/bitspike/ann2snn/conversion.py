@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterable
 
 import torch
@@ -98,11 +97,11 @@ def ann2snn(
     x = _inputs(data)
     all_finite("ann2snn", [*model.named_parameters(), *model.named_buffers()])
     made = skeleton(model, neuron, x, T, sharing, initial, readout)
-    report = calibrate(made, x, T, Options(threshold, percentile, sharing, initial, correction))
+    report, logits = calibrate(made, x, T, Options(threshold, percentile, sharing, initial, correction))
     if integer("ann2snn", "fine_tune", fine_tune, 0, 10_000):
         if len(x) < 2:
             raise bad_value("ann2snn", "fine-tuning must have two samples or more", len(x), "pass more data")
-        tune(made, copy.deepcopy(model).eval(), x, fine_tune, report)
+        tune(made, x, logits, fine_tune, report)
     return Converted(made.graph, report)
 
 

@@ -12,6 +12,7 @@ from bitspike.layers.quantized import Conv2d, Linear
 from bitspike.layers.readout import MeanReadout, StepReadout
 from bitspike.layers.restimulate import Restimulate
 from bitspike.layers.squeeze import Join, Refined, Squeeze
+from bitspike.layers.tally import TallyMap
 from bitspike.layers.windows import Windows
 
 __all__ = [
@@ -41,6 +42,7 @@ __all__ = [
     "StepReadout",
     "SumPool2d",
     "Synapse",
+    "TallyMap",
     "TallyMaxPool2d",
     "TallyPool",
     "TimeLayer",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import fnmatch
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -37,21 +38,24 @@ def activation(root: nn.Module, node: fx.Node) -> type[nn.Module] | None:
     if node.op == "call_module":
         module = root.get_submodule(str(node.target))
         return type(module) if isinstance(module, tuple(_NAMES)) else None
-    if _is_relu(node):
-        return nn.ReLU
+    limits = clamped(node)
+    if limits is not None:
+        return nn.ReLU if limits == (0, math.inf) else nn.Hardtanh if math.isfinite(sum(limits)) else None
     if node.op == "call_method":
         return _METHODS.get(str(node.target))
     return _FUNCTIONS.get(node.target) if node.op == "call_function" else None
 
 
-def _is_relu(node: fx.Node) -> bool:
-    """``clamp(x, min=0)`` in one of its spellings."""
+def clamped(node: fx.Node) -> tuple[float, float] | None:
+    """Least and greatest value of a ``clamp`` between numbers, in one of its spellings; infinite where it has none."""
     name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
     if node.op not in ("call_method", "call_function") or name not in _CLAMPS:
-        return False
+        return None
     limits = {**dict(zip(("min", "max"), node.args[1:], strict=False)), **node.kwargs}
-    low = limits.get("min")
-    return isinstance(low, (int, float)) and low == 0 and limits.get("max") is None
+    low, high = limits.get("min"), limits.get("max")
+    if not all(limit is None or isinstance(limit, (int, float)) for limit in (low, high)):
+        return None
+    return (-math.inf if low is None else low), (math.inf if high is None else high)
 
 
 def remembers(module: nn.Module) -> str:
