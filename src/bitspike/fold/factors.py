@@ -119,7 +119,7 @@ def move_factors(surgery: Surgery, shapes: dict[str, tuple[int, ...]], dtype: to
                 raise bad_value(f"fold {item.name}", must, factors[0].tolist(), "train it with raw_amplitude=False")
             factor = factors[0]
             if factor.dim() and module.mixes(shapes[before[0].name]):
-                _settle(surgery, item, before, factors, moved, dtype)
+                _settle(surgery, item, before[:1], factors[:1], moved, dtype)
                 factor = _ONE
             out = carried(module, factor, shapes[before[0].name])
         elif isinstance(module, (nn.Identity, nn.Dropout)):

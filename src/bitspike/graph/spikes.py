@@ -189,7 +189,8 @@ def follow(
         spikes, shape = known.get(source), shapes.get(source)
         index = None if spikes is None or shape is None else taken(item, shape)
         return None if spikes is None or index is None else _picked(spikes, index)
-    if module is None or len(item.all_input_nodes) != 1:
+    linear = isinstance(module, TimeLayer) and module.scaling == "linear"  # of others it reads the sizes alone
+    if module is None or not item.all_input_nodes or (len(item.all_input_nodes) > 1 and not linear):
         return None
     source = item.all_input_nodes[0].name
     spikes = known.get(source)

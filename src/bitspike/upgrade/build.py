@@ -16,10 +16,14 @@ from bitspike.graph.moves import axis_of, joined, kind_of
 from bitspike.layers import Flatten, GlobalAvgPool
 from bitspike.upgrade.check import Values
 from bitspike.upgrade.layers import Merged
-from bitspike.upgrade.parts import moves, reads_size
+from bitspike.upgrade.parts import moves, reads_size, resizes_to
 from bitspike.upgrade.sites import Names, Site, put, wanted_name
 from bitspike.upgrade.trace import place
 from bitspike.upgrade.translate import as_module, flattens, merged, norm_mode, translated
+
+
+_BROADCASTING = (*(operator.mul, operator.add, operator.sub, operator.truediv), *("mul", "add", "sub", "div"),
+                 *(torch.mul, torch.add, torch.sub, torch.div))  # fmt: skip
 
 
 @dataclass
@@ -103,6 +107,8 @@ class Builder:
             return
         elif self._plain_sum(node):
             self._keep(node, self.new.call_function(operator.add, tuple(self.timed[a] for a in node.args)))  # type: ignore
+        elif self._stacks(node):
+            self._join_stacked(node)
         elif self._joins_channels(node):
             parts = [self.timed[part] for part in joined(node)]
             self._keep(node, self.new.call_function(torch.cat, (parts, axis_of(node, value.dim()) + 1)))
@@ -123,7 +129,54 @@ class Builder:
         if not (value.is_floating_point() or value.is_complex()):
             return True
         flattens = source is not None and self._flattens(node, source)
-        return moves(node) and not flattens and _moved_on(node)
+        return _rearranges(node) and not flattens and self._moved_on(node)
+
+    def _moved_on(self, node: fx.Node) -> bool:
+        """Whether all readers of a value but copies move it on."""
+        copies = [user for user in node.users if _copies(user)]
+        others = [user for user in node.users if user not in copies]
+        on = all(reads_size(u) or (_rearranges(u) and not self._broadcasts(u)) for u in others)
+        return bool(node.users) and on and all(self._moved_on(u) for u in copies)
+
+    def _broadcasts(self, node: fx.Node) -> bool:
+        """Whether a call expands axes for products and sums alone, which do that by themselves."""
+        if node.op != "call_method" or node.target not in ("expand", "expand_as") or not node.users:
+            return False
+        shape = self.value[node].shape
+        return self.value[node.args[0]].dim() == len(shape) and all(
+            user.target in _BROADCASTING
+            and all(isinstance(self.value.get(a), Tensor) and self.value[a].shape == shape for a in user.args)  # type: ignore[index]
+            and any(a is not node and not self._is_expanded(a) for a in user.args)
+            for user in node.users
+        )
+
+    @staticmethod
+    def _is_expanded(node: Any) -> bool:
+        return isinstance(node, fx.Node) and node.op == "call_method" and node.target in ("expand", "expand_as")
+
+    def _stacks(self, node: fx.Node) -> bool:
+        """Whether a call puts values over time side by side along a new axis behind the batch."""
+        parts = joined(node) if node.op == "call_function" and _function(node) == "stack" else ()
+        fits = bool(parts) and all(part in self.timed and not self._is_pooled(part) for part in parts)
+        return fits and axis_of(node, self.value[node].dim()) >= 1
+
+    def _join_stacked(self, node: fx.Node) -> None:
+        """Write a stack as a concatenation of what has an axis more."""
+        axis, parts = axis_of(node, self.value[node].dim()), []
+        for part in joined(node):
+            last = axis == self.value[part].dim()
+            more = nn.Unflatten(-1, (-1, 1)) if last else nn.Unflatten(axis, (1, -1))
+            name = self.names.take(wanted_name(node), own=False)
+            put(self.home, name, merged(more, place(node)))
+            parts.append(self.new.call_module(name, (self.timed[part],)))
+            parts[-1].name = self._free(f"{node.name}_{len(parts)}")
+        self._keep(node, self.new.call_function(torch.cat, (parts, axis + 1)))
+
+    def _free(self, name: str) -> str:
+        """The name, with _ behind it as long as a node of the user has it."""
+        while any(other.name == name for other in self.graph.nodes):
+            name += "_"
+        return name
 
     def _joins_channels(self, node: fx.Node) -> bool:
         """Whether a call puts channels or places of values over time side by side, for which a fold knows factors."""
@@ -142,7 +195,9 @@ class Builder:
 
     def _passes(self, node: fx.Node, source: fx.Node) -> bool:
         """Whether a call does nothing over time: copies, and flattening what is flat."""
-        if node.op != "call_module" and _function(node) in ("contiguous", "clone"):
+        if _copies(node):
+            return True
+        if self._broadcasts(node):
             return True
         x, y = self.value[source], self.value[node]
         flat = x.dim() == 2 or self._is_pooled(source)
@@ -172,7 +227,8 @@ class Builder:
             made = merged(module, place(node))
         elif made is None:
             body, inputs = self._closure(node)
-            made = merged(body, place(node)) if len(inputs) == 1 else Merged(body, place(node))
+            alone = len(inputs) == 1 or resizes_to(body)
+            made = merged(body, place(node)) if alone else Merged(body, place(node))
         norm_mode(made, self.norm, place(node))
         name = self._named(node, made, module if node.op == "call_module" else None)
         self._keep(node, self.new.call_module(name, tuple(self.timed[n] for n in inputs)))
@@ -187,9 +243,7 @@ class Builder:
         behind = self.names.take(f"{name}_axes", own=False)
         put(self.home, behind, merged(nn.Unflatten(1, (-1, 1, 1)), place(node)))
         made = self.new.call_module(behind, (self.timed[node],))
-        made.name = f"{node.name}_axes"
-        while any(other.name == made.name for other in self.graph.nodes):
-            made.name += "_"
+        made.name = self._free(f"{node.name}_axes")
         self.timed[node] = made
 
     def _named(self, node: fx.Node, made: nn.Module, module: nn.Module | None) -> str:
@@ -219,10 +273,19 @@ class Builder:
     def _closure(self, node: fx.Node) -> tuple[nn.Module, tuple[fx.Node, ...]]:
         """A module for [B, ...] that computes a node from nodes over time, and those nodes."""
         inner, inputs = fx.Graph(), []
-        copied: dict[fx.Node, fx.Node] = {}
+        copied: dict[fx.Node, Any] = {}
+        main = self._moved_by(node)
+        if main is not None:  # whose values are read, before those whose sizes are
+            inputs.append(main)
+            copied[main] = inner.placeholder(main.name)
         pending = [node]
         while pending:
             item = pending[-1]
+            if item not in copied and main is not None and (known := self._known_size(item, main)) is not None:
+                axis, size = known
+                copied[item] = inner.call_method("size", (copied[main], 0)) if axis == 0 else size
+                pending.pop()
+                continue
             before = [] if item in self.timed else [n for n in item.all_input_nodes if n not in copied]
             if before:
                 pending += before
@@ -237,6 +300,30 @@ class Builder:
                 copied[item] = inner.node_copy(item, lambda n: copied[n])
         inner.output(copied[node])
         return fx.GraphModule(self.root, inner, "Part"), tuple(inputs)
+
+    def _moved_by(self, node: fx.Node) -> fx.Node | None:
+        """The value over time that a call, or several moves in a row, begin with."""
+        while node.args and isinstance(node.args[0], fx.Node):
+            node = node.args[0]
+            if node in self.timed:
+                return node
+            if not moves(node):
+                return None
+        return None
+
+    def _known_size(self, item: fx.Node, main: fx.Node) -> tuple[int, int] | None:
+        """(axis, size) where a call reads the batch or the channels of images other than ``main``."""
+        of = item.args[0] if item.args else None
+        if item.target is operator.getitem and isinstance(of, fx.Node) and reads_size(of) and len(of.args) < 3:
+            whole, axis = of.args[0], item.args[1]
+        elif item.op == "call_method" and item.target == "size" and len(item.args) == 2:
+            whole, axis = of, item.args[1]
+        else:
+            return None
+        known = whole in self.timed and whole is not main and axis in (0, 1)
+        if not known or (axis == 1 and self.value[whole].dim() < 4):  # type: ignore[index]
+            return None
+        return int(axis), int(self.value[whole].shape[axis])  # type: ignore[index,arg-type]
 
     def _keep(self, node: fx.Node, made: fx.Node) -> None:
         made.name = node.name
@@ -255,11 +342,13 @@ class Builder:
         raise bad_value("upgrade", must, shown.removeprefix("immutable_"), todo)
 
 
-def _moved_on(node: fx.Node) -> bool:
-    """Whether all readers of a value but copies move it on."""
-    copies = [user for user in node.users if _function(user) in ("contiguous", "clone") and user.op != "call_module"]
-    others = [user for user in node.users if user not in copies]
-    return bool(node.users) and all(moves(u) or reads_size(u) for u in others) and all(_moved_on(u) for u in copies)
+def _copies(node: fx.Node) -> bool:
+    return node.op != "call_module" and _function(node) in ("contiguous", "clone")
+
+
+def _rearranges(node: fx.Node) -> bool:
+    """Whether a call moves the values of one tensor."""
+    return moves(node) and kind_of(node) != "concat" and _function(node) != "stack"
 
 
 def reads_batch(node: fx.Node) -> bool:

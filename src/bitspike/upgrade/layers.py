@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from bitspike.checks import bad_value, integer, time_first
@@ -63,7 +63,13 @@ class Merged(TimeLayer):
         return bool(((taken != taken.amax(1, keepdim=True)) & (taken > 0)).any())
 
     def _moves(self) -> bool:
-        return self.keeps_format and self.scaling == "linear" and not isinstance(self.body, _DropoutNd)
+        """Whether the body may move channels; neither dropout nor resizing does."""
+        return self.keeps_format and self.scaling == "linear" and not isinstance(self.body, _DropoutNd) and self.alone
+
+    @property
+    def alone(self) -> bool:
+        """Whether the body takes one tensor; of several that a linear one takes only the sizes of the others count."""
+        return not isinstance(self.body, fx.GraphModule) or sum(n.op == "placeholder" for n in self.body.graph.nodes) == 1
 
     @torch.no_grad()
     def _taken(self, shape: tuple[int, ...]) -> Tensor:

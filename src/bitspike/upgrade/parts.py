@@ -75,11 +75,23 @@ def nature(body: nn.Module) -> str:
 
 def keeps_channels(body: nn.Module) -> bool:
     """Whether a linear map scales every channel by itself, with nothing added: pools of averages, resizing, padding."""
-    if isinstance(body, fx.GraphModule):
-        calls = [n for n in body.graph.nodes if n.op.startswith("call")]
-        inputs = [n for n in body.graph.nodes if n.op == "placeholder"]
-        return len(calls) == len(inputs) == 1 and name_of(calls[0]) in ("interpolate", "upsample")
-    return isinstance(body, (*_AVERAGES, nn.Upsample, *_PADS))
+    return isinstance(body, (*_AVERAGES, nn.Upsample, *_PADS)) or resizes_to(body)
+
+
+def resizes_to(body: nn.Module) -> bool:
+    """Whether a piece of a graph resizes the images of its first input, to the size of those of another perhaps."""
+    if not isinstance(body, fx.GraphModule):
+        return False
+    inner = [node for node in body.graph.nodes if node.op != "output"]
+    inputs = [node for node in inner if node.op == "placeholder"]
+    calls = [node for node in inner if node.op.startswith("call") and not _reads(node)]
+    resizing = len(calls) == 1 and name_of(calls[0]) in ("interpolate", "upsample") and calls[0].args[:1] == (inputs[0],)
+    return resizing and all(reads_size(user) for node in inputs[1:] for user in node.users)
+
+
+def _reads(node: fx.Node) -> bool:
+    """Whether a call reads a size, or a part of one."""
+    return reads_size(node) or (name_of(node) == "getitem" and reads_size(node.args[0]))  # type: ignore[arg-type]
 
 
 def moves(node: fx.Node) -> bool:
