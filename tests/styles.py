@@ -1,4 +1,4 @@
-"""Small networks in the styles that people bring: dense, shuffled, gated, resized, transposed, padded, spelled by hand."""
+"""Small networks in styles that people bring: dense, shuffled, gated, resized, transposed, padded, spelled by hand."""
 
 from __future__ import annotations
 
@@ -238,7 +238,7 @@ class Helped(nn.Module):
 
 
 class Split(nn.Module):
-    """Convolutions on slices of channels, unsqueezed and stacked tokens, a maximum and a softmax over channels inside."""
+    """Convolutions on slices of channels, stacked branches, tokens, a maximum and a softmax inside."""
 
     def __init__(self) -> None:
         super().__init__()

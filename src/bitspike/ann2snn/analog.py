@@ -7,13 +7,11 @@ from torch.nn.modules.dropout import _DropoutNd
 
 from bitspike.ann2snn.rectifier import WHERE, Rectifier, check_slope, limits
 from bitspike.checks import bad_value
-from bitspike.graph import adds
-from bitspike.graph.moves import kind_of
+from bitspike.graph.moves import kind_of, summands
 from bitspike.graph.surgery import Surgery
 from bitspike.layers import Affine, Encoder, Gain, MeanReadout, Synapse, TallyMap, TimeLayer
 from bitspike.neurons import Neuron
 from bitspike.upgrade.layers import Merged
-from bitspike.upgrade.mapping import clamped
 from bitspike.upgrade.parts import MOVES, OTHER, name_of, nature
 from bitspike.upgrade.translate import MAXIMA
 
@@ -33,20 +31,22 @@ class Analog:
         positive: names of gains that are above 0.
 
     Attributes:
-        kept: the user's name → what it is. outside: a softmax that was left out.
+        kept: the user's name → what it is. outside: a softmax that was left out. unsent: the first operation that could
+            send spikes if they could be below 0.
     """
 
     def __init__(self, surgery: Surgery, neuron: Neuron, shapes: Shapes, positive: set[str]) -> None:
         self.surgery, self.neuron, self.shapes, self.positive = surgery, neuron, shapes, positive
         self.kept: dict[str, str] = {}
-        self.outside = ""
+        self.outside = self.unsent = ""
         self.above: dict[str, bool] = {}  # operation → whether it sends nothing below 0
 
     def is_operation(self, item: fx.Node) -> bool:
         """Whether a node is a user's operation that is neither linear nor a maximum."""
         module = self.surgery.get(item)
-        kept = isinstance(module, Merged) and not isinstance(module.body, (*MAXIMA, nn.Dropout, _DropoutNd))
-        return kept and nature(module.body) == OTHER  # type: ignore[union-attr]
+        if not isinstance(module, Merged) or isinstance(module.body, (*MAXIMA, nn.Dropout, _DropoutNd)):
+            return False
+        return nature(module.body) == OTHER
 
     def keep(self, item: fx.Node, path: str, kind: str) -> fx.Node | None:
         """Let an operation work on means over time; leave a softmax at the end out of the network.
@@ -79,8 +79,19 @@ class Analog:
         if not self.above[item.name] and not self.neuron.format.signed:
             if kind:
                 check_slope(self.neuron, kind, True, path)
+            self.unsent = self.unsent or path or item.name
             return None  # a product, say: its values are read as they are
         return self._send(item, users)
+
+    def no_spikes(self) -> ValueError:
+        """What to raise for a network in which nothing sends spikes."""
+        label = self.neuron.format.label()
+        if self.unsent:
+            must = "its values may lie below 0, so the format must be signed"
+            return bad_value(f"{WHERE} {self.unsent}", must, label, "take Signed(D, decay=1.0)")
+        only = f"only {', '.join(self.kept)}, behind which there are none" if self.kept else "none"
+        must = "the model must have activations" + (" in front of weights" if self.kept else "")
+        return bad_value(WHERE, must, only, "a network without any needs no conversion")
 
     def rectifier(self, item: fx.Node) -> Rectifier:
         """What the neuron behind an operation is to send."""
@@ -100,9 +111,7 @@ class Analog:
                 self.kept[path or item.name] = _what(module.body)
         elif isinstance(module, nn.Dropout) or (isinstance(module, TimeLayer) and module.scaling == "linear"):
             return
-        elif adds(item) and len(item.args) > 1 and all(isinstance(a, fx.Node) for a in item.args) and not item.kwargs:
-            return
-        elif module is not None or kind_of(item) not in _MOVED:
+        elif module is not None or not (len(summands(item)) > 1 or kind_of(item) in _MOVED):
             raise _refused(path or item.name, type(module).__name__ if module is not None else name_of(item))
 
     def _send(self, item: fx.Node, users: list[fx.Node]) -> fx.Node:
@@ -120,12 +129,12 @@ class Analog:
         """Whether an operation sends nothing below 0, from the code alone."""
         if what in _ABOVE_0:
             return True
-        call = next((n for n in body.graph.nodes if n.op.startswith("call")), None) if _part(body) else None
+        calls = [n for n in body.graph.nodes if n.op.startswith("call")] if isinstance(body, fx.GraphModule) else []
+        if len(calls) > 1:
+            return False
         if what == "Hardtanh":
-            if call is not None and clamped(call) is None and call.op == "call_module":
-                return False
-            return limits(body if call is None else None, call)[0] >= 0
-        return what == "mul" and call is not None and not call.kwargs and self._all_above(item.all_input_nodes)
+            return limits(None if calls else body, calls[0] if calls else None)[0] >= 0
+        return what == "mul" and not calls[0].kwargs and self._all_above(item.all_input_nodes)
 
     def _all_above(self, nodes: list[fx.Node]) -> bool:
         return bool(nodes) and all(self._carries_above(node) for node in nodes)
@@ -138,15 +147,16 @@ class Analog:
             return self.above.get(item.name, False)
         if isinstance(module, Gain):
             return item.name in self.positive and self._all_above(item.all_input_nodes)
-        if isinstance(module, Synapse) or isinstance(module, (Affine, Encoder)):
+        if isinstance(module, (Synapse, Affine, Encoder)):
             return False
         if isinstance(module, Merged) and not module.keeps_format:
             resizes = isinstance(module.body, nn.Upsample) and module.body.mode not in _OVERSHOOTS
             if not resizes and "Pool" not in type(module.body).__name__:
                 return False
-        elif isinstance(module, TimeLayer) and module.scaling not in ("linear", "positive"):
-            return False
-        elif module is None and not adds(item) and kind_of(item) not in _MOVED:
+        elif isinstance(module, TimeLayer):
+            if module.scaling not in ("linear", "positive"):
+                return False
+        elif module is None and not summands(item) and kind_of(item) not in _MOVED:
             return False
         return self._all_above(item.all_input_nodes)
 
@@ -193,19 +203,17 @@ def _is_last(surgery: Surgery, item: fx.Node) -> bool:
     return True
 
 
-def _part(body: nn.Module) -> bool:
-    return isinstance(body, fx.GraphModule)
-
-
 def _what(body: nn.Module) -> str:
     """A name for people: the class of a module, or what the last call of a piece of a graph calls."""
     if not isinstance(body, fx.GraphModule):
         return type(body).__name__
     last = next(node for node in reversed(body.graph.nodes) if node.op.startswith("call"))
+    while name_of(last) == "getitem" and last.all_input_nodes[0].op.startswith("call"):
+        last = last.all_input_nodes[0]
     return type(body.get_submodule(str(last.target))).__name__ if last.op == "call_module" else name_of(last)
 
 
 def _refused(where: str, what: str) -> ValueError:
-    must = "a network of bitspike's own layers must be made of synapses, norms, pools, modules of activations, sums and cuts"
+    must = "a network of bitspike's own layers must be made of synapses, norms, pools, modules of activations and sums"
     todo = "pass a network of torch's layers over [B, ...], in which any operation may stand"
     return bad_value(f"{WHERE} {where}", must, what, todo)

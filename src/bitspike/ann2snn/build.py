@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
 from bitspike.ann2snn.analog import Analog, mixes
 from bitspike.ann2snn.rectifier import WHERE, Rectifier, Rectifies, check_neuron, check_slope, rectifier_of
 from bitspike.ann2snn.simplify import simplify, takes
+from bitspike.ann2snn.trained import trained
 from bitspike.checks import bad_value, one_of
 from bitspike.fold.norms import fold_norms
 from bitspike.graph import Graph, Node, adds, trace
@@ -21,7 +21,6 @@ from bitspike.graph.surgery import Surgery
 from bitspike.layers import (
     Affine,
     AvgPool2d,
-    ClipFloor,
     Flatten,
     Gain,
     GlobalAvgPool,
@@ -32,16 +31,12 @@ from bitspike.layers import (
     TallyPool,
     TimeLayer,
 )
-from bitspike.models import Network
 from bitspike.neurons import Emission, Neuron
-from bitspike.upgrade.inplace import out_of_place
 from bitspike.upgrade.layers import Merged
-from bitspike.upgrade.mapping import activation
 from bitspike.upgrade.over_time import over_time
 from bitspike.upgrade.roles import assign_roles
-from bitspike.upgrade.trace import is_torch_layer, trace_user
 from bitspike.upgrade.translate import MAXIMA
-from bitspike.upgrade.upgrading import private_copy, upgrade_evaluated
+from bitspike.upgrade.upgrading import upgrade_evaluated
 
 
 @dataclass
@@ -70,7 +65,7 @@ class Skeleton:
 
     Attributes:
         graph: of the network. places: node → `Place`, in order. logits: the synapse before the read-out, or None.
-        analog: the user's name of an operation that is no spikes' → what it is. outside: a softmax at the end, left out.
+        analog: the user's name of an operation that stays as it is → what it is. outside: a softmax that is left out.
     """
 
     graph: Graph
@@ -88,13 +83,14 @@ def build(
     sharing: str = "channel",
     initial: float = 0.5,
     readout: str = "mean",
+    leaves: Sequence[type[nn.Module]] = (),
 ) -> Skeleton:
     """Norms folded, every activation a neuron, a gain on every spike that is added to a current.
 
     The structure depends on the model, the neuron's format and the options alone, never on values.
 
     Args:
-        model, neuron, T, sharing, initial, readout: as in `ann2snn`.
+        model, neuron, T, sharing, initial, readout, leaves: as in `ann2snn`.
         sample: inputs [B, ...], B >= 1; their shape is used.
 
     Raises:
@@ -105,10 +101,11 @@ def build(
     one_of(WHERE, "readout", readout, ("mean", "settled"))
     if not 0 <= initial < 1:
         raise bad_value(WHERE, "the initial membrane must lie in [0, 1) of a level", initial, "0.5 rounds")
-    kinds = _activations(model)
-    model = _averaged(model)
-    spiking = upgrade_evaluated(model, {kind: None for kind in kinds}, sample, T).eval()
+    model = trained(model)
+    spiking = upgrade_evaluated(model, sample, T, leaves).eval()
     reference = trace(spiking)
+    if reference.of_kind("neuron"):
+        raise bad_value(WHERE, "the model must be an ANN", "a network with neurons", "pass the network before upgrade")
     left = {f"body.{name}": kind for name, kind in spiking.report.left_alone.items()}
     surgery = Surgery(reference)
     surgery.module.eval()
@@ -146,39 +143,13 @@ def build(
         else:
             analog.check(item, name)
     if not places:
-        must = "an activation must feed another layer, to which it can send spikes"
-        raise bad_value(WHERE, must, f"only {', '.join(analog.kept) or 'none'}", "such a network needs no conversion")
+        raise analog.no_spikes()
     graph = surgery.finish()
     if not over_time(model):  # a builder has said which synapses are first, last and on shortcuts
         for synapse in (node.module for node in graph.of_kind("synapse")):
             synapse.role = "hidden"  # type: ignore[union-attr,assignment]
         assign_roles(graph)
     return Skeleton(graph, places, logits, analog.kept, analog.outside)
-
-
-def _activations(model: nn.Module) -> set[type[nn.Module]]:
-    """Classes of the activations that a forward calls."""
-    ours = private_copy(model)
-    body = ours.body if isinstance(ours, Network) else ours
-    root, graph = trace_user(body, lambda m, _: isinstance(m, (TimeLayer, Neuron)) or is_torch_layer(m), True)
-    out_of_place(root, graph)  # as `upgrade` does: relu_ is relu, and what nothing reads is gone
-    called = [root.get_submodule(str(n.target)) for n in graph.nodes if n.op == "call_module"]
-    if any(isinstance(module, Neuron) for module in called):
-        raise bad_value(WHERE, "the model must be an ANN", "a network with neurons", "pass the network before upgrade")
-    found = {kind for kind in (activation(root, node) for node in graph.nodes) if kind is not None}
-    found |= {ClipFloor} if any(isinstance(module, ClipFloor) for module in called) else set()
-    if not found:
-        raise bad_value(WHERE, "the model must have activations", "none", "a network without any needs no conversion")
-    return found
-
-
-def _averaged(model: nn.Module) -> nn.Module:
-    """A copy whose norms with cumulative averages (momentum None) are as any other: training is over."""
-    ours = private_copy(model)
-    for module in ours.modules():
-        if isinstance(module, _BatchNorm) and module.momentum is None:
-            module.momentum = 0.0
-    return ours
 
 
 def _shapes(graph: Graph, sample: Tensor) -> dict[str, tuple[int, ...]]:
@@ -223,9 +194,7 @@ def _inlets(
     """Layers behind which a factor per channel can be put into weights; other edges are listed."""
     module = surgery.get(source)
     alone = len(source.users) == 1
-    if alone and isinstance(module, (Synapse, Affine)) and takes(module, place.channels):
-        place.before.append(module)
-    elif alone and isinstance(module, Gain) and module.factor.shape == (place.channels,):
+    if alone and isinstance(module, (Synapse, Affine, Gain)) and takes(module, place.channels):
         place.before.append(module)
     elif alone and adds(source) and len(source.all_input_nodes) > 1:  # in x + x a shift would count twice
         for before in source.all_input_nodes:

@@ -94,7 +94,9 @@ class ConversionReport:
 
     def __str__(self) -> str:
         worst = max(self.layers.values(), key=lambda layer: layer.error)
-        analog = f"; analog: {', '.join(f'{name} ({what})' for name, what in self.analog.items())}" if self.analog else ""
+        analog = (
+            f"; analog: {', '.join(f'{name} ({what})' for name, what in self.analog.items())}" if self.analog else ""
+        )
         outside = f"; left outside: {self.outside}" if self.outside else ""
         return (
             f"ann2snn: {len(self.layers)} neurons {self.format}, T = {self.T}, {self.threshold} per {self.sharing}; on "

@@ -44,8 +44,10 @@ def simplify(surgery: Surgery, shapes: Shapes, like: Tensor) -> set[str]:
     return positive
 
 
-def takes(module: Synapse | Affine, channels: int) -> bool:
+def takes(module: Synapse | Affine | Gain, channels: int) -> bool:
     """Whether a factor for each of so many channels goes into a layer: not where a sum spreads its one channel."""
+    if isinstance(module, Gain):
+        return module.factor.shape == (channels,)
     if isinstance(module, Affine):
         return module.scale.numel() == channels
     return module.quantizer.format.real and len(module.weight) == channels
@@ -75,7 +77,7 @@ def absorb(surgery: Surgery, item: fx.Node) -> None:
 
 def _reads(layer: nn.Module | None, channels: int) -> bool:
     real = isinstance(layer, Synapse) and layer.quantizer.format.real
-    return real and layer.weight.shape[1] * layer.groups == channels  # type: ignore[union-attr,operator]
+    return isinstance(layer, Synapse) and real and layer.weight.shape[1] * layer.groups == channels
 
 
 def _scale_rows(synapse: Synapse, scale: Tensor, shift: Tensor | None) -> None:
@@ -92,7 +94,7 @@ def _is_difference(body: fx.GraphModule, item: fx.Node, shapes: Shapes) -> bool:
     plain = len(inner) == 4 and len(calls) == 1 and len(item.all_input_nodes) == 2
     if not plain or name_of(calls[0]) not in ("sub", "subtract") or calls[0].kwargs or len(calls[0].args) != 2:
         return False
-    first, second = (shapes[node.name] for node in item.args)  # type: ignore[union-attr]
+    first, second = (shapes[node.name] for node in item.all_input_nodes)
     return len(first) == len(second) and first[2] == second[2]
 
 

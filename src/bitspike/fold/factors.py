@@ -163,9 +163,7 @@ def _fold_sum(
     return factors[multiples.index(1)]
 
 
-def _joins(
-    item: fx.Node, before: list[fx.Node], shapes: dict[str, tuple[int, ...]], places: bool = False
-) -> bool:
+def _joins(item: fx.Node, before: list[fx.Node], shapes: dict[str, tuple[int, ...]], places: bool = False) -> bool:
     """Whether a node puts channels (or else places, all channels of them) side by side."""
     known = kind_of(item) == "concat" and bool(joined(item)) and all(n.name in shapes for n in before)
     axis = axis_of(item, len(shapes[before[0].name])) if known else 0

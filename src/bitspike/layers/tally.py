@@ -1,4 +1,4 @@
-"""A map that is not linear, over time: of the means so far, so that the mean of what it sends is the map of the mean."""
+"""A map that is not linear, over time: of the means so far, so that the mean of what it sends is that of the mean."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ State = tuple[tuple[Tensor, ...], Tensor | None, int]
 class TallyMap(TimeLayer):
     """An analog operation of a converted network: ``y_t = t·f(m_t) − (t − 1)·f(m_{t−1})``, m_t the mean of x_1 … x_t.
 
-    The sum of the first t outputs is t·f(m_t): a mean over time is mapped as the ANN maps its activations, whatever f is
-    (GELU, a norm, a product of several inputs), as `TallyPool` does for maxima. At T = 1 it is f itself.
+    The sum of the first t outputs is t·f(m_t): a mean over time is mapped as the ANN maps its activations, whatever f
+    is (GELU, a norm, a product of several inputs), as `TallyPool` does for maxima. At T = 1 it is f itself.
 
     Source: ours.
 

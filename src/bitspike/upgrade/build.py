@@ -17,10 +17,10 @@ from bitspike.layers import Flatten, GlobalAvgPool
 from bitspike.upgrade.check import Values
 from bitspike.upgrade.layers import Merged
 from bitspike.upgrade.parts import moves, reads_size, resizes_to
+from bitspike.upgrade.pointwise import Pointwise, moving
 from bitspike.upgrade.sites import Names, Site, put, wanted_name
 from bitspike.upgrade.trace import place
-from bitspike.upgrade.translate import as_module, flattens, merged, norm_mode, translated
-
+from bitspike.upgrade.translate import as_module, flattens, is_pointwise, merged, norm_mode, translated
 
 _BROADCASTING = (*(operator.mul, operator.add, operator.sub, operator.truediv), *("mul", "add", "sub", "div"),
                  *(torch.mul, torch.add, torch.sub, torch.div))  # fmt: skip
@@ -142,11 +142,12 @@ class Builder:
         """Whether a call expands axes for products and sums alone, which do that by themselves."""
         if node.op != "call_method" or node.target not in ("expand", "expand_as") or not node.users:
             return False
-        shape = self.value[node].shape
-        return self.value[node.args[0]].dim() == len(shape) and all(
+        shape, source = self.value[node].shape, node.all_input_nodes[0]
+        return self.value[source].dim() == len(shape) and all(
             user.target in _BROADCASTING
-            and all(isinstance(self.value.get(a), Tensor) and self.value[a].shape == shape for a in user.args)  # type: ignore[index]
-            and any(a is not node and not self._is_expanded(a) for a in user.args)
+            and len(user.all_input_nodes) == len(user.args)
+            and all(isinstance(self.value[a], Tensor) and self.value[a].shape == shape for a in user.all_input_nodes)
+            and any(a is not node and not self._is_expanded(a) for a in user.all_input_nodes)
             for user in node.users
         )
 
@@ -218,6 +219,8 @@ class Builder:
         made: nn.Module | None = None
         if source is not None and self._flattens(node, source):
             made = Flatten()
+        elif source is not None and is_pointwise(module, self.value[source]):
+            return self._pointwise(node, source, module)  # type: ignore[arg-type]
         elif source is not None and module is not None:
             made = translated(module, self.value[source])
             if isinstance(made, GlobalAvgPool) and not self._may_drop_axes(node):
@@ -234,6 +237,21 @@ class Builder:
         self._keep(node, self.new.call_module(name, tuple(self.timed[n] for n in inputs)))
         what = type(module).__name__ if module is not None else _function(node)
         (self.built.merged if isinstance(made, Merged) else self.built.translated)[name] = what
+
+    def _pointwise(self, node: fx.Node, source: fx.Node, linear: nn.Linear) -> None:
+        """A linear map of the last axis: the axis goes in front, to the channels, and back."""
+        name = self._named(node, Pointwise(linear), linear)
+        self.built.translated[name] = type(linear).__name__
+        made = self.timed[source]
+        for step, place_of in (("front", (-1, 1)), ("", ()), ("back", (1, -1))):
+            if not step:
+                made = self.new.call_module(name, (made,))
+                continue
+            beside = self.names.take(f"{name}_{step}", own=False)
+            put(self.home, beside, merged(moving(*place_of), place(node)))
+            made = self.new.call_module(beside, (made,))
+            made.name = self._free(f"{node.name}_{step}")
+        self._keep(node, made)
 
     def _pool_with_axes(self, node: fx.Node, source: fx.Node, pool: GlobalAvgPool, module: nn.Module) -> None:
         """A mean over all places whose two axes of length 1 are read: they are put back behind it."""

@@ -69,7 +69,9 @@ class Merged(TimeLayer):
     @property
     def alone(self) -> bool:
         """Whether the body takes one tensor; of several that a linear one takes only the sizes of the others count."""
-        return not isinstance(self.body, fx.GraphModule) or sum(n.op == "placeholder" for n in self.body.graph.nodes) == 1
+        return (
+            not isinstance(self.body, fx.GraphModule) or sum(n.op == "placeholder" for n in self.body.graph.nodes) == 1
+        )
 
     @torch.no_grad()
     def _taken(self, shape: tuple[int, ...]) -> Tensor:

@@ -53,9 +53,8 @@ def clamped(node: fx.Node) -> tuple[float, float] | None:
         return None
     limits = {**dict(zip(("min", "max"), node.args[1:], strict=False)), **node.kwargs}
     low, high = limits.get("min"), limits.get("max")
-    if not all(limit is None or isinstance(limit, (int, float)) for limit in (low, high)):
-        return None
-    return (-math.inf if low is None else low), (math.inf if high is None else high)
+    low, high = (-math.inf if low is None else low), (math.inf if high is None else high)
+    return (low, high) if isinstance(low, (int, float)) and isinstance(high, (int, float)) else None
 
 
 def remembers(module: nn.Module) -> str:

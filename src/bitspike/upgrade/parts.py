@@ -16,15 +16,15 @@ OTHER = "other"
 _SIZE, _CONSTANT = "size", "constant"
 
 _MOVING = frozenset(
-    "view reshape flatten unflatten squeeze unsqueeze transpose swapaxes permute movedim t contiguous clone chunk split "
-    "tensor_split unbind getitem narrow select index_select flip roll expand expand_as view_as reshape_as repeat tile "
-    "repeat_interleave pixel_shuffle pixel_unshuffle channel_shuffle cat concat concatenate stack".split()
+    "view reshape flatten unflatten squeeze unsqueeze transpose swapaxes permute movedim t contiguous clone chunk "
+    "split tensor_split unbind getitem narrow select index_select flip roll expand expand_as view_as reshape_as repeat "
+    "tile repeat_interleave pixel_shuffle pixel_unshuffle channel_shuffle cat concat concatenate stack".split()
 )
 _SIZES = frozenset("size dim numel ndimension len".split())
 _ELEMENTWISE = frozenset("add sub mul truediv div neg rsub subtract multiply divide".split())
 _LINEAR = frozenset(
-    "mean sum avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d conv1d conv2d "
-    "conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear".split()
+    "mean sum avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d conv1d "
+    "conv2d conv3d conv_transpose1d conv_transpose2d conv_transpose3d linear".split()
 )
 _PADS = (
     *(nn.ReflectionPad1d, nn.ReflectionPad2d, nn.ReflectionPad3d),
@@ -62,7 +62,8 @@ def nature(body: nn.Module) -> str:
             found[node] = _nature(body, node, [found[n] for n in node.all_input_nodes])
         kind = next(found[n] for n in body.graph.nodes if n.op == "output")
         return kind if kind in (MOVES, AFFINE) else OTHER
-    if not type(body).forward.__module__.startswith("torch.nn.modules") or hasattr(body, "parametrizations"):
+    hooked = body._forward_hooks or body._forward_pre_hooks or hasattr(body, "parametrizations")
+    if hooked or not type(body).forward.__module__.startswith("torch.nn.modules"):
         return OTHER
     if isinstance(body, nn.Upsample):
         return MOVES if body.mode.startswith("nearest") else AFFINE
@@ -85,7 +86,9 @@ def resizes_to(body: nn.Module) -> bool:
     inner = [node for node in body.graph.nodes if node.op != "output"]
     inputs = [node for node in inner if node.op == "placeholder"]
     calls = [node for node in inner if node.op.startswith("call") and not _reads(node)]
-    resizing = len(calls) == 1 and name_of(calls[0]) in ("interpolate", "upsample") and calls[0].args[:1] == (inputs[0],)
+    resizing = (
+        len(calls) == 1 and name_of(calls[0]) in ("interpolate", "upsample") and calls[0].args[:1] == (inputs[0],)
+    )
     return resizing and all(reads_size(user) for node in inputs[1:] for user in node.users)
 
 
@@ -222,7 +225,9 @@ def _mean(node: fx.Node) -> tuple[int, bool] | None:
     return (axis, bool(given.get("keepdim", False))) if plain else None  # type: ignore[return-value]
 
 
-def interpolation(size: Any = None, scale_factor: Any = None, mode: str = "nearest", **options: Any) -> nn.Module | None:
+def interpolation(
+    size: Any = None, scale_factor: Any = None, mode: str = "nearest", **options: Any
+) -> nn.Module | None:
     """The module that ``F.interpolate`` with these arguments is; None where it has options that no module has."""
     if set(options) - {"align_corners", "recompute_scale_factor"}:
         return None
@@ -237,4 +242,3 @@ def padding(pad: Any, mode: str = "constant", value: float | None = None) -> nn.
         return nn.ConstantPad2d(pads, value or 0.0)
     kinds = {"reflect": _PADS[:3], "replicate": _PADS[3:6], "circular": _PADS[6:]}[mode]
     return kinds[len(pads) // 2 - 1](pads) if 2 <= len(pads) <= 6 and not len(pads) % 2 else None
-

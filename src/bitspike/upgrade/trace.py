@@ -101,13 +101,30 @@ def trace_user(
         ValueError: the code cannot be traced, keeps a value of the forward as state, or takes another path in training.
     """
     root = _OneInput(model)
+    before = {module: dict(vars(module)) for module in model.modules()} if evaluation else {}
     other = _traced(root.train(not evaluation), leaf)
+    _forget(before)
     graph = _traced(root.eval(), leaf)
+    _forget(before)
     _kept_state(model)
     _same_code(root, other, graph)
     if evaluation:
         _without_dropout(graph)
     return root, graph
+
+
+def _forget(before: dict[nn.Module, dict[str, Any]]) -> None:
+    """Put attributes of modules that hold values of a traced call back to what they were; a model that reads what an
+    earlier call left there gives another result the second time, and is refused for that."""
+    for module, attributes in before.items():
+        for key in [key for key, value in vars(module).items() if isinstance(value, fx.Proxy)]:
+            if key in attributes:
+                setattr(module, key, attributes[key])
+            else:
+                delattr(module, key)
+        for held in [value for value in vars(module).values() if type(value) is dict]:
+            for key in [key for key, value in held.items() if isinstance(value, fx.Proxy)]:
+                del held[key]
 
 
 def _without_dropout(graph: fx.Graph) -> None:

@@ -183,6 +183,12 @@ def _translated(module: nn.Module, x: Tensor) -> nn.Module | None:
     return None
 
 
+def is_pointwise(module: nn.Module | None, x: Tensor) -> bool:
+    """Whether a module is a linear map of the last of several axes of x [B, ..., I]."""
+    plain = type(module) is nn.Linear and _plain(module) and x.dim() > 2
+    return plain and isinstance(module._parameters.get("weight"), nn.Parameter)  # type: ignore[union-attr]
+
+
 def _one(value: Any) -> int | None:
     """An int, or the one that a tuple repeats; None otherwise."""
     if isinstance(value, (tuple, list)):

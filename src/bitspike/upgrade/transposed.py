@@ -31,7 +31,7 @@ class TransposedConvolution(Synapse):
         super().__init__()
         self.groups = conv.groups
         self.weight = nn.Parameter(self._turned(conv.weight.detach()).contiguous(), conv.weight.requires_grad)
-        self.bias = conv.bias
+        self.bias = conv.bias  # type: ignore[assignment]
         self.quantizer = Float()
         self.stride, self.dilation = _numbers(conv.stride), _numbers(conv.dilation)
         self.padding, self.output_padding = _numbers(conv.padding), _numbers(conv.output_padding)

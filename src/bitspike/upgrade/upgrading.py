@@ -6,10 +6,13 @@ import copy
 from collections.abc import Callable, Sequence
 
 from torch import Tensor, fx, nn
+from torch.nn.utils import prune
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from bitspike.checks import bad_type, bad_value, one_of
 from bitspike.graph import trace
-from bitspike.layers import Encoder, TimeLayer
+from bitspike.layers import ClipFloor, Encoder, TimeLayer
 from bitspike.models import Network, warn_inert
 from bitspike.models.components import new_encoder, new_readout
 from bitspike.neurons import Neuron
@@ -110,9 +113,10 @@ def upgrade(
     return _upgrade(model, mapping, sample, T, encoder, readout, norm, leaves, evaluation=False)
 
 
-def upgrade_evaluated(model: nn.Module, mapping: Replacements, sample: Tensor, T: int) -> Upgraded:
-    """`upgrade` of a trained network as it is in evaluation mode, whatever it does in training; mean read-out."""
-    return _upgrade(model, mapping, sample, T, "repeat", "mean", "joint", (), evaluation=True)
+def upgrade_evaluated(model: nn.Module, sample: Tensor, T: int, leaves: Sequence[type[nn.Module]] = ()) -> Upgraded:
+    """`upgrade` of a trained network as it is in evaluation mode, whatever it does in training; activations stay."""
+    mapping: Replacements = {nn.ReLU: None, ClipFloor: None}  # other activations are left alone as well
+    return _upgrade(model, mapping, sample, T, "repeat", "mean", "joint", leaves, evaluation=True)
 
 
 def _upgrade(
@@ -131,6 +135,8 @@ def _upgrade(
     coder = None if encoder is None else new_encoder(encoder, encoder.T if isinstance(encoder, Encoder) else T)
     reader = new_readout("mean" if readout is None else readout)
     _refuse(model, choices)
+    if evaluation:
+        choices.used.update(choices.mapping)
     ours = private_copy(model)
     modes = {module: module.training for module in ours.modules()}
     if isinstance(ours, Network):
@@ -187,12 +193,20 @@ def _merged(
 
 def private_copy(model: nn.Module) -> nn.Module:
     """A deep copy; raises `ValueError` where the model holds what no copy can be made of."""
+    weights = [_computed(module, hook) for module in model.modules() for hook in module._forward_pre_hooks.values()]
     try:
-        return copy.deepcopy(model)
+        return copy.deepcopy(model, {id(weight): weight.detach().clone() for weight in weights if weight is not None})
     except RuntimeError as error:
         must = "the model must hold no result of an earlier call"
-        todo = "reset its states first (functional.reset_net, utils.reset)"
+        todo = "reset its states first (functional.reset_net, utils.reset), or call it once under torch.no_grad()"
         raise bad_value("upgrade", must, str(error).splitlines()[0], todo) from error
+
+
+def _computed(module: nn.Module, hook: object) -> Tensor | None:
+    """The weight that a hook computes anew at every call: weight norm, spectral norm, pruning."""
+    if isinstance(hook, (WeightNorm, SpectralNorm)):
+        return getattr(module, hook.name)  # type: ignore[no-any-return]
+    return getattr(module, hook._tensor_name) if isinstance(hook, prune.BasePruningMethod) else None
 
 
 def _refuse(model: nn.Module, choices: Choices) -> None:
