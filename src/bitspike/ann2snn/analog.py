@@ -73,15 +73,14 @@ class Analog:
         self.above[item.name] = self._is_above(item, body, what)
         self.surgery.put(item, TallyMap(body, what))
         self.kept[path or item.name] = what
-        users = [user for user in item.users if _leads_to_weights(self.surgery, user)]
-        if not users:
+        if not any(_leads_to_weights(self.surgery, user) for user in item.users):
             return None
         if not self.above[item.name] and not self.neuron.format.signed:
             if kind:
                 check_slope(self.neuron, kind, True, path)
             self.unsent = self.unsent or path or item.name
             return None  # a product, say: its values are read as they are
-        return self._send(item, users)
+        return self._send(item)
 
     def no_spikes(self) -> ValueError:
         """What to raise for a network in which nothing sends spikes."""
@@ -114,14 +113,13 @@ class Analog:
         elif module is not None or not (len(summands(item)) > 1 or kind_of(item) in _MOVED):
             raise _refused(path or item.name, type(module).__name__ if module is not None else name_of(item))
 
-    def _send(self, item: fx.Node, users: list[fx.Node]) -> fx.Node:
-        """A node between an operation and layers behind it."""
+    def _send(self, item: fx.Node) -> fx.Node:
+        """A node between an operation and all that reads it."""
         name = self.surgery.free(f"{item.name}_spikes")
         self.surgery.module.add_module(name, nn.Identity())
         with self.surgery.module.graph.inserting_after(item):
             made = self.surgery.module.graph.call_module(name, (item,))
-        for user in users:
-            user.replace_input_with(item, made)
+        item.replace_all_uses_with(made, delete_user_cb=lambda user: user is not made)
         self.shapes[made.name] = self.shapes[item.name]
         return made
 
