@@ -19,7 +19,7 @@ Shapes = dict[str, tuple[int, ...]]
 _SOFTMAX = ("Softmax", "LogSoftmax", "Softmax2d")
 _ABOVE_0 = ("Sigmoid", "Hardsigmoid", "Softplus", "Softmax", "Softmax2d", "ReLU", "ReLU6")  # nothing below 0
 _MOVED = ("concat", "split", "select")
-_AXES = ("Softmax", "LogSoftmax", "GLU", "PReLU")  # they name axes, so they cannot be run over time as they are
+_AXES = ("Softmax", "LogSoftmax", "GLU")  # they name axes, so they cannot be run over time as they are
 _OVERSHOOTS = ("bicubic",)
 
 
