@@ -11,7 +11,7 @@ from bitspike.ann2snn.build import Skeleton, build
 from bitspike.ann2snn.calibrate import Options, calibrate
 from bitspike.ann2snn.report import ConversionReport
 from bitspike.ann2snn.tune import fine_tune as tune
-from bitspike.checks import all_finite, bad_value, finite, integer, one_of, wide
+from bitspike.checks import all_finite, bad_type, bad_value, finite, integer, one_of, wide
 from bitspike.graph import Graph
 from bitspike.graph.traced import Traced
 from bitspike.neurons import Neuron
@@ -141,6 +141,10 @@ def _inputs(data: Tensor | Iterable[Tensor]) -> Tensor:
     if not batches:
         raise bad_value("ann2snn", "the calibration data must hold a batch", "none", "pass inputs")
     for batch in batches:
+        if isinstance(batch, Tensor) and not (batch.is_floating_point() or batch.is_complex()):
+            must, todo = "the inputs must be floating-point tensors", "convert them with .float()"
+            todo += "; where they are indices, convert the network behind its embedding, on what that gives"
+            raise bad_type("ann2snn", must, batch.dtype, todo)
         wide("ann2snn", batch)
         finite("ann2snn", "the calibration data", batch)
         if batch.shape[1:] != batches[0].shape[1:] or batch.dtype != batches[0].dtype:
