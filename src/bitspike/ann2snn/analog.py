@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from torch import fx, nn
+from torch import Tensor, fx, nn
 from torch.nn.modules.dropout import _DropoutNd
 
 from bitspike.ann2snn.rectifier import WHERE, Rectifier, check_slope, limits
 from bitspike.checks import bad_value
 from bitspike.graph.moves import kind_of, summands
 from bitspike.graph.surgery import Surgery
-from bitspike.layers import Affine, Encoder, Gain, MeanReadout, Synapse, TallyMap, TimeLayer
+from bitspike.layers import Affine, Encoder, Gain, MeanReadout, Restimulate, Synapse, TallyMap, TimeLayer
 from bitspike.neurons import Neuron
 from bitspike.upgrade.layers import Merged
 from bitspike.upgrade.parts import MOVES, OTHER, name_of, nature
@@ -21,6 +21,18 @@ _ABOVE_0 = ("Sigmoid", "Hardsigmoid", "Softplus", "Softmax", "Softmax2d", "ReLU"
 _MOVED = ("concat", "split", "select")
 _AXES = ("Softmax", "LogSoftmax", "GLU")  # they name axes, so they cannot be run over time as they are
 _OVERSHOOTS = ("bicubic",)
+
+
+class OneStep(nn.Module):
+    """A layer over time on the samples of one step, [B, ...] → [B, ...]."""
+
+    def __init__(self, layer: TimeLayer) -> None:
+        super().__init__()
+        self.layer = layer
+
+    def forward(self, x: Tensor) -> Tensor:
+        """What the layer makes of a sequence of one step."""
+        return self.layer(x.unsqueeze(0))[0]  # type: ignore[no-any-return]
 
 
 class Analog:
@@ -44,6 +56,8 @@ class Analog:
     def is_operation(self, item: fx.Node) -> bool:
         """Whether a node is a user's operation that is neither linear nor a maximum."""
         module = self.surgery.get(item)
+        if isinstance(module, Restimulate):
+            return module.scaling == "none"
         if not isinstance(module, Merged) or isinstance(module.body, (*MAXIMA, nn.Dropout, _DropoutNd)):
             return False
         return nature(module.body) == OTHER
@@ -61,7 +75,8 @@ class Analog:
             ValueError: an activation with values below 0 that a format without them would have to send.
         """
         module = self.surgery.get(item)
-        body = module.body if isinstance(module, Merged) else module
+        body = OneStep(module) if isinstance(module, Restimulate) else module
+        body = module.body if isinstance(module, Merged) else body
         assert body is not None
         what = kind or _what(body)
         if what in _SOFTMAX and _is_last(self.surgery, item):
@@ -203,6 +218,8 @@ def _is_last(surgery: Surgery, item: fx.Node) -> bool:
 
 def _what(body: nn.Module) -> str:
     """A name for people: the class of a module, or what the last call of a piece of a graph calls."""
+    if isinstance(body, OneStep):
+        return type(body.layer).__name__
     if not isinstance(body, fx.GraphModule):
         return type(body).__name__
     last = next(node for node in reversed(body.graph.nodes) if node.op.startswith("call"))

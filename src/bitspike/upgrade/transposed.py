@@ -22,7 +22,8 @@ class TransposedConvolution(Synapse):
         conv: torch's layer. Its weight [I, O/groups, ...] becomes [O, I/groups, ...], a parameter of its own; the bias
             is taken over.
 
-    >>> layer = TransposedConvolution(nn.ConvTranspose2d(2, 3, 3, stride=2, bias=False)); x = torch.zeros(1, 1, 2, 4, 4)
+    >>> import torch; x = torch.zeros(1, 1, 2, 4, 4)
+    >>> layer = TransposedConvolution(nn.ConvTranspose2d(2, 3, 3, stride=2, bias=False))
     >>> layer(x).shape, layer.macs(tuple(layer(x).shape))  # 16 places of 2 channels, each into 3 channels of 3 × 3
     (torch.Size([1, 1, 3, 9, 9]), 864)
     """
