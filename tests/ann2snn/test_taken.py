@@ -443,3 +443,24 @@ def test_functions_in_a_network_of_our_own_layers() -> None:
         snn = bitspike.ann2snn(net, BOTH, x, 2, "max")
         with torch.no_grad():
             assert float((snn(x) - net(x)).norm() / net(x).norm()) < 0.01
+
+
+def test_an_activation_without_channels() -> None:
+    """One value a sample, squeezed to [B], has no axis for channels; squeezed behind the activation it is taken."""
+    layers: Callable[[], dict[str, Any]] = lambda: {"one": nn.Linear(8, 1), "last": nn.Linear(1, 3)}  # noqa: E731
+    early = brought(lambda s, x: s.last(F.relu(s.one(first(s, x).mean((2, 3))).squeeze(1)).unsqueeze(1)), layers)
+    late = brought(lambda s, x: s.last(F.relu(s.one(first(s, x).mean((2, 3)))).squeeze(1).unsqueeze(1)), layers)
+    x = images()
+    with pytest.raises(ValueError, match=r"ann2snn relu_1: what becomes spikes must have channels, .* got \[B\]"):
+        bitspike.ann2snn(early, PLAIN, x)
+    snn = bitspike.ann2snn(late, PLAIN, x, 2, "max")
+    with torch.no_grad():
+        assert float((snn(x) - late(x)).norm() / late(x).norm()) < 0.01
+
+
+def test_batches_of_one_and_views() -> None:
+    """Steps that an encoder repeats have no memory of their own, which a view of one sample does not take."""
+    net = brought(lambda s, x: pooled(s, F.relu(s.a(x.view(-1, 3 * 8, 8).view(-1, 3, 8, 8)))))
+    snn, x = bitspike.ann2snn(net, PLAIN, images(1), 3, "max"), images(1)
+    with torch.no_grad():
+        assert snn(x).shape == (1, 5) and float((snn(x) - net(x)).abs().max()) < 0.01

@@ -14,6 +14,7 @@ import bitspike
 from bitspike.cost import cost
 from bitspike.layers import Flatten, GlobalAvgPool
 from bitspike.neurons import MultiBit
+from bitspike.quantizers import Quantizer, Sign, TernaryWeight, Uniform
 from bitspike.upgrade import Merged, upgrade
 from bitspike.upgrade.parts import fuse_means, nature
 from bitspike.upgrade.pointwise import Pointwise
@@ -223,3 +224,28 @@ def test_a_size_of_another_value_does_not_make_a_move_unknown() -> None:
     assert kept == [] and net(torch.randn(2, 3, 12, 10)).shape == (2, 2, 8, 6)
     assert bitspike.fold(net, x).report.forced_flips == 0
     assert not any(isinstance(m, Flatten) for m in net.modules())
+
+
+@pytest.mark.parametrize("quantizer", [Sign(), TernaryWeight(), Uniform(3)])
+def test_quantized_weights_and_lean_memory(quantizer: Quantizer) -> None:
+    """Transposed and pointwise maps take quantizers, fold their factors, and keep no more than their inputs."""
+    torch.manual_seed(0)
+    layers = {"a": nn.ConvTranspose2d(4, 6, 3, 2, bias=False), "b": nn.Linear(6, 5), "norm": nn.BatchNorm2d(6)}
+    model = Forward(
+        lambda s, x: s.b(F.relu(s.norm(s.a(F.relu(x)))).permute(0, 2, 3, 1)).flatten(1, 2).mean(1), **layers
+    ).double()
+    x = torch.randn(6, 4, 5, 5, dtype=torch.float64)
+    model(x)
+    net = upgrade(model.eval(), {nn.ReLU: MultiBit(2, 2, amplitude=1.37)}, x, T=2)
+    for module in net.modules():
+        if isinstance(module, (TransposedConvolution, Pointwise)):
+            module.quantize_with(quantizer)
+    folded = bitspike.fold(net.eval(), x)
+    torch.testing.assert_close(folded(x), net(x), rtol=1e-10, atol=1e-10)
+    rows = cost(folded.graph, x).synapses
+    assert len(rows) == 2 and all(row.multiplications == 0 and row.adds + row.shift_adds > 0 for row in rows)
+    plain = torch.autograd.grad(net(x).square().sum(), list(net.parameters()), allow_unused=True)
+    with bitspike.lean():
+        lean = torch.autograd.grad(net(x).square().sum(), list(net.parameters()), allow_unused=True)
+    for one, other in zip(plain, lean, strict=True):
+        assert (one is None) == (other is None) and (one is None or torch.equal(one, other))  # type: ignore[arg-type]

@@ -118,6 +118,9 @@ def build(
     def settle(item: fx.Node, path: str, rectifier: Rectifier) -> None:
         mixed = mixes(surgery, item, shapes)
         before = shapes[item.all_input_nodes[0].name]
+        if len(before) < 3:
+            must, todo = "what becomes spikes must have channels, [B, C, ...]", "squeeze behind it, not before"
+            raise bad_value(f"{WHERE} {path}", must, "[B]", todo)
         place = Place(item.name, path, rectifier, before[2], sharing="layer" if mixed else sharing)
         _connect(surgery, item, place, sample)
         surgery.put(item, _sized(neuron, place, initial, sample))

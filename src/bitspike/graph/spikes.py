@@ -286,7 +286,7 @@ def _moved(
         channels = (module.carry((channels + 2).double(), shape) - 2).clamp(min=0).long()
     scale, unit = carried(module, spikes.scale, shape), carried(module, spikes.unit, shape)
     sizes = {f.shape[-1] for f in (scale, unit, channels) if f is not None and f.dim()} - {1}
-    if out is not None and sizes - {out[2]}:
+    if out is not None and sizes - {out[2] if len(out) > 2 else 1}:
         return None
     return Spikes(spikes.parts, channels, scale, unit)
 

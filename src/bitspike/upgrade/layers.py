@@ -39,7 +39,7 @@ class Merged(TimeLayer):
         for x in inputs:
             time_first(self.where, x)
         steps, batch = inputs[0].shape[:2]
-        y: Any = self.body(*(x.flatten(0, 1) for x in inputs))
+        y: Any = self.body(*(merge_time(self.where, x, x.dim()) for x in inputs))
         if y.dim() == 0 or y.shape[0] != steps * batch:
             must = f"axis 0 must stay the batch, here T·B = {steps}·{batch}"
             raise bad_value(self.where, must, list(y.shape), "use x.shape[0] for the batch, and keep it in front")
@@ -77,9 +77,12 @@ class Merged(TimeLayer):
     def _taken(self, shape: tuple[int, ...]) -> Tensor:
         """Which channels of [T, B, C, ...] of this shape the values of every output channel are, int64 [C', places]:
         1 + the channel, 0 for zeros that are put between."""
-        numbers = torch.arange(1, shape[2] + 1, dtype=torch.float64).reshape(1, -1, *[1] * (len(shape) - 3))
-        moved: Tensor = self.body(numbers.expand(1, *shape[2:]))
-        return moved[0].reshape(moved.shape[1], -1).round().long()
+        device = next((t.device for t in (*self.body.parameters(), *self.body.buffers())), None)
+        shape = shape if len(shape) > 2 else (*shape, 1)
+        numbers = torch.arange(1, shape[2] + 1, dtype=torch.float64, device=device)
+        numbers = numbers.reshape(1, -1, *[1] * (len(shape) - 3)).expand(1, *shape[2:])
+        moved: Tensor = self.body(numbers)[0]
+        return moved.reshape(len(moved) if moved.dim() else 1, -1).round().long()
 
     def extra_repr(self) -> str:
         return f"scaling={self.scaling}"

@@ -76,7 +76,17 @@ def nature(body: nn.Module) -> str:
 
 def keeps_channels(body: nn.Module) -> bool:
     """Whether a linear map scales every channel by itself, with nothing added: pools of averages, resizing, padding."""
-    return isinstance(body, (*_AVERAGES, nn.Upsample, *_PADS)) or resizes_to(body)
+    return isinstance(body, (*_AVERAGES, nn.Upsample, *_PADS)) or resizes_to(body) or _averages_places(body)
+
+
+def _averages_places(body: nn.Module) -> bool:
+    """Whether a piece of a graph is one mean or sum over axes behind the channels, counted from the front."""
+    inner = [node for node in body.graph.nodes if node.op != "output"] if isinstance(body, fx.GraphModule) else []
+    if len(inner) != 2 or not inner[1].op.startswith("call") or name_of(inner[1]) not in ("mean", "sum"):
+        return False
+    axes = {**dict(zip(("dim", "keepdim"), inner[1].args[1:], strict=False)), **inner[1].kwargs}.get("dim")
+    given = axes if isinstance(axes, (tuple, list)) else (axes,)
+    return bool(given) and all(isinstance(axis, int) and axis >= 2 for axis in given)
 
 
 def resizes_to(body: nn.Module) -> bool:
