@@ -116,7 +116,7 @@ def rectifier_of(module: nn.Module | None) -> Rectifier | None:
 
 def limits(body: nn.Module | None, call: fx.Node | None) -> tuple[float, float]:
     """Least and greatest value of a Hardtanh, as a module, a function or a clamp."""
-    between = clamped(call) if call is not None else None
+    between = None if call is None else clamped(call.target, call.args, call.kwargs)
     if between is not None:
         return between
     low, high = (_option(body, call, name, place, value) for place, (name, value) in enumerate(_HARDTANH))

@@ -38,7 +38,7 @@ def activation(root: nn.Module, node: fx.Node) -> type[nn.Module] | None:
     if node.op == "call_module":
         module = root.get_submodule(str(node.target))
         return type(module) if isinstance(module, tuple(_NAMES)) else None
-    limits = clamped(node)
+    limits = clamped(node.target, node.args, node.kwargs) if node.op in ("call_method", "call_function") else None
     if limits is not None:
         return nn.ReLU if limits == (0, math.inf) else nn.Hardtanh if math.isfinite(sum(limits)) else None
     if node.op == "call_method":
@@ -46,12 +46,12 @@ def activation(root: nn.Module, node: fx.Node) -> type[nn.Module] | None:
     return _FUNCTIONS.get(node.target) if node.op == "call_function" else None
 
 
-def clamped(node: fx.Node) -> tuple[float, float] | None:
+def clamped(target: Any, args: Any, kwargs: Any) -> tuple[float, float] | None:
     """Least and greatest value of a ``clamp`` between numbers, in one of its spellings; infinite where it has none."""
-    name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
-    if node.op not in ("call_method", "call_function") or name not in _CLAMPS:
+    name = target if isinstance(target, str) else getattr(target, "__name__", "")
+    if name not in _CLAMPS:
         return None
-    limits = {**dict(zip(("min", "max"), node.args[1:], strict=False)), **node.kwargs}
+    limits = {**dict(zip(("min", "max"), args[1:], strict=False)), **kwargs}
     low, high = limits.get("min"), limits.get("max")
     low, high = (-math.inf if low is None else low), (math.inf if high is None else high)
     return (low, high) if isinstance(low, (int, float)) and isinstance(high, (int, float)) else None

@@ -153,6 +153,8 @@ def _traced(root: _OneInput, leaf: Callable[[nn.Module, str], bool]) -> fx.Graph
         todo = "move code that branches on values or shapes into a module of its own and name its class in leaves"
         if "item assignment" in str(error):
             todo = "write it as a new tensor (torch.where, torch.cat)"
+        if "'len' is not supported" in str(error):
+            todo = "write x.shape[0] for len(x)"
         raise bad_value("upgrade", must, got, todo) from error
 
 
