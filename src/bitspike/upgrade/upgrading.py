@@ -86,9 +86,9 @@ def upgrade(
             `Network`, whose encoder is replaced, or its body), where only the modules named change.
         mapping: what becomes what. Keys: a class of activations, which stands for its functions and methods too
             (nn.ReLU: F.relu, torch.relu, x.relu(), clamp(min=0); nn.Hardtanh: clamp(-1, 1)), any other class of
-            modules, or a name or shell pattern of places ("layer1.*"); a name is stronger than a pattern, a pattern than
-            a class. Values: a neuron, of which every place gets a copy; a function of the replaced module (None for a
-            function) that makes one;
+            modules, or a name or shell pattern of places ("layer1.*"); a name is stronger than a pattern, a pattern
+            than a class. Values: a neuron, of which every place gets a copy; a function of the replaced module (None for
+            a function) that makes one;
             None: leave it alone.
         sample: inputs [B, ...] of one time step; default: random ones of a shape that the first layer takes.
         T: time steps, default 2. encoder: a name of `ENCODERS`, an `Encoder` with a T of its own, which is copied, or
