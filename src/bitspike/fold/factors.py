@@ -121,13 +121,19 @@ def move_factors(surgery: Surgery, shapes: dict[str, tuple[int, ...]], dtype: to
             if module.scaling == "positive" and (factors[0] <= 0).any():
                 must = "a factor that passes max pooling must be positive"
                 raise bad_value(f"fold {item.name}", must, factors[0].tolist(), "train it with raw_amplitude=False")
-            out = carried(module, factors[0], shapes[before[0].name])
+            factor = factors[0]
+            if factor.dim() and module.mixes(shapes[before[0].name]):
+                _settle(surgery, item, before[:1], factors[:1], moved, dtype)
+                factor = _ONE
+            out = carried(module, factor, shapes[before[0].name])
         elif isinstance(module, (nn.Identity, nn.Dropout)):
             out = factors[0]
         elif _is_sum(item, module):
             out = _fold_sum(surgery, item, before, factors, moved, dtype)
         elif _joins(item, before, shapes):
             out = side_by_side([moved.factors[n.name] for n in joined(item)], [shapes[n.name][2] for n in joined(item)])
+        elif _joins(item, before, shapes, places=True) and _alike(factors):
+            out = factors[0]
         elif kind_of(item) == "split" and before:
             out = factors[0]  # that of the whole, until a piece is taken
         elif kind_of(item) == "select" and before:
@@ -161,10 +167,11 @@ def _fold_sum(
     return factors[multiples.index(1)]
 
 
-def _joins(item: fx.Node, before: list[fx.Node], shapes: dict[str, tuple[int, ...]]) -> bool:
-    """Whether a node puts channels side by side."""
+def _joins(item: fx.Node, before: list[fx.Node], shapes: dict[str, tuple[int, ...]], places: bool = False) -> bool:
+    """Whether a node puts channels (or else places, all channels of them) side by side."""
     known = kind_of(item) == "concat" and bool(joined(item)) and all(n.name in shapes for n in before)
-    return known and axis_of(item, len(shapes[before[0].name])) == 2
+    axis = axis_of(item, len(shapes[before[0].name])) if known else 0
+    return axis > 2 if places else axis == 2
 
 
 def _take(

@@ -199,7 +199,7 @@ class Graph:
                 frames = module.frames or steps
                 sources = before[0].sources if frames and module.divisor(frames) == 1 else ()
                 steps = module.T
-            elif isinstance(module, TimeLayer) and module.scaling in ("linear", "positive") and len(before) == 1:
+            elif isinstance(module, TimeLayer) and module.scaling in ("linear", "positive") and before:
                 sources = before[0].sources
         elif item.op in ("placeholder", "output"):
             kind = "input" if item.op == "placeholder" else "output"

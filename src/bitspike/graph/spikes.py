@@ -198,7 +198,8 @@ def follow(
         spikes, shape = known.get(source), shapes.get(source)
         index = None if spikes is None or shape is None else taken(item, shape)
         return None if spikes is None or index is None else _picked(spikes, index)
-    if module is None or len(item.all_input_nodes) != 1:
+    linear = isinstance(module, TimeLayer) and module.scaling == "linear"  # of others it reads the sizes alone
+    if module is None or not item.all_input_nodes or (len(item.all_input_nodes) > 1 and not linear):
         return None
     source = item.all_input_nodes[0].name
     spikes = known.get(source)
@@ -289,12 +290,14 @@ def _moved(
         return spikes
     if shape is None:
         return None
+    if module.mixes(shape):
+        return spikes._real()
     channels = spikes.channels
     if channels is not None:  # what is padded belongs to no part: -1 becomes the first one
         channels = (module.carry((channels + 2).double(), shape) - 2).clamp(min=0).long()
     scale, unit = carried(module, spikes.scale, shape), carried(module, spikes.unit, shape)
     sizes = {f.shape[-1] for f in (scale, unit, channels) if f is not None and f.dim()} - {1}
-    if out is not None and sizes - {out[2]}:
+    if out is not None and sizes - {out[2] if len(out) > 2 else 1}:
         return None
     return Spikes(spikes.parts, channels, scale, unit)
 

@@ -13,6 +13,7 @@ from bitspike.layers.readout import MeanReadout, StepReadout
 from bitspike.layers.restimulate import Restimulate
 from bitspike.layers.sound import check_numbers, not_numbers
 from bitspike.layers.squeeze import Join, Refined, Squeeze
+from bitspike.layers.tally import TallyMap
 from bitspike.layers.windows import Windows
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "StepReadout",
     "SumPool2d",
     "Synapse",
+    "TallyMap",
     "TallyMaxPool2d",
     "TallyPool",
     "TimeLayer",

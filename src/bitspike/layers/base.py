@@ -49,6 +49,11 @@ class TimeLayer(Sealed, nn.Module, ABC):
         """A factor [] or [C] on the input [T, B, C, ...] of this shape, as a factor on the output."""
         return factor
 
+    def mixes(self, shape: tuple[int, ...]) -> bool:
+        """Whether a channel of the output holds values of several channels of an input [T, B, C, ...] of this shape, so
+        that only a factor which those share comes out."""
+        return False
+
 
 class Synapse(TimeLayer):
     """A linear map whose weight passes through a quantizer.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import fnmatch
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -37,21 +38,23 @@ def activation(root: nn.Module, node: fx.Node) -> type[nn.Module] | None:
     if node.op == "call_module":
         module = root.get_submodule(str(node.target))
         return type(module) if isinstance(module, tuple(_NAMES)) else None
-    if _is_relu(node):
-        return nn.ReLU
+    limits = clamped(node.target, node.args, node.kwargs) if node.op in ("call_method", "call_function") else None
+    if limits is not None:
+        return nn.ReLU if limits == (0, math.inf) else nn.Hardtanh if math.isfinite(sum(limits)) else None
     if node.op == "call_method":
         return _METHODS.get(str(node.target))
     return _FUNCTIONS.get(node.target) if node.op == "call_function" else None
 
 
-def _is_relu(node: fx.Node) -> bool:
-    """``clamp(x, min=0)`` in one of its spellings."""
-    name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
-    if node.op not in ("call_method", "call_function") or name not in _CLAMPS:
-        return False
-    limits = {**dict(zip(("min", "max"), node.args[1:], strict=False)), **node.kwargs}
-    low = limits.get("min")
-    return isinstance(low, (int, float)) and low == 0 and limits.get("max") is None
+def clamped(target: Any, args: Any, kwargs: Any) -> tuple[float, float] | None:
+    """Least and greatest value of a ``clamp`` between numbers, in one of its spellings; infinite where it has none."""
+    name = target if isinstance(target, str) else getattr(target, "__name__", "")
+    if name not in _CLAMPS:
+        return None
+    limits = {**dict(zip(("min", "max"), args[1:], strict=False)), **kwargs}
+    low, high = limits.get("min"), limits.get("max")
+    low, high = (-math.inf if low is None else low), (math.inf if high is None else high)
+    return (low, high) if isinstance(low, (int, float)) and isinstance(high, (int, float)) else None
 
 
 def remembers(module: nn.Module) -> str:

@@ -87,22 +87,52 @@ def is_torch_layer(module: nn.Module) -> bool:
     return derived and not isinstance(module, _CONTAINERS)
 
 
-def trace_user(model: nn.Module, leaf: Callable[[nn.Module, str], bool]) -> tuple[nn.Module, fx.Graph]:
+def trace_user(
+    model: nn.Module, leaf: Callable[[nn.Module, str], bool], evaluation: bool = False
+) -> tuple[nn.Module, fx.Graph]:
     """Trace a model in evaluation mode; targets start at the returned root.
 
     Args:
         model: a private copy; left in evaluation mode.
         leaf: (module, name) → whether it is called whole.
+        evaluation: the model is done with training: what it does there is not looked at, and dropout is gone.
 
     Raises:
         ValueError: the code cannot be traced, keeps a value of the forward as state, or takes another path in training.
     """
     root = _OneInput(model)
-    training = _traced(root.train(), leaf)
+    before = {module: dict(vars(module)) for module in model.modules()} if evaluation else {}
+    other = _traced(root.train(not evaluation), leaf)
+    _forget(before)
     graph = _traced(root.eval(), leaf)
+    _forget(before)
     _kept_state(model)
-    _same_code(root, training, graph)
+    _same_code(root, other, graph)
+    if evaluation:
+        _without_dropout(graph)
     return root, graph
+
+
+def _forget(before: dict[nn.Module, dict[str, Any]]) -> None:
+    """Put attributes of modules that hold values of a traced call back to what they were; a model that reads what an
+    earlier call left there gives another result the second time, and is refused for that."""
+    for module, attributes in before.items():
+        for key in [key for key, value in vars(module).items() if isinstance(value, fx.Proxy)]:
+            if key in attributes:
+                setattr(module, key, attributes[key])
+            else:
+                delattr(module, key)
+        for held in [value for value in vars(module).values() if type(value) is dict]:
+            for key in [key for key, value in held.items() if isinstance(value, fx.Proxy)]:
+                del held[key]
+
+
+def _without_dropout(graph: fx.Graph) -> None:
+    """Bridge dropout functions that do nothing in evaluation mode."""
+    for node in list(graph.nodes):
+        if _is_dropout(node) and node.kwargs.get("training") is False and isinstance(node.args[0], fx.Node):
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
 
 
 def _traced(root: _OneInput, leaf: Callable[[nn.Module, str], bool]) -> fx.Graph:
@@ -123,6 +153,8 @@ def _traced(root: _OneInput, leaf: Callable[[nn.Module, str], bool]) -> fx.Graph
         todo = "move code that branches on values or shapes into a module of its own and name its class in leaves"
         if "item assignment" in str(error):
             todo = "write it as a new tensor (torch.where, torch.cat)"
+        if "'len' is not supported" in str(error):
+            todo = "write x.shape[0] for len(x)"
         raise bad_value("upgrade", must, got, todo) from error
 
 

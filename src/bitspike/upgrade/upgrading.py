@@ -6,10 +6,13 @@ import copy
 from collections.abc import Callable, Sequence
 
 from torch import Tensor, fx, nn
+from torch.nn.utils import prune
+from torch.nn.utils.spectral_norm import SpectralNorm
+from torch.nn.utils.weight_norm import WeightNorm
 
 from bitspike.checks import bad_type, bad_value, one_of
 from bitspike.graph import trace
-from bitspike.layers import Encoder, TimeLayer, check_numbers
+from bitspike.layers import ClipFloor, Encoder, TimeLayer, check_numbers
 from bitspike.models import Network, warn_inert
 from bitspike.models.components import new_encoder, new_readout
 from bitspike.neurons import Neuron
@@ -25,6 +28,7 @@ from bitspike.upgrade.check import (
 from bitspike.upgrade.inplace import in_place, out_of_place
 from bitspike.upgrade.mapping import KEEP, Choices, Replacements, instance, remembers
 from bitspike.upgrade.over_time import body_over_time, over_time
+from bitspike.upgrade.parts import fuse_means
 from bitspike.upgrade.report import UpgradeReport
 from bitspike.upgrade.roles import assign_roles
 from bitspike.upgrade.sites import Names, Site, called, find_sites, wanted_name
@@ -81,10 +85,10 @@ def upgrade(
             step, that is step mode "s", or the body of the loop over time. Or a network of bitspike's own layers (a
             `Network`, whose encoder is replaced, or its body), where only the modules named change.
         mapping: what becomes what. Keys: a class of activations, which stands for its functions and methods too
-            (nn.ReLU: F.relu, torch.relu, x.relu(), clamp(min=0)), any other class of modules, or a name or shell
-            pattern of places ("layer1.*"); a name is stronger than a pattern, a pattern than a class. Values: a neuron,
-            of which every place gets a copy; a function of the replaced module (None for a function) that makes one;
-            None: leave it alone.
+            (nn.ReLU: F.relu, torch.relu, x.relu(), clamp(min=0); nn.Hardtanh: clamp(-1, 1)), any other class of
+            modules, or a name or shell pattern of places ("layer1.*"); a name is stronger than a pattern, a pattern
+            than a class. Values: a neuron, of which every place gets a copy; a function of the replaced module (None
+            for a function) that makes one; None: leave it alone.
         sample: inputs [B, ...] of one time step; default: random ones of a shape that the first layer takes.
         T: time steps, default 2. encoder: a name of `ENCODERS`, an `Encoder` with a T of its own, which is copied, or
             None (the network then takes sequences [T, B, ...]). readout: "mean" or "steps"; default that of a bitspike
@@ -106,19 +110,42 @@ def upgrade(
     >>> net(torch.ones(5, 4)).shape, net.report.neurons
     (torch.Size([5, 2]), {'1': 'ReLU → MultiBit'})
     """
+    return _upgrade(model, mapping, sample, T, encoder, readout, norm, leaves, evaluation=False)
+
+
+def upgrade_evaluated(model: nn.Module, sample: Tensor, T: int, leaves: Sequence[type[nn.Module]] = ()) -> Upgraded:
+    """`upgrade` of a trained network as it is in evaluation mode, whatever it does in training; activations stay."""
+    mapping: Replacements = {nn.ReLU: None, ClipFloor: None}  # other activations are left alone as well
+    return _upgrade(model, mapping, sample, T, "repeat", "mean", "joint", leaves, evaluation=True)
+
+
+def _upgrade(
+    model: nn.Module,
+    mapping: Replacements,
+    sample: Tensor | None,
+    T: int,
+    encoder: str | Encoder | None,
+    readout: str | None,
+    norm: str,
+    leaves: Sequence[type[nn.Module]],
+    evaluation: bool,
+) -> Upgraded:
     choices = Choices(mapping)
     one_of("upgrade", "norm", norm, tuple(_NORMS))
     coder = None if encoder is None else new_encoder(encoder, encoder.T if isinstance(encoder, Encoder) else T)
     reader = new_readout("mean" if readout is None else readout)
     _refuse(model, choices)
     check_numbers("upgrade", model)
+    if evaluation:
+        choices.used.update(choices.mapping)
     ours = private_copy(model)
     modes = {module: module.training for module in ours.modules()}
     if isinstance(ours, Network):
         reader = ours.readout if readout is None else reader
         ours = ours.body
-    root, graph = trace_user(ours, _leaf(choices, tuple(leaves)))
+    root, graph = trace_user(ours, _leaf(choices, tuple(leaves)), evaluation)
     out_of_place(root, graph)
+    fuse_means(graph)
     timed = over_time(ours)
     if timed:
         body, found, report = body_over_time(root, graph, choices, sample)
@@ -136,7 +163,7 @@ def upgrade(
         layer.training = modes[module]
     if not timed:
         assign_roles(trace(net))
-    warn_inert(net, stacklevel=3)
+    warn_inert(net, stacklevel=4)
     return net
 
 
@@ -167,12 +194,20 @@ def _merged(
 
 def private_copy(model: nn.Module) -> nn.Module:
     """A deep copy; raises `ValueError` where the model holds what no copy can be made of."""
+    weights = [_computed(module, hook) for module in model.modules() for hook in module._forward_pre_hooks.values()]
     try:
-        return copy.deepcopy(model)
+        return copy.deepcopy(model, {id(weight): weight.detach().clone() for weight in weights if weight is not None})
     except RuntimeError as error:
         must = "the model must hold no result of an earlier call"
-        todo = "reset its states first (functional.reset_net, utils.reset)"
+        todo = "reset its states first (functional.reset_net, utils.reset), or call it once under torch.no_grad()"
         raise bad_value("upgrade", must, str(error).splitlines()[0], todo) from error
+
+
+def _computed(module: nn.Module, hook: object) -> Tensor | None:
+    """The weight that a hook computes anew at every call: weight norm, spectral norm, pruning."""
+    if isinstance(hook, (WeightNorm, SpectralNorm)):
+        return getattr(module, hook.name)  # type: ignore[no-any-return]
+    return getattr(module, hook._tensor_name) if isinstance(hook, prune.BasePruningMethod) else None
 
 
 def _refuse(model: nn.Module, choices: Choices) -> None:
