@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -15,33 +14,11 @@ from bitspike import fold, stream, trace
 from bitspike.graph import Graph
 from bitspike.layers import Gain, Linear, MeanReadout, Refined, Restimulate, Windows
 from bitspike.models import Network, mlp
-from bitspike.models.builder import new_network
-from bitspike.models.network import finish
-from bitspike.models.options import Options
-from bitspike.models.residual import Plan, residual_body
-from bitspike.neurons import LIF, NEURONS, Adaptive, MultiBit
-from networks import SHAPE, dyadic, liven, make_neuron, rng, samples
+from bitspike.neurons import LIF
+from builders import KINDS, residual
+from networks import SHAPE, dyadic, liven, rng, samples
 
 T = 4
-KINDS: dict[str, Callable[[], nn.Module]] = {
-    **{name: lambda name=name: make_neuron(name, amplitude=2.0, decay=0.5) for name in sorted(NEURONS)},  # type: ignore[misc]
-    "adaptive, steps of their own": lambda: Adaptive(2, steps=3, decay=0.5),
-    "adaptive, steps and channels": lambda: Adaptive(2, steps=6, sharing="channel", decay=0.5),
-    "refined": lambda: Refined(LIF(decay=0.5), T=2),
-    "refined with steps": lambda: Refined(Adaptive(2, steps=2), T=2),
-    "refined, differs": lambda: Refined(MultiBit(1, 1), T=2, squeeze="differs"),
-    "refined, windows": lambda: Refined(MultiBit(1, 1), T=2, squeeze="windows"),
-}
-
-
-def residual(neuron: nn.Module, wiring: str, readout: str) -> Network:
-    """Two residual blocks; shortcuts carry spikes or, wired at the input, currents."""
-    options = Options(neuron, T=T, shape=SHAPE, width=4, classes=5, wiring=wiring, readout=readout)
-    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
-        warnings.simplefilter("ignore", UserWarning)
-        torch.manual_seed(0)
-        body = residual_body("residual", Plan((1, 1)), options)
-        return finish(new_network(body, options.encoder, T, readout), None, None)
 
 
 def chunkings(steps: int) -> Iterator[list[int]]:
