@@ -65,11 +65,8 @@ class Squeeze(TimeLayer):
         """[T₁, B, ...] → [T, B, ...], a view of one mean."""
         time_first("Squeeze", x)
         if self.takes not in (0, len(x)):
-            must, todo = (
-                f"an expanded network takes the {self.takes} steps it was made for",
-                "fold and expand it for these",
-            )
-            raise bad_value("Squeeze", must, len(x), todo)
+            must = f"an expanded network takes the {self.takes} steps it was made for"
+            raise bad_value("Squeeze", must, len(x), "fold and expand it for these")
         if self.passes(len(x)):
             return x
         if not self.always and len(x) == self.T:
