@@ -141,10 +141,10 @@ class _Counter:
         elif node.kind == "add" or (isinstance(module, TimeLayer) and module.scaling == "add"):
             elements.append(sum_row(node, self._operands(node, value), value, node.name in self.timed))
         elif isinstance(module, Windows):
-            if len(args[0]) != module.T:  # frames that pass cost nothing
+            if len(args[0]) != module.T or module.factor(module.T) != 1:  # frames that pass cost nothing
                 elements.append(windows_row(node, module, args[0]))
         elif isinstance(module, Squeeze):
-            if len(args[0]) > 1 and not module.passes(len(args[0])):
+            if (len(args[0]) > 1 or module.divisor(1) != 1) and not module.passes(len(args[0])):
                 elements.append(squeeze_row(node, args[0], value))
         elif isinstance(module, TimeLayer) and _over_time(module, args[0], value):
             if len(args[0]) > 1:  # holding one step costs nothing

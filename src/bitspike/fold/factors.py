@@ -73,6 +73,7 @@ def move_factors(surgery: Surgery, shapes: dict[str, tuple[int, ...]], dtype: to
         dtype: of the folded weights.
     """
     moved = Moved()
+    of_own_steps = _of_own_steps(surgery)
     for item in surgery:
         before = list(item.all_input_nodes)
         factors = [moved.factors[n.name] for n in before]
@@ -85,7 +86,8 @@ def move_factors(surgery: Surgery, shapes: dict[str, tuple[int, ...]], dtype: to
             if module.emission.channel_dim == -1 and out.dim() and len(shapes[item.name]) > 3:
                 out = _settle_behind(surgery, item, out, _ONE, shapes, moved, dtype, -1)
             elif out.dim() == 2:
-                out = _settle_steps(surgery, item, out, shapes, moved, dtype)
+                rows = shapes[item.name][0] if item.name in of_own_steps else len(out)
+                out = _settle_steps(surgery, item, out[:rows], shapes, moved, dtype)
             if module.format.real and module.emission.channel_dim != -1:
                 out = out * _absorb_in_neuron(surgery, item, out, moved, dtype)
         elif isinstance(module, Synapse):
@@ -113,8 +115,8 @@ def move_factors(surgery: Surgery, shapes: dict[str, tuple[int, ...]], dtype: to
         elif isinstance(module, Squeeze):
             out = _sum_instead(module, shapes[before[0].name][0], factors[0])
         elif isinstance(module, Windows):
-            module.summed = True
-            out = factors[0] / module.divisor(shapes[before[0].name][0])
+            module.summed, module.summed_parts = True, module.divisor(shapes[before[0].name][0])
+            out = factors[0] / module.summed_parts
         elif isinstance(module, (AvgPool2d, GlobalAvgPool)):
             out = _add_up(module, shapes[before[0].name], factors[0], moved.spikes.get(before[0].name))
         elif isinstance(module, TimeLayer) and module.scaling not in ("none", "add"):
@@ -210,7 +212,7 @@ def _sum_instead(squeeze: Squeeze, steps: int, factor: Tensor) -> Tensor:
     """Let a squeeze of so many steps add up without dividing; the factor on its output."""
     if squeeze.passes(steps) or steps == 1:
         return factor
-    squeeze.summed = True
+    squeeze.summed, squeeze.summed_steps = True, steps
     return factor / steps
 
 
@@ -248,10 +250,9 @@ def _settle_steps(
 ) -> Tensor:
     """The factor of a neuron whose factors [steps, 1 or C] differ by time step; what differs becomes a gain behind it.
 
-    The gain holds ratios to the least of them, so that powers of two are shifts to the left.
+    The gain holds ratios to the least at the steps of the sample, so that powers of two are shifts to the left there.
     """
-    factors = factors[: shapes[item.name][0]]
-    least = factors.amin(0)
+    least = factors[: shapes[item.name][0]].amin(0)
     common = least[0] if len(least) == 1 else least
     ratios = factors / least
     return _settle_behind(surgery, item, ratios, common, shapes, moved, dtype)
@@ -278,6 +279,17 @@ def _settle_behind(
     moved.gains[name] = factors.numel()
     moved.factors[added.name], shapes[added.name] = common, shapes[item.name]
     return common
+
+
+def _of_own_steps(surgery: Surgery) -> set[str]:
+    """Names of the nodes that have as many steps for inputs of any length."""
+    found: set[str] = set()
+    for item in surgery:
+        module, before = surgery.get(item), {node.name for node in item.all_input_nodes}
+        behind = bool(before) and before <= found and not isinstance(module, Encoder)
+        if behind or isinstance(module, (Squeeze, Windows)):
+            found.add(item.name)
+    return found
 
 
 def _fold_synapse(

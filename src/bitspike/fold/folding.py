@@ -45,6 +45,9 @@ def fold(model: nn.Module, sample: Tensor, tolerance: float | None = None) -> Fo
     the rounding of their products, and a neuron within that distance of a threshold may flip. The report counts flips
     teacher-forced and end to end, and compares logits on samples without flips.
 
+    Inputs may have another number of time steps than the sample: a mean over them, whose divisor for the sample's is in
+    the weights, then multiplies its sums by what that is off, so they are no integers any more; `cost` counts it.
+
     Source: Ternary Spike (AAAI 2024), eq. 15-17; ReverB (ICML 2025), as far as known [?]; beyond the papers: shortcuts,
     pools, classifier, per-channel factors.
 

@@ -130,7 +130,7 @@ class Spikes:
         """Real values where factors belong to the last axis: no layer carries them."""
         return replace(self._blurred(), unit=_ONE, last=False) if self.last else self
 
-    def _summed(self, count: int, divisor: int, over_time: bool = False) -> Spikes:
+    def _summed(self, count: int, divisor: float, over_time: bool = False) -> Spikes:
         """Sums of so many values that are divided by a number; sums over the steps of a train leave that as it is."""
         parts = []
         for form, formats in self.parts:
@@ -140,7 +140,7 @@ class Spikes:
         unit = self.unit if over_time else self.unit / divisor
         return replace(self, parts=tuple(parts), scale=self.scale / divisor, unit=unit)
 
-    def _over_time(self, steps: int, divisor: int) -> Spikes:
+    def _over_time(self, steps: int, divisor: float) -> Spikes:
         """The sum of so many steps."""
         if self.scale.dim() > 1 or not steps:
             return self._blurred()
@@ -152,7 +152,7 @@ class Spikes:
         return replace(self, parts=tuple(parts), scale=self.scale / divisor)
 
 
-def _scaled(formats: Formats | None, divisor: int) -> Formats | None:
+def _scaled(formats: Formats | None, divisor: float) -> Formats | None:
     """Formats of means: a level is worth something."""
     if formats is None or divisor == 1:
         return formats
@@ -231,7 +231,9 @@ def _layer(
     if isinstance(module, Squeeze):
         if module.passes(steps):
             return spikes
-        return _squeezed(spikes, steps, module.summed)
+        if steps and steps == module.T and not module.always:
+            return spikes._summed(1, 1 / module.summed_steps, True)
+        return _squeezed(spikes, steps, float(module.divisor(steps)) if module.summed and steps else steps)
     if isinstance(module, Windows):
         frames = module.frames or steps
         return _windowed(module, spikes, frames) if frames else None
@@ -259,20 +261,18 @@ def _gained(gain: Gain, spikes: Spikes) -> Spikes:
     )
 
 
-def _squeezed(spikes: Spikes, steps: int, summed: bool) -> Spikes:
-    if steps == 1:
-        return spikes
-    return spikes._over_time(steps, 1 if summed else max(steps, 1))
+def _squeezed(spikes: Spikes, steps: int, divisor: float) -> Spikes:
+    return spikes if steps == divisor == 1 else spikes._over_time(steps, divisor)
 
 
 def _windowed(windows: Windows, spikes: Spikes, frames: int) -> Spikes:
-    count = windows.divisor(frames)
+    count, factor = windows.divisor(frames), windows.factor(frames)
     widest = tuple((form, None if f is None else _widest(f)) for form, f in spikes.parts)
     if spikes.scale.dim() > 1 and frames != windows.T:
         return spikes._blurred()
     if frames == windows.T:
-        return spikes
-    sums = replace(spikes, parts=widest)._summed(count, 1 if windows.summed else count)
+        return spikes if factor == 1 else spikes._summed(1, 1 / factor)
+    sums = replace(spikes, parts=widest)._summed(count, 1 / factor if windows.summed else count)
     return replace(sums, parts=tuple((replace(form, steps=windows.T), f) for form, f in sums.parts))
 
 
@@ -313,7 +313,7 @@ def _sum(
     if isinstance(module, Join) and len(set(counts)) > 1:
         if module.keep_time or not all(counts):
             return None
-        spikes = [_squeezed(one, count, False) for one, count in zip(spikes, counts, strict=True)]
+        spikes = [_squeezed(one, count, count) for one, count in zip(spikes, counts, strict=True)]
     sizes = {len(one.channels) for one in spikes if one.channels is not None}
     if len(sizes) > 1 or (sizes and shape is not None and sizes != {shape[2]}):
         return None  # one broadcasts over the channels of the other

@@ -21,7 +21,8 @@ from bitspike.sealed import Sealed, amend
 class Squeeze(TimeLayer):
     """Mean over the time steps that come in, held for T steps: ``y_t = (Σ_t' x_t')/T₁``, t = 1 … T.
 
-    In a folded network it is the sum (of integers), and 1/T₁ is in the weights behind it. Behind a neuron whose T is
+    In a folded network it is the sum (of integers), and 1/T₁ is in the weights behind it; with T₂ steps instead of T₁
+    the sum is multiplied by T₁/T₂, which keeps the mean right. Behind a neuron whose T is
     learned the divisor is ``T₁ + (T̂ − sg(T̂))``, so ``dL/dT̂ = −1/T₁²·Σ g·Σ_t x_t``: the gradient sees the divisor
     alone, and a step more or less, a side effect of rounding, enters between optimiser steps.
 
@@ -37,6 +38,8 @@ class Squeeze(TimeLayer):
 
     scaling = "linear"
     causal = False
+    takes: int = 0  # steps that it must get, where another mean would be no integer; 0: any number
+    summed_steps: int = 0  # T₁ whose sums a folded network sends; 0: it sends means, or plain sums where ``summed``
 
     def __init__(self, T: int = 1, always: bool = True, learned: float | None = None) -> None:
         super().__init__()
@@ -46,36 +49,46 @@ class Squeeze(TimeLayer):
 
     def passes(self, steps: int) -> bool:
         """Whether a train of so many steps passes unchanged."""
-        return not self.always and steps == self.T
+        return not self.always and steps == self.T and not self.summed_steps
+
+    def sums(self, steps: int) -> bool:
+        """Whether the plain sum of so many steps is sent."""
+        return self.summed and self.summed_steps in (0, steps)
 
     def format_of(self, spikes: SpikeFormat | None, steps: int) -> SpikeFormat | None:
         """Alphabet of the output for spikes of so many steps: unchanged, that of their sum, or None for a mean."""
         if spikes is None or spikes.real or steps == 0 or self.passes(steps):
             return spikes if self.passes(steps) or self.summed else None
-        if not self.summed and steps > 1:
-            return None
-        return spikes.summed(steps)
+        plain = self.sums(steps) if self.summed else steps == 1
+        return spikes.summed(steps) if plain else None
 
     def forward(self, x: Tensor) -> Tensor:
         """[T₁, B, ...] → [T, B, ...], a view of one mean."""
         time_first("Squeeze", x)
+        if self.takes not in (0, len(x)):
+            must = f"an expanded network takes the {self.takes} steps it was made for"
+            raise bad_value("Squeeze", must, len(x), "fold and expand it for these")
         if self.passes(len(x)):
             return x
+        if not self.always and len(x) == self.T:
+            return x * self.summed_steps  # they pass, and what is behind them divides
         y = self.mean(x)
         return y.unsqueeze(0).expand(self.T, *[-1] * y.dim())
 
     def mean(self, x: Tensor) -> Tensor:
         """[T₁, B, ...] → their mean [B, ...], or their sum in a folded network."""
         divisor = self.divisor(len(x))
-        if len(x) == 1 and not isinstance(divisor, Tensor):
+        if len(x) == 1 and divisor == 1 and not isinstance(divisor, Tensor):
             return x[0]
         kernel = choose("squeeze", x.device.type, x.dtype)
         return kernel.function(x, divisor)  # type: ignore[no-any-return]
 
-    def divisor(self, steps: int) -> Tensor | int:
+    def divisor(self, steps: int) -> Tensor | float:
         """What a sum over so many steps is divided by: a number, or a tensor [] where T is learned."""
-        if self.summed or self.raw_steps is None:
-            return 1 if self.summed else steps
+        if self.summed:
+            return 1 if self.sums(steps) else steps / self.summed_steps
+        if self.raw_steps is None:
+            return steps
         return follow(torch.full_like(self.raw_steps, steps), self.raw_steps)
 
     def extra_repr(self) -> str:
