@@ -12,8 +12,9 @@ from torch.utils._pytree import tree_leaves
 
 from bitspike.checks import bad_value
 from bitspike.graph import adds
+from bitspike.graph.modes import without_gradient
 from bitspike.graph.moves import axis_of, joined, kind_of
-from bitspike.layers import Flatten, GlobalAvgPool
+from bitspike.layers import Detach, Flatten, GlobalAvgPool
 from bitspike.upgrade.check import Values
 from bitspike.upgrade.layers import Merged
 from bitspike.upgrade.sites import Names, Site, put, wanted_name
@@ -96,6 +97,10 @@ class Builder:
             return
         elif first is not None and self._passes(node, first):
             self.timed[node] = self.timed[first]
+        elif first is not None and self._detaches(node):
+            name = self.names.take(wanted_name(node), own=True)
+            put(self.home, name, Detach())
+            self._keep(node, self.new.call_module(name, (self.timed[first],)))
         elif self._plain_sum(node):
             self._keep(node, self.new.call_function(operator.add, tuple(self.timed[a] for a in node.args)))  # type: ignore
         elif self._joins_channels(node):
@@ -127,8 +132,13 @@ class Builder:
         flat = x.dim() == 2 or self._is_pooled(source)
         return flat and x.dim() >= 2 and flattens(self.root, node, x, y)
 
+    def _detaches(self, node: fx.Node) -> bool:
+        return node.op == "call_module" and isinstance(self.root.get_submodule(str(node.target)), Detach)
+
     def _is_pooled(self, node: fx.Node) -> bool:
         made = self.timed[node]
+        if self._detaches(node):
+            return self._is_pooled(node.args[0])  # type: ignore[arg-type]
         return made.op == "call_module" and isinstance(self.home.get_submodule(str(made.target)), GlobalAvgPool)
 
     def _plain_sum(self, node: fx.Node) -> bool:
@@ -179,6 +189,7 @@ class Builder:
         y = self.value[node]
         return y.dim() == 2 or all(
             reads_batch(user)
+            or (self._detaches(user) and self._may_drop_axes(user))
             or (user.op != "output" and user.args[0] is node and flattens(self.root, user, y, self.value[user]))
             for user in node.users
         )
@@ -207,6 +218,7 @@ class Builder:
 
     def _keep(self, node: fx.Node, made: fx.Node) -> None:
         made.name = node.name
+        made.meta["grad"] = not without_gradient(node)
         self.timed[node] = made
         self.built.origin[node.name] = node
 

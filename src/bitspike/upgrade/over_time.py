@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from bitspike.checks import bad_value
-from bitspike.layers import BatchNorm, ClipFloor, Encoder, TimeLayer
+from bitspike.layers import BatchNorm, ClipFloor, Detach, Encoder, TimeLayer
 from bitspike.neurons import Neuron
 from bitspike.upgrade.check import different_steps, guess_sample, record
 from bitspike.upgrade.mapping import Choices
@@ -18,8 +18,8 @@ Found = tuple[fx.GraphModule, list[tuple[Site, Tensor]], UpgradeReport]
 
 
 def over_time(model: nn.Module) -> bool:
-    """Whether a model is made of layers over time (an activation works on any axes and does not tell)."""
-    told = (module for module in model.modules() if not isinstance(module, ClipFloor))
+    """Whether a model is made of layers over time (activations and detaches work on any axes and do not tell)."""
+    told = (module for module in model.modules() if not isinstance(module, (ClipFloor, Detach)))
     return any(isinstance(module, (TimeLayer, Neuron)) for module in told)
 
 

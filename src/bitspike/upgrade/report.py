@@ -21,6 +21,7 @@ class UpgradeReport:
         uncounted: merged layers with weights, which `cost` does not count.
         split: module called several times → the places that replace it.
         dropped: parameters of replaced modules, which are gone.
+        frozen: layers with parameters that the forward runs without gradient (``torch.no_grad()``): they do not train.
         norm: how batch norms see time.
         sample: shape of the inputs of the check. guessed: whether that shape was made up from the first layer.
         compared: what with, "" where nothing had to be. difference: the greatest one found.
@@ -33,6 +34,7 @@ class UpgradeReport:
     uncounted: list[str] = field(default_factory=list)
     split: dict[str, list[str]] = field(default_factory=dict)
     dropped: list[str] = field(default_factory=list)
+    frozen: list[str] = field(default_factory=list)
     norm: str = ""
     sample: tuple[int, ...] = ()
     guessed: bool = False
@@ -57,6 +59,8 @@ class UpgradeReport:
             lines.append(f"  not counted by cost: {', '.join(self.uncounted)}")
         if self.dropped:
             lines.append(f"  parameters gone with what was replaced: {', '.join(self.dropped)}")
+        if self.frozen:
+            lines.append(f"  without gradient, as the forward says: {', '.join(self.frozen)}")
         lines.append(f"  batch norm: {self.norm}")
         lines.append("  parameters: a copy; the model given is unchanged")
         if self.compared:

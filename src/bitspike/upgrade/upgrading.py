@@ -9,6 +9,7 @@ from torch import Tensor, fx, nn
 
 from bitspike.checks import bad_type, bad_value, one_of
 from bitspike.graph import trace
+from bitspike.graph.modes import without_gradient
 from bitspike.layers import Encoder, TimeLayer
 from bitspike.models import Network, warn_inert
 from bitspike.models.components import new_encoder, new_readout
@@ -128,6 +129,8 @@ def upgrade(
     for site, x in found:
         _replace(body, site, x, report)
     _split(report, [site for site, _ in found])
+    called_frozen = [str(n.target) for n in body.graph.nodes if n.op == "call_module" and without_gradient(n)]
+    report.frozen = [name for name in called_frozen if any(True for _ in body.get_submodule(name).parameters())]
     net = Upgraded(coder, body, reader, report).train(model.training)
     for module, training in modes.items():
         module.training = training
