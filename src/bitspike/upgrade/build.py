@@ -29,6 +29,7 @@ class Built:
     Attributes:
         body: its graph. origin: node of the body → node of the user's graph. neurons: sites to be replaced.
         modules: pairs of a layer and the user's module that it was.
+        depends: nodes whose value depends on the input.
         translated, merged: name → class of the user's layer, or its function.
     """
 
@@ -36,6 +37,7 @@ class Built:
     origin: dict[str, fx.Node] = field(default_factory=dict)
     neurons: list[Site] = field(default_factory=list)
     modules: list[tuple[nn.Module, nn.Module]] = field(default_factory=list)
+    depends: set[fx.Node] = field(default_factory=set)
     translated: dict[str, str] = field(default_factory=dict)
     merged: dict[str, str] = field(default_factory=dict)
 
@@ -75,6 +77,7 @@ class Builder:
             elif self._holds_samples(node):
                 self._translate(node)
         self.new.lint()
+        self.built.depends = self.carries
         self.built.body = fx.GraphModule(self.home, self.new, "Body")
         return self.built
 

@@ -29,6 +29,7 @@ _NAMES: dict[type[nn.Module], str] = {
 }  # fmt: skip
 _METHODS = {name: kind for kind, name in _NAMES.items() if hasattr(Tensor, name)}
 _FUNCTIONS = {getattr(home, name): kind for kind, name in _NAMES.items() for home in (F, torch) if hasattr(home, name)}
+ACTIVATIONS = tuple(_NAMES)
 _CLAMPS = ("clamp", "clamp_min", "clip")
 
 
@@ -36,20 +37,30 @@ def activation(root: nn.Module, node: fx.Node) -> type[nn.Module] | None:
     """The class of activation that a call is, or None."""
     if node.op == "call_module":
         module = root.get_submodule(str(node.target))
-        return type(module) if isinstance(module, tuple(_NAMES)) else None
-    if _is_relu(node):
+        return type(module) if isinstance(module, ACTIVATIONS) else None
+    if node.op in ("call_method", "call_function") and _is_relu(node.target, node.args, node.kwargs):
         return nn.ReLU
     if node.op == "call_method":
         return _METHODS.get(str(node.target))
     return _FUNCTIONS.get(node.target) if node.op == "call_function" else None
 
 
-def _is_relu(node: fx.Node) -> bool:
+def activation_function(target: Any, args: Any, kwargs: Any) -> type[nn.Module] | None:
+    """The class of activation that a call of a function or method of torch is, in place or not; None if it is none."""
+    name = getattr(target, "__name__", "")
+    homes = [home for home in (F, torch, Tensor) if getattr(home, name, None) is target]
+    if not homes:
+        return None
+    plain = name.removesuffix("_")
+    return nn.ReLU if _is_relu(plain, args, kwargs) else next((k for k, n in _NAMES.items() if n == plain), None)
+
+
+def _is_relu(target: Any, args: Any, kwargs: Any) -> bool:
     """``clamp(x, min=0)`` in one of its spellings."""
-    name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
-    if node.op not in ("call_method", "call_function") or name not in _CLAMPS:
+    name = target if isinstance(target, str) else getattr(target, "__name__", "")
+    if name not in _CLAMPS:
         return False
-    limits = {**dict(zip(("min", "max"), node.args[1:], strict=False)), **node.kwargs}
+    limits = {**dict(zip(("min", "max"), args[1:], strict=False)), **kwargs}
     low = limits.get("min")
     return isinstance(low, (int, float)) and low == 0 and limits.get("max") is None
 
@@ -107,11 +118,19 @@ class Choices:
         self.used.add(keys[0])
         return self.mapping[keys[0]]
 
-    def check_used(self, sites: list[str]) -> None:
-        """Raise `ValueError` if a key spoke of nothing."""
+    def replaces(self, name: str, kind: type[nn.Module]) -> bool:
+        """Whether the mapping would put something at a place."""
+        before = set(self.used)
+        choice = self.of(name, kind)
+        self.used = before
+        return choice is not KEEP and choice is not None
+
+    def check_used(self, sites: list[str], inside: list[str]) -> None:
+        """Raise `ValueError` if a key spoke of nothing; ``inside``: places that a leaf holds."""
         idle = [_shown(key) for key in self.mapping if key not in self.used]
         if idle:
             must = f"every key must match a place; these are: {', '.join(sites) or 'none'}"
+            must += f" (not those inside of leaves, which run whole: {', '.join(inside)})" if inside else ""
             raise bad_value("upgrade", must, f"{', '.join(idle)} that match none", "correct or remove them")
 
 

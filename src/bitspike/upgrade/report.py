@@ -15,7 +15,8 @@ class UpgradeReport:
 
     Attributes:
         neurons: place → "ReLU → MultiBit".
-        left_alone: activation that is not a neuron → its class.
+        left_alone: activation that is not a neuron → its class; those inside of leaves and other merged layers, too.
+        inside: norms, and layers with weights, inside of merged layers → class: weights are not quantized, not counted.
         translated: layer over time → class of the layer it was; fold, cost and stream know these.
         merged: layer that runs as it was, time merged into the batch → its class or function.
         uncounted: merged layers with weights, which `cost` does not count.
@@ -31,6 +32,7 @@ class UpgradeReport:
     left_alone: dict[str, str] = field(default_factory=dict)
     translated: dict[str, str] = field(default_factory=dict)
     merged: dict[str, str] = field(default_factory=dict)
+    inside: dict[str, str] = field(default_factory=dict)
     uncounted: list[str] = field(default_factory=list)
     split: dict[str, list[str]] = field(default_factory=dict)
     dropped: list[str] = field(default_factory=list)
@@ -53,6 +55,7 @@ class UpgradeReport:
             *_listed("neurons", self.neurons),
             *_listed("left alone", self.left_alone),
             *_listed("merged, as they were", {k: v for k, v in self.merged.items() if k not in self.left_alone}),
+            *_listed("inside of these, as they were", self.inside),
             *_listed("called several times, one neuron a call", {k: ", ".join(v) for k, v in self.split.items()}),
         ]
         if self.uncounted:
