@@ -216,7 +216,8 @@ def _pools(module: nn.Module | None) -> bool:
 
 def _biased(module: Synapse | Affine | Gain, wanted: bool) -> None:
     if wanted and isinstance(module, Synapse) and module.bias is None:
-        module.bias = nn.Parameter(module.weight.new_zeros(module.weight.shape[0]))
+        zeros = module.weight.new_zeros(module.weight.shape[0])
+        module.bias = nn.Parameter(zeros, module.weight.requires_grad)
 
 
 def _last(surgery: Surgery, readout: fx.Node, shapes: dict[str, tuple[int, ...]]) -> Synapse | None:

@@ -298,7 +298,7 @@ def _fold_synapse(
     """Fold one synapse; returns the affine map added behind it, if one was needed."""
     weight = synapse.weight.detach()
     if synapse.quantizer.format.real:
-        synapse.weight = nn.Parameter((weight.double() * synapse.columns(factor)).to(dtype))
+        synapse.weight = _like(synapse.weight, weight.double() * synapse.columns(factor), dtype)
         synapse.quantizer = Float()
         return None
     levels, scale = synapse.quantizer.to_int(weight)
@@ -317,7 +317,7 @@ def _fold_synapse(
         incoming = _ONE if _trivial(incoming) else incoming[0]
     outgoing = scale.reshape(-1) * incoming
     record = synapse.quantizer.format
-    synapse.weight = nn.Parameter(levels.to(dtype))
+    synapse.weight = _like(synapse.weight, levels, dtype)
     synapse.quantizer = Fixed(record)
     affine = affine_behind(surgery, item)
     if affine is not None:
@@ -337,6 +337,11 @@ def _fold_synapse(
     item.replace_all_uses_with(added, delete_user_cb=lambda user: user is not added)
     moved.affines.append(name)
     return added
+
+
+def _like(old: nn.Parameter, value: Tensor, dtype: torch.dtype) -> nn.Parameter:
+    """The value as a parameter, frozen where the old one was."""
+    return nn.Parameter(value.to(dtype), old.requires_grad)
 
 
 def _absorb_in_neuron(surgery: Surgery, item: fx.Node, amplitude: Tensor, moved: Moved, dtype: torch.dtype) -> Tensor:
@@ -363,9 +368,9 @@ def _absorb_in_neuron(surgery: Surgery, item: fx.Node, amplitude: Tensor, moved:
         feeder.shift = (feeder.shift.double() * wanted).to(dtype)
     elif isinstance(feeder, Synapse) and feeder.quantizer.format.real:
         rows = wanted.reshape(-1, *[1] * (feeder.weight.dim() - 1))
-        feeder.weight = nn.Parameter((feeder.weight.detach().double() * rows).to(dtype))
+        feeder.weight = _like(feeder.weight, feeder.weight.detach().double() * rows, dtype)
         if feeder.bias is not None:
-            feeder.bias = nn.Parameter((feeder.bias.detach().double() * wanted).to(dtype))
+            feeder.bias = _like(feeder.bias, feeder.bias.detach().double() * wanted, dtype)
     else:
         return _ONE
     neuron = surgery.get(item)

@@ -3,6 +3,7 @@
 from bitspike.layers.affine import Affine, Gain
 from bitspike.layers.base import Synapse, TimeLayer, merge_time, split_time
 from bitspike.layers.clip_floor import ClipFloor
+from bitspike.layers.detach import Detach
 from bitspike.layers.encoders import ENCODERS, Encoder, Latency, Noise, Poisson, Repeat, set_noise
 from bitspike.layers.norm import BatchNorm
 from bitspike.layers.norm_scan import Chain, norm_then_fire
@@ -24,6 +25,7 @@ __all__ = [
     "Chain",
     "ClipFloor",
     "Conv2d",
+    "Detach",
     "Encoder",
     "Flatten",
     "Gain",

@@ -12,8 +12,9 @@ from torch.utils._pytree import tree_leaves
 
 from bitspike.checks import bad_value
 from bitspike.graph import adds
+from bitspike.graph.modes import without_gradient
 from bitspike.graph.moves import axis_of, joined, kind_of
-from bitspike.layers import Flatten, GlobalAvgPool
+from bitspike.layers import Detach, Flatten, GlobalAvgPool
 from bitspike.upgrade.check import Values
 from bitspike.upgrade.layers import Merged
 from bitspike.upgrade.parts import moves, reads_size, resizes_to
@@ -33,6 +34,7 @@ class Built:
     Attributes:
         body: its graph. origin: node of the body → node of the user's graph. neurons: sites to be replaced.
         modules: pairs of a layer and the user's module that it was.
+        depends: nodes whose value depends on the input.
         translated, merged: name → class of the user's layer, or its function.
     """
 
@@ -40,6 +42,7 @@ class Built:
     origin: dict[str, fx.Node] = field(default_factory=dict)
     neurons: list[Site] = field(default_factory=list)
     modules: list[tuple[nn.Module, nn.Module]] = field(default_factory=list)
+    depends: set[fx.Node] = field(default_factory=set)
     translated: dict[str, str] = field(default_factory=dict)
     merged: dict[str, str] = field(default_factory=dict)
 
@@ -79,6 +82,7 @@ class Builder:
             elif self._holds_samples(node):
                 self._translate(node)
         self.new.lint()
+        self.built.depends = self.carries
         self.built.body = fx.GraphModule(self.home, self.new, "Body")
         return self.built
 
@@ -101,6 +105,10 @@ class Builder:
             return
         elif first is not None and self._passes(node, first):
             self.timed[node] = self.timed[first]
+        elif first is not None and self._detaches(node):
+            name = self.names.take(wanted_name(node), own=True)
+            put(self.home, name, Detach())
+            self._keep(node, self.new.call_module(name, (self.timed[first],)))
         elif (only := self._nothing_added(node)) is not None:
             self.timed[node] = self.timed[only]
         elif self._within(node, value, first):
@@ -204,8 +212,13 @@ class Builder:
         flat = x.dim() == 2 or self._is_pooled(source)
         return flat and x.dim() >= 2 and flattens(self.root, node, x, y)
 
+    def _detaches(self, node: fx.Node) -> bool:
+        return node.op == "call_module" and isinstance(self.root.get_submodule(str(node.target)), Detach)
+
     def _is_pooled(self, node: fx.Node) -> bool:
         made = self.timed[node]
+        if self._detaches(node):
+            return self._is_pooled(node.args[0])  # type: ignore[arg-type]
         return made.op == "call_module" and isinstance(self.home.get_submodule(str(made.target)), GlobalAvgPool)
 
     def _plain_sum(self, node: fx.Node) -> bool:
@@ -284,6 +297,7 @@ class Builder:
         y = self.value[node]
         return y.dim() == 2 or all(
             reads_batch(user)
+            or (self._detaches(user) and self._may_drop_axes(user))
             or (user.op != "output" and user.args[0] is node and flattens(self.root, user, y, self.value[user]))
             for user in node.users
         )
@@ -345,6 +359,7 @@ class Builder:
 
     def _keep(self, node: fx.Node, made: fx.Node) -> None:
         made.name = node.name
+        made.meta["grad"] = not without_gradient(node)
         self.timed[node] = made
         self.built.origin[node.name] = node
 

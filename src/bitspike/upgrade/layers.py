@@ -24,20 +24,33 @@ class Merged(TimeLayer):
     Args:
         body: takes one tensor or more. where: for messages.
         scaling, keeps_format: what the body does to a factor on its input and to spikes, see `TimeLayer`.
+        by_step: in training every step runs by itself, so that batch norms inside see one step at a time.
 
     >>> Merged(nn.LayerNorm(4), "norm")(torch.ones(2, 3, 4)).shape
     torch.Size([2, 3, 4])
     """
 
-    def __init__(self, body: nn.Module, where: str, scaling: str = "none", keeps_format: bool = False) -> None:
+    def __init__(
+        self,
+        body: nn.Module,
+        where: str,
+        scaling: str = "none",
+        keeps_format: bool = False,
+        by_step: bool = False,
+    ) -> None:
         super().__init__()
-        self.body, self.where = body, where
+        self.body, self.where, self.by_step = body, where, by_step
         self.scaling, self.keeps_format = scaling, keeps_format
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Tensors [T, B, ...] → [T, B, ...]."""
         for x in inputs:
             time_first(self.where, x)
+        if self.by_step and self.training:
+            return torch.cat([self._merged(*(x[t : t + 1] for x in inputs)) for t in range(len(inputs[0]))])
+        return self._merged(*inputs)
+
+    def _merged(self, *inputs: Tensor) -> Tensor:
         steps, batch = inputs[0].shape[:2]
         y: Any = self.body(*(merge_time(self.where, x, x.dim()) for x in inputs))
         if y.dim() == 0 or y.shape[0] != steps * batch:
@@ -85,7 +98,7 @@ class Merged(TimeLayer):
         return moved.reshape(len(moved) if moved.dim() else 1, -1).round().long()
 
     def extra_repr(self) -> str:
-        return f"scaling={self.scaling}"
+        return f"scaling={self.scaling}" + (", by_step" if self.by_step else "")
 
 
 class ZeroPad(TimeLayer):

@@ -30,6 +30,7 @@ _NAMES: dict[type[nn.Module], str] = {
 }  # fmt: skip
 _METHODS = {name: kind for kind, name in _NAMES.items() if hasattr(Tensor, name)}
 _FUNCTIONS = {getattr(home, name): kind for kind, name in _NAMES.items() for home in (F, torch) if hasattr(home, name)}
+ACTIVATIONS = tuple(_NAMES)
 _CLAMPS = ("clamp", "clamp_min", "clip")
 
 
@@ -37,13 +38,28 @@ def activation(root: nn.Module, node: fx.Node) -> type[nn.Module] | None:
     """The class of activation that a call is, or None."""
     if node.op == "call_module":
         module = root.get_submodule(str(node.target))
-        return type(module) if isinstance(module, tuple(_NAMES)) else None
+        return type(module) if isinstance(module, ACTIVATIONS) else None
     limits = clamped(node.target, node.args, node.kwargs) if node.op in ("call_method", "call_function") else None
     if limits is not None:
-        return nn.ReLU if limits == (0, math.inf) else nn.Hardtanh if math.isfinite(sum(limits)) else None
+        return _clamp(limits)
     if node.op == "call_method":
         return _METHODS.get(str(node.target))
     return _FUNCTIONS.get(node.target) if node.op == "call_function" else None
+
+
+def _clamp(limits: tuple[float, float]) -> type[nn.Module] | None:
+    return nn.ReLU if limits == (0, math.inf) else nn.Hardtanh if math.isfinite(sum(limits)) else None
+
+
+def activation_function(target: Any, args: Any, kwargs: Any) -> type[nn.Module] | None:
+    """The class of activation that a call of a function or method of torch is, in place or not; None if it is none."""
+    name = getattr(target, "__name__", "")
+    homes = [home for home in (F, torch, Tensor) if getattr(home, name, None) is target]
+    if not homes:
+        return None
+    plain = name.removesuffix("_")
+    limits = clamped(plain, args, kwargs)
+    return _clamp(limits) if limits is not None else next((k for k, n in _NAMES.items() if n == plain), None)
 
 
 def clamped(target: Any, args: Any, kwargs: Any) -> tuple[float, float] | None:
@@ -110,11 +126,19 @@ class Choices:
         self.used.add(keys[0])
         return self.mapping[keys[0]]
 
-    def check_used(self, sites: list[str]) -> None:
-        """Raise `ValueError` if a key spoke of nothing."""
+    def replaces(self, name: str, kind: type[nn.Module]) -> bool:
+        """Whether the mapping would put something at a place."""
+        before = set(self.used)
+        choice = self.of(name, kind)
+        self.used = before
+        return choice is not KEEP and choice is not None
+
+    def check_used(self, sites: list[str], inside: list[str]) -> None:
+        """Raise `ValueError` if a key spoke of nothing; ``inside``: places that a leaf holds."""
         idle = [_shown(key) for key in self.mapping if key not in self.used]
         if idle:
             must = f"every key must match a place; these are: {', '.join(sites) or 'none'}"
+            must += f" (not those inside of leaves, which run whole: {', '.join(inside)})" if inside else ""
             raise bad_value("upgrade", must, f"{', '.join(idle)} that match none", "correct or remove them")
 
 

@@ -12,6 +12,8 @@ import torch
 from torch import fx, nn
 
 from bitspike.checks import bad_value
+from bitspike.graph.modes import UntraceableError, cut, note_mode, watched
+from bitspike.layers import Detach
 
 _TORCH = os.path.dirname(torch.__file__) + os.sep
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -49,6 +51,7 @@ class _Tracer(fx.Tracer):
         node = super().create_node(*args, **kwargs)
         node.meta["inside"] = self.path[-1] if self.path else ""
         node.meta["line"] = _line()
+        note_mode(node)
         return node
 
 
@@ -138,7 +141,8 @@ def _without_dropout(graph: fx.Graph) -> None:
 def _traced(root: _OneInput, leaf: Callable[[nn.Module, str], bool]) -> fx.Graph:
     tracer = _Tracer(leaf)
     try:
-        return tracer.trace(root)
+        with watched():
+            return tracer.trace(root)
     except Exception as error:
         where = tracer.path[-1] if tracer.path else ""
         frames = [
@@ -155,6 +159,8 @@ def _traced(root: _OneInput, leaf: Callable[[nn.Module, str], bool]) -> fx.Graph
             todo = "write it as a new tensor (torch.where, torch.cat)"
         if "'len' is not supported" in str(error):
             todo = "write x.shape[0] for len(x)"
+        if isinstance(error, UntraceableError):
+            todo = error.todo or "put it into a module of its own and name its class in leaves"
         raise bad_value("upgrade", must, got, todo) from error
 
 
@@ -181,6 +187,21 @@ def _same_code(root: nn.Module, training: fx.Graph, evaluation: fx.Graph) -> Non
     for a, b in zip(ours, other, strict=True):
         if _is_dropout(a) and a.kwargs.get("training") != b.kwargs.get("training"):
             a.meta["dropout"] = True
+        a.meta["grad"] = b.meta["grad"]  # of a block that reads self.training, what it does in training
+
+
+def stop_gradients(root: nn.Module, graph: fx.Graph) -> None:
+    """Put a `Detach` where the forward stops gradients: ``no_grad`` and its kin, ``x.detach()``."""
+    home = root.get_submodule(_ROOT)
+
+    def add(name: str) -> str:
+        name = name.removeprefix(f"{_ROOT}_")
+        while hasattr(home, name):
+            name += "_"
+        home.add_module(name, Detach())
+        return f"{_ROOT}.{name}"
+
+    cut(graph, add)
 
 
 def _is_dropout(node: fx.Node) -> bool:

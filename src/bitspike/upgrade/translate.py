@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_leaves
 
 from bitspike.checks import bad_value
 from bitspike.layers import AvgPool2d, BatchNorm, Conv2d, GlobalAvgPool, Linear, MaxPool2d, SumPool2d
+from bitspike.layers.base import hooked
 from bitspike.sealed import amend
 from bitspike.upgrade.layers import Convolution, Merged, ZeroPad
 from bitspike.upgrade.parts import AFFINE, MOVES, interpolation, keeps_channels, nature, padding
@@ -127,9 +128,9 @@ def merged(module: nn.Module, where: str) -> Merged:
 
 
 def _plain(module: nn.Module) -> bool:
-    """No hooks, no parametrisation; the forward is torch's own, or one of SpikingJelly's (compared on the sample)."""
-    hooked = module._forward_hooks or module._forward_pre_hooks or hasattr(module, "parametrizations")
-    return not hooked and (type(module).forward.__module__.startswith("torch.nn.modules") or _foreign(module))
+    """No hooks, no parametrisation; the forward is its class's: torch's, or SpikingJelly's (compared on a sample)."""
+    changed = hooked(module) or hasattr(module, "parametrizations") or "forward" in vars(module)
+    return not changed and (type(module).forward.__module__.startswith("torch.nn.modules") or _foreign(module))
 
 
 def _foreign(module: nn.Module) -> bool:

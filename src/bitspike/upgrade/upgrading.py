@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Sequence
 
+import torch
 from torch import Tensor, fx, nn
 from torch.nn.utils import prune
 from torch.nn.utils.spectral_norm import SpectralNorm
@@ -12,6 +13,7 @@ from torch.nn.utils.weight_norm import WeightNorm
 
 from bitspike.checks import bad_type, bad_value, one_of
 from bitspike.graph import trace
+from bitspike.graph.modes import without_gradient
 from bitspike.layers import ClipFloor, Encoder, TimeLayer, check_numbers
 from bitspike.models import Network, warn_inert
 from bitspike.models.components import new_encoder, new_readout
@@ -26,6 +28,7 @@ from bitspike.upgrade.check import (
     record,
 )
 from bitspike.upgrade.inplace import in_place, out_of_place
+from bitspike.upgrade.inside import look_at_modules, look_inside
 from bitspike.upgrade.mapping import KEEP, Choices, Replacements, instance, remembers
 from bitspike.upgrade.over_time import body_over_time, over_time
 from bitspike.upgrade.parts import fuse_means
@@ -156,6 +159,8 @@ def _upgrade(
     for site, x in found:
         _replace(body, site, x, report)
     _split(report, [site for site, _ in found])
+    called_frozen = [str(n.target) for n in body.graph.nodes if n.op == "call_module" and without_gradient(n)]
+    report.frozen = [name for name in called_frozen if any(True for _ in body.get_submodule(name).parameters())]
     net = Upgraded(coder, body, reader, report).train(model.training)
     for module, training in modes.items():
         module.training = training
@@ -173,7 +178,8 @@ def _merged(
     """The network with time merged into the batch, checked with its activations still in place."""
     names = Names(called(graph))
     sites = find_sites(root, graph, choices, names)
-    choices.check_used([f"{site.name} ({site.kind.__name__})" for site in sites])
+    held = look_at_modules(root, graph, choices).activations
+    choices.check_used([f"{site.name} ({site.kind.__name__})" for site in sites], list(held))
     standing_in = {site.node for site in sites if site.stands_in}
     steps = different_steps(guess_sample(root, graph, standing_in) if sample is None else sample)
     values = record(root, graph, steps, standing_in)
@@ -186,8 +192,12 @@ def _merged(
         report.difference = check_trace(private_copy(model), steps, outputs, in_place(graph))
     report.difference = max(report.difference, check_merged(built.body.eval(), steps, built.origin, values))
     report.translated, report.merged = built.translated, built.merged
-    report.left_alone = {s.name: s.kind.__name__ for s in sites if not s.replaced and s.name in built.merged}
+    report.left_alone = {s.name: s.kind.__name__ for s in sites if not s.replaced and s.node in built.depends}
     layers = dict(built.body.named_modules())
+    inside = look_inside(built.body, torch.stack(steps), choices)
+    inside.tell(report, choices)
+    for layer in (built.body.get_submodule(name) for name in inside.normed if norm == "per_step"):
+        layer.by_step = True  # type: ignore[assignment]
     report.uncounted = [name for name in built.merged if any(True for _ in layers[name].parameters())]
     return built, [(site, values[site.node.args[0]][0]) for site in built.neurons], report  # type: ignore[index]
 
