@@ -159,9 +159,9 @@ def features_last(shape: Sequence[int], channels: int, channel_dim: int | None) 
     (False, True, False)
     """
     if len(shape) == 3 and channels and channel_dim is None:
-        must = "one number per channel needs to know which of three axes the channels are"
+        must = f"numbers for {channels} channels need to know which of three axes the channels are"
         todo = "call neuron.replicate(channels, channel_dim=-1) for tokens [B, N, F], channel_dim=1 for [B, C, L]"
-        raise bad_value("Emission", must, f"{channels} channels and no channel_dim", todo)
+        raise bad_value("Emission", must, f"{list(shape)} and no channel_dim", todo)
     last = channel_dim == -1 and len(shape) > 2
     if last and channels not in (0, shape[-1]):
         must = f"numbers for {channels} channels need [B, ..., {channels}]"
