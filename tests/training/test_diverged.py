@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from bitspike.cli import main
 from bitspike.layers import BatchNorm, Linear
 from bitspike.neurons import LIF
-from bitspike.training import loop
+from bitspike.training import loop, task
 from bitspike.training.checkpoint import Checkpoints, read_checkpoint
 from bitspike.training.diverged import DivergedError, reason, sound
 from bitspike.training.loop import fit
@@ -68,6 +68,10 @@ def poisoned(after: int, by: Callable[[Tensor], Tensor]) -> Loss:
     return loss
 
 
+def patch_loss(monkeypatch: pytest.MonkeyPatch, loss: Loss) -> None:
+    monkeypatch.setattr(task, "find_loss", lambda _: loss)
+
+
 def no_number(output: Tensor) -> Tensor:
     return output.sum() * math.nan
 
@@ -78,7 +82,7 @@ def wild_gradient(output: Tensor) -> Tensor:
 
 
 def test_weights_that_are_nan_are_seen_where_the_loss_is_a_number(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "LOSSES", {"mean": poisoned(2, wild_gradient)})
+    patch_loss(monkeypatch, poisoned(2, wild_gradient))
     chosen = recipe(neuron={"name": "lif", "train_amplitude": "none", "learn_decay": False}, train={"log_every": 4})
     with pytest.raises(
         DivergedError, match=r"^train \(epoch 1, step 4\): .* weights and buffers hold NaN .*'body\."
@@ -91,7 +95,7 @@ def test_weights_that_are_nan_are_seen_where_the_loss_is_a_number(monkeypatch: p
 def test_no_checkpoint_holds_what_is_no_number(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, by: Callable[[Tensor], Tensor]
 ) -> None:
-    monkeypatch.setattr(loop, "LOSSES", {"mean": poisoned(8, by)})
+    patch_loss(monkeypatch, poisoned(8, by))
     with pytest.raises(DivergedError) as caught:
         fit(recipe(train={"log_every": 100}), SPLITS, None, Checkpoints(tmp_path, "key"), checkpoint_steps=1)
     assert caught.value.epoch == 2 and len(caught.value.history) == 1
@@ -118,7 +122,7 @@ def test_an_error_that_nan_weights_cause_ends_the_run(monkeypatch: pytest.Monkey
         return []
 
     monkeypatch.setattr(loop.Allocation, "settle", settle)
-    monkeypatch.setattr(loop, "LOSSES", {"mean": poisoned(2, wild_gradient)})
+    patch_loss(monkeypatch, poisoned(2, wild_gradient))
     with pytest.raises(
         DivergedError, match=r"^train \(epoch 1, step 3\): .*got LearnedBits: .* hold NaN or inf, the first"
     ):
@@ -129,7 +133,7 @@ def test_other_errors_of_a_step_are_what_they_were(monkeypatch: pytest.MonkeyPat
     def fails(*_: Any, **__: Any) -> Tensor:
         raise ValueError("mine")
 
-    monkeypatch.setattr(loop, "LOSSES", {"mean": fails})
+    patch_loss(monkeypatch, fails)
     with pytest.raises(ValueError, match=r"^mine$"):
         fit(recipe(), SPLITS)
 
@@ -167,7 +171,7 @@ def test_a_command_that_diverges_exits_with_1_and_loses_nothing(
     base: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     steps, folder = 13, base.parent / "run"  # 1,617 samples in batches of 128, the last one left out or not
-    monkeypatch.setattr(loop, "LOSSES", {"mean": poisoned(steps, no_number)})
+    patch_loss(monkeypatch, poisoned(steps, no_number))
     command = ("train", base, "--out", folder, "--quiet", "--json", base.parent / "j.json")
     assert run(*command) == 1
     shown = capsys.readouterr()
