@@ -206,10 +206,12 @@ def test_fold_stream_and_cost(name: str) -> None:
     assert folded.report.forced_flips == 0
     for some in (snn, folded):
         parts, states = None, None
-        for step in x.unsqueeze(0).expand(2, *x.shape).split(1):
+        sequence = x.unsqueeze(0).expand(2, *x.shape)
+        for step in sequence.split(1):
             parts, states = bitspike.stream(some.graph, step, states)
         with torch.no_grad():
-            assert torch.equal(parts, some(x))
+            assert torch.equal(parts, bitspike.stream(some.graph, sequence)[0])
+            torch.testing.assert_close(parts, some(x), rtol=1e-9, atol=1e-9)
     counted = cost(folded.graph, x)
     wanted = macs_by_hooks(net, x)
     assert by_layer(counted, set(wanted), "macs") == wanted

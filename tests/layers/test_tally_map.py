@@ -54,3 +54,15 @@ def test_cost_names_it_and_bad_input_is_one_line() -> None:
     assert torch.equal(torch.cat([first, rest]), net(x))
     with pytest.raises(ValueError, match=r"TallyMap: axis 0 of lost must stay the batch, got \[4\]; use"):
         TallyMap(nn.Flatten(0), "lost")(torch.zeros(1, 2, 2))
+
+
+def test_bits_do_not_depend_on_how_a_chunk_lies_in_memory() -> None:
+    """The order of sums inside of an operation follows the layout of what it gets."""
+    x = torch.randn(3, 4, 7, 33, generator=rng(3))
+    layer = TallyMap(nn.Sequential(nn.LayerNorm(33), nn.Softmax(1)))
+    turned = x.transpose(2, 3).contiguous().transpose(2, 3)
+    assert torch.equal(layer(turned), layer(x)) and turned.stride() != x.stride()
+    layer = TallyMap(Product())
+    image = torch.randn(3, 4, 5, 9, 9, generator=rng(4))
+    last = image.flatten(0, 1).contiguous(memory_format=torch.channels_last).unflatten(0, (3, 4))
+    assert torch.equal(layer(last, last), layer(image, image))

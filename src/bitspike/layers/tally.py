@@ -43,11 +43,16 @@ class TallyMap(TimeLayer):
         *inputs, state = given
         for x in inputs:
             time_first("TallyMap", x)
-        sums, sent, steps = state or (tuple(torch.zeros_like(in_full(x[0])) for x in inputs), None, 0)
+        plain = torch.contiguous_format  # the order of sums in f must not depend on how a chunk lies in memory
+        sums, sent, steps = state or (
+            tuple(torch.zeros_like(in_full(x[0]), memory_format=plain) for x in inputs),
+            None,
+            0,
+        )
         outputs = []
         for parts in zip(*(x.unbind(0) for x in inputs), strict=True):
             steps += 1
-            sums = tuple(total + part for total, part in zip(sums, parts, strict=True))
+            sums = tuple(total + part.contiguous() for total, part in zip(sums, parts, strict=True))
             y: Tensor = self.body(*((total / steps).to(x.dtype) for total, x in zip(sums, inputs, strict=True)))
             if y.dim() == 0 or len(y) != len(inputs[0][0]):
                 must, got = f"axis 0 of {self.what} must stay the batch", list(y.shape)
