@@ -16,6 +16,7 @@ from bitspike.graph import Graph
 from bitspike.layers import Flatten, Linear, MeanReadout, Refined, Repeat, Squeeze, Windows
 from bitspike.models import mlp
 from bitspike.neurons import Adaptive, Integer
+from bitspike.sealed import amend
 from builders import KINDS, residual
 from networks import SHAPE, liven, rng, samples
 
@@ -48,7 +49,8 @@ def test_an_encoder_of_other_steps(kind: str) -> None:
     net = liven(residual(KINDS[kind](), "spike", "mean"), samples(4))
     folded = fold(net, samples(4))
     for T in (1, 3, 6):
-        net.encoder.T = folded.net.encoder.T = T  # type: ignore[union-attr]
+        amend(net.encoder, T=T)
+        amend(folded.net.encoder, T=T)
         assert torch.allclose(folded(samples(3)), net(samples(3)), rtol=0, atol=1e-9), T
 
 
@@ -78,7 +80,7 @@ def test_an_expanded_network_refuses_other_steps(layer: nn.Module, refuses: Any)
     expanded = expand_unary(folded)
     assert torch.allclose(expanded.run(x), folded(x), rtol=0, atol=1e-12)
     for model in (expanded.model, folded.net, net):
-        next(m for m in model.modules() if isinstance(m, Repeat)).T = 3
+        amend(next(m for m in model.modules() if isinstance(m, Repeat)), T=3)
     with refuses(type(layer).__name__, "4"):
         expanded.run(x)
     assert torch.allclose(folded(x), net(x), rtol=0, atol=1e-12)

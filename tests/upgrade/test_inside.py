@@ -39,7 +39,8 @@ SPELLED: dict[str, tuple[Callable[[Any, Tensor], Tensor], dict[str, str]]] = {
     "relu_": (lambda s, x: s.fc(x).relu_(), {"2.relu": "ReLU"}),
     "torch.relu": (lambda s, x: torch.relu(s.fc(x)), {"2.relu": "ReLU"}),
     "clamp": (lambda s, x: s.fc(x).clamp(min=0), {"2.clamp": "ReLU"}),
-    "bounded clamp": (lambda s, x: s.fc(x).clamp(0, 1), {}),
+    "bounded clamp": (lambda s, x: s.fc(x).clamp(0, 1), {"2.clamp": "Hardtanh"}),
+    "a shifted clamp": (lambda s, x: s.fc(x).clamp(max=1), {}),
     "gelu": (lambda s, x: F.gelu(s.fc(x)), {"2.gelu": "GELU"}),
     "sigmoid": (lambda s, x: s.fc(x).sigmoid(), {"2.sigmoid": "Sigmoid"}),
 }

@@ -11,6 +11,7 @@ from bitspike.functional import unary_expand
 from bitspike.graph import Graph, trace
 from bitspike.graph.surgery import Surgery
 from bitspike.layers import Squeeze, Synapse, TimeLayer, Windows
+from bitspike.sealed import amend
 
 
 class UnarySynapse(TimeLayer):
@@ -62,7 +63,7 @@ def expand_unary(model: nn.Module) -> Graph:
         if isinstance(synapse, Squeeze):
             synapse.takes = graph[item.all_input_nodes[0].name].T
         elif isinstance(synapse, Windows):
-            synapse.frames = synapse.frames or graph[item.all_input_nodes[0].name].T or None
+            amend(synapse, frames=synapse.frames or graph[item.all_input_nodes[0].name].T or None)
         record = graph[item.all_input_nodes[0].name].format if isinstance(synapse, Synapse) else None
         if not isinstance(synapse, Synapse) or record is None or not record.unary:
             continue

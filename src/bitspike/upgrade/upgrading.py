@@ -18,6 +18,7 @@ from bitspike.layers import ClipFloor, Encoder, TimeLayer, check_numbers
 from bitspike.models import Network, warn_inert
 from bitspike.models.components import new_encoder, new_readout
 from bitspike.neurons import Neuron
+from bitspike.sealed import amend
 from bitspike.upgrade.build import Builder, Built
 from bitspike.upgrade.check import (
     check_merged,
@@ -29,6 +30,7 @@ from bitspike.upgrade.check import (
 )
 from bitspike.upgrade.inplace import in_place, out_of_place
 from bitspike.upgrade.inside import look_at_modules, look_inside
+from bitspike.upgrade.layers import Merged
 from bitspike.upgrade.mapping import KEEP, Choices, Replacements, instance, remembers
 from bitspike.upgrade.over_time import body_over_time, over_time
 from bitspike.upgrade.parts import fuse_means
@@ -196,8 +198,9 @@ def _merged(
     layers = dict(built.body.named_modules())
     inside = look_inside(built.body, torch.stack(steps), choices)
     inside.tell(report, choices)
-    for layer in (built.body.get_submodule(name) for name in inside.normed if norm == "per_step"):
-        layer.by_step = True  # type: ignore[assignment]
+    for layer in (layers[name] for name in inside.normed if norm == "per_step"):
+        if isinstance(layer, Merged):
+            amend(layer, by_step=True)
     report.uncounted = [name for name in built.merged if any(True for _ in layers[name].parameters())]
     return built, [(site, values[site.node.args[0]][0]) for site in built.neurons], report  # type: ignore[index]
 
