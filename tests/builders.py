@@ -13,10 +13,14 @@ from torch import Tensor, nn
 import bitspike
 from bitspike.fold import Folded
 from bitspike.graph import Node, trace
-from bitspike.layers import Synapse
+from bitspike.layers import Refined, Synapse
 from bitspike.models import MODELS, Network
-from bitspike.neurons import MultiBit, Neuron
-from networks import liven, rng
+from bitspike.models.builder import new_network
+from bitspike.models.network import finish
+from bitspike.models.options import Options
+from bitspike.models.residual import Plan, residual_body
+from bitspike.neurons import LIF, NEURONS, Adaptive, MultiBit, Neuron
+from networks import SHAPE, liven, make_neuron, rng
 
 RESNETS: dict[str, dict[str, Any]] = {
     "resnet19": {"shape": (3, 8, 8)},
@@ -34,6 +38,25 @@ VGGS: dict[str, dict[str, Any]] = {
 }
 TINY = RESNETS | VGGS
 WIRINGS = ("spike", "input")
+KINDS: dict[str, Callable[[], nn.Module]] = {
+    **{name: lambda name=name: make_neuron(name, amplitude=2.0, decay=0.5) for name in sorted(NEURONS)},  # type: ignore[misc]
+    "adaptive, steps of their own": lambda: Adaptive(2, steps=3, decay=0.5),
+    "adaptive, steps and channels": lambda: Adaptive(2, steps=6, sharing="channel", decay=0.5),
+    "refined": lambda: Refined(LIF(decay=0.5), T=2),
+    "refined with steps": lambda: Refined(Adaptive(2, steps=2), T=2),
+    "refined, differs": lambda: Refined(MultiBit(1, 1), T=2, squeeze="differs"),
+    "refined, windows": lambda: Refined(MultiBit(1, 1), T=2, squeeze="windows"),
+}
+
+
+def residual(neuron: nn.Module, wiring: str, readout: str) -> Network:
+    """Two residual blocks, T = 4; shortcuts carry spikes or, wired at the input, currents."""
+    options = Options(neuron, T=4, shape=SHAPE, width=4, classes=5, wiring=wiring, readout=readout)
+    with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
+        warnings.simplefilter("ignore", UserWarning)
+        torch.manual_seed(0)
+        body = residual_body("residual", Plan((1, 1)), options)
+        return finish(new_network(body, options.encoder, 4, readout), None, None)
 
 
 def images(count: int, shape: tuple[int, ...], dtype: torch.dtype = torch.float64) -> Tensor:

@@ -233,7 +233,9 @@ def spikes_of(net: nn.Module | Graph, x: Tensor) -> tuple[Any, dict[str, Tensor]
 
 def flips_between(one: dict[str, Tensor], other: dict[str, Tensor], real: bool) -> dict[str, Tensor]:
     """node name → where two traces differ: in the level, or for real spikes in whether there is one."""
-    return {n: (one[n] != 0) != (other[n] != 0) if real else one[n] != other[n] for n in one}
+    if not real:
+        return {n: one[n] != other[n] for n in one}
+    return {n: ((one[n] != 0) != (other[n] != 0)) | one[n].isnan() | other[n].isnan() for n in one}
 
 
 def flipped_samples(flips: dict[str, Tensor]) -> Tensor:

@@ -95,7 +95,8 @@ def test_a_queue_runs_and_is_skipped_the_second_time(queue: Path, capsys: pytest
     document = read_json(out / "binary-seed0.json")
     assert document["result"]["test_accuracy"] > 0.2 and document["recipe"]["name"] == "tiny"
     assert f"{100 * document['result']['test_accuracy']:.2f}" in first.out
-    assert "binary seed 0: not run" in first.err
+    assert "[1/1] binary seed 0: running\n" in first.err and "not run" not in first.err
+    assert "binary seed 0: running: epoch 1.0/1" in first.err
     assert [p.name for p in out.iterdir() if p.is_file()] == ["binary-seed0.json"]
     assert not list((out / ".cut").iterdir())
     written = (out / "binary-seed0.json").stat().st_mtime_ns

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from bitspike.hub import Pretrained, from_pretrained, save_pretrained
 from bitspike.training.build import build_network
@@ -69,3 +70,25 @@ def test_no_folder_and_no_hub_package(monkeypatch: pytest.MonkeyPatch) -> None:
         from_pretrained("somebody/something")
     with pytest.raises(ValueError, match="OWNER/NAME"):
         from_pretrained("./missing/folder")
+
+
+def test_what_is_no_number_is_neither_saved_nor_loaded(tmp_path: Path, trained: Pretrained) -> None:
+    save_pretrained(trained, tmp_path)
+    tensors = load_file(tmp_path / "model.safetensors")
+    name = next(key for key in tensors if key.endswith("weight"))
+    tensors[name].reshape(-1)[2] = float("nan")
+    save_file(tensors, tmp_path / "model.safetensors")
+    with pytest.raises(ValueError, match=rf"model\.safetensors: '{name}' must be finite, got 1 NaN or inf"):
+        from_pretrained(tmp_path)
+    trained.model.get_parameter(name).data.reshape(-1)[2] = float("inf")
+    with pytest.raises(ValueError, match=rf"^save_pretrained: '{name}' must be finite"):
+        save_pretrained(trained, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+def test_a_std_of_zero_is_refused(tmp_path: Path, trained: Pretrained) -> None:
+    save_pretrained(trained, tmp_path)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps({**config, "std": [0.0]}))
+    with pytest.raises(ValueError, match=r"config\.json: std must be finite and positive"):
+        from_pretrained(tmp_path)

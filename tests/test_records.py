@@ -25,6 +25,7 @@ from bitspike.layers import Gain, Linear, Refined, Squeeze, SumPool2d, Synapse, 
 from bitspike.models import Policy, mlp
 from bitspike.neurons import LIF, Adaptive, Integer, MultiBit, Neuron, Real, Signed, Ternary
 from bitspike.quantizers import Fixed, LearnedBits, PowerOfTwo, Quantizer, Sign, TernaryWeight, Uniform
+from bitspike.sealed import amend
 
 NOTE = "kept"
 GRADED = {"decay": 1.0, "reset": "soft"}
@@ -47,7 +48,7 @@ class NotedWeight(WeightFormat):
 def noted(part: Any) -> Any:
     """A neuron or quantizer whose format has the new field, at a value that is not the default."""
     kind = NotedSpike if isinstance(part.format, SpikeFormat) else NotedWeight
-    part.format = kind(**dataclasses.asdict(part.format), note=NOTE)
+    amend(part, format=kind(**dataclasses.asdict(part.format), note=NOTE))
     return part
 
 
@@ -199,14 +200,14 @@ def test_forecasts_ask_the_record_of_the_quantizer() -> None:
     """Bits at another width are those of the same record with other ends, whatever else it says."""
     net = learned(LearnedBits(3))
     quantizer = net[1].quantizer  # type: ignore[union-attr]
-    quantizer.format = Stored(**dataclasses.asdict(quantizer.format), note=NOTE)  # type: ignore[union-attr, arg-type]
+    amend(quantizer, format=Stored(**dataclasses.asdict(quantizer.format), note=NOTE))  # type: ignore[union-attr, arg-type]
     forecast = Forecast(Allocation(net, AllocationConfig()), torch.rand(2, 4, 8))
     assert [forecast._stored("weights", "1", width) for width in (1, 3, 5)] == [2, 4, 6]
 
 
 def test_learned_bits_refuse_a_grid_that_is_not_equidistant(refuses: Any) -> None:
     net = learned(LearnedBits(3))
-    net[1].quantizer.format = WeightFormat(-4, 4, spacing="power")  # type: ignore[union-attr]
+    amend(net[1].quantizer, format=WeightFormat(-4, 4, spacing="power"))  # type: ignore[union-attr,arg-type]
     with refuses("[allocation] 1", "equidistant", "±2^2"):
         Allocation(net, AllocationConfig())
 

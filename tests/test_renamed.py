@@ -70,8 +70,9 @@ def test_methods_and_attributes() -> None:
 
 
 def test_the_old_argument_and_attribute_of_signed() -> None:
-    with pytest.warns(DeprecationWarning, match=r"Signed\(takes_back=...\) is now cancels_only=..."):
+    with pytest.warns(DeprecationWarning, match=r"Signed\(takes_back=...\) is now cancels_only=...") as told:
         neuron = Signed(takes_back=True)
+    assert told[0].filename == __file__  # where the user wrote it, though constructors are wrapped
     assert neuron.cancels_only
     with pytest.warns(DeprecationWarning, match=r"Signed\.takes_back is now cancels_only"):
         neuron.takes_back = False

@@ -16,12 +16,12 @@ ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "bitspike"
 
 FLOORS = (
-    ("formats", "checks", "registry", "files", "schema", "native", "process_memory", "progress", "renamed"),
+    ("formats", "checks", "registry", "files", "schema", "native", "process_memory", "progress", "renamed", "sealed"),
     ("functional",),
     ("ops",),
     ("neurons", "quantizers"),
     ("layers",),
-    ("models", "graph", "observe"),
+    ("models", "graph", "observe", "checked"),
     ("cost", "data", "fold", "upgrade", "stream"),
     ("ann2snn", "allocation"),
     ("training",),

@@ -17,25 +17,30 @@ PAGE = Path(__file__).resolve().parent.parent / "docs" / "cli.md"
 
 HEAD = """# Command line
 
-Written by `python tools/cli_page.py`; do not edit. Every command exits with 0 on success, 2 on bad input with one line
-on the error stream, 130 on Ctrl-C (the same command then goes on where it was, `train` with `--resume`); `train` exits
-with 1 if a budget is not kept. Results go to the output, progress to the error stream. `--json FILE` writes a command's
-result as JSON with stable keys. `bitspike --version` names versions and the kernels in use; `python -m bitspike` is the
-same as `bitspike`.
+Written by `python tools/cli_page.py`; do not edit. Every command exits with 0 on success, 2 on bad input (a usage
+error, a number out of range, too little memory) with one line on the error stream and nothing left behind that blocks
+the corrected command, 130 on Ctrl-C (the same command then goes on where it was, `train` with `--resume`), 141
+without a word where the reader of its output has left (`| head`): files are written before anything is printed.
+`train` exits with 1 if a budget is not kept or the run has gone bad (findings, below), `study` and `demo` if a job has
+diverged. Results go to the output, progress to the error stream: a live line on a terminal, elsewhere a line a job and
+an epoch, and every 30 s within an epoch. `--json FILE` writes a command's result as JSON with stable keys.
+`bitspike --version` names versions and the kernels in use; `python -m bitspike` is the same as `bitspike`.
 """
 
 KEYS = """## Files and keys
 
 A run folder: `recipe.toml` (resolved recipe), `metrics.jsonl` (a JSON record an epoch: epoch, loss, train_accuracy,
-validation_accuracy, lr, time_s, health), `best.safetensors` and `final.safetensors` (weights), `last/` (two
-checkpoints that take turns; all that exact resume needs), `summary.json`. `bitspike convert` leaves `recipe.toml`
-with a table [convert], both weights files (equal), `convert.json` (the calibration: options, per layer error, rate,
-saturation, highest level, slope, correction, multiplies, weights) and `summary.json`.
+validation_accuracy (of a regression train_error, validation_error), lr, time_s, health), `best.safetensors` and
+`final.safetensors` (weights, with a hash that readers check), `last/` (two checkpoints that take turns; all that
+exact resume needs), `summary.json`. `bitspike convert` leaves `recipe.toml` with a table [convert], both weights
+files (equal), `convert.json` (the calibration: options, per layer error, rate, saturation, highest level, slope,
+correction, multiplies, weights) and `summary.json`.
 
 | key of `summary.json` and of a job's `result` | meaning |
 | --- | --- |
 | test_accuracy, folded_test_accuracy | share correct on the test split; absent with data.test = false |
 | validation_accuracy | after the last epoch |
+| test_error and so on | of a regression, in place of every accuracy: root of the mean squared error |
 | spike_rate, set_bits | share of non-zero spikes; mean set bits per neuron and step (32 per fired real spike) |
 | spike_bits, weight_bits | widest spike; weights of the hidden layers |
 | adds, shift_adds, multiplications | per sample, folded |
@@ -44,7 +49,8 @@ saturation, highest level, slope, correction, multiplies, weights) and `summary.
 | fold | the report: samples, max_logit_difference, flips per layer, gains, affines, absorbed |
 | rates | per neuron layer: rate, set_bits, saturation |
 | health | of every epoch, too: kind → layer → [number, of how many], where any; kinds below |
-| findings | a sentence each: accuracy of guessing, a dead layer, step sizes out of range; then exit code 1 |
+| findings | a sentence each: accuracy of guessing, a dead layer, step sizes out of range, NaN; then exit code 1 |
+| stopped | epoch and step, in --json alone, of a run whose loss or weights became NaN or inf: it has not finished |
 | history, train_time_s | records of metrics.jsonl; seconds of training |
 | budget | with budgets only: budgets (limit, value, used), tightest, used, full, tried, met, says, repairs |
 | ann_validation_accuracy, ann_test_accuracy | of the ANN that was converted; of a conversion only |

@@ -47,7 +47,7 @@ def from_jelly(node: Any) -> LIF:
     tau = getattr(node, "tau", None)
     gain = tau if tau is not None and node.decay_input else 1.0
     return LIF(
-        threshold=node.v_threshold * gain,
+        threshold=(node.v_threshold - (node.v_reset or 0.0)) * gain,
         decay=1.0 if tau is None else 1 - 1 / tau,
         reset="soft" if node.v_reset is None else "hard",
         detach_reset=node.detach_reset,

@@ -87,15 +87,17 @@ template <class V> struct Constants {
         return V::ge(p0, V::abs(offset));
     }
 
-    // e^x for x <= 0 to about 1e-7 of its value: x = n ln 2 + r, a polynomial in r, times 2^n.
+    // e^x for x <= 0 to about 1e-7 of its value, 0 below e^-87: x = n ln 2 + r, a polynomial in r, times 2^n.
     static reg exp_negative(reg x) {
-        x = V::max(V::set(-87.0f), x);  // NaN stays NaN
+        const reg least = V::set(-87.0f);
+        const mask none = V::ge(least, x);
+        x = V::max(least, x);  // NaN stays NaN
         const reg n = V::floor(V::add(V::mul(x, V::set(1.44269504f)), V::set(0.5f)));
         const reg r = V::sub(V::sub(x, V::mul(n, V::set(0.693359375f))), V::mul(n, V::set(-2.12194440e-4f)));
         reg y = V::set(1.0f / 5040);
         const float terms[] = {1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f};
         for (float term : terms) y = V::add(V::mul(y, r), V::set(term));
-        return V::mul(y, V::power_of_two(n));
+        return V::drop(none, V::mul(y, V::power_of_two(n)));
     }
 
     reg bump(reg x) const {

@@ -2,6 +2,7 @@
 
 from bitspike import allocation, data, functional, layers, models, neurons, ops, quantizers, training
 from bitspike.ann2snn import ann2snn
+from bitspike.checked import checked
 from bitspike.cost import cost
 from bitspike.fold import expand_unary, fold
 from bitspike.formats import SpikeFormat, WeightFormat, pack, unpack
@@ -21,6 +22,7 @@ __all__ = [
     "WeightFormat",
     "allocation",
     "ann2snn",
+    "checked",
     "cost",
     "data",
     "detach",

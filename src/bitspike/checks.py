@@ -85,12 +85,35 @@ def positive(where: str, name: str, value: float) -> None:
         raise bad_value(where, f"{name} must be positive and finite", value, f"pass {name} > 0")
 
 
+def single(where: str, fields: object) -> None:
+    """Raise unless the floats among the attributes of ``fields`` fit into float32, in which networks compute.
+
+    >>> import types
+    >>> single("Train", types.SimpleNamespace(lr=1e300))
+    Traceback (most recent call last):
+        ...
+    ValueError: Train: lr must lie in [-3.4e+38, 3.4e+38], got 1e+300; pass a value inside.
+    """
+    for name, value in vars(fields).items():
+        if isinstance(value, float):
+            in_range(where, name, value, -3.4e38, 3.4e38)
+
+
 def integer(where: str, name: str, value: object, low: int, high: int) -> int:
     """Return ``value`` if it is an int (not a bool) in [low, high], else raise."""
     if isinstance(value, bool) or not isinstance(value, int):
         raise bad_type(where, f"{name} must be an int", type(value).__name__, f"pass an int from {low} to {high}")
     in_range(where, name, value, low, high)
     return value
+
+
+def greatest(*values: float) -> float:
+    """The greatest of some numbers; NaN if one is NaN, which `max` keeps or loses by its place.
+
+    >>> greatest(0.0, float("nan")), max(0.0, float("nan"))
+    (nan, 0.0)
+    """
+    return max(values, key=lambda value: (value != value, value))
 
 
 def floating(where: str, x: torch.Tensor) -> None:

@@ -7,7 +7,7 @@ import os
 import re
 import secrets
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from bitspike.checks import bad_type, bad_value
@@ -16,6 +16,9 @@ if sys.version_info >= (3, 11):
     import tomllib
 else:
     import tomli as tomllib
+
+DEEPEST = 64
+"""Tables and lists of a file are nested no deeper."""
 
 
 def write_text_atomic(path: str | Path, text: str) -> None:
@@ -86,20 +89,42 @@ def read_json(path: str | Path) -> object:
 
     try:
         return json.loads(Path(path).read_bytes().decode(), parse_constant=refuse)
+    except RecursionError:
+        raise too_deep(str(path)) from None
     except ValueError as error:  # JSONDecodeError and UnicodeDecodeError are ValueErrors
         raise bad_value(str(path), "the file must be whole, valid JSON", error, "delete it or write it again") from None
 
 
 def parse_toml(text: str, where: str) -> dict[str, object]:
-    """Parse TOML text; a syntax error becomes a `ValueError` naming ``where``.
+    """Parse TOML text; a syntax error, or tables and lists deeper than `DEEPEST`, become a `ValueError`.
 
     >>> parse_toml("a = 1", "text")
     {'a': 1}
     """
     try:
-        return tomllib.loads(text)
+        read = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise bad_value(where, "the text must be valid TOML", error, "correct that line") from None
+    except RecursionError:
+        raise too_deep(where) from None
+    level: list[object] = [read]
+    for _ in range(DEEPEST):
+        level = [inner for outer in level for inner in _inside(outer)]
+        if not level:
+            return read
+    raise too_deep(where)
+
+
+def too_deep(where: str) -> ValueError:
+    """What is said of a file whose parts hold parts without end."""
+    must = f"tables and lists must be nested at most {DEEPEST} deep"
+    return bad_value(where, must, "more", "flatten it")
+
+
+def _inside(value: object) -> Iterable[object]:
+    if isinstance(value, dict):
+        return value.values()
+    return value if isinstance(value, list) else ()
 
 
 def read_toml(path: str | Path) -> dict[str, object]:

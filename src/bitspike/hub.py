@@ -6,16 +6,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-
 from bitspike.checks import bad_value, message
-from bitspike.files import read_json, write_bytes_atomic, write_json_atomic, write_text_atomic
+from bitspike.data.validate import constants
+from bitspike.files import read_json, write_json_atomic, write_text_atomic
+from bitspike.layers import check_numbers
 from bitspike.models import Network
 from bitspike.schema import to_mapping, to_toml
 from bitspike.training.build import build_network
 from bitspike.training.loop import load_weights
 from bitspike.training.recipe import Recipe, recipe_from_mapping
+from bitspike.training.weights import read_weights, save_weights
 
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
 
@@ -44,7 +44,11 @@ def save_pretrained(trained: Pretrained, folder: Path, figures: dict[str, Any] |
     Args:
         trained: what to save. folder: created if missing. figures: e.g. a run's summary, shown on the card.
         notice: source and licence of data or checkpoints the network derives from; stands on the card.
+
+    Raises:
+        ValueError: NaN or inf in the weights.
     """
+    check_numbers("save_pretrained", trained.model)
     folder.mkdir(parents=True, exist_ok=True)
     config = {
         "library": "bitspike",
@@ -56,7 +60,7 @@ def save_pretrained(trained: Pretrained, folder: Path, figures: dict[str, Any] |
         "top": trained.top,
     }
     tensors = {name: value.detach().cpu().contiguous() for name, value in trained.model.state_dict().items()}
-    write_bytes_atomic(folder / _WEIGHTS, save(tensors, {"format": "pt"}))
+    save_weights(folder / _WEIGHTS, tensors, {"format": "pt"})
     write_json_atomic(folder / _CONFIG, config)
     write_text_atomic(folder / _CARD, _card(trained, figures or {}, notice))
 
@@ -68,8 +72,8 @@ def from_pretrained(name: str | Path, revision: str | None = None) -> Pretrained
         name: folder, or "owner/name" on the hub. revision: branch, tag or commit on the hub.
 
     Raises:
-        ValueError: a file is missing, damaged, or does not fit. ImportError: the hub is needed and its package is
-            missing.
+        ValueError: a file is missing, damaged, does not fit, or holds NaN or inf. ImportError: the hub is needed and
+            its package is missing.
     """
     folder = Path(name) if Path(name).is_dir() else _download(str(name), revision)
     config = read_json(folder / _CONFIG) if (folder / _CONFIG).exists() else None
@@ -77,16 +81,16 @@ def from_pretrained(name: str | Path, revision: str | None = None) -> Pretrained
         raise bad_value(str(folder), f"it must hold a bitspike {_CONFIG}", "none", "save it with save_pretrained")
     recipe = recipe_from_mapping(config["recipe"], str(folder / _CONFIG))
     shape, classes = tuple(config["shape"]), tuple(config["classes"])
+    mean, std = (tuple(float(value) for value in config[name]) for name in ("mean", "std"))
+    constants(str(folder / _CONFIG), mean, std, shape[0])
     model = build_network(recipe, shape, len(classes))
     try:
-        load_weights(model, load_file(folder / _WEIGHTS))
-    except (SafetensorError, OSError) as error:
+        load_weights(model, read_weights(folder / _WEIGHTS, "fetch it again"), str(folder / _WEIGHTS))
+    except OSError as error:
         raise bad_value(
             str(folder / _WEIGHTS), "it must be a whole safetensors file", error, "fetch it again"
         ) from error
-    return Pretrained(
-        model.eval(), recipe, shape, classes, tuple(config["mean"]), tuple(config["std"]), int(config["top"])
-    )
+    return Pretrained(model.eval(), recipe, shape, classes, mean, std, int(config["top"]))
 
 
 def _download(name: str, revision: str | None) -> Path:

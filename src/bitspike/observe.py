@@ -13,6 +13,7 @@ from bitspike.checks import finite
 from bitspike.formats import SpikeFormat
 from bitspike.functional import popcount
 from bitspike.graph import Graph, Node, trace, warn_unseen
+from bitspike.layers import check_numbers
 from bitspike.neurons import Neuron
 
 
@@ -90,7 +91,7 @@ def observe(net: nn.Module | Graph, batches: Iterable[Tensor]) -> dict[str, Acti
         node name → `Activity`, in order of execution.
 
     Raises:
-        ValueError: NaN or inf in a batch, or an untraceable network.
+        ValueError: NaN or inf in a batch or in the weights, or an untraceable network.
 
     Warns of neurons inside a layer of the user's own, which are not seen.
 
@@ -100,6 +101,7 @@ def observe(net: nn.Module | Graph, batches: Iterable[Tensor]) -> dict[str, Acti
     0.5
     """
     graph = net if isinstance(net, Graph) else trace(net)
+    check_numbers("observe", graph.model)
     warn_unseen("observe", graph)
     nodes = graph.of_kind("neuron")
     counts = {n.name: Activity(n.name, n.path, n.module.format, n.T) for n in nodes}  # type: ignore[union-attr,arg-type]

@@ -1,4 +1,4 @@
-"""Progress of long work on the terminal: a live line on a terminal, plain lines elsewhere."""
+"""Progress of long work: a live line on a terminal; elsewhere a line a job, an epoch, and 30 s within an epoch."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ from typing import Any
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+EVERY_S = 30.0
+"""Where there is no terminal, within an epoch a line comes no sooner after another."""
 
 
 class Shown:
@@ -34,7 +37,7 @@ class Shown:
         self._quiet = quiet
         self._done = 0
         self._label = ""
-        self._start = time.perf_counter()
+        self._start = self._said = time.perf_counter()
 
     def __enter__(self) -> Shown:
         self._bar.start()
@@ -49,17 +52,24 @@ class Shown:
         """A job starts (or is skipped)."""
         self._done, self._label = position - 1, f"[{position}/{total}] {label}"
         self._bar.update(self._task, description=self._label, completed=float(self._done), note="")
-        if not self._live and not self._quiet:
-            print(f"{time.perf_counter() - self._start:7.1f} s  {self._label}", file=sys.stderr, flush=True)
+        self._say(self._label)
 
     def step(self, figures: dict[str, Any]) -> None:
         """Figures of the running job, from `bitspike.training.fit`."""
         share = figures["epoch"] / figures["epochs"]
         note = f"epoch {figures['epoch']:.1f}/{figures['epochs']:.0f} loss {figures['loss']:.3f}"
-        if "validation_accuracy" in figures:
-            note += f" validation {figures['validation_accuracy']:.2%}"
+        ended = "validation_accuracy" in figures or "validation_error" in figures
+        if ended:
+            exact, error = figures.get("validation_accuracy"), figures.get("validation_error")
+            note += f" validation {exact:.2%}" if exact is not None else f" validation error {error:.4g}"
             for kind, layers in figures.get("health", {}).items():
                 note += f" {kind} " + ", ".join(f"{name} {n}/{of}" for name, (n, of) in layers.items())
-            if not self._live and not self._quiet and figures["epoch"] == figures["epochs"]:
-                print(f"{time.perf_counter() - self._start:7.1f} s  {self._label}: {note}", file=sys.stderr, flush=True)
+        if ended or time.perf_counter() - self._said >= EVERY_S:
+            self._say(f"{self._label}: {note}")
         self._bar.update(self._task, completed=self._done + share, note=note)
+
+    def _say(self, text: str) -> None:
+        """A plain line where there is no terminal."""
+        if not self._live and not self._quiet:
+            self._said = time.perf_counter()
+            print(f"{self._said - self._start:7.1f} s  {text}", file=sys.stderr, flush=True)

@@ -107,8 +107,8 @@ def _warn(old: str, new: str, level: int) -> None:
 
 
 def old_argument(where: str, old: str, new: str) -> None:
-    """Warn that an argument has another name; called from the constructor that takes it."""
-    _warn(f"{where}({old}=...)", f"{new}=...", 3)
+    """Warn that an argument has another name; called from the (sealed, so wrapped) constructor that takes it."""
+    _warn(f"{where}({old}=...)", f"{new}=...", 4)
 
 
 def old_method(old: str, new: str) -> Callable[..., Any]:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from bitspike.checks import bad_type, bad_value, one_of, suggestion
-from bitspike.files import parse_toml, toml_text
+from bitspike.files import DEEPEST, parse_toml, toml_text, too_deep
 
 D = TypeVar("D")
 _WORDS = {int: "an integer", float: "a number", bool: "true or false", str: "a string in quotes"}
@@ -106,6 +106,8 @@ def with_values(mapping: Mapping[str, object], values: Mapping[str, object], whe
     result = copy.deepcopy(dict(mapping))
     for dotted, value in values.items():
         *tables, last = dotted.split(".")
+        if len(tables) >= DEEPEST:
+            raise too_deep(where)
         if not all((*tables, last)):
             raise bad_value(where, "a key must be words joined by dots", repr(dotted), "write table.key")
         inner: Any = result

@@ -142,8 +142,8 @@ def test_what_is_refused() -> None:
     for neuron in (MultiBit(2, 2, decay=1.0), LIF(1.0, 1.0, reset="soft"), Integer(3, decay=1.0)):
         with pytest.raises(ValueError, match=r"ann2snn act: LeakyReLU sends values below 0, so the format"):
             bitspike.ann2snn(leaky(), neuron, x)
-    with pytest.raises(ValueError, match=r"ann2snn act: the slope of a LeakyReLU must lie in \[0, 1\], got -0.5"):
-        bitspike.ann2snn(leaky(slope=-0.5), Signed(3, decay=1.0), x)
+        with pytest.raises(ValueError, match=r"ann2snn act: LeakyReLU sends values below 0, so the format"):
+            bitspike.ann2snn(leaky(slope=-0.5), neuron, x)
     pooled = nn.Sequential(nn.Conv2d(3, 4, 3), LEAKY, nn.MaxPool2d(2), nn.Flatten(), nn.Linear(36, 3)).double().eval()
     bitspike.ann2snn(pooled, Signed(3, decay=1.0), x, 1)
     with pytest.raises(ValueError, match=r"ann2snn 1: max pooling behind a LeakyReLU needs T = 1, got T = 2"):
@@ -155,6 +155,15 @@ def test_what_is_refused() -> None:
     for slope in (0.0, 1.5, -1.0):
         with pytest.raises(ValueError, match="slope"):
             Signed(slope=slope)
+
+
+@pytest.mark.parametrize("slope", [-0.5, 2.0])
+def test_a_slope_that_no_spike_has_stays_analog(slope: float) -> None:
+    net, x = leaky(slope=slope), inputs(24, torch.float64)
+    snn = bitspike.ann2snn(net, Signed(255, decay=1.0), x, 2, "max")
+    assert snn.report is not None and snn.report.analog == {"act": "LeakyReLU"}
+    with torch.no_grad():
+        assert float((snn(x) - net(x)).norm() / net(x).norm()) < 0.01
 
 
 def test_a_slope_of_zero_is_a_relu() -> None:

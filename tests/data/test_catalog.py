@@ -107,7 +107,8 @@ def test_an_unknown_option(tmp_path: Path) -> None:
 
 def test_names() -> None:
     sets = {"digits", "mnist", "fashion_mnist", "cifar10", "cifar100", "tiny_imagenet10"}
-    assert set(listed()) >= {*sets, "folder:PATH", "hub:NAME"} and len(listed()) == len(list(DATASETS))
+    own = {*sets, "folder:PATH", "hub:NAME", "npz:FILE"}
+    assert set(listed()) >= own and len(listed()) == len(list(DATASETS))
     for name in ("digits:x", "folder", "FOLDER:x", "nothing:x"):
         with pytest.raises(ValueError, match=r"data.load: name must be one of"):
             load(name)

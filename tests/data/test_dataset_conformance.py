@@ -60,6 +60,11 @@ def makers(write_mnist: Any, write_cifar: Any, encode: Any) -> dict[str, Maker]:
             table.to_parquet(root / "mine" / f"{part}-00000-of-00001.parquet")
         return "hub:mine", root, 6
 
+    def arrays(root: Path) -> tuple[str, Path | None, int | float | None]:
+        x = np.random.default_rng(0).integers(0, 256, (60, 5, 4), dtype=np.uint8)
+        np.savez(root / "own.npz", x_train=x, y_train=np.arange(60) % 3)
+        return "npz:own.npz", root, 9
+
     return {
         "digits": lambda root: ("digits", None, None),
         "mnist": lambda root: ("mnist", write_mnist(root, seed=1), 10),
@@ -69,6 +74,7 @@ def makers(write_mnist: Any, write_cifar: Any, encode: Any) -> dict[str, Maker]:
         "tiny_imagenet10": packed,
         "folder": folder,
         "hub": hub,
+        "npz": arrays,
     }
 
 

@@ -225,7 +225,7 @@ def trace_value(net: nn.Sequential, x: Tensor, upto: int) -> Tensor:
 
 def test_no_step_is_sent_before_a_window_closes() -> None:
     x = frames_of(2)
-    net = liven(event_cnn("lif", (1, 2, 2)), x)
+    net = liven(event_cnn("lif", (1, 2, 2)), x, grid=16)
     states = None
     for frame in x[:-1]:
         y, states = stream(net, frame[None], states)

@@ -114,4 +114,4 @@ def label(case: tuple[str, Options]) -> str:
 
 def build(name: str, options: Options) -> Neuron:
     """The neuron, per-channel parts sized for CHANNELS."""
-    return NEURONS[name](**options).replicate(CHANNELS)
+    return NEURONS[name](**options).replicate(CHANNELS, channel_dim=1)

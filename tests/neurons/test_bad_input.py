@@ -154,3 +154,17 @@ def test_counts_are_ints(make: Callable[[], object], refuses: Any) -> None:
 def test_a_state_may_come_from_a_checkpoint() -> None:
     """Any tuple with a field v is a state; its shape is all that is asked."""
     assert LIF().run(torch.zeros(1, 2, 3), MembraneState(torch.ones(2, 3)))[1].v.tolist() == [[0.5] * 3] * 2
+
+
+BAD = (0, -1, float("nan"), float("inf"), 10**30, 2**31 - 1, 1e300, True, (1,), "x")
+
+
+@pytest.mark.parametrize("name", list(NEURONS))
+def test_no_argument_of_a_constructor_ends_in_another_error(name: str) -> None:
+    """A number out of range, or another kind of object, is taken or refused in the house form."""
+    for parameter in inspect.signature(NEURONS[name]).parameters:
+        for value in BAD:
+            try:
+                NEURONS[name](**{parameter: value})
+            except (ValueError, TypeError) as error:
+                assert ", got " in str(error), f"{parameter}={value!r}: {error}"

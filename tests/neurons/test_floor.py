@@ -12,6 +12,7 @@ from bitspike.neurons import LIF, Integer, MultiBit, Neuron, Real, Ternary
 from bitspike.observe import potentials
 from bitspike.ops import ScanFacts, explain, using
 from bitspike.quantizers import Sign
+from bitspike.sealed import amend
 from networks import rng
 from neurons.cases import FLOORS, Options, build
 
@@ -119,7 +120,7 @@ def test_fold_and_stream_keep_it(neuron: Neuron) -> None:
             parts.append(y)
         assert torch.equal(torch.cat(parts), network(x))
     for node in folded.graph.of_kind("neuron"):
-        node.module.membrane.floor = None  # type: ignore[union-attr]
+        amend(node.module.membrane, floor=None)  # type: ignore[union-attr,arg-type]
     assert not torch.equal(folded.net(x) != 0, net(x) != 0)
 
 

@@ -8,6 +8,7 @@ import torch
 import bitspike
 from bitspike.neurons import LIF, Integer, MembraneState, MultiBit, Neuron, Ternary
 from bitspike.ops import using
+from bitspike.sealed import amend
 from bitspike.testing.neuron import (
     calls_agree,
     gradients_are_those_of_the_relaxed_neuron,
@@ -53,7 +54,7 @@ def test_it_is_the_first_state(name: str, dtype: torch.dtype) -> None:
     start = neuron.membrane.initial
     plain = NEURONS[name].replicate(5).to(dtype)
     plain.load_state_dict(neuron.state_dict())
-    plain.membrane.initial = 0.0
+    amend(plain.membrane, initial=0.0)
     x = 1.5 * torch.randn(6, 9, 5, dtype=dtype, generator=torch.Generator().manual_seed(0)).mul(16).round() / 16
     wanted = plain.run(x, MembraneState(torch.full_like(x[0], start)))
     got = neuron.run(x)

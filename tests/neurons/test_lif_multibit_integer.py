@@ -13,6 +13,7 @@ from torch import Tensor
 
 from bitspike.functional import unary_expand
 from bitspike.neurons import LIF, Integer, MultiBit, Neuron
+from bitspike.sealed import amend
 from neurons.cases import AMPLITUDE, DECAY, SURROGATE
 
 RESETS = list(itertools.product(("hard", "soft"), (False, True)))
@@ -86,7 +87,7 @@ def test_unary_sub_steps_make_the_same_current() -> None:
 @pytest.mark.parametrize("neuron", [MultiBit(1, 2), MultiBit(2, 0), Integer(5), LIF(reset="soft")], ids=str)
 def test_soft_reset_conserves_charge_over_a_run(neuron: Neuron, decay: float) -> None:
     """What came in, decayed, less what was sent is what the membrane holds: exact on a dyadic grid."""
-    neuron.membrane.fixed_decay = decay
+    amend(neuron.membrane, fixed_decay=decay)
     x = torch.randint(-16, 33, (8, 4, 6)).double() / 16
     s, state = neuron.run(x)
     charge = neuron.stairs.spacing * neuron.normalised()(x)

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from bitspike.layers import BatchNorm, Linear
 from bitspike.neurons import LIF, NEURONS, MultiBit, Neuron, Ternary
 from bitspike.quantizers import Quantizer, Uniform
+from bitspike.sealed import amend
 from bitspike.testing import finite_differences
 from neurons.cases import Options, cases, label
 from quantizers.cases import Case, build
@@ -94,6 +95,6 @@ def test_the_undetached_reset_is_part_of_the_gradient(neuron: Neuron) -> None:
     found = {}
     for detach in (False, True):
         torch.manual_seed(1)
-        neuron.membrane.detach_reset = detach
+        amend(neuron.membrane, detach_reset=detach)
         found[detach] = compare(network(neuron))["x"]
     assert (found[False] - found[True]).abs().max() > 1e-3

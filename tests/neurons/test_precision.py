@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
+
 import pytest
 import torch
 
 from bitspike.layers import Linear
-from bitspike.neurons import NEURONS
+from bitspike.layers.affine import Affine, Gain
+from bitspike.neurons import NEURONS, Real
+from bitspike.ops import using
+from neurons.cases import CHANNELS, Options, build, cases
+
+HALVES = (torch.float16, torch.bfloat16)
 
 
 @pytest.mark.parametrize("name", list(NEURONS))
@@ -36,3 +43,48 @@ def test_precisions_agree_on_the_dyadic_grid(name: str) -> None:
     single, double = neuron.run(x), neuron.run(x.double())
     assert torch.equal(single[0].double(), double[0]) and torch.equal(single[1].v.double(), double[1].v)
     assert 0.02 < (single[0] != 0).float().mean() < 0.98
+
+
+@pytest.mark.parametrize("case", cases(1), ids=lambda case: case[0])
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+def test_every_parameter_keeps_the_dtype_of_the_current(dtype: torch.dtype, case: tuple[str, Options]) -> None:
+    """A float32 factor per channel would make spikes float32; one per layer does not."""
+    for shape in ((2, 3, CHANNELS), (2, 3, CHANNELS, 2, 2)):
+        x = torch.randn(shape).to(dtype).requires_grad_()
+        for neuron in (build(*case), build(*case).to(dtype)):
+            s, state = neuron.run(x)
+            assert {s.dtype, *(part.dtype for part in state)} == {dtype}
+            (grad,) = torch.autograd.grad(s.float().square().sum(), x)
+            assert grad.dtype == dtype
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+def test_a_factor_per_channel_rounds_once_as_one_per_layer(dtype: torch.dtype) -> None:
+    x = torch.rand(3, 2, CHANNELS).to(dtype) * 4
+    for name in ("multibit", "real"):
+        layer, channel = (
+            build(name, {"amplitude": 0.7, "train_amplitude": sharing}) for sharing in ("layer", "channel")
+        )
+        assert torch.equal(layer(x), channel(x))
+
+
+@pytest.mark.parametrize("dtype", HALVES, ids=str)
+def test_folded_parts_keep_the_dtype(dtype: torch.dtype) -> None:
+    x, factor = torch.randn(2, 3, CHANNELS).to(dtype), torch.full((CHANNELS,), 0.7)
+    for part in (Gain(factor), Affine(factor, factor), Real().rescaled(factor)):
+        assert part(x).dtype == dtype
+
+
+@pytest.mark.parametrize("case", cases(1), ids=lambda case: case[0])
+@pytest.mark.parametrize("kernel", ["automatic", "reference"])
+def test_an_empty_batch(kernel: str, case: tuple[str, Options]) -> None:
+    """No sample: no spike, no gradient, and a state that a stream goes on from."""
+    with using(kernel) if kernel == "reference" else nullcontext():
+        neuron = build(*case)
+        x = torch.randn(4, 0, CHANNELS, requires_grad=True)
+        s, state = neuron.run(x)
+        again, _ = neuron.run(x, state)
+        (s.sum() + again.sum()).backward()
+    assert s.shape == again.shape == x.shape
+    for name, parameter in neuron.named_parameters():
+        assert parameter.grad is None or not parameter.grad.any(), name

@@ -45,7 +45,7 @@ SHAPES = [
 
 
 def arm(name: str, channels: int = 7) -> Neuron:
-    return NEURONS[name.split("-")[0]](**ARMS[name]).replicate(channels)
+    return NEURONS[name.split("-")[0]](**ARMS[name]).replicate(channels, channel_dim=1)
 
 
 @pytest.mark.parametrize("name", ARMS)

@@ -31,7 +31,7 @@ ARMS: dict[str, Options] = {
 
 def arm(name: str, channels: int = 7) -> Adaptive:
     """Step sizes and widths that differ wherever they may."""
-    neuron = Adaptive(**ARMS[name]).replicate(channels)
+    neuron = Adaptive(**ARMS[name]).replicate(channels, channel_dim=1)
     raw = neuron.step_parameter()
     raw.data *= torch.linspace(0.7, 1.6, raw.numel()).reshape(raw.shape)
     if neuron.raw_bits is not None and neuron.steps > 1:

@@ -122,7 +122,7 @@ ARMS: dict[str, Options] = {
 
 
 def arm(name: str, channels: int = 7) -> Neuron:
-    return NEURONS[name.split("-")[0]](**ARMS[name]).replicate(channels)
+    return NEURONS[name.split("-")[0]](**ARMS[name]).replicate(channels, channel_dim=1)
 
 
 @built

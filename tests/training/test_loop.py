@@ -13,7 +13,7 @@ from torch import nn
 from bitspike import observe
 from bitspike.data import ImageSet, Splits
 from bitspike.layers import Synapse
-from bitspike.training import loop
+from bitspike.training import loop, task
 from bitspike.training.build import build_model
 from bitspike.training.distributed import World
 from bitspike.training.loop import epoch_batches, evaluate, fit, load_weights, logits_of
@@ -216,9 +216,11 @@ def test_a_loss_that_is_no_number_stops_the_run(monkeypatch: pytest.MonkeyPatch,
         calls.append(1)
         return output.sum() * (math.nan if len(calls) == 8 else 0.0)
 
-    monkeypatch.setattr(loop, "LOSSES", {"mean": diverges})
+    monkeypatch.setattr(task, "find_loss", lambda _: diverges)
     step = {1: 2, 4: 4}[log_every]
-    with pytest.raises(ValueError, match=rf"^train \(epoch 2, step {step}\): the loss must be finite, got nan; lower"):
+    with pytest.raises(
+        ValueError, match=rf"^train \(epoch 2, step {step}\): loss and weights must be finite, got a loss of nan \("
+    ):
         fit(recipe(train={"log_every": log_every}), SPLITS)
     assert len(calls) == 6 + step
 
@@ -273,5 +275,5 @@ def test_evaluate_refuses_nan() -> None:
         def forward(self, x: torch.Tensor) -> torch.Tensor:
             return torch.full((len(x), 3), math.inf)
 
-    with pytest.raises(ValueError, match=r"^evaluate: logits must be finite, got NaN or inf"):
+    with pytest.raises(ValueError, match=r"^evaluate: the logits must be finite, got 90 NaN or inf"):
         evaluate(Overflows(), SPLITS.validation)

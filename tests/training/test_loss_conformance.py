@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bitspike.testing import ConformanceError, check_loss
-from bitspike.training.losses import LOSSES, loss_options, mean_loss
+from bitspike.training.losses import LOSSES, REGRESSION_LOSSES, loss_options, mean_loss
 from bitspike.training.recipe import TrainConfig
 
 
@@ -57,7 +57,8 @@ def test_a_recipe_names_a_loss_and_its_options() -> None:
     assert TrainConfig(loss="tet").loss_arguments() == {"weight": 1e-3, "target": 1.0}
     assert TrainConfig(loss="tet", loss_options={"target": 2.0}).loss_arguments() == {"weight": 1e-3, "target": 2.0}
     assert TrainConfig().loss_arguments() == {}
-    names = ", ".join(repr(name) for name, _ in sorted(LOSSES.items()))
+    found = [*sorted(LOSSES.items()), *sorted(REGRESSION_LOSSES.items())]
+    names = ", ".join(repr(name) for name, _ in found)
     with pytest.raises(ValueError, match=f"TrainConfig: loss must be one of {names}, got 'mena'"):
         TrainConfig(loss="mena")
     with pytest.raises(ValueError, match="an option of the loss 'tet' must be one of 'weight', 'target'"):

@@ -118,7 +118,7 @@ def test_train_refuses_to_overwrite_a_run(tmp_path: Path) -> None:
     train_run(small(epochs=1), tmp_path / "run", resume=False)
     with pytest.raises(ValueError, match="--resume"):
         train_run(small(epochs=1), tmp_path / "run", resume=False)
-    with pytest.raises(ValueError, match="of this recipe and data"):
+    with pytest.raises(ValueError, match=r"train\.lr must be 0\.1 as in the run"):
         train_run(small(epochs=1, lr=0.2), tmp_path / "run", resume=True)
 
 

@@ -67,3 +67,12 @@ def test_a_warm_start_names_what_has_no_place(tmp_path: Path) -> None:
     with pytest.warns(UserWarning, match="without a place here: .*neuron1.width") as caught:
         assert not warm_start(fixed, str(path))
     assert len(caught) == 1 and "raw_bits" not in str(caught[0].message)
+
+
+def test_a_file_with_nan_is_refused(splits: Splits, tmp_path: Path) -> None:
+    net = build_model(recipe({}), splits.train)
+    file = {name: value.clone().contiguous() for name, value in net.state_dict().items()}
+    file["body.0.weight"].reshape(-1)[0] = float("nan")
+    save_file(file, tmp_path / "start.safetensors")
+    with pytest.raises(ValueError, match=r"^warm_start .*: 'body\.0\.weight' must be finite, got 1 NaN or inf"):
+        warm_start(net, str(tmp_path / "start.safetensors"))

@@ -14,11 +14,11 @@ from bitspike.allocation.forecast import Forecast, exact
 from bitspike.allocation.repair import GOAL, moved
 from bitspike.allocation.widths import Allocation
 from bitspike.cost import activations, cost
-from bitspike.data import Batches, ImageSet
+from bitspike.data import Batches, Samples
 from bitspike.graph import Graph
 
 
-def batches(data: ImageSet, batch_size: int) -> Iterator[Tensor]:
+def batches(data: Samples, batch_size: int) -> Iterator[Tensor]:
     """The samples of a set, normalised, in order."""
     return (x for x, _ in Batches(data, batch_size))
 
@@ -37,7 +37,7 @@ def rates(net: nn.Module | Graph, samples: Iterable[Tensor]) -> dict[str, float]
 
 
 def judge(
-    allocation: Allocation, graph: Graph, validation: ImageSet, batch_size: int, records: list[dict[str, Any]]
+    allocation: Allocation, graph: Graph, validation: Samples, batch_size: int, records: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """What became of the budgets, counted on the folded network by `bitspike.cost`; NS-ACE on the validation split.
 

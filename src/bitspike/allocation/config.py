@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from bitspike.allocation.budget import parse_limits
-from bitspike.checks import at_least, bad_value, in_range, integer, positive
+from bitspike.checks import at_least, bad_value, in_range, integer, positive, single
 from bitspike.schema import conform
 
 
@@ -78,6 +78,7 @@ class AllocationConfig:
     def __post_init__(self) -> None:
         conform(self)
         where = "AllocationConfig"
+        single(where, self)
         for key in ("weight_target", "spike_target", "steps_target"):
             if getattr(self, key) is not None:
                 at_least(where, key, getattr(self, key), 1)

@@ -17,7 +17,7 @@ from bitspike.allocation.sensitivity import Sensitivity
 from bitspike.allocation.widths import Allocation
 from bitspike.checks import bad_value
 from bitspike.cost import cost
-from bitspike.data import Batches, ImageSet
+from bitspike.data import Batches, Samples
 from bitspike.fold.folding import fold
 from bitspike.layers import Refined
 
@@ -40,7 +40,7 @@ class Budgets:
         ValueError: a budget that cannot be met, with the smallest figure there is; or nothing learned that one sees.
     """
 
-    def __init__(self, allocation: Allocation, validation: ImageSet, batch_size: int, epochs: int, steps: int) -> None:
+    def __init__(self, allocation: Allocation, validation: Samples, batch_size: int, epochs: int, steps: int) -> None:
         config = allocation.config
         self.allocation, self.validation, self.batch_size = allocation, validation, batch_size
         self.limits = parse_limits("[allocation] budget", config.budget or {})

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from bitspike.allocation.config import AllocationConfig
 from bitspike.checks import bad_value
-from bitspike.functional import LEAST_STEP, Widths, learns_bits
+from bitspike.functional import LEAST_STEP, Widths, asked, learns_bits
 from bitspike.functional.renewal import best_step, columns, kept_range, start_step
 from bitspike.graph import Graph, Node, trace
 from bitspike.layers import Refined, Synapse, Windows
@@ -163,7 +163,7 @@ class Allocation:
         Args:
             values: [N, C] of each row. used: step sizes in use, of weights; None: of spikes, whose values are shares.
         """
-        old, new = part.width.reshape(-1).tolist(), part.wanted_width().reshape(-1).tolist()
+        old, new = part.width.reshape(-1).tolist(), asked(name, part.wanted_width()).reshape(-1).tolist()
         parameter = part.step_parameter()
         if parameter is None:
             return

@@ -3,23 +3,24 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
-from torch.nn.modules.batchnorm import _BatchNorm
 
+from bitspike.ann2snn.analog import Analog, mixes
 from bitspike.ann2snn.rectifier import WHERE, Rectifier, Rectifies, check_neuron, check_slope, rectifier_of
+from bitspike.ann2snn.simplify import simplify, takes
+from bitspike.ann2snn.trained import trained
 from bitspike.checks import bad_value, one_of
 from bitspike.fold.norms import fold_norms
-from bitspike.graph import Graph, adds, trace
+from bitspike.graph import Graph, Node, adds, trace
 from bitspike.graph.surgery import Surgery
 from bitspike.layers import (
     Affine,
     AvgPool2d,
-    ClipFloor,
-    Encoder,
     Flatten,
     Gain,
     GlobalAvgPool,
@@ -30,16 +31,13 @@ from bitspike.layers import (
     TallyPool,
     TimeLayer,
 )
-from bitspike.models import Network
 from bitspike.neurons import Emission, Neuron
-from bitspike.upgrade.inplace import out_of_place
+from bitspike.sealed import amend
 from bitspike.upgrade.layers import Merged
-from bitspike.upgrade.mapping import activation
 from bitspike.upgrade.over_time import over_time
 from bitspike.upgrade.roles import assign_roles
-from bitspike.upgrade.trace import is_torch_layer, trace_user
 from bitspike.upgrade.translate import MAXIMA
-from bitspike.upgrade.upgrading import private_copy, upgrade
+from bitspike.upgrade.upgrading import upgrade_evaluated
 
 
 @dataclass
@@ -49,6 +47,8 @@ class Place:
     Attributes:
         name: node. path: the user's name of the activation. rectifier: what it was. channels: C.
         before: layers whose output is the neuron's current; all take the factor. shift: the one that takes the bias.
+        sharing: one range per "channel" or "layer"; the latter also where a layer behind, such as a pixel shuffle,
+            makes one channel of several.
     """
 
     name: str
@@ -57,6 +57,7 @@ class Place:
     channels: int
     before: list[Synapse | Affine | Gain] = field(default_factory=list)
     shift: Synapse | Affine | None = None
+    sharing: str = "channel"
 
 
 @dataclass
@@ -65,11 +66,14 @@ class Skeleton:
 
     Attributes:
         graph: of the network. places: node → `Place`, in order. logits: the synapse before the read-out, or None.
+        analog: the user's name of an operation that stays as it is → what it is. outside: a softmax that is left out.
     """
 
     graph: Graph
     places: dict[str, Place]
     logits: Synapse | None
+    analog: dict[str, str] = field(default_factory=dict)
+    outside: str = ""
 
 
 def build(
@@ -80,13 +84,14 @@ def build(
     sharing: str = "channel",
     initial: float = 0.5,
     readout: str = "mean",
+    leaves: Sequence[type[nn.Module]] = (),
 ) -> Skeleton:
     """Norms folded, every activation a neuron, a gain on every spike that is added to a current.
 
     The structure depends on the model, the neuron's format and the options alone, never on values.
 
     Args:
-        model, neuron, T, sharing, initial, readout: as in `ann2snn`.
+        model, neuron, T, sharing, initial, readout, leaves: as in `ann2snn`.
         sample: inputs [B, ...], B >= 1; their shape is used.
 
     Raises:
@@ -97,96 +102,75 @@ def build(
     one_of(WHERE, "readout", readout, ("mean", "settled"))
     if not 0 <= initial < 1:
         raise bad_value(WHERE, "the initial membrane must lie in [0, 1) of a level", initial, "0.5 rounds")
-    kinds = _activations(model)
-    model = _averaged(model)
-    spiking = upgrade(model, {kind: None for kind in kinds}, sample, T=T, readout="mean").eval()
+    model = trained(model)
+    spiking = upgrade_evaluated(model, sample, T, leaves).eval()
     reference = trace(spiking)
-    left = {f"body.{name}": name for name in spiking.report.left_alone}
+    if reference.of_kind("neuron"):
+        raise bad_value(WHERE, "the model must be an ANN", "a network with neurons", "pass the network before upgrade")
+    left = {f"body.{name}": kind for name, kind in spiking.report.left_alone.items()}
     surgery = Surgery(reference)
     surgery.module.eval()
     fold_norms(surgery)
-    channels = _channels(reference, sample, set(left))
+    shapes = _shapes(reference, sample)
+    analog = Analog(surgery, neuron, shapes, simplify(surgery, shapes, sample))
     places: dict[str, Place] = {}
     logits: Synapse | None = None
+
+    def settle(item: fx.Node, path: str, rectifier: Rectifier) -> None:
+        mixed = mixes(surgery, item, shapes)
+        before = shapes[item.all_input_nodes[0].name]
+        if len(before) < 3:
+            must, todo = "what becomes spikes must have channels, [B, C, ...]", "squeeze behind it, not before"
+            raise bad_value(f"{WHERE} {path}", must, "[B]", todo)
+        place = Place(item.name, path, rectifier, before[2], sharing="layer" if mixed else sharing)
+        _connect(surgery, item, place, sample)
+        surgery.put(item, _sized(neuron, place, initial, sample))
+        places[item.name] = place
+
     for item in surgery:
-        path = reference[item.name].path
-        if path in left:
-            rectifier = rectifier_of(surgery.get(item), left[path])
-            check_slope(neuron, rectifier, left[path])
-            place = Place(item.name, left[path], rectifier, channels[item.name])
-            _connect(surgery, item, place, sample)
-            surgery.put(item, _sized(neuron, place, sharing, initial, sample))
-            places[item.name] = place
-        elif (pool := _tally(surgery.get(item))) is not None:
+        path = reference[item.name].path if item.name in reference.items else ""
+        name, module = path.removeprefix("body."), surgery.get(item)
+        rectifier = rectifier_of(module) if path in left else None
+        if rectifier is not None:
+            check_slope(neuron, rectifier.kind, bool(rectifier.slope), name)
+            settle(item, name, rectifier)
+        elif path in left or analog.is_operation(item):
+            spikes = analog.keep(item, name, left.get(path, ""))
+            if spikes is not None:
+                settle(spikes, name, analog.rectifier(item))
+        elif (pool := _tally(module)) is not None:
             _check_pooled(surgery, item, places, T)
             surgery.put(item, pool)
+        elif isinstance(module, MeanReadout):
+            logits = _last(surgery, item, shapes)
+            surgery.put(item, MeanReadout(T if readout == "settled" else 0))
         else:
-            _check(surgery, item, path.removeprefix("body."))
-            if isinstance(surgery.get(item), MeanReadout):
-                logits = _last(surgery, item)
-                surgery.put(item, MeanReadout(T if readout == "settled" else 0))
+            analog.check(item, name)
+    if not places:
+        raise analog.no_spikes()
     graph = surgery.finish()
     if not over_time(model):  # a builder has said which synapses are first, last and on shortcuts
         for synapse in (node.module for node in graph.of_kind("synapse")):
             synapse.role = "hidden"  # type: ignore[union-attr,assignment]
         assign_roles(graph)
-    return Skeleton(graph, places, logits)
+    return Skeleton(graph, places, logits, analog.kept, analog.outside)
 
 
-def _activations(model: nn.Module) -> set[type[nn.Module]]:
-    """Classes of the activations that a forward calls."""
-    ours = private_copy(model)
-    body = ours.body if isinstance(ours, Network) else ours
-    root, graph = trace_user(body, lambda m, _: isinstance(m, (TimeLayer, Neuron)) or is_torch_layer(m))
-    out_of_place(root, graph)  # as `upgrade` does: relu_ is relu, and what nothing reads is gone
-    called = [root.get_submodule(str(n.target)) for n in graph.nodes if n.op == "call_module"]
-    if any(isinstance(module, Neuron) for module in called):
-        raise bad_value(WHERE, "the model must be an ANN", "a network with neurons", "pass the network before upgrade")
-    found = {kind for kind in (activation(root, node) for node in graph.nodes) if kind is not None}
-    found |= {ClipFloor} if any(isinstance(module, ClipFloor) for module in called) else set()
-    if not found:
-        raise bad_value(WHERE, "the model must have activations", "none", "a network without any needs no conversion")
-    return found
+def _shapes(graph: Graph, sample: Tensor) -> dict[str, tuple[int, ...]]:
+    """Shape [T, 1, C, ...] of the value of every node."""
+    found: dict[str, tuple[int, ...]] = {}
 
-
-def _averaged(model: nn.Module) -> nn.Module:
-    """A copy whose norms with cumulative averages (momentum None) are as any other: training is over."""
-    ours = private_copy(model)
-    for module in ours.modules():
-        if isinstance(module, _BatchNorm) and module.momentum is None:
-            module.momentum = 0.0
-    return ours
-
-
-def _channels(graph: Graph, sample: Tensor, activations: set[str]) -> dict[str, int]:
-    found: dict[str, int] = {}
-
-    def note(node, call: Callable[[], Tensor], args: tuple[Tensor, ...]) -> Tensor:  # type: ignore[no-untyped-def]
-        if node.path in activations:
-            found[node.name] = args[0].shape[2] if args[0].dim() > 2 else 1
-        return call()
+    def note(node: Node, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
+        value = call()
+        if isinstance(value, Tensor):  # a split has pieces
+            found[node.name] = tuple(value.shape)
+        return value
 
     with torch.no_grad():
         graph.run(sample[:1], handler=note)
+    for node in graph.of_kind("input"):
+        found[node.name] = (1, *sample[:1].shape)
     return found
-
-
-def _check(surgery: Surgery, item: fx.Node, path: str) -> None:
-    """Raise `ValueError` unless a mean over time passes through a layer unchanged."""
-    module = surgery.get(item)
-    if item.op in ("placeholder", "output") or isinstance(module, (Encoder, Synapse, nn.Identity, nn.Dropout)):
-        return
-    if isinstance(module, Affine) or (isinstance(module, TimeLayer) and module.scaling == "linear"):
-        return
-    plain = adds(item) and len(item.args) > 1 and all(isinstance(a, fx.Node) for a in item.args) and not item.kwargs
-    if plain:
-        return
-    body = module.body if isinstance(module, Merged) else module
-    what = type(body).__name__ if body is not None else getattr(item.target, "__name__", str(item.target))
-    if isinstance(body, fx.GraphModule):
-        what = module.where if isinstance(module, Merged) else what
-    must = "every layer must be a convolution, linear map, norm, pool, addition or shortcut"
-    raise bad_value(f"{WHERE} {path or item.name}", must, what, "convert the parts before and behind it, or replace it")
 
 
 def _connect(surgery: Surgery, item: fx.Node, place: Place, like: Tensor) -> None:
@@ -214,7 +198,7 @@ def _inlets(
     """Layers behind which a factor per channel can be put into weights; other edges are listed."""
     module = surgery.get(source)
     alone = len(source.users) == 1
-    if alone and isinstance(module, (Synapse, Affine)) and _takes(module, place.channels):
+    if alone and isinstance(module, (Synapse, Affine, Gain)) and takes(module, place.channels):
         place.before.append(module)
     elif alone and adds(source) and len(source.all_input_nodes) > 1:  # in x + x a shift would count twice
         for before in source.all_input_nodes:
@@ -225,13 +209,6 @@ def _inlets(
         edges.append((source, consumer))
 
 
-def _takes(module: Synapse | Affine, channels: int) -> bool:
-    """Whether a factor for each of so many channels goes into a layer: not where a sum spreads its one channel."""
-    if isinstance(module, Affine):
-        return module.scale.numel() == channels
-    return module.quantizer.format.real and len(module.weight) == channels
-
-
 def _pools(module: nn.Module | None) -> bool:
     """Whether a constant passes a pool unchanged: no zeros are averaged in."""
     return isinstance(module, AvgPool2d) and not module.padding
@@ -239,10 +216,11 @@ def _pools(module: nn.Module | None) -> bool:
 
 def _biased(module: Synapse | Affine | Gain, wanted: bool) -> None:
     if wanted and isinstance(module, Synapse) and module.bias is None:
-        module.bias = nn.Parameter(module.weight.new_zeros(module.weight.shape[0]))
+        zeros = module.weight.new_zeros(module.weight.shape[0])
+        module.bias = nn.Parameter(zeros, module.weight.requires_grad)
 
 
-def _last(surgery: Surgery, readout: fx.Node) -> Synapse | None:
+def _last(surgery: Surgery, readout: fx.Node, shapes: dict[str, tuple[int, ...]]) -> Synapse | None:
     """The synapse in front of the read-out, given a bias: what is between them passes a constant unchanged."""
     item = readout.all_input_nodes[0]
     while len(item.users) == 1:
@@ -251,10 +229,19 @@ def _last(surgery: Surgery, readout: fx.Node) -> Synapse | None:
             _biased(module, True)
             return module
         passes = (nn.Identity, nn.Dropout, GlobalAvgPool, Flatten)
-        if not isinstance(module, passes) and not _pools(module):
+        if not isinstance(module, passes) and not _pools(module) and not _in_place(module, item, shapes):
             return None
         item = item.all_input_nodes[0]
     return None
+
+
+def _in_place(module: nn.Module | None, item: fx.Node, shapes: dict[str, tuple[int, ...]]) -> bool:
+    """Whether a layer moves the values of every channel within it, such as a squeeze."""
+    shape = shapes.get(item.all_input_nodes[0].name)
+    if shape is None or not isinstance(module, Merged) or not module.keeps_format or module.mixes(shape):
+        return False
+    numbers = torch.arange(1.0, shape[2] + 1)
+    return torch.equal(module.carry(numbers, shape), numbers)
 
 
 def _tally(module: nn.Module | None) -> TimeLayer | None:
@@ -271,19 +258,19 @@ def _check_pooled(surgery: Surgery, item: fx.Node, places: dict[str, Place], T: 
         if isinstance(surgery.get(source), (Synapse, Affine)):
             return  # no spikes reach the pool
         source = source.all_input_nodes[0]
-    if source.name in places and places[source.name].rectifier.slope and T > 1:
+    if source.name in places and places[source.name].rectifier.slope not in (0, 1) and T > 1:
         where = f"{WHERE} {places[source.name].path}"
         raise bad_value(where, "max pooling behind a LeakyReLU needs T = 1", f"T = {T}", "pool before the LeakyReLU")
 
 
-def _sized(prototype: Neuron, place: Place, sharing: str, initial: float, like: Tensor) -> Neuron:
+def _sized(prototype: Neuron, place: Place, initial: float, like: Tensor) -> Neuron:
     """A neuron whose amplitude is a number per channel or layer, and whose first level begins where asked."""
     made = copy.deepcopy(prototype)
-    made.emission = Emission(1.0, sharing, raw=True, fraction_bits=made.emission.fraction_bits)
-    made.emission.resize(place.channels)
-    made.format = replace(made.format, amplitude=sharing)
+    emission = Emission(1.0, place.sharing, raw=True, fraction_bits=made.emission.fraction_bits)
+    emission.resize(place.channels, 1)
+    amend(made, emission=emission, format=replace(made.format, amplitude=place.sharing))
     if isinstance(made, Rectifies):
         slope = place.rectifier.slope
         made.rectify(slope or 1.0, not slope)
-    made.membrane.initial = made.stairs.first - (1 - initial) * made.stairs.spacing
+    amend(made.membrane, initial=made.stairs.first - (1 - initial) * made.stairs.spacing)
     return made.to(like)

@@ -14,6 +14,7 @@ from bitspike.ann2snn.build import Place, Skeleton
 from bitspike.ann2snn.refit import close, feeders, fits, refit
 from bitspike.ann2snn.report import ConversionReport, LayerConversion, relative, shares
 from bitspike.ann2snn.thresholds import ranges, rows_of
+from bitspike.checks import finite
 from bitspike.layers import Affine, Encoder, Gain, MeanReadout, Synapse
 from bitspike.neurons import Neuron
 from bitspike.observe import levels_of
@@ -34,8 +35,8 @@ class Options:
 
 
 @torch.no_grad()
-def calibrate(skeleton: Skeleton, x: Tensor, T: int, options: Options) -> ConversionReport:
-    """Fill a skeleton with numbers, in place.
+def calibrate(skeleton: Skeleton, x: Tensor, T: int, options: Options) -> tuple[ConversionReport, Tensor]:
+    """Fill a skeleton with numbers, in place; returns the report and what the ANN gives on the data, before a softmax.
 
     Every node is computed once for the ANN (one step) and once for the SNN (T steps), in the order of the graph, so a
     neuron sees the currents that the neurons before it really cause. At a neuron the order is: fit the weights of the
@@ -52,6 +53,8 @@ def calibrate(skeleton: Skeleton, x: Tensor, T: int, options: Options) -> Conver
     report = ConversionReport(
         len(x), T, record.label(), options.threshold, options.sharing, options.initial, options.correction
     )
+    report.analog, report.outside = dict(skeleton.analog), skeleton.outside
+    logits = x
     values: dict[fx.Node, tuple[Tensor, Tensor]] = {}
     last = {before: item for item in graph.nodes for before in item.all_input_nodes}
     fed: dict[fx.Node, list[fx.Node]] = {}  # neuron → layers in front of it that may be fitted
@@ -64,6 +67,7 @@ def calibrate(skeleton: Skeleton, x: Tensor, T: int, options: Options) -> Conver
         if item.op == "placeholder":
             values[item] = (x, x)
         elif item.op == "output":
+            logits = values[item.all_input_nodes[0]][0]
             _finish(skeleton, *values[item.all_input_nodes[0]], report, options)
         elif item.name in skeleton.places:
             place, current = skeleton.places[item.name], values[item.all_input_nodes[0]]
@@ -84,7 +88,7 @@ def calibrate(skeleton: Skeleton, x: Tensor, T: int, options: Options) -> Conver
             if last[before] is item:
                 values.pop(before, None)
     report.time_s = time.perf_counter() - start
-    return report
+    return report, logits
 
 
 def settle_readout(readout: MeanReadout, wanted: Tensor, got: Tensor, correction: str) -> int:
@@ -121,8 +125,20 @@ def _both(root: nn.Module, item: fx.Node, values: dict[fx.Node, tuple[Tensor, Te
     else:
         axis = 1
         function = item.target if callable(item.target) else getattr(torch.Tensor, str(item.target))
-    ann, snn = (_chunked(function, [values[n][side] for n in item.args], axis) for side in (0, 1))  # type: ignore[index]
+    ann, snn = (_given(function, item, {n: v[side] for n, v in values.items()}, axis) for side in (0, 1))
     return ann, snn
+
+
+def _given(function: Callable[..., Any], item: fx.Node, values: dict[fx.Node, Tensor], axis: int) -> Tensor:
+    """A call over [T, B, ...], its arguments taken from ``values``; see `_chunked`."""
+    inputs = item.all_input_nodes
+
+    def call(*parts: Tensor) -> Any:
+        each = dict(zip(inputs, parts, strict=True))
+        args, kwargs = fx.node.map_arg((item.args, item.kwargs), lambda node: each[node])
+        return function(*args, **kwargs)
+
+    return _chunked(call, [values[node] for node in inputs], axis)
 
 
 def _chunked(function: Callable[..., Any], inputs: list[Tensor], axis: int) -> Tensor:
@@ -161,6 +177,8 @@ def _settle(
 ) -> tuple[tuple[Tensor, Tensor], LayerConversion]:
     """Choose range and correction of one neuron → (its outputs in both networks, its row of the report)."""
     analog, currents = current
+    finite(f"ann2snn {place.path}", "its input in the ANN, on the calibration data,", analog)
+    finite(f"ann2snn {place.path}", "its current in the spiking network, on the calibration data,", currents)
     activation = place.rectifier(analog)
     wanted, mean = rows_of(activation), rows_of(currents.mean(0, keepdim=True))
     slope, correction = line(rows_of(analog), mean, options.correction)
@@ -212,8 +230,8 @@ def _range(place: Place, wanted: Tensor, got: Tensor, levels: int, T: int, optio
     """The value of the highest level: [C], or [1] where a layer shares it."""
     grid = place.rectifier.levels
     if grid:
-        return wanted.new_full((1,) if options.sharing == "layer" else (wanted.shape[1],), place.rectifier.ceiling)
-    if options.sharing == "layer":
+        return wanted.new_full((1,) if place.sharing == "layer" else (wanted.shape[1],), place.rectifier.ceiling)
+    if place.sharing == "layer":
         wanted, got = wanted.reshape(-1, 1), got.reshape(-1, 1)
     slope = place.rectifier.slope
     return ranges(options.threshold, wanted, got, levels, T, options.initial, options.percentile, slope)
@@ -247,6 +265,8 @@ def _move_synapse(module: Synapse, factor: Tensor, correction: Tensor | None) ->
 
 def _finish(skeleton: Skeleton, wanted: Tensor, got: Tensor, report: ConversionReport, options: Options) -> None:
     """Correct the mean of the logits and compare them."""
+    finite("ann2snn", "the logits of the ANN on the calibration data", wanted)
+    finite("ann2snn", "the logits of the spiking network on the calibration data", got)
     bias = None if skeleton.logits is None else skeleton.logits.bias
     if options.correction != "none" and bias is not None and got.dim() == 2 and got.shape[1] == len(bias):
         correction = (wanted - got).mean(0)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -12,9 +11,10 @@ from bitspike.ann2snn.build import Skeleton, build
 from bitspike.ann2snn.calibrate import Options, calibrate
 from bitspike.ann2snn.report import ConversionReport
 from bitspike.ann2snn.tune import fine_tune as tune
-from bitspike.checks import all_finite, bad_value, finite, integer, one_of, wide
+from bitspike.checks import bad_type, bad_value, finite, integer, one_of, wide
 from bitspike.graph import Graph
 from bitspike.graph.traced import Traced
+from bitspike.layers import check_numbers
 from bitspike.neurons import Neuron
 
 
@@ -43,8 +43,12 @@ def ann2snn(
     correction: str = "line",
     readout: str = "mean",
     fine_tune: int = 0,
+    leaves: Sequence[type[nn.Module]] = (),
 ) -> Converted:
-    """Convert a trained ANN: every ReLU, ReLU6, LeakyReLU, ClipFloor becomes an integrate-and-fire neuron.
+    """Convert a trained ANN: every ReLU, ReLU6, Hardtanh, LeakyReLU, ClipFloor becomes an integrate-and-fire neuron.
+
+    Other activations, norms over channels, gates and products stay as they are (`TallyMap`): analog operations, named
+    in the report and in `cost`. Where their values go into weights, a neuron behind them sends those as spikes.
 
     With the highest level worth λ, a level is worth Δ = λ/(levels of the format); the neuron's current is multiplied by
     spacing/Δ and its spikes are worth Δ each, so one step carries the whole range [0, λ], and T steps T times as many
@@ -59,10 +63,11 @@ def ann2snn(
     corrections of means and weights are those of post-training quantization; the slope is ours.
 
     Args:
-        model: a trained ANN that `upgrade` can trace, [B, ...] → [B, K]; copied. Batch norms use running statistics.
+        model: a trained ANN that `upgrade` can trace, [B, ...] → [B, K, ...]; copied, and converted as it is in
+            evaluation mode. A softmax or log-softmax at its end is left out, and named in the report.
         neuron: prototype: decay 1, soft reset, e.g. ``MultiBit(2, 2, decay=1.0)``; ``Signed(1, decay=1.0)`` gives
             ternary spikes, which take back what a ReLU sent too early. Its amplitude and initial membrane are set here,
-            and of a `Signed` its slope and whether it takes back. A LeakyReLU needs one.
+            and of a `Signed` its slope and whether it takes back. Activations with values below 0 need one.
         data: calibration inputs [N, ...] or batches of them, never test data; 256 to 1024 images are enough.
         T: time steps, >= 1.
         threshold: how λ is chosen: "max", "percentile" or "mse", see `ranges`. A ClipFloor brings its own λ.
@@ -78,6 +83,7 @@ def ann2snn(
             of the logits on the data (for binary spikes, which take some steps to get through the layers).
         fine_tune: epochs of training the thresholds by surrogate gradients; they stay as they were unless the error on
             a quarter of the data, left out of that training, falls. It helps little (docs/log.md). 0: none.
+        leaves: classes of modules that cannot be traced; each runs whole, as an analog operation.
 
     Returns:
         `Converted`, with ``report``. `fold`, `cost`, `observe` and `stream` take it.
@@ -96,13 +102,14 @@ def ann2snn(
     if not 0 < percentile <= 100:
         raise bad_value("ann2snn", "percentile must lie in (0, 100]", percentile, "e.g. 99.9")
     x = _inputs(data)
-    all_finite("ann2snn", [*model.named_parameters(), *model.named_buffers()])
-    made = skeleton(model, neuron, x, T, sharing, initial, readout)
-    report = calibrate(made, x, T, Options(threshold, percentile, sharing, initial, correction))
+    check_numbers("ann2snn", model)
+    made = skeleton(model, neuron, x, T, sharing, initial, readout, leaves)
+    report, logits = calibrate(made, x, T, Options(threshold, percentile, sharing, initial, correction))
     if integer("ann2snn", "fine_tune", fine_tune, 0, 10_000):
         if len(x) < 2:
             raise bad_value("ann2snn", "fine-tuning must have two samples or more", len(x), "pass more data")
-        tune(made, copy.deepcopy(model).eval(), x, fine_tune, report)
+        tune(made, x, logits, fine_tune, report)
+    check_numbers("ann2snn (what calibration made of the weights)", made.graph.model)
     return Converted(made.graph, report)
 
 
@@ -114,12 +121,13 @@ def skeleton(
     sharing: str = "channel",
     initial: float = 0.5,
     readout: str = "mean",
+    leaves: Sequence[type[nn.Module]] = (),
 ) -> Skeleton:
     """The network of `ann2snn` before calibration, for loading weights of an earlier conversion into ``graph.model``.
 
     Args:
         model: any network of the same structure. sample: inputs [B, ...] of the right shape.
-        neuron, T, sharing, initial, readout: as in `ann2snn`.
+        neuron, T, sharing, initial, readout, leaves: as in `ann2snn`.
 
     Returns:
         `Skeleton`, with ``graph``.
@@ -127,7 +135,7 @@ def skeleton(
     Raises:
         ValueError: as `ann2snn`.
     """
-    return build(model, neuron, sample, integer("ann2snn", "T", T, 1, 10_000), sharing, initial, readout)
+    return build(model, neuron, sample, integer("ann2snn", "T", T, 1, 10_000), sharing, initial, readout, leaves)
 
 
 def _inputs(data: Tensor | Iterable[Tensor]) -> Tensor:
@@ -135,6 +143,10 @@ def _inputs(data: Tensor | Iterable[Tensor]) -> Tensor:
     if not batches:
         raise bad_value("ann2snn", "the calibration data must hold a batch", "none", "pass inputs")
     for batch in batches:
+        if isinstance(batch, Tensor) and not (batch.is_floating_point() or batch.is_complex()):
+            must, todo = "the inputs must be floating-point tensors", "convert them with .float()"
+            todo += "; where they are indices, convert the network behind its embedding, on what that gives"
+            raise bad_type("ann2snn", must, batch.dtype, todo)
         wide("ann2snn", batch)
         finite("ann2snn", "the calibration data", batch)
         if batch.shape[1:] != batches[0].shape[1:] or batch.dtype != batches[0].dtype:

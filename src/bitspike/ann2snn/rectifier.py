@@ -14,15 +14,19 @@ from bitspike.functional import round_half
 from bitspike.layers import ClipFloor
 from bitspike.neurons import Neuron
 from bitspike.upgrade.layers import Merged
-from bitspike.upgrade.mapping import activation
+from bitspike.upgrade.mapping import activation, clamped
 
 WHERE = "ann2snn"
 _CEILINGS: dict[type[nn.Module], float] = {nn.ReLU: math.inf, nn.ReLU6: 6.0}
+_HARDTANH = (("min_val", -1.0), ("max_val", 1.0))
 
 
 @dataclass(frozen=True)
 class Rectifier:
-    """``a = clip(x, 0, ceiling)``, on a grid if it has levels; with a slope ``a = x`` above 0 and ``slope·x`` below.
+    """``a = clip(x, 0, ceiling)``, on a grid if it has levels; with a slope ``a = x`` above 0 and ``slope·x`` below,
+    and nothing beyond ±ceiling.
+
+    What an analog operation sends is rectified as well: by no slope where it sends nothing below 0, else by slope 1.
 
     Args:
         kind: class name. ceiling: greatest value; inf for ReLU. levels: of a `ClipFloor`, else 0.
@@ -30,6 +34,8 @@ class Rectifier:
 
     >>> Rectifier("LeakyReLU", slope=0.5)(torch.tensor([-2.0, 3.0])).tolist()
     [-1.0, 3.0]
+    >>> Rectifier("Hardtanh", 1.0, slope=1.0)(torch.tensor([-2.0, 0.5])).tolist()
+    [-1.0, 0.5]
     """
 
     kind: str
@@ -40,7 +46,8 @@ class Rectifier:
     def __call__(self, x: Tensor) -> Tensor:
         """The activation itself."""
         if self.slope:
-            return torch.where(x < 0, x * self.slope, x)
+            inside = x.clamp(-self.ceiling, self.ceiling) if math.isfinite(self.ceiling) else x
+            return torch.where(inside < 0, inside * self.slope, inside)
         if self.levels:
             step = self.ceiling / self.levels
             return round_half((x / step).clamp(0, self.levels)) * step
@@ -75,49 +82,58 @@ def check_neuron(neuron: Neuron) -> None:
         raise bad_value(WHERE, must, got, "pass decay=1.0 and reset='soft'")
 
 
-def check_slope(neuron: Neuron, rectifier: Rectifier, where: str) -> None:
+def check_slope(neuron: Neuron, kind: str, negative: bool, where: str) -> None:
     """Raise `ValueError` where an activation with negative values meets an unsigned format."""
-    if rectifier.slope and not neuron.format.signed:
-        must = f"{rectifier.kind} sends values below 0, so the format must be signed"
+    if negative and not neuron.format.signed:
+        must = f"{kind} sends values below 0, so the format must be signed"
         raise bad_value(f"{WHERE} {where}", must, neuron.format.label(), "take Signed(D, decay=1.0)")
 
 
-def rectifier_of(module: nn.Module | None, where: str) -> Rectifier:
-    """What an activation is; raises `ValueError` for one that no neuron can take over."""
+def rectifier_of(module: nn.Module | None) -> Rectifier | None:
+    """What an activation is; None for one that a neuron cannot take over by itself."""
     body = module.body if isinstance(module, Merged) else module
     if isinstance(body, ClipFloor):
         return Rectifier("ClipFloor", float(body.ceiling().detach()), body.levels)
-    kind = _kind(body)
-    if kind is nn.LeakyReLU:
-        return _leaky(_slope(body), where)
-    if kind not in _CEILINGS:
-        name = kind.__name__ if kind else type(body).__name__
-        must = "the activation must be ReLU, ReLU6, LeakyReLU or ClipFloor"
-        raise bad_value(f"{WHERE} {where}", must, name, "retrain with one")
-    return Rectifier(kind.__name__, _CEILINGS[kind])
-
-
-def _leaky(slope: float, where: str) -> Rectifier:
-    if not 0 <= slope <= 1:
-        raise bad_value(f"{WHERE} {where}", "the slope of a LeakyReLU must lie in [0, 1]", slope, "retrain with one")
-    return Rectifier("LeakyReLU", slope=slope)
-
-
-def _kind(body: nn.Module | None) -> type[nn.Module] | None:
-    """The class of activation that a module is, or that a traced function stands for."""
+    call = _call(body) if isinstance(body, fx.GraphModule) else None
     if isinstance(body, fx.GraphModule):
-        kinds = [activation(body, node) for node in body.graph.nodes]
-        return next((kind for kind in kinds if kind is not None), None)
-    return type(body) if body is not None else None
+        if call is None:
+            return None
+        kind = activation(body, call)
+        body = body.get_submodule(str(call.target)) if call.op == "call_module" else None
+    else:
+        kind = type(body) if body is not None else None
+    if kind in _CEILINGS:
+        return Rectifier(kind.__name__, _CEILINGS[kind])  # type: ignore[index,union-attr]
+    if kind is nn.Hardtanh:
+        low, high = limits(body, call)
+        symmetric = -low == high > 0
+        return Rectifier("Hardtanh", high, slope=float(symmetric)) if symmetric or low == 0 < high else None
+    if kind is nn.LeakyReLU:
+        slope = float(_option(body, call, "negative_slope", 0, 0.01))
+        return Rectifier("LeakyReLU", slope=slope) if 0 <= slope <= 1 else None
+    return None
 
 
-def _slope(body: nn.Module | None) -> float:
-    """The negative slope of a LeakyReLU, as a module or a function."""
-    if isinstance(body, nn.LeakyReLU):
-        return float(body.negative_slope)
-    assert isinstance(body, fx.GraphModule)
-    node = next(n for n in body.graph.nodes if activation(body, n) is nn.LeakyReLU)
-    if node.op == "call_module":
-        return _slope(body.get_submodule(str(node.target)))
-    given = node.args[1] if len(node.args) > 1 else node.kwargs.get("negative_slope", 0.01)
-    return float(given)
+def limits(body: nn.Module | None, call: fx.Node | None) -> tuple[float, float]:
+    """Least and greatest value of a Hardtanh, as a module, a function or a clamp."""
+    between = None if call is None else clamped(call.target, call.args, call.kwargs)
+    if between is not None:
+        return between
+    low, high = (_option(body, call, name, place, value) for place, (name, value) in enumerate(_HARDTANH))
+    return float(low), float(high)
+
+
+def _option(body: nn.Module | None, call: fx.Node | None, name: str, place: int, default: float) -> float:
+    """An option of an activation: of the module, or of the call of a function, where it is a number."""
+    if body is not None:
+        return float(getattr(body, name))
+    assert call is not None
+    given = call.args[place + 1] if len(call.args) > place + 1 else call.kwargs.get(name, default)
+    return float(given) if isinstance(given, (int, float)) else math.nan
+
+
+def _call(body: fx.GraphModule) -> fx.Node | None:
+    """The only call of a piece of a graph with one input and no constants; None where it is none such."""
+    inner = [node for node in body.graph.nodes if node.op != "output"]
+    calls = [node for node in inner if node.op.startswith("call")]
+    return calls[0] if len(inner) == 2 and len(calls) == 1 else None

@@ -12,6 +12,7 @@ from torch import Tensor, fx, nn
 
 from bitspike.graph import adds
 from bitspike.layers import Conv2d, Linear, Synapse
+from bitspike.sealed import amend
 from bitspike.upgrade.layers import Convolution
 
 RIDGE = 0.1  # chosen on held-out images, see docs/log.md
@@ -101,7 +102,7 @@ def _windows(module: Synapse, x: Tensor) -> Tensor:
     if isinstance(module, Conv2d):
         return F.unfold(x, module.weight.shape[-1], padding=module.padding, stride=module.stride)
     probe = copy.copy(module)
-    probe.groups = x.shape[1]
+    amend(probe, groups=x.shape[1])
     kernel = module.weight.shape[2:]
     taps = torch.eye(math.prod(kernel), dtype=x.dtype, device=x.device).reshape(-1, 1, *kernel)
     return probe.connect(x.unsqueeze(0), taps.repeat(x.shape[1], *[1] * (len(kernel) + 1)), None)[0].flatten(2)

@@ -47,6 +47,8 @@ class ConversionReport:
         logit_error: root of Σ(SNN − ANN)² / Σ ANN² over the logits. agreement: share of samples with the same class.
         first_step: the first step whose logits count. tuning: logit error on judging samples before and after fine-
             tuning, (0, 0) without; thresholds changed only if it fell.
+        analog: the user's name of an operation that stays as it is, with analog values → what it is; `cost` leaves them
+            uncounted by name. outside: a softmax at the end of the model, which the network leaves to its caller.
         time_s: seconds that calibration took.
     """
 
@@ -62,6 +64,8 @@ class ConversionReport:
     agreement: float = 1.0
     first_step: int = 0
     tuning: tuple[float, float] = (0.0, 0.0)
+    analog: dict[str, str] = field(default_factory=dict)
+    outside: str = ""
     time_s: float = 0.0
 
     def as_dict(self) -> dict[str, Any]:
@@ -90,10 +94,14 @@ class ConversionReport:
 
     def __str__(self) -> str:
         worst = max(self.layers.values(), key=lambda layer: layer.error)
+        analog = (
+            f"; analog: {', '.join(f'{name} ({what})' for name, what in self.analog.items())}" if self.analog else ""
+        )
+        outside = f"; left outside: {self.outside}" if self.outside else ""
         return (
             f"ann2snn: {len(self.layers)} neurons {self.format}, T = {self.T}, {self.threshold} per {self.sharing}; on "
             f"{self.samples} samples: logit error {self.logit_error:.3g}, agreement {self.agreement:.2%}, worst layer "
-            f"{worst.path} (error {worst.error:.3g})"
+            f"{worst.path} (error {worst.error:.3g}){analog}{outside}"
         )
 
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from bitspike.ann2snn.build import Skeleton
 from bitspike.ann2snn.calibrate import along, move
@@ -20,7 +20,7 @@ _HELD = 4  # one in so many samples judges
 
 
 @torch.enable_grad()
-def fine_tune(skeleton: Skeleton, model: nn.Module, x: Tensor, epochs: int, report: ConversionReport) -> None:
+def fine_tune(skeleton: Skeleton, x: Tensor, wanted: Tensor, epochs: int, report: ConversionReport) -> None:
     """Train the value λ of every neuron's highest level towards the ANN's logits, in place.
 
     ``λ' = λ·exp(g)``, one g a channel or layer: the current is multiplied by exp(−g), the spikes by exp(g). Adam, rate
@@ -30,12 +30,10 @@ def fine_tune(skeleton: Skeleton, model: nn.Module, x: Tensor, epochs: int, repo
     Source: ours.
 
     Args:
-        skeleton: calibrated. model: the ANN, in evaluation mode. x: calibration inputs [B, ...], B >= 2.
+        skeleton: calibrated. x: calibration inputs [B, ...], B >= 2. wanted: logits of the ANN on them.
         epochs: passes over the three quarters, >= 1. report: completed in place.
     """
     judged = torch.arange(len(x), device=x.device) % _HELD == _HELD - 1 if len(x) >= _HELD else _odd(x)
-    with torch.no_grad():
-        wanted = torch.cat([model(part.clone()) for part in x.split(_BATCH)])  # it may write in place
     shifts = {name: _zeros(skeleton, name) for name in skeleton.places}
     before = _error(skeleton, x[judged], wanted[judged], shifts)
     optimiser = torch.optim.Adam(shifts.values(), lr=_RATE)

@@ -8,7 +8,7 @@ from typing import Annotated, Literal
 import tyro
 
 from bitspike.checks import bad_value
-from bitspike.commands.options import Json, write_json
+from bitspike.commands.options import Json, measured, write_json
 from bitspike.report import as_text
 from bitspike.training.converted import convert_run, converted_recipe, recipe_of_run
 
@@ -48,10 +48,10 @@ def convert(
     else:
         recipe = converted_recipe(arch, neuron, data or "cifar10", T, set, own=checkpoint.suffix == ".safetensors")
     summary, report = convert_run(recipe, checkpoint, out)
+    write_json(json, {"summary": summary, "report": report.as_dict()})
     print(as_text(report.table()))
     print(report)
-    for part in ("validation", "test"):
-        if f"{part}_accuracy" in summary:
-            before, after = summary[f"ann_{part}_accuracy"], summary[f"{part}_accuracy"]
-            print(f"{part} accuracy: ANN {before:.2%}, SNN {after:.2%}; {out}")
-    write_json(json, {"summary": summary, "report": report.as_dict()})
+    own = {key.removeprefix("ann_"): value for key, value in summary.items() if key.startswith("ann_")}
+    for before, after in zip(measured(own), measured(summary), strict=True):
+        name, _, value = before.rpartition(" ")
+        print(f"{name}: ANN {value}, SNN {after.rpartition(' ')[2]}; {out}")

@@ -8,7 +8,8 @@ from typing import Annotated, Literal
 import tyro
 from safetensors.torch import save
 
-from bitspike.commands.options import Json, RunPath, write_json
+from bitspike.checks import integer
+from bitspike.commands.options import LARGE, Json, RunPath, measured, write_json
 from bitspike.cost import Memory, builtin_constants, cost_summary, energy_constants
 from bitspike.cost import cost as count
 from bitspike.data import Batches
@@ -36,7 +37,7 @@ Which = Literal["final", "best"]
 
 
 def evaluate(run: RunPath, weights: Which = "final", json: Json = None) -> None:
-    """Test accuracy of a run, per class, and whether results depend on the batch size; leaves eval.json.
+    """Test accuracy (or error) of a run, per class, and whether results depend on the batch size; leaves eval.json.
 
     Args:
         run: Folder of a finished run.
@@ -44,13 +45,16 @@ def evaluate(run: RunPath, weights: Which = "final", json: Json = None) -> None:
         json: Write the result to this file too.
     """
     result = evaluate_run(run, weights)
-    print(f"test accuracy {result['test_accuracy']:.2%} on {result['samples']} samples")
-    print(as_text([["class", "recall %"], *([k, f"{100 * v:.2f}"] for k, v in result["per_class"].items())]))
-    for size, against in result["batch_invariance"].items():
-        difference, classes = against["max_logit_difference"], against["classes_that_differ"]
-        print(f"batch {size} against 64: max logit difference {difference:.3g}, {classes:.0f} classes differ")
     write_json_atomic(run / "eval.json", result)
     write_json(json, result)
+    print(f"{measured(result)[0]} on {result['samples']} samples")
+    if "per_class" in result:
+        print(as_text([["class", "recall %"], *([k, f"{100 * v:.2f}"] for k, v in result["per_class"].items())]))
+    else:
+        print(as_text([["value", "error"], *([k, f"{v:.4g}"] for k, v in result["per_value"].items())]))
+    for size, against in result["batch_invariance"].items():
+        classes = f", {against['classes_that_differ']} classes differ" if "classes_that_differ" in against else ""
+        print(f"batch {size} against 64: max logit difference {against['max_logit_difference']:.3g}{classes}")
 
 
 def fold(run: RunPath, weights: Which = "final", samples: int = VERIFY_SAMPLES, json: Json = None) -> None:
@@ -62,16 +66,17 @@ def fold(run: RunPath, weights: Which = "final", samples: int = VERIFY_SAMPLES, 
         samples: Validation samples to compare on.
         json: Write the report to this file too.
     """
+    integer("--samples", "it", samples, 1, LARGE)
     _, splits, model = open_run(run, weights)
     x, _ = next(iter(Batches(splits.validation, min(samples, len(splits.validation)))))
     folded = fold_network(model, x)
-    print(folded.report)
-    for name, size in folded.report.gains.items():
-        print(f"  explicit gain {name}: {size} factor{'s' if size > 1 else ''}")
     tensors = {name: value.detach().contiguous() for name, value in folded.state_dict().items()}
     write_bytes_atomic(run / "folded.safetensors", save(tensors))
     write_json_atomic(run / "fold.json", folded.report.as_dict())
     write_json(json, folded.report.as_dict())
+    print(folded.report)
+    for name, size in folded.report.gains.items():
+        print(f"  explicit gain {name}: {size} factor{'s' if size > 1 else ''}")
 
 
 def cost(
@@ -102,6 +107,7 @@ def cost(
         order: All steps of a layer before the next layer, or all layers before the next step.
         json: Write the result to this file too.
     """
+    integer("--samples", "it", samples, 1, LARGE)
     memory = Memory(buffer_bytes, membrane_bits, order)
     sets = [energy_constants(name) for name in constants] or list(builtin_constants().values())
     recipe, splits, model = open_run(run, weights)
@@ -109,10 +115,6 @@ def cost(
     counted = count(fold_network(model, x).graph, x, memory, input_bits)
     document, compared = cost_summary(counted, sets, activation_bits)
     drawn = compared[sets[0].name].snn
-    for table in (cost_table(counted), metric_table(counted, drawn), energy_table(compared)):
-        print(as_text(table), end="\n\n")
-    if counted.uncounted:
-        print(f"not counted: {', '.join(counted.uncounted)}")
     write_json_atomic(run / "cost.json", document)
     cost_picture(counted, run / "cost.png", recipe.name, drawn)
     allocation_picture(counted, run / "allocation.png", recipe.name)
@@ -120,6 +122,10 @@ def cost(
     if learns(history):
         history_picture(history, run / "history.png", recipe.name)
     write_json(json, document)
+    for table in (cost_table(counted), metric_table(counted, drawn), energy_table(compared)):
+        print(as_text(table), end="\n\n")
+    if counted.uncounted:
+        print(f"not counted: {', '.join(counted.uncounted)}")
 
 
 def compare(
@@ -135,7 +141,6 @@ def compare(
         json: Write the comparison to this file too.
     """
     rows = [summary_of(str(run), RunFolder(run).figures()) for run in runs]
-    print(as_text(study_table(rows)))
     document = {"arms": [to_mapping(row) for row in rows]}
     out.mkdir(parents=True, exist_ok=True)
     write_json_atomic(out / "compare.json", document)
@@ -143,3 +148,4 @@ def compare(
     if any("s_ace" in row.metrics for row in rows):  # not in runs of older versions
         pareto_picture(rows, out / "pareto.png", "runs")
     write_json(json, document)
+    print(as_text(study_table(rows)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -9,8 +10,25 @@ import tyro
 
 from bitspike.files import write_json_atomic
 
+LARGE = 2**31 - 1
+"""No count on the command line is larger."""
+
 Json = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+
+
+def measured(figures: Mapping[str, Any]) -> list[str]:
+    """Accuracies, or errors of a regression, in words.
+
+    >>> measured({"validation_accuracy": 0.5, "test_error": 2.0})
+    ['validation accuracy 50.00%', 'test error 2']
+    """
+    found = []
+    for part in ("validation", "test"):
+        for measure, form in (("accuracy", ".2%"), ("error", ".4g")):
+            if f"{part}_{measure}" in figures:
+                found.append(f"{part} {measure} {figures[f'{part}_{measure}']:{form}}")
+    return found
 
 
 def write_json(path: Path | None, document: dict[str, Any]) -> None:

@@ -25,7 +25,7 @@ from bitspike.schema import override, to_mapping
 from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.job import digest, load_data, run_job
 from bitspike.training.recipe import Recipe
-from bitspike.training.study import Outcome, Study, plan, read_study, results_of, run_study, summarise
+from bitspike.training.study import Outcome, Progress, Study, plan, read_study, results_of, run_study, summarise
 
 
 def demo(out: Path = Path("demo-out"), quiet: bool = False) -> None:
@@ -36,9 +36,11 @@ def demo(out: Path = Path("demo-out"), quiet: bool = False) -> None:
         quiet: Show no progress.
     """
     queue = replace(read_study("digits_demo"), out=out)
-    if _run(queue, (0, 1), quiet).interrupted:
-        raise KeyboardInterrupt
-    _show(queue, out / "compare.json", out / "compare.png")
+    outcome = _run(queue, (0, 1), quiet)
+    if not outcome.diverged:
+        _show(queue, out / "compare.json", out / "compare.png")
+    if outcome.diverged:
+        raise SystemExit(1)
 
 
 def study(
@@ -75,14 +77,17 @@ def study(
     if out:
         chosen = replace(chosen, out=out)
     share = _shard(shard)
-    if not table_only and _run(chosen, share, quiet).interrupted:
-        raise KeyboardInterrupt
+    outcome = Outcome((), (), 0, False) if table_only else _run(chosen, share, quiet)
+    if outcome.diverged and not any(results_of(chosen).values()):
+        picture = pareto = levels = None  # there is nothing to draw
     _show(chosen, json, picture, pareto, levels)
+    if outcome.diverged:
+        raise SystemExit(1)
 
 
 def _shard(text: str) -> tuple[int, int]:
     index, _, count = text.partition("/")
-    if not (index.isdigit() and count.isdigit() and int(index) < int(count)):
+    if not (index.isdecimal() and count.isdecimal() and int(index) < int(count)):
         raise bad_value("--shard", "it must be I/N with 0 <= I < N", repr(text), "e.g. --shard 0/2")
     return int(index), int(count)
 
@@ -98,13 +103,23 @@ def _run(queue: Study, shard: tuple[int, int], quiet: bool) -> Outcome:
             shutil.rmtree(cut)
             return finished.result
 
-        return run_study(
+        outcome = run_study(
             queue,
             train,
             data_digest=lambda recipe: digest(recipe, load_data(recipe)),
-            on_progress=lambda p: shown.job(p.position, p.total, f"{p.job.arm} seed {p.job.seed}: {p.state}"),
+            on_progress=lambda p: shown.job(p.position, p.total, _label(p)),
             shard=shard,
         )
+    for path, finding in outcome.diverged.items():
+        print(f"{path.stem}: training FAILED: {finding}")
+    if outcome.interrupted:
+        raise KeyboardInterrupt
+    return outcome
+
+
+def _label(job: Progress) -> str:
+    """What is said of a job when its turn comes: it is done, or from now on it runs (and why again)."""
+    return f"{job.job.arm} seed {job.job.seed}: {job.state.replace('not run', 'running')}"
 
 
 def _show(
@@ -115,18 +130,19 @@ def _show(
     levels: Path | None = None,
 ) -> None:
     rows, uses = summarise(queue), level_use(queue)
-    print(as_text(study_table(rows)))
-    for arm, results in results_of(queue).items():
-        for seed, result in results.items():
-            for finding in result.get("findings", ()):
-                print(f"{arm} seed {seed}: training FAILED: {finding}")
     document = {"study": queue.name, "arms": [to_mapping(row) for row in rows]}
     write_json(json, document | {"levels": [to_mapping(use) for use in uses]})
     if levels:
-        print("\n" + as_text(level_table(rows, uses)))
         levels.parent.mkdir(parents=True, exist_ok=True)
         level_picture(rows, uses, levels, queue.name)
     for path, draw in ((picture, study_picture), (pareto, pareto_picture)):
         if path:
             path.parent.mkdir(parents=True, exist_ok=True)
             draw(rows, path, queue.name)
+    print(as_text(study_table(rows)))
+    for arm, results in results_of(queue).items():
+        for seed, result in results.items():
+            for finding in result.get("findings", ()):
+                print(f"{arm} seed {seed}: training FAILED: {finding}")
+    if levels:
+        print("\n" + as_text(level_table(rows, uses)))

@@ -8,7 +8,7 @@ from typing import Annotated
 import tyro
 
 from bitspike.allocation.budget import budget_sets
-from bitspike.commands.options import Json, write_json
+from bitspike.commands.options import Json, measured, write_json
 from bitspike.progress import Shown
 from bitspike.training.recipe import read_recipe
 from bitspike.training.runs import train_run
@@ -27,7 +27,8 @@ def train(
 ) -> None:
     """Train a recipe; leaves recipe.toml, metrics.jsonl, best and final weights, last/ and summary.json.
 
-    Exit code 1, and a line that says why, also where the run ends at chance level or with a dead layer.
+    Exit code 1, and a line that says why, also where the run ends at chance level, with a dead layer, or because loss
+    or weights are NaN or inf; then metrics, best weights and the last checkpoint before are left.
 
     Args:
         recipe: TOML file, or a built-in recipe: cifar10_adaptive, cifar10_gpu, cifar10_gpu_long, digits,
@@ -38,8 +39,9 @@ def train(
         budget: A limit that the trained network must keep; once for each, e.g. --budget s-ace=50M --budget size=300kB.
             Names: bit-budget, s-ace, ns-ace (k, M, G), size, activations (B, kB, MB, GB, KiB, MiB, GiB). Exit code 1
             and a line with the figures if one is not kept, or the tightest is used to less than 90 % without need.
-        resume: Go on where an earlier call was cut; exact on the CPU.
-        checkpoint_steps: Optimiser steps between two checkpoints.
+        resume: Go on where an earlier call was cut; exact on the CPU. The recipe may differ in keys that are safe, such
+            as train.epochs of a constant schedule; others are refused by name.
+        checkpoint_steps: Optimiser steps between two checkpoints, at least 1.
         tensorboard: Write TensorBoard events to OUT/tensorboard too.
         json: Write the summary to this file too.
         quiet: Show no progress.
@@ -50,9 +52,14 @@ def train(
         summary = train_run(chosen, out, resume, shown.step, checkpoint_steps, tensorboard)
     if not summary:  # another process of the same torchrun writes
         return
-    tested = f", test accuracy {summary['test_accuracy']:.2%}" if "test_accuracy" in summary else ""
-    print(f"{chosen.name}: validation accuracy {summary['validation_accuracy']:.2%}{tested}; {out}")
+    if "stopped" in summary:
+        best = summary["best_epoch"]
+        left = f"best weights (epoch {best}), checkpoints and metrics" if best else "recipe and checkpoints"
+        write_json(json, summary)
+        print(f"{chosen.name}: stopped; {left} are in {out}\ntraining FAILED: {summary['findings'][0]}")
+        raise SystemExit(1)
     write_json(json, summary)
+    print(f"{chosen.name}: {', '.join(measured(summary))}; {out}")
     if "budget" in summary:
         print(summary["budget"]["says"])
     for finding in summary["findings"]:

@@ -23,23 +23,27 @@ def sum_bits(formats: Sequence[SpikeFormat]) -> int:
     return 32 if any(f.real for f in formats) else sum(f.levels - 1 for f in formats).bit_length()
 
 
-def over(factor: Tensor, values: Tensor) -> Tensor:
-    """A factor [], [C] or [steps, C] (the last step for all later ones), to broadcast over values [T, B, C, ...]."""
+def over(factor: Tensor, values: Tensor, channel_dim: int | None = None) -> Tensor:
+    """A factor [], [C] or [steps, C] (the last step for all later ones), to broadcast over values [T, B, C, ...].
+
+    With ``channel_dim`` -1 over values [T, B, ..., C].
+    """
     on = factor.detach().to(values.device)
     inner = [1] * (values.dim() - 3)
+    around = [*inner, -1] if channel_dim == -1 else [-1, *inner]
     if on.dim() == 2:
         later = max(len(values) - len(on), 0)
-        return torch.cat([on[: len(values)], on[-1:].expand(later, -1)]).reshape(len(values), 1, -1, *inner)
-    return on.reshape(-1, *inner) if on.dim() else on
+        return torch.cat([on[: len(values)], on[-1:].expand(later, -1)]).reshape(len(values), 1, *around)
+    return on.reshape(around) if on.dim() else on
 
 
-def levels(spikes: Tensor, scale: Tensor, slope: float = 1.0) -> Tensor:
+def levels(spikes: Tensor, scale: Tensor, slope: float = 1.0, channel_dim: int | None = None) -> Tensor:
     """Spikes [T, B, C, ...] → integer levels, given the value of one level, as in `over`, and that of negative ones.
 
     >>> levels(torch.tensor([[[1.5, -0.25]]]), torch.tensor(0.5), 0.25).tolist()
     [[[3.0, -2.0]]]
     """
-    k = spikes.double() / over(scale, spikes)
+    k = spikes.double() / over(scale, spikes, channel_dim)
     return (k if slope == 1 else torch.where(k < 0, k / slope, k)).round()
 
 
@@ -52,16 +56,16 @@ def powers(factor: Tensor) -> Tensor:
     return torch.frexp(factor)[0].abs() == 0.5
 
 
-def scaled_values(factor: Tensor, values: Tensor) -> tuple[float, float]:
+def scaled_values(factor: Tensor, values: Tensor, channel_dim: int | None = None) -> tuple[float, float]:
     """(multiplications, shifts) per sample that scaling takes; a factor of ±1 takes neither.
 
     Args:
-        factor: as in `over`. values: boolean [T, B, C, ...]: what is scaled.
+        factor, channel_dim: as in `over`. values: boolean [T, B, C, ...]: what is scaled.
 
     >>> scaled_values(torch.tensor([0.3, 0.5, 1.0]), torch.ones(2, 4, 3, dtype=torch.bool))
     (2.0, 2.0)
     """
-    shaped = over(factor, values)
+    shaped = over(factor, values, channel_dim)
     power, one = powers(shaped), shaped.abs() == 1
     samples = values.shape[1]
     return float((values & ~power).sum()) / samples, float((values & power & ~one).sum()) / samples

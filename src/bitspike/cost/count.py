@@ -46,6 +46,7 @@ from bitspike.layers import (
     Synapse,
     TimeLayer,
     Windows,
+    check_numbers,
 )
 from bitspike.neurons import Neuron
 
@@ -63,7 +64,7 @@ def cost(net: nn.Module | Graph, x: Tensor, memory: Memory | None = None, input_
         `Cost` per sample (means over the B samples).
 
     Raises:
-        ValueError: NaN or inf in the samples, or an untraceable network.
+        ValueError: NaN or inf in the samples or the weights, or an untraceable network.
 
     >>> from bitspike.layers import Linear; from bitspike.neurons import LIF
     >>> net = nn.Sequential(LIF(), Linear(4, 3, bias=False))
@@ -73,6 +74,7 @@ def cost(net: nn.Module | Graph, x: Tensor, memory: Memory | None = None, input_
     finite("cost", "the sample", x)
     integer("cost", "input_bits", input_bits, 1, 64)
     graph = net if isinstance(net, Graph) else trace(net)
+    check_numbers("cost", graph.model)
     if x.dim() <= graph.batch_axis or not x.shape[graph.batch_axis]:
         must = "the samples must be [B, ...] ([T, B, ...] without encoder), B >= 1"
         raise bad_value("cost", must, list(x.shape), "pass samples to measure rates on")
@@ -139,10 +141,10 @@ class _Counter:
         elif node.kind == "add" or (isinstance(module, TimeLayer) and module.scaling == "add"):
             elements.append(sum_row(node, self._operands(node, value), value, node.name in self.timed))
         elif isinstance(module, Windows):
-            if len(args[0]) != module.T:  # frames that pass cost nothing
+            if len(args[0]) != module.T or module.factor(module.T) != 1:  # frames that pass cost nothing
                 elements.append(windows_row(node, module, args[0]))
         elif isinstance(module, Squeeze):
-            if len(args[0]) > 1 and not module.passes(len(args[0])):
+            if (len(args[0]) > 1 or module.divisor(1) != 1) and not module.passes(len(args[0])):
                 elements.append(squeeze_row(node, args[0], value))
         elif isinstance(module, TimeLayer) and _over_time(module, args[0], value):
             if len(args[0]) > 1:  # holding one step costs nothing

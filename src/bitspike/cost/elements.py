@@ -22,6 +22,7 @@ from bitspike.layers import (
     MaxPool2d,
     MeanReadout,
     Restimulate,
+    Squeeze,
     SumPool2d,
     TallyMaxPool2d,
     TallyPool,
@@ -45,7 +46,7 @@ def scaling_row(
     row = LayerCost(node.name, kind, kind, steps, rate=float((x != 0).double().mean()), path=node.path)
     row.inputs = row.outputs = y.numel() // (steps * samples)
     if isinstance(module, Gain):
-        row.multiplications, row.shifts = scaled_values(module.factor, x != 0)
+        row.multiplications, row.shifts = scaled_values(module.factor, x != 0, module.channel_dim)
     elif isinstance(module, Affine):
         row.multiplications, row.shift_adds = scaled_values(module.scale, torch.ones_like(y, dtype=torch.bool))
         row.adds = row.fixed_adds = per_sample - row.shift_adds
@@ -87,7 +88,7 @@ def amplitude_row(node: Node, module: Neuron, s: Tensor, formats: tuple[SpikeFor
     row.rate = float((s != 0).double().mean())
     row.inputs = row.outputs = s.numel() // (s.shape[0] * s.shape[1])
     scale = module.emission.scale()
-    row.multiplications, row.shifts = scaled_values(scale, s != 0)
+    row.multiplications, row.shifts = scaled_values(scale, s != 0, module.emission.channel_dim)
     row.parameters = scale.numel() if module.emission.raw_amplitude is not None else 0
     row.size_bits = 32 * row.parameters
     row.weight_bytes = memory.passes(s.shape[0]) * row.size_bits / 8
@@ -106,7 +107,9 @@ def neuron_row(node: Node, module: Neuron, s: Tensor, formats: tuple[SpikeFormat
     row.step_bits, row.sum_bits = tuple(f.bits for f in formats), sum_bits(formats)
     row.input_bits, row.rate = max(row.step_bits), float((s != 0).double().mean())
     if not any(f.real for f in formats):
-        row.set_bits = float(popcount(levels(s, module.emission.scale(), module.format.slope), 16).double().mean())
+        emission = module.emission
+        k = levels(s, emission.scale(), module.format.slope, emission.channel_dim)
+        row.set_bits = float(popcount(k, 16).double().mean())
     row.updates = steps * neurons
     row.comparisons = float(neurons * sum(1 if f.real else f.bits for f in formats))
     row.spike_bytes = neurons * row.time_bits / 8
@@ -222,16 +225,22 @@ def _window(module: TallyPool, x: Tensor, y: Tensor) -> int:
 
 
 def squeeze_row(node: Node, x: Tensor, y: Tensor) -> LayerCost:
-    """The sum over time of x [T, B, ...]: T − 1 additions per value; where y is a mean, one scaling too."""
+    """The sum over time of x [T, B, ...]: T − 1 additions per value; where y is a mean, one scaling too. In a network
+    folded for other steps, a train that passes is scaled instead."""
     steps, samples = x.shape[:2]
     values = x.numel() // (steps * samples)
     row = LayerCost(node.name, "squeeze", "squeeze", steps, weight_bits=0, path=node.path)
     row.inputs = row.outputs = values
     row.rate = float((x != 0).double().mean())
+    module, scale, each = node.module, 1 / steps, 1
     row.side_adds = row.fixed_adds = float((steps - 1) * values)
-    if not getattr(node.module, "summed", False):  # a folded one leaves that to what is behind
-        scale = torch.tensor(1 / steps, dtype=torch.float64)
-        row.side_multiplications, row.shifts = (values * part for part in scaled_values(scale, _ONE))
+    if isinstance(module, Squeeze):
+        scale = 1 / float(module.divisor(steps))
+        if not module.always and steps == module.T:
+            row.side_adds, row.fixed_adds, scale, each = 0.0, 0.0, module.summed_steps, steps
+    if scale != 1:  # a folded one leaves that to what is behind
+        factor = torch.tensor(scale, dtype=torch.float64)
+        row.side_multiplications, row.shifts = (each * values * part for part in scaled_values(factor, _ONE))
     return row
 
 
@@ -246,8 +255,7 @@ def windows_row(node: Node, module: Windows, x: Tensor) -> LayerCost:
     row.rate = float((x != 0).double().mean())
     row.side_adds = row.fixed_adds = float((len(pieces) - module.T) * values)
     factors = [float(weight) for _, _, weight in pieces]
-    if not module.summed:
-        factors += [1 / module.divisor(steps)] * module.T
+    factors += [module.factor(steps)] * module.T
     for factor in factors:
         scaling, shifts = scaled_values(torch.tensor(factor, dtype=torch.float64), _ONE)
         row.side_multiplications += values * scaling

@@ -1,11 +1,13 @@
 """Data sets from local files, stratified splits, augmentation in batches, reproducible batches."""
 
+from bitspike.data.array_set import ArraySet
+from bitspike.data.arrays import ARRAYS, as_splits, gather, load_arrays
 from bitspike.data.augment import random_cutout, random_flip, random_shift
 from bitspike.data.catalog import load
 from bitspike.data.cifar import load_cifar
 from bitspike.data.cifar10 import CIFAR10
 from bitspike.data.cifar100 import CIFAR100
-from bitspike.data.dataset import ImageSet, Splits
+from bitspike.data.dataset import ImageSet, Samples, Splits
 from bitspike.data.digits import DIGITS, load_digits
 from bitspike.data.entry import DATASETS, Entry
 from bitspike.data.events import EventSet, load_events
@@ -21,6 +23,7 @@ from bitspike.data.split import carve_validation
 from bitspike.data.tiny_imagenet10 import TINY_IMAGENET10
 
 __all__ = [
+    "ARRAYS",
     "CIFAR10",
     "CIFAR100",
     "DATASETS",
@@ -30,13 +33,18 @@ __all__ = [
     "HUB",
     "MNIST",
     "TINY_IMAGENET10",
+    "ArraySet",
     "Batches",
     "Entry",
     "EventSet",
     "ImageSet",
+    "Samples",
     "Splits",
+    "as_splits",
     "carve_validation",
+    "gather",
     "load",
+    "load_arrays",
     "load_cifar",
     "load_digits",
     "load_events",

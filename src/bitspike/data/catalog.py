@@ -41,12 +41,12 @@ def load(
 
     Args:
         name: "digits" (needs scikit-learn and no file), "mnist", "fashion_mnist", "cifar10", "cifar100",
-            "tiny_imagenet10" (needs Pillow), "folder:PATH" (`load_folder`) or "hub:NAME" (`load_hub`; NAME may be a
-            folder of parquet files).
-        root: folder of the data; where left out, the environment variable BITSPIKE_DATA. "digits" needs none. PATH
-            and NAME are looked for below ``root`` where it is given, and never below BITSPIKE_DATA.
+            "tiny_imagenet10" (needs Pillow), "folder:PATH" (`load_folder`), "hub:NAME" (`load_hub`; NAME may be a
+            folder of parquet files) or "npz:FILE" (`load_arrays`).
+        root: folder of the data; where left out, the environment variable BITSPIKE_DATA. "digits" needs none. PATH,
+            NAME and FILE are looked for below ``root`` where it is given, and never below BITSPIKE_DATA.
         validation: images carved from the training part, or their fraction in (0, 1). Default: 0.1 for "digits",
-            "folder:" and "hub:", 500 for "tiny_imagenet10", 5000 for the others.
+            "folder:", "hub:" and "npz:", 500 for "tiny_imagenet10", 5000 for the others.
         seed: of the validation split, 0 to 2^63 - 1.
         options: further keywords of the set's own loader, such as ``size``.
 

@@ -6,11 +6,13 @@ import hashlib
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TypeAlias
 
 import torch
 
 from bitspike import checks
 from bitspike.data import validate
+from bitspike.data.array_set import ArraySet
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -90,6 +92,11 @@ class ImageSet:
         """Return the set with both tensors on ``device``, so that `Batches` works there."""
         return replace(self, images=self.images.to(device), labels=self.labels.to(device))
 
+    def ends(self) -> torch.Tensor:
+        """Return black and white, normalised: float32 ``[2, C, 1, 1]``."""
+        ends = torch.tensor([0, self.top], dtype=torch.uint8, device=self.images.device).reshape(2, 1, 1, 1)
+        return self.normalise(ends.expand(-1, len(self.mean), -1, -1))
+
     def constants(self) -> torch.Tensor:
         """Return float32 ``[3, C, 1, 1]`` on the device of the images: top, mean and std of every channel.
 
@@ -122,24 +129,28 @@ class ImageSet:
         return images.to(torch.float32).div_(top).sub_(mean).div_(std)
 
 
+Samples: TypeAlias = ImageSet | ArraySet
+"""One labelled set of either kind."""
+
+
 @dataclass(frozen=True, eq=False)
 class Splits:
     """The train, validation and test sets of one experiment.
 
     Args:
-        train, validation, test: sets that share image shape, classes, top, mean and std.
+        train, validation, test: sets that share image shape, classes, top, mean and std; or `ArraySet` all three.
 
     Raises:
-        TypeError, ValueError: a part that is no `ImageSet`; parts that disagree.
+        TypeError, ValueError: a part that is no set; parts that disagree.
     """
 
-    train: ImageSet
-    validation: ImageSet
-    test: ImageSet
+    train: Samples
+    validation: Samples
+    test: Samples
 
     def __post_init__(self) -> None:
         for part in (self.train, self.validation, self.test):
-            if not isinstance(part, ImageSet):
+            if not isinstance(part, ImageSet | ArraySet):
                 raise checks.bad_type("Splits", "each part must be an ImageSet", type(part).__name__, "wrap it in one")
             if _shared(part) != _shared(self.train):
                 got = f"{_shared(part)} for {part.name!r} and {_shared(self.train)} for {self.train.name!r}"
@@ -152,6 +163,8 @@ class Splits:
         return hashlib.sha256(f"bitspike Splits 1\n{parts}\n".encode()).hexdigest()
 
 
-def _shared(part: ImageSet) -> tuple[object, ...]:
+def _shared(part: Samples) -> tuple[object, ...]:
     """What the parts of one experiment must agree on."""
+    if isinstance(part, ArraySet):
+        return tuple(part.images.shape[1:]), part.classes, part.labels.dtype
     return tuple(part.images.shape[1:]), part.classes, part.top, part.mean, part.std

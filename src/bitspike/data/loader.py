@@ -8,8 +8,9 @@ import torch
 
 from bitspike import checks
 from bitspike.data import draws
+from bitspike.data.array_set import ArraySet
 from bitspike.data.augment import check_hole, check_pad
-from bitspike.data.dataset import ImageSet
+from bitspike.data.dataset import ImageSet, Samples
 from bitspike.data.epoch import STEPS, Augmentation
 from bitspike.data.policy import AutoAugment
 
@@ -28,7 +29,7 @@ class Batches:
     batch, and the shares of ranks 0, 1, … one after the other are the batch that one process alone would see.
 
     Args:
-        data: the set.
+        data: the set; an `ArraySet` is not augmented.
         batch_size: images a batch over all processes, >= 1; the last batch may be smaller.
         shuffle: draw the order; else that of the set.
         seed: 0 to 2^63 - 1.
@@ -60,7 +61,7 @@ class Batches:
 
     def __init__(
         self,
-        data: ImageSet,
+        data: Samples,
         batch_size: int,
         shuffle: bool = False,
         seed: int = 0,
@@ -73,14 +74,14 @@ class Batches:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        if not isinstance(data, ImageSet):
+        if not isinstance(data, ImageSet | ArraySet):
             raise checks.bad_type("Batches", "data must be an ImageSet", type(data).__name__, "pass one of the splits")
         checks.integer("Batches", "batch_size", batch_size, 1, 2**31 - 1)
         checks.integer("Batches", "seed", seed, 0, 2**63 - 1)
         checks.integer("Batches", "epoch", epoch, 0, 2**31 - 1)
         checks.one_of("Batches", "augment", augment, AUGMENTS)
         check_augment("Batches", data.images, augment, pad, hole)
-        self._policy = _policy(policy, data) if "policy" in STEPS[augment] else None
+        self._policy = _policy(policy, data.images) if "policy" in STEPS[augment] else None
         if drop_last and batch_size > len(data):
             must = f"batch_size must be <= {len(data)}, the size of the set, where drop_last is set"
             raise checks.bad_value("Batches", must, batch_size, "lower it or keep the last batch")
@@ -110,29 +111,46 @@ class Batches:
         if self.shuffle:
             order = torch.from_numpy(draws.permutation(count, self.seed, draws.ORDER, self.epoch))
         order = order.to(self.data.images.device)
-        constants = self.data.constants()
-        augmented = Augmentation(self.data, self.augment, self.pad, self.hole, self._policy, self.seed, self.epoch)
+        for chosen, images in self._images(order):
+            yield images, self.data.labels[chosen]
+
+    def _images(self, order: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """(indices, samples) of this process in every batch."""
+        data = self.data
+        if isinstance(data, ArraySet):
+            for chosen, share, _ in self._shares(order):
+                yield chosen[share], data.images[chosen[share]]
+            return
+        constants = data.constants()
+        augmented = Augmentation(data, self.augment, self.pad, self.hole, self._policy, self.seed, self.epoch)
+        for chosen, share, number in self._shares(order):
+            yield chosen[share], data.normalise(augmented(chosen, share, number), constants)
+
+    def _shares(self, order: torch.Tensor) -> Iterator[tuple[torch.Tensor, slice, int]]:
+        """(indices of a batch, this process's share of them, its number)."""
         for number in range(len(self)):
             chosen = order[number * self.batch_size : (number + 1) * self.batch_size]
             each = len(chosen) // self.world
             share = slice(self.rank * each, (self.rank + 1) * each)
-            images = self.data.normalise(augmented(chosen, share, number), constants)
-            yield images, self.data.labels[chosen[share]]
+            yield chosen, share, number
 
 
 def check_augment(where: str, images: torch.Tensor, augment: str, pad: int, hole: int) -> None:
     """Raise unless shift and hole of an augmentation fit images ``[N, C, H, W]``; arguments as in `Batches`."""
+    if augment != "none" and images.dtype != torch.uint8:
+        must = "augment must be 'none' where samples are no uint8 images with classes"
+        raise checks.bad_value(where, must, repr(augment), "leave it out")
     if augment != "none":
         check_pad(where, pad, images, low=1)
     if "cutout" in STEPS[augment]:
         check_hole(where, hole, images, "hole")
 
 
-def _policy(name: str, data: ImageSet) -> AutoAugment:
-    """The policy, for a set that it can work on."""
-    if data.images.shape[1] != 3:
+def _policy(name: str, images: torch.Tensor) -> AutoAugment:
+    """The policy, for images that it can work on."""
+    if images.shape[1] != 3:
         must = "images must have three channels where augment is 'autoaugment'"
-        raise checks.bad_value("Batches", must, data.images.shape[1], "choose another augment")
+        raise checks.bad_value("Batches", must, images.shape[1], "choose another augment")
     return AutoAugment("Batches", name)
 
 

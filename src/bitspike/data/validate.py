@@ -38,6 +38,11 @@ def constants(where: str, mean: object, std: object, channels: int) -> None:
         if not all(math.isfinite(value) and (name == "mean" or value > 0) for value in values):
             must = f"{name} must be finite" + (" and positive" if name == "std" else "")
             raise checks.bad_value(where, must, values, "compute it from images that are not all alike")
+    given = torch.tensor([mean, std], dtype=torch.float32)
+    ends = (torch.tensor([[0.0], [1.0]]) - given[0]) / given[1]
+    if not bool(ends.isfinite().all()):
+        must = "normalised pixels must be finite in float32"
+        raise checks.bad_value(where, must, f"mean {mean}, std {std}", "take greater stds or smaller means")
 
 
 def indices(where: str, chosen: torch.Tensor, count: int) -> None:

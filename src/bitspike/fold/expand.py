@@ -10,7 +10,8 @@ from bitspike.checks import bad_value
 from bitspike.functional import unary_expand
 from bitspike.graph import Graph, trace
 from bitspike.graph.surgery import Surgery
-from bitspike.layers import Synapse, TimeLayer
+from bitspike.layers import Squeeze, Synapse, TimeLayer, Windows
+from bitspike.sealed import amend
 
 
 class UnarySynapse(TimeLayer):
@@ -48,7 +49,8 @@ def expand_unary(model: nn.Module) -> Graph:
         model: a folded network (its spikes are plain integers).
 
     Returns:
-        The graph of the expanded network; ``graph.run(x)`` equals the folded network in exact arithmetic.
+        The graph of the expanded network; ``graph.run(x)`` equals the folded network in exact arithmetic. Means over
+        time then take no other number of steps, which would make fractions.
 
     Raises:
         ValueError: nothing to expand, or a spike with an amplitude (fold first).
@@ -58,6 +60,10 @@ def expand_unary(model: nn.Module) -> Graph:
     done = 0
     for item in surgery:
         synapse = surgery.get(item)
+        if isinstance(synapse, Squeeze):
+            synapse.takes = graph[item.all_input_nodes[0].name].T
+        elif isinstance(synapse, Windows):
+            amend(synapse, frames=synapse.frames or graph[item.all_input_nodes[0].name].T or None)
         record = graph[item.all_input_nodes[0].name].format if isinstance(synapse, Synapse) else None
         if not isinstance(synapse, Synapse) or record is None or not record.unary:
             continue

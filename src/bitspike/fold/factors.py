@@ -73,6 +73,7 @@ def move_factors(surgery: Surgery, shapes: dict[str, tuple[int, ...]], dtype: to
         dtype: of the folded weights.
     """
     moved = Moved()
+    of_own_steps = _of_own_steps(surgery)
     for item in surgery:
         before = list(item.all_input_nodes)
         factors = [moved.factors[n.name] for n in before]
@@ -82,9 +83,12 @@ def move_factors(surgery: Surgery, shapes: dict[str, tuple[int, ...]], dtype: to
             _settle(surgery, item, before, factors, moved, dtype)
             out = module.emission.scale()
             surgery.put(item, module.normalised())
-            if out.dim() == 2:
-                out = _settle_steps(surgery, item, out, shapes, moved, dtype)
-            if module.format.real:
+            if module.emission.channel_dim == -1 and out.dim() and len(shapes[item.name]) > 3:
+                out = _settle_behind(surgery, item, out, _ONE, shapes, moved, dtype, -1)
+            elif out.dim() == 2:
+                rows = shapes[item.name][0] if item.name in of_own_steps else len(out)
+                out = _settle_steps(surgery, item, out[:rows], shapes, moved, dtype)
+            if module.format.real and module.emission.channel_dim != -1:
                 out = out * _absorb_in_neuron(surgery, item, out, moved, dtype)
         elif isinstance(module, Synapse):
             added = _fold_synapse(surgery, item, module, before[0], factors[0], moved, dtype)
@@ -93,6 +97,8 @@ def move_factors(surgery: Surgery, shapes: dict[str, tuple[int, ...]], dtype: to
                 shapes[added.name] = shapes[item.name]
         elif isinstance(module, Affine):
             module.scale = (module.scale.double() * factors[0]).to(dtype)
+        elif isinstance(module, Gain) and module.channel_dim == -1:
+            _settle(surgery, item, before, factors, moved, dtype)
         elif isinstance(module, Gain):
             module.factor = (module.factor.double() * factors[0]).to(dtype)
             if _trivial(module.factor.double(), dtype):
@@ -109,21 +115,27 @@ def move_factors(surgery: Surgery, shapes: dict[str, tuple[int, ...]], dtype: to
         elif isinstance(module, Squeeze):
             out = _sum_instead(module, shapes[before[0].name][0], factors[0])
         elif isinstance(module, Windows):
-            module.summed = True
-            out = factors[0] / module.divisor(shapes[before[0].name][0])
+            module.summed, module.summed_parts = True, module.divisor(shapes[before[0].name][0])
+            out = factors[0] / module.summed_parts
         elif isinstance(module, (AvgPool2d, GlobalAvgPool)):
             out = _add_up(module, shapes[before[0].name], factors[0], moved.spikes.get(before[0].name))
         elif isinstance(module, TimeLayer) and module.scaling not in ("none", "add"):
             if module.scaling == "positive" and (factors[0] <= 0).any():
                 must = "a factor that passes max pooling must be positive"
                 raise bad_value(f"fold {item.name}", must, factors[0].tolist(), "train it with raw_amplitude=False")
-            out = carried(module, factors[0], shapes[before[0].name])
+            factor = factors[0]
+            if factor.dim() and module.mixes(shapes[before[0].name]):
+                _settle(surgery, item, before[:1], factors[:1], moved, dtype)
+                factor = _ONE
+            out = carried(module, factor, shapes[before[0].name])
         elif isinstance(module, (nn.Identity, nn.Dropout)):
             out = factors[0]
         elif _is_sum(item, module):
             out = _fold_sum(surgery, item, before, factors, moved, dtype)
         elif _joins(item, before, shapes):
             out = side_by_side([moved.factors[n.name] for n in joined(item)], [shapes[n.name][2] for n in joined(item)])
+        elif _joins(item, before, shapes, places=True) and _alike(factors):
+            out = factors[0]
         elif kind_of(item) == "split" and before:
             out = factors[0]  # that of the whole, until a piece is taken
         elif kind_of(item) == "select" and before:
@@ -157,10 +169,11 @@ def _fold_sum(
     return factors[multiples.index(1)]
 
 
-def _joins(item: fx.Node, before: list[fx.Node], shapes: dict[str, tuple[int, ...]]) -> bool:
-    """Whether a node puts channels side by side."""
+def _joins(item: fx.Node, before: list[fx.Node], shapes: dict[str, tuple[int, ...]], places: bool = False) -> bool:
+    """Whether a node puts channels (or else places, all channels of them) side by side."""
     known = kind_of(item) == "concat" and bool(joined(item)) and all(n.name in shapes for n in before)
-    return known and axis_of(item, len(shapes[before[0].name])) == 2
+    axis = axis_of(item, len(shapes[before[0].name])) if known else 0
+    return axis > 2 if places else axis == 2
 
 
 def _take(
@@ -199,7 +212,7 @@ def _sum_instead(squeeze: Squeeze, steps: int, factor: Tensor) -> Tensor:
     """Let a squeeze of so many steps add up without dividing; the factor on its output."""
     if squeeze.passes(steps) or steps == 1:
         return factor
-    squeeze.summed = True
+    squeeze.summed, squeeze.summed_steps = True, steps
     return factor / steps
 
 
@@ -237,22 +250,46 @@ def _settle_steps(
 ) -> Tensor:
     """The factor of a neuron whose factors [steps, 1 or C] differ by time step; what differs becomes a gain behind it.
 
-    The gain holds ratios to the least of them, so that powers of two are shifts to the left.
+    The gain holds ratios to the least at the steps of the sample, so that powers of two are shifts to the left there.
     """
-    factors = factors[: shapes[item.name][0]]
-    least = factors.amin(0)
+    least = factors[: shapes[item.name][0]].amin(0)
     common = least[0] if len(least) == 1 else least
     ratios = factors / least
-    if _trivial(ratios):
+    return _settle_behind(surgery, item, ratios, common, shapes, moved, dtype)
+
+
+def _settle_behind(
+    surgery: Surgery,
+    item: fx.Node,
+    factors: Tensor,
+    common: Tensor,
+    shapes: dict[str, tuple[int, ...]],
+    moved: Moved,
+    dtype: torch.dtype,
+    channel_dim: int = 1,
+) -> Tensor:
+    """Put a gain right behind a neuron; returns the factor that both keep."""
+    if _trivial(factors):
         return common
-    name = surgery.free(f"{item.name}_gain_by_step")
-    surgery.module.add_module(name, Gain(ratios.to(dtype)))
+    name = surgery.free(f"{item.name}_gain_by_{'feature' if channel_dim == -1 else 'step'}")
+    surgery.module.add_module(name, Gain(factors.to(dtype), channel_dim))
     with surgery.module.graph.inserting_after(item):
         added = surgery.module.graph.call_module(name, (item,))
     item.replace_all_uses_with(added, delete_user_cb=lambda user: user is not added)
-    moved.gains[name] = ratios.numel()
+    moved.gains[name] = factors.numel()
     moved.factors[added.name], shapes[added.name] = common, shapes[item.name]
     return common
+
+
+def _of_own_steps(surgery: Surgery) -> set[str]:
+    """Names of the nodes that have as many steps for inputs of any length."""
+    found: set[str] = set()
+    for item in surgery:
+        module, before = surgery.get(item), {node.name for node in item.all_input_nodes}
+        behind = bool(before) and before <= found and not isinstance(module, Encoder)
+        if behind or isinstance(module, (Squeeze, Windows)):
+            found.add(item.name)
+    return found
 
 
 def _fold_synapse(
@@ -261,7 +298,7 @@ def _fold_synapse(
     """Fold one synapse; returns the affine map added behind it, if one was needed."""
     weight = synapse.weight.detach()
     if synapse.quantizer.format.real:
-        synapse.weight = nn.Parameter((weight.double() * synapse.columns(factor)).to(dtype))
+        synapse.weight = _like(synapse.weight, weight.double() * synapse.columns(factor), dtype)
         synapse.quantizer = Float()
         return None
     levels, scale = synapse.quantizer.to_int(weight)
@@ -280,7 +317,7 @@ def _fold_synapse(
         incoming = _ONE if _trivial(incoming) else incoming[0]
     outgoing = scale.reshape(-1) * incoming
     record = synapse.quantizer.format
-    synapse.weight = nn.Parameter(levels.to(dtype))
+    synapse.weight = _like(synapse.weight, levels, dtype)
     synapse.quantizer = Fixed(record)
     affine = affine_behind(surgery, item)
     if affine is not None:
@@ -300,6 +337,11 @@ def _fold_synapse(
     item.replace_all_uses_with(added, delete_user_cb=lambda user: user is not added)
     moved.affines.append(name)
     return added
+
+
+def _like(old: nn.Parameter, value: Tensor, dtype: torch.dtype) -> nn.Parameter:
+    """The value as a parameter, frozen where the old one was."""
+    return nn.Parameter(value.to(dtype), old.requires_grad)
 
 
 def _absorb_in_neuron(surgery: Surgery, item: fx.Node, amplitude: Tensor, moved: Moved, dtype: torch.dtype) -> Tensor:
@@ -326,9 +368,9 @@ def _absorb_in_neuron(surgery: Surgery, item: fx.Node, amplitude: Tensor, moved:
         feeder.shift = (feeder.shift.double() * wanted).to(dtype)
     elif isinstance(feeder, Synapse) and feeder.quantizer.format.real:
         rows = wanted.reshape(-1, *[1] * (feeder.weight.dim() - 1))
-        feeder.weight = nn.Parameter((feeder.weight.detach().double() * rows).to(dtype))
+        feeder.weight = _like(feeder.weight, feeder.weight.detach().double() * rows, dtype)
         if feeder.bias is not None:
-            feeder.bias = nn.Parameter((feeder.bias.detach().double() * wanted).to(dtype))
+            feeder.bias = _like(feeder.bias, feeder.bias.detach().double() * wanted, dtype)
     else:
         return _ONE
     neuron = surgery.get(item)

@@ -29,7 +29,7 @@ def fold_norms(surgery: Surgery) -> list[str]:
             if synapse.bias is not None:
                 shift = shift + scale * synapse.bias.detach().double()
             if synapse.quantizer.format.real:
-                _absorb(synapse, scale, shift)
+                _absorb(synapse, norm, scale, shift)
                 surgery.remove(item)
                 continue
             synapse.bias = None
@@ -38,11 +38,12 @@ def fold_norms(surgery: Surgery) -> list[str]:
     return kept
 
 
-def _absorb(synapse: Synapse, scale: torch.Tensor, shift: torch.Tensor) -> None:
+def _absorb(synapse: Synapse, norm: BatchNorm, scale: torch.Tensor, shift: torch.Tensor) -> None:
     weight = synapse.weight.detach()
     rows = scale.reshape(-1, *[1] * (weight.dim() - 1))
-    synapse.weight = nn.Parameter((weight.double() * rows).to(weight.dtype))
-    synapse.bias = nn.Parameter(shift.to(weight.dtype))
+    trained = [p.requires_grad for p in (synapse.weight, norm.weight, norm.bias, synapse.bias) if p is not None]
+    synapse.weight = nn.Parameter((weight.double() * rows).to(weight.dtype), trained[0] or trained[1])
+    synapse.bias = nn.Parameter(shift.to(weight.dtype), any(trained[1:]))  # frozen stays frozen
     synapse.quantizer = Float()
 
 

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from bitspike.checks import finite
+from bitspike.checks import finite, greatest
 from bitspike.graph import Graph, Node
 from bitspike.neurons import Neuron
 from bitspike.observe import levels_of, potentials
@@ -101,6 +100,7 @@ def compare(reference: Graph, folded: Graph, x: Tensor, report: FoldReport) -> F
         if isinstance(node.module, Neuron):
             levels[node.name] = levels_of(node.module, value)
             currents[node.name] = args[0]
+            finite(f"fold {node.name}", "the current of the network on the sample", args[0])  # firing hides NaN
         return value
 
     expected = reference.run(x, handler=record)
@@ -110,6 +110,7 @@ def compare(reference: Graph, folded: Graph, x: Tensor, report: FoldReport) -> F
         value = call()
         if isinstance(node.module, Neuron):
             own[node.name] = _sent(node.module, value.clone())  # a later in-place addition must not change it
+            finite(f"fold {node.name}", "the current of the folded network on the sample", args[0])
         return value
 
     got = folded.run(x, handler=free)
@@ -129,14 +130,15 @@ def compare(reference: Graph, folded: Graph, x: Tensor, report: FoldReport) -> F
                 u = u / _unit(original, u)
                 margin = original.stairs.margin(u)
                 first = flips & (flips.cumsum(0) == 1)
-                layer.worst_margin = max(layer.worst_margin, float(margin[first].max()))
-                layer.largest = max(layer.largest, float(u.abs().max()))
+                layer.worst_margin = greatest(layer.worst_margin, float(margin[first].max()))
+                layer.largest = greatest(layer.largest, float(u.abs().max()))
         ratio = _unit(node.module, wanted) / _unit(reference[node.name].module, wanted)
         return node.module.emission.scale_negative((wanted * ratio).to(value.dtype))
 
     pairs = zip(tree_leaves(expected), tree_leaves(folded.run(x, handler=forced)), strict=True)
-    difference = worst([float((a - b).abs().max()) for a, b in pairs])
-    report.max_logit_difference_forced = max(difference, report.max_logit_difference_forced)  # NaN stays
+    for wanted, forced_logits in pairs:
+        difference = float((wanted - forced_logits).abs().max())
+        report.max_logit_difference_forced = greatest(difference, report.max_logit_difference_forced)
     flipped = torch.zeros(x.shape[reference.batch_axis], dtype=torch.bool, device=x.device)
     for name, layer in report.layers.items():
         module = folded[name].module
@@ -152,17 +154,13 @@ def compare(reference: Graph, folded: Graph, x: Tensor, report: FoldReport) -> F
     return report
 
 
-def worst(differences: Sequence[float]) -> float:
-    """The greatest number; NaN where one is."""
-    return max(differences, key=lambda value: (math.isnan(value), value))
-
-
 def _compare_logits(report: FoldReport, pairs: list[tuple[Tensor, Tensor]], flipped: Tensor, timed: bool) -> None:
     """Outputs [B, K, ...], or [T, B, K, ...] if ``timed``; of a map of classes the share of places that agree."""
     batch = len(flipped)
     gaps, same = [], []
     for expected, got in pairs:
         finite("fold", "the output of the network on the sample", expected)
+        finite("fold", "the output of the folded network on the sample", got)
         gaps.append((expected - got).abs().transpose(0, int(timed)).reshape(batch, -1).amax(1).double())
         first, second = ((y.mean(0) if timed else y) for y in (expected, got))
         if first.dim() > 1 and first.shape[1] > 1:
@@ -174,9 +172,9 @@ def _compare_logits(report: FoldReport, pairs: list[tuple[Tensor, Tensor]], flip
     report.agreement = (report.agreement * report.samples + agree) / (report.samples + batch)
     report.samples += batch
     report.samples_with_flips += int(flipped.sum())
-    report.max_logit_difference_all = worst([float(difference.max()), report.max_logit_difference_all])
+    report.max_logit_difference_all = greatest(float(difference.max()), report.max_logit_difference_all)
     if len(kept):
-        report.max_logit_difference = worst([float(kept.max()), report.max_logit_difference])
+        report.max_logit_difference = greatest(float(kept.max()), report.max_logit_difference)
 
 
 def _sent(folded: Neuron, value: Tensor) -> Tensor:
@@ -185,8 +183,10 @@ def _sent(folded: Neuron, value: Tensor) -> Tensor:
 
 
 def _differ(folded: Neuron, value: Tensor, wanted: Tensor) -> Tensor:
-    """Where spikes differ: the level, or for real spikes whether there is one."""
-    return (value != 0) != (wanted != 0) if folded.format.real else value != wanted
+    """Where spikes differ: the level, or for real spikes whether there is one; NaN differs from everything."""
+    if not folded.format.real:
+        return value != wanted
+    return ((value != 0) != (wanted != 0)) | value.isnan() | wanted.isnan()
 
 
 def _unit(neuron: nn.Module | None, spikes: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from bitspike.functional.dynamics import charge, reset_hard, reset_soft
 from bitspike.functional.learned import (
     Widths,
+    asked,
     follow,
     greatest_level,
     learns_bits,
@@ -11,7 +12,16 @@ from bitspike.functional.learned import (
     rounded,
     scale_gradient,
 )
-from bitspike.functional.quantize import bit_planes, popcount, round_half, round_ste, sign_pm1, unary_expand
+from bitspike.functional.quantize import (
+    bit_planes,
+    popcount,
+    round_half,
+    round_ste,
+    sign_pm1,
+    signs,
+    unary_expand,
+    unhidden,
+)
 from bitspike.functional.steps import LEAST_STEP, bounded, weight_bounds
 from bitspike.functional.surrogate import SURROGATES, Stairs, Surrogate, fire
 from bitspike.functional.surrogates import ATan, FastSigmoid, Rectangle, Sigmoid, Triangle
@@ -27,6 +37,7 @@ __all__ = [
     "Surrogate",
     "Triangle",
     "Widths",
+    "asked",
     "bit_planes",
     "bounded",
     "charge",
@@ -44,6 +55,8 @@ __all__ = [
     "rounded",
     "scale_gradient",
     "sign_pm1",
+    "signs",
     "unary_expand",
+    "unhidden",
     "weight_bounds",
 ]

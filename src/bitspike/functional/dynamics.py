@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from bitspike.checks import floating
+
 
 def charge(v: Tensor, x: Tensor, decay: Tensor | float, floor: Tensor | float | None = None) -> Tensor:
     """Membrane before firing: ``u = decay·v + x``, multiply then add; with a floor ``u = max(decay·v + x, floor)``.
@@ -19,11 +21,17 @@ def charge(v: Tensor, x: Tensor, decay: Tensor | float, floor: Tensor | float | 
         decay: factor per step in [0, 1]; 1 is an integrate-and-fire neuron.
         floor: least membrane, or None; a tensor broadcasts over x.
 
+    Raises:
+        TypeError: x or v is not floating.
+
     >>> import torch; float(charge(torch.tensor(0.8), torch.tensor(0.1), 0.25))
     0.30000001192092896
     >>> float(charge(torch.tensor(-0.75), torch.tensor(-0.5), 1.0, floor=-1.0))
     -1.0
     """
+    if not (v.is_floating_point() and x.is_floating_point()):
+        floating("charge", x)
+        floating("charge (the membrane)", v)
     u = v + x if isinstance(decay, float) and decay == 1.0 else v * decay + x
     return u if floor is None else u.clamp(min=floor)
 

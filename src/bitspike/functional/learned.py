@@ -9,6 +9,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
+from bitspike.checks import bad_value
 from bitspike.functional.quantize import round_half
 
 
@@ -49,14 +50,26 @@ def learns_bits(module: object) -> TypeGuard[Widths]:
 
 
 def rounded(raw: Tensor, low: int, high: int) -> Tensor:
-    """Width that a learned number asks for: ``round_half(clip(|raw|, low, high))``, int64, no gradient.
+    """Width that a learned number asks for: ``round_half(clip(|raw|, low, high))``, int64, no gradient; NaN asks for 0.
 
     Source: adaptive bit allocation (arXiv 2506.23717), eq. 9-11; the absolute value is of its code.
 
-    >>> rounded(torch.tensor([0.2, 2.5, -3.2, 9.0]), 1, 6).tolist()
-    [1, 3, 3, 6]
+    >>> rounded(torch.tensor([0.2, 2.5, -3.2, 9.0, math.nan]), 1, 6).tolist()
+    [1, 3, 3, 6, 0]
     """
-    return round_half(raw.detach().abs().clamp(low, high)).to(torch.int64)
+    return round_half(raw.detach().abs().clamp(low, high)).nan_to_num(0.0).to(torch.int64)
+
+
+def asked(where: str, wanted: Tensor) -> Tensor:
+    """``wanted`` of `rounded`, if every number behind it is one; waits for the device.
+
+    Raises:
+        ValueError: one is NaN.
+    """
+    if bool((wanted < 1).any()):
+        must, todo = "learned bits and time steps must be numbers", "lower the learning rate or clip the gradient"
+        raise bad_value(where, must, "NaN", todo)
+    return wanted
 
 
 def follow(value: Tensor, raw: Tensor) -> Tensor:

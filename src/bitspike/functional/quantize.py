@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -35,12 +37,33 @@ def round_ste(u: Tensor) -> Tensor:
 
 
 def sign_pm1(w: Tensor) -> Tensor:
-    """+1 where w >= 0, else -1; sign(0) = +1 (ReverB, ICML 2025). Gradient: zero.
+    """+1 where w >= 0, else -1; sign(0) = +1 (ReverB, ICML 2025); NaN stays NaN. Gradient: zero.
 
-    >>> sign_pm1(torch.tensor([-2.0, 0.0, 3.0]))
-    tensor([-1.,  1.,  1.])
+    >>> sign_pm1(torch.tensor([-2.0, 0.0, 3.0, math.nan]))
+    tensor([-1.,  1.,  1., nan])
+    """
+    return signs(w).masked_fill(w.detach().isnan(), math.nan)
+
+
+def signs(w: Tensor) -> Tensor:
+    """`sign_pm1` in less time, for a caller that shows NaN by other means: here NaN is -1.
+
+    >>> signs(torch.tensor([-2.0, 0.0, 3.0, math.nan]))
+    tensor([-1.,  1.,  1., -1.])
     """
     return torch.where(w.detach() >= 0, 1.0, -1.0).to(w.dtype)
+
+
+def unhidden(k: Tensor, w: Tensor) -> Tensor:
+    """Levels k as they are, but NaN where the w that they stand for is NaN or inf: no comparison or clip hides it.
+
+    ``k − (w − w)``; the bits of k do not change where w is finite. Gradient: zero.
+
+    >>> unhidden(torch.tensor([1.0, -0.0, 3.0]), torch.tensor([math.nan, -0.2, math.inf]))
+    tensor([nan, -0., nan])
+    """
+    given = w.detach()
+    return k - (given - given)
 
 
 def popcount(k: Tensor, bits: int) -> Tensor:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from bitspike.checks import integer, positive
+from bitspike.checks import floating, integer, positive
 from bitspike.registry import Registry
 
 
@@ -106,11 +106,16 @@ def fire(u: Tensor, stairs: Stairs, surrogate: Surrogate) -> Tensor:
     Returns:
         Integers in the dtype and shape of u.
 
+    Raises:
+        TypeError: u is not floating.
+
     >>> from bitspike.functional import Rectangle
     >>> u = torch.tensor([0.9, 1.0], requires_grad=True)
     >>> k = fire(u, Stairs(1.0), Rectangle()); k.sum().backward(); k.tolist(), u.grad.tolist()
     ([0.0, 1.0], [1.0, 1.0])
     """
+    if not u.is_floating_point():
+        floating("fire", u)
     if surrogate.relaxed:
         return surrogate.primitive(u, stairs)
     return _Fire.apply(u, stairs, surrogate)  # type: ignore[no-any-return,no-untyped-call]

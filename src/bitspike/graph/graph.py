@@ -6,6 +6,7 @@ node of its own, so a module used twice is two nodes.
 
 from __future__ import annotations
 
+import operator
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -16,9 +17,10 @@ from torch import Tensor, fx, nn
 
 from bitspike.checks import bad_value
 from bitspike.formats import SpikeFormat, formats_over_time
+from bitspike.graph.modes import UntraceableError, cut, note_mode, watched
 from bitspike.graph.moves import kind_of
 from bitspike.graph.spikes import Spikes, follow
-from bitspike.layers import Encoder, Join, MeanReadout, Squeeze, Synapse, TimeLayer, Windows
+from bitspike.layers import Detach, Encoder, Join, MeanReadout, Squeeze, Synapse, TimeLayer, Windows
 from bitspike.layers.encoders.base import check_intensities
 from bitspike.neurons import Neuron
 
@@ -38,6 +40,11 @@ class _Tracer(fx.Tracer):
         result = super().call_module(m, forward, args, kwargs)
         self.path.pop()
         return result
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        node = super().create_node(*args, **kwargs)
+        note_mode(node)
+        return node
 
 
 @dataclass(frozen=True)
@@ -199,7 +206,7 @@ class Graph:
                 frames = module.frames or steps
                 sources = before[0].sources if frames and module.divisor(frames) == 1 else ()
                 steps = module.T
-            elif isinstance(module, TimeLayer) and module.scaling in ("linear", "positive") and len(before) == 1:
+            elif isinstance(module, TimeLayer) and module.scaling in ("linear", "positive") and before:
                 sources = before[0].sources
         elif item.op in ("placeholder", "output"):
             kind = "input" if item.op == "placeholder" else "output"
@@ -270,7 +277,8 @@ def trace(model: nn.Module) -> Graph:
     """
     tracer = _Tracer()
     try:
-        traced = tracer.trace(model)
+        with watched():
+            traced = tracer.trace(model)
     except Exception as error:
         where = tracer.path[-1] if tracer.path else type(model).__name__
         frames = [f for f in traceback.extract_tb(error.__traceback__) if "/torch/" not in f.filename]
@@ -278,7 +286,29 @@ def trace(model: nn.Module) -> Graph:
         must = "the network must be traceable without running it"
         got = f"{type(error).__name__} in module {where!r} at {line}: {error}"
         todo = "move the branch on tensor values into a leaf layer (a TimeLayer)"
+        if isinstance(error, UntraceableError):
+            todo = error.todo or "call it in a leaf layer (a TimeLayer)"
         raise bad_value("graph", must, got, todo) from error
     for item in traced.nodes:
         item.type = None  # a hint that is a string, as under `from __future__ import annotations`, cannot be pickled
-    return Graph(model, traced)
+    return Graph(_with_detaches(model, traced), traced)
+
+
+def _with_detaches(model: nn.Module, traced: fx.Graph) -> nn.Module:
+    """The model; where its forward stops gradients, a module with the same layers that has a `Detach` there."""
+    added: dict[str, nn.Module] = {}
+
+    def add(name: str) -> str:
+        while hasattr(model, name) or name in added:
+            name += "_"
+        added[name] = Detach()
+        return name
+
+    cut(traced, add)
+    if not added:
+        return model
+    targets = {str(item.target) for item in traced.nodes if item.op in ("call_module", "get_attr")}
+    held = {name: added[name] if name in added else operator.attrgetter(name)(model) for name in targets}
+    whole = fx.GraphModule(held, traced, type(model).__name__)
+    whole.training = model.training
+    return whole

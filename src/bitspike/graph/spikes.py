@@ -85,17 +85,19 @@ class Spikes:
         channels: [C], which part a channel belongs to; None where there is one part.
         scale: value of one level, as of an emission: [], [C], [steps, 1] or [steps, C].
         unit: the same of a spike of the trains, without the divisors of sums over time.
+        last: scale and unit are those of the last axis of [T, B, ..., C]; what follows is known as real values.
     """
 
     parts: tuple[tuple[Form, Formats | None], ...]
     channels: Tensor | None = None
     scale: Tensor = _ONE
     unit: Tensor = _ONE
+    last: bool = False
 
     @property
     def whole(self) -> bool:
         """Whether all values are spikes with formats (those of real-valued neurons included)."""
-        return all(formats is not None for _, formats in self.parts)
+        return not self.last and all(formats is not None for _, formats in self.parts)
 
     @property
     def format(self) -> SpikeFormat | None:
@@ -124,7 +126,11 @@ class Spikes:
         """The same trains, real values."""
         return replace(self, parts=tuple((form, None) for form, _ in self.parts), scale=_ONE)
 
-    def _summed(self, count: int, divisor: int, over_time: bool = False) -> Spikes:
+    def _axes_lost(self) -> Spikes:
+        """Real values where factors belong to the last axis: no layer carries them."""
+        return replace(self._blurred(), unit=_ONE, last=False) if self.last else self
+
+    def _summed(self, count: int, divisor: float, over_time: bool = False) -> Spikes:
         """Sums of so many values that are divided by a number; sums over the steps of a train leave that as it is."""
         parts = []
         for form, formats in self.parts:
@@ -134,7 +140,7 @@ class Spikes:
         unit = self.unit if over_time else self.unit / divisor
         return replace(self, parts=tuple(parts), scale=self.scale / divisor, unit=unit)
 
-    def _over_time(self, steps: int, divisor: int) -> Spikes:
+    def _over_time(self, steps: int, divisor: float) -> Spikes:
         """The sum of so many steps."""
         if self.scale.dim() > 1 or not steps:
             return self._blurred()
@@ -146,7 +152,7 @@ class Spikes:
         return replace(self, parts=tuple(parts), scale=self.scale / divisor)
 
 
-def _scaled(formats: Formats | None, divisor: int) -> Formats | None:
+def _scaled(formats: Formats | None, divisor: float) -> Formats | None:
     """Formats of means: a level is worth something."""
     if formats is None or divisor == 1:
         return formats
@@ -175,10 +181,13 @@ def follow(
     """
     if isinstance(module, Neuron):
         formats = tuple(getattr(module, "formats", (module.format,)))
-        scale = module.emission.scale()
-        return Spikes(((Form(((item.name, 1),)), formats),), None, scale, scale)
+        scale, axes = module.emission.scale(), len(shapes.get(item.name, range(4)))
+        last = module.emission.channel_dim == -1 and scale.dim() > 0 and axes > 3
+        return Spikes(((Form(((item.name, 1),)), formats),), None, scale, scale, last)
     if isinstance(module, Encoder):
         return None if module.format is None else Spikes(((Form(((item.name, 1),)), (module.format,)),))
+    if any(spikes is not None and spikes.last for spikes in known.values()):
+        known = {name: spikes._axes_lost() if spikes else None for name, spikes in known.items()}
     kind = "add" if isinstance(module, TimeLayer) and module.scaling == "add" else kind_of(item)
     if kind == "add":
         return _sum(module, [(known.get(n.name), steps.get(n.name, 0)) for n in summands(item)], shapes.get(item.name))
@@ -189,7 +198,8 @@ def follow(
         spikes, shape = known.get(source), shapes.get(source)
         index = None if spikes is None or shape is None else taken(item, shape)
         return None if spikes is None or index is None else _picked(spikes, index)
-    if module is None or len(item.all_input_nodes) != 1:
+    linear = isinstance(module, TimeLayer) and module.scaling == "linear"  # of others it reads the sizes alone
+    if module is None or not item.all_input_nodes or (len(item.all_input_nodes) > 1 and not linear):
         return None
     source = item.all_input_nodes[0].name
     spikes = known.get(source)
@@ -221,7 +231,9 @@ def _layer(
     if isinstance(module, Squeeze):
         if module.passes(steps):
             return spikes
-        return _squeezed(spikes, steps, module.summed)
+        if steps and steps == module.T and not module.always:
+            return spikes._summed(1, 1 / module.summed_steps, True)
+        return _squeezed(spikes, steps, float(module.divisor(steps)) if module.summed and steps else steps)
     if isinstance(module, Windows):
         frames = module.frames or steps
         return _windowed(module, spikes, frames) if frames else None
@@ -235,6 +247,8 @@ def _layer(
 def _gained(gain: Gain, spikes: Spikes) -> Spikes:
     """Shifted to the left, integers stay integers; any other factor makes real values of them, of the same trains."""
     parts = []
+    if gain.channel_dim == -1 and gain.factor.dim():
+        return replace(spikes._blurred(), unit=_ONE)
     for form, formats in spikes.parts:
         shifted = [gain.format_of(record) for record in formats or ()]
         parts.append((form, tuple(r for r in shifted if r is not None) if shifted and None not in shifted else None))
@@ -247,20 +261,18 @@ def _gained(gain: Gain, spikes: Spikes) -> Spikes:
     )
 
 
-def _squeezed(spikes: Spikes, steps: int, summed: bool) -> Spikes:
-    if steps == 1:
-        return spikes
-    return spikes._over_time(steps, 1 if summed else max(steps, 1))
+def _squeezed(spikes: Spikes, steps: int, divisor: float) -> Spikes:
+    return spikes if steps == divisor == 1 else spikes._over_time(steps, divisor)
 
 
 def _windowed(windows: Windows, spikes: Spikes, frames: int) -> Spikes:
-    count = windows.divisor(frames)
+    count, factor = windows.divisor(frames), windows.factor(frames)
     widest = tuple((form, None if f is None else _widest(f)) for form, f in spikes.parts)
     if spikes.scale.dim() > 1 and frames != windows.T:
         return spikes._blurred()
     if frames == windows.T:
-        return spikes
-    sums = replace(spikes, parts=widest)._summed(count, 1 if windows.summed else count)
+        return spikes if factor == 1 else spikes._summed(1, 1 / factor)
+    sums = replace(spikes, parts=widest)._summed(count, 1 / factor if windows.summed else count)
     return replace(sums, parts=tuple((replace(form, steps=windows.T), f) for form, f in sums.parts))
 
 
@@ -278,12 +290,14 @@ def _moved(
         return spikes
     if shape is None:
         return None
+    if module.mixes(shape):
+        return spikes._real()
     channels = spikes.channels
     if channels is not None:  # what is padded belongs to no part: -1 becomes the first one
         channels = (module.carry((channels + 2).double(), shape) - 2).clamp(min=0).long()
     scale, unit = carried(module, spikes.scale, shape), carried(module, spikes.unit, shape)
     sizes = {f.shape[-1] for f in (scale, unit, channels) if f is not None and f.dim()} - {1}
-    if out is not None and sizes - {out[2]}:
+    if out is not None and sizes - {out[2] if len(out) > 2 else 1}:
         return None
     return Spikes(spikes.parts, channels, scale, unit)
 
@@ -299,7 +313,7 @@ def _sum(
     if isinstance(module, Join) and len(set(counts)) > 1:
         if module.keep_time or not all(counts):
             return None
-        spikes = [_squeezed(one, count, False) for one, count in zip(spikes, counts, strict=True)]
+        spikes = [_squeezed(one, count, count) for one, count in zip(spikes, counts, strict=True)]
     sizes = {len(one.channels) for one in spikes if one.channels is not None}
     if len(sizes) > 1 or (sizes and shape is not None and sizes != {shape[2]}):
         return None  # one broadcasts over the channels of the other

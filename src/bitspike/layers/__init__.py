@@ -3,6 +3,7 @@
 from bitspike.layers.affine import Affine, Gain
 from bitspike.layers.base import Synapse, TimeLayer, merge_time, split_time
 from bitspike.layers.clip_floor import ClipFloor
+from bitspike.layers.detach import Detach
 from bitspike.layers.encoders import ENCODERS, Encoder, Latency, Noise, Poisson, Repeat, set_noise
 from bitspike.layers.norm import BatchNorm
 from bitspike.layers.norm_scan import Chain, norm_then_fire
@@ -11,7 +12,9 @@ from bitspike.layers.potential import Potential
 from bitspike.layers.quantized import Conv2d, Linear
 from bitspike.layers.readout import MeanReadout, StepReadout
 from bitspike.layers.restimulate import Restimulate
+from bitspike.layers.sound import check_numbers, not_numbers
 from bitspike.layers.squeeze import Join, Refined, Squeeze
+from bitspike.layers.tally import TallyMap
 from bitspike.layers.windows import Windows
 
 __all__ = [
@@ -22,6 +25,7 @@ __all__ = [
     "Chain",
     "ClipFloor",
     "Conv2d",
+    "Detach",
     "Encoder",
     "Flatten",
     "Gain",
@@ -41,12 +45,15 @@ __all__ = [
     "StepReadout",
     "SumPool2d",
     "Synapse",
+    "TallyMap",
     "TallyMaxPool2d",
     "TallyPool",
     "TimeLayer",
     "Windows",
+    "check_numbers",
     "merge_time",
     "norm_then_fire",
+    "not_numbers",
     "set_noise",
     "split_time",
 ]

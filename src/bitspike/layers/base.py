@@ -7,20 +7,24 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules import module as every
 
 from bitspike.checks import bad_value, time_first
 from bitspike.ops import Place, integer_forward, saver
 from bitspike.quantizers import Float, Quantizer
 from bitspike.renamed import old_method
+from bitspike.sealed import Sealed
+
+_KINDS = "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"
 
 
 def hooked(module: nn.Module) -> bool:
-    """Whether something happens when the module is called, beside its forward."""
+    """Whether something happens when the module is called, beside its forward: hooks of its own, or of all modules."""
     kinds = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
-    return any(kinds)
+    return any(kinds) or any(getattr(every, f"_global{name}", None) for name in _KINDS)
 
 
-class TimeLayer(nn.Module, ABC):
+class TimeLayer(Sealed, nn.Module, ABC):
     """A leaf of the traced graph that works on [T, B, ...].
 
     Attributes:
@@ -45,6 +49,11 @@ class TimeLayer(nn.Module, ABC):
         """A factor [] or [C] on the input [T, B, C, ...] of this shape, as a factor on the output."""
         return factor
 
+    def mixes(self, shape: tuple[int, ...]) -> bool:
+        """Whether a channel of the output holds values of several channels of an input [T, B, C, ...] of this shape, so
+        that only a factor which those share comes out."""
+        return False
+
 
 class Synapse(TimeLayer):
     """A linear map whose weight passes through a quantizer.
@@ -60,6 +69,8 @@ class Synapse(TimeLayer):
     quantizer: Quantizer
     role: str = "hidden"
     groups: int = 1
+    sealed = ("groups",)
+    tensors = ("weight", "bias")
 
     quantise_with = old_method("quantise_with", "quantize_with")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bitspike.checks import integer, positive
+from bitspike.checks import floating, integer, positive
 from bitspike.functional import round_ste
 from bitspike.layers.base import TimeLayer
 
@@ -37,6 +37,7 @@ class ClipFloor(TimeLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Any shape → the same shape."""
+        floating("ClipFloor", x)
         ceiling = self.ceiling().to(x.dtype)
         step = ceiling / self.levels
         inside = (x / step).clamp(0, self.levels)

@@ -30,6 +30,8 @@ class BatchNorm(TimeLayer):
     """
 
     scaling = "none"
+    sealed = ("height",)
+    settable = ("eps", "momentum")
 
     def __init__(
         self,

@@ -7,6 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
+from bitspike.checks import floating
 from bitspike.layers.base import hooked
 from bitspike.layers.norm import BatchNorm
 from bitspike.layers.sync import synced
@@ -31,13 +32,20 @@ def norm_then_fire(
     """
     if not (isinstance(norm, BatchNorm) and isinstance(neuron, Neuron) and _plain(norm, neuron, y)):
         y = norm(y)
-        return neuron(y if shortcut is None else y + shortcut())  # type: ignore[no-any-return]
-    added = None if shortcut is None else shortcut()
+        return neuron(y if shortcut is None else y + _floating(shortcut()))  # type: ignore[no-any-return]
+    added = None if shortcut is None else _floating(shortcut())
     spec = neuron.fused()
     if added is not None and (added.shape != y.shape or added.dtype != y.dtype):
         return neuron(norm(y) + added)  # type: ignore[no-any-return]
     kernel = choose("norm_scan", y.device.type, ScanFacts(spec, y.dtype, norm.weight.dtype))
     return neuron.record_spikes(kernel.function(neuron, y, norm.parts(), added, spec))
+
+
+def _floating(added: Tensor) -> Tensor:
+    """What a shortcut gives, if it is floating; while a network is traced it is no tensor."""
+    if isinstance(added, Tensor):
+        floating("norm_then_fire (shortcut)", added)
+    return added
 
 
 class Chain(nn.Sequential):
@@ -71,6 +79,7 @@ def _plain(norm: BatchNorm, neuron: Neuron, y: object) -> bool:
         and (y.dtype == norm.weight.dtype or _half(y, norm.weight))
         and not synced()
         and not neuron.membrane.initial
+        and not neuron.features_last(y)
         and type(norm).forward is BatchNorm.forward
         and type(neuron).forward is Neuron.forward
         and type(neuron).run is Neuron.run

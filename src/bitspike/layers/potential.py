@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from bitspike.checks import bad_value
+from bitspike.checks import bad_value, time_first
 from bitspike.layers.base import TimeLayer
 from bitspike.neurons import Neuron
 from bitspike.neurons.membrane import Membrane
@@ -47,6 +47,8 @@ class Potential(TimeLayer):
 
     def forward(self, x: Tensor, s: Tensor) -> Tensor:
         """Currents and spikes [T, B, ...] → potentials [T, B, ...], from a fresh state."""
+        time_first("Potential", x)
+        time_first("Potential (spikes)", s)
         return self.stream_step(x, s, None)[0]
 
     def stream_step(self, x: Tensor, s: Tensor, state: Tensor | None) -> tuple[Tensor, Tensor]:  # type: ignore[override]

@@ -39,21 +39,19 @@ class MeanReadout(TimeLayer):
     def stream_step(self, x: Tensor, state: tuple[Tensor, int] | None) -> tuple[Tensor, tuple[Tensor, int]]:
         """Running mean; the state is (sum [B, K], in float32 where x has half precision, steps)."""
         total, steps = (torch.zeros_like(in_full(x[0])), 0) if state is None else state
-        if self.keep is not None:
-            return self._kept(self.keep, x, total, steps)
         for logits in x.unbind(0):
-            total = total + logits
-        steps += x.shape[0]
-        return (total / steps).to(x.dtype), (total, steps)
-
-    @staticmethod
-    def _kept(keep: Tensor, x: Tensor, total: Tensor, steps: int) -> tuple[Tensor, tuple[Tensor, int]]:
-        weights = keep.to(total.dtype)
-        for logits in x.unbind(0):
-            total = total + logits * weights[min(steps, len(keep) - 1)]
+            weight = None if self.keep is None else self.keep[min(steps, len(self.keep) - 1)].to(total.dtype)
+            total = total + (logits if weight is None else logits * weight)
             steps += 1
-        later = max(steps - len(keep), 0) * weights[-1]
-        return (total / (weights[:steps].sum() + later).clamp_min(1)).to(x.dtype), (total, steps)
+        return self.mean(total, steps).to(x.dtype), (total, steps)
+
+    def mean(self, total: Tensor, steps: int) -> Tensor:
+        """The sum of so many steps, divided by those that count; the mean of none is 0."""
+        if self.keep is None:
+            return total / max(steps, 1)
+        weights = self.keep.to(total.dtype)
+        later = max(steps - len(weights), 0) * weights[-1]
+        return total / (weights[:steps].sum() + later).clamp_min(1)
 
 
 class StepReadout(TimeLayer):

@@ -3,24 +3,26 @@
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from bitspike.checks import bad_value, integer, one_of, time_first
+from bitspike.checks import bad_value, floating, integer, one_of, time_first
 from bitspike.formats import SpikeFormat
-from bitspike.functional import follow, rounded
+from bitspike.functional import asked, follow, rounded
 from bitspike.layers.base import TimeLayer, hooked
 from bitspike.layers.windows import Windows
 from bitspike.neurons import Neuron
 from bitspike.ops import ScanFacts, choose
+from bitspike.sealed import Sealed, amend
 
 
 class Squeeze(TimeLayer):
     """Mean over the time steps that come in, held for T steps: ``y_t = (Σ_t' x_t')/T₁``, t = 1 … T.
 
-    In a folded network it is the sum (of integers), and 1/T₁ is in the weights behind it. Behind a neuron whose T is
+    In a folded network it is the sum (of integers), and 1/T₁ is in the weights behind it; with T₂ steps instead of T₁
+    the sum is multiplied by T₁/T₂, which keeps the mean right. Behind a neuron whose T is
     learned the divisor is ``T₁ + (T̂ − sg(T̂))``, so ``dL/dT̂ = −1/T₁²·Σ g·Σ_t x_t``: the gradient sees the divisor
     alone, and a step more or less, a side effect of rounding, enters between optimiser steps.
 
@@ -36,6 +38,8 @@ class Squeeze(TimeLayer):
 
     scaling = "linear"
     causal = False
+    takes: int = 0  # steps that it must get, where another mean would be no integer; 0: any number
+    summed_steps: int = 0  # T₁ whose sums a folded network sends; 0: it sends means, or plain sums where ``summed``
 
     def __init__(self, T: int = 1, always: bool = True, learned: float | None = None) -> None:
         super().__init__()
@@ -45,36 +49,46 @@ class Squeeze(TimeLayer):
 
     def passes(self, steps: int) -> bool:
         """Whether a train of so many steps passes unchanged."""
-        return not self.always and steps == self.T
+        return not self.always and steps == self.T and not self.summed_steps
+
+    def sums(self, steps: int) -> bool:
+        """Whether the plain sum of so many steps is sent."""
+        return self.summed and self.summed_steps in (0, steps)
 
     def format_of(self, spikes: SpikeFormat | None, steps: int) -> SpikeFormat | None:
         """Alphabet of the output for spikes of so many steps: unchanged, that of their sum, or None for a mean."""
         if spikes is None or spikes.real or steps == 0 or self.passes(steps):
             return spikes if self.passes(steps) or self.summed else None
-        if not self.summed and steps > 1:
-            return None
-        return spikes.summed(steps)
+        plain = self.sums(steps) if self.summed else steps == 1
+        return spikes.summed(steps) if plain else None
 
     def forward(self, x: Tensor) -> Tensor:
         """[T₁, B, ...] → [T, B, ...], a view of one mean."""
         time_first("Squeeze", x)
+        if self.takes not in (0, len(x)):
+            must = f"an expanded network takes the {self.takes} steps it was made for"
+            raise bad_value("Squeeze", must, len(x), "fold and expand it for these")
         if self.passes(len(x)):
             return x
+        if not self.always and len(x) == self.T:
+            return x * self.summed_steps  # they pass, and what is behind them divides
         y = self.mean(x)
         return y.unsqueeze(0).expand(self.T, *[-1] * y.dim())
 
     def mean(self, x: Tensor) -> Tensor:
         """[T₁, B, ...] → their mean [B, ...], or their sum in a folded network."""
         divisor = self.divisor(len(x))
-        if len(x) == 1 and not isinstance(divisor, Tensor):
+        if len(x) == 1 and divisor == 1 and not isinstance(divisor, Tensor):
             return x[0]
         kernel = choose("squeeze", x.device.type, x.dtype)
         return kernel.function(x, divisor)  # type: ignore[no-any-return]
 
-    def divisor(self, steps: int) -> Tensor | int:
+    def divisor(self, steps: int) -> Tensor | float:
         """What a sum over so many steps is divided by: a number, or a tensor [] where T is learned."""
-        if self.summed or self.raw_steps is None:
-            return 1 if self.summed else steps
+        if self.summed:
+            return 1 if self.sums(steps) else steps / self.summed_steps
+        if self.raw_steps is None:
+            return steps
         return follow(torch.full_like(self.raw_steps, steps), self.raw_steps)
 
     def extra_repr(self) -> str:
@@ -104,6 +118,8 @@ class Join(TimeLayer):
 
     def forward(self, *branches: Tensor) -> Tensor:
         """[T₁, B, ...], [T₂, B, ...], … → [T₁, B, ...] if all are equal, else [1, B, ...] or the most steps."""
+        for x in branches:
+            floating("Join", x)
         counts = [len(x) for x in branches]
         parts: list[Tensor] = list(branches)
         if len(set(counts)) > 1 and self.keep_time:
@@ -113,7 +129,7 @@ class Join(TimeLayer):
         return sum(parts[1:], parts[0])
 
 
-class Refined(nn.Module):
+class Refined(Sealed, nn.Module):
     """A neuron with its own number of time steps T: hold the current for T steps, fire, average the spikes.
 
     Pass it to a builder in place of the neuron. With ``squeeze="always"`` every value between neurons has one step, so
@@ -136,6 +152,9 @@ class Refined(nn.Module):
     >>> Refined(LIF(decay=1.0, reset="soft"), T=4)(torch.full((1, 1, 1), 0.5)).tolist()
     [[[0.5]]]
     """
+
+    sealed = ("time_steps", "format", "threshold")
+    remedies: ClassVar = dict.fromkeys(("T", "time_steps"), "call set_steps")
 
     def __init__(
         self,
@@ -191,12 +210,12 @@ class Refined(nn.Module):
 
     def refresh(self) -> None:
         """Put the wanted T to use. Call it between optimiser steps, never in a compiled graph."""
-        self._use(int(self.wanted_steps()))
+        self._use(int(asked("Refined", self.wanted_steps())))
 
     def set_steps(self, T: int) -> None:
         """Let the neuron run for T steps from now on; a learned T goes on from there, its bound at least T."""
         integer("Refined", "T", T, 1, 10_000)
-        self.bound = max(self.bound, T)
+        amend(self, bound=max(self.bound, T))
         if self.raw_steps is not None:
             self.raw_steps.data.fill_(T)
         self._use(T)
@@ -204,18 +223,18 @@ class Refined(nn.Module):
     def _use(self, T: int) -> None:
         if isinstance(self.before, Windows):
             self.before.use(T)
-        self.before.T = T
+        amend(self.before, T=T)
         self.steps.fill_(T)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """As torch's; then the steps in use are those loaded."""
         super()._load_from_state_dict(state_dict, prefix, *args)
-        self.before.T = int(self.steps)
+        amend(self.before, T=int(self.steps))
 
-    def replicate(self, channels: int) -> Refined:
-        """A copy with its own parameters, per-channel ones sized for [B, channels, ...]."""
+    def replicate(self, channels: int, channel_dim: int | None = None) -> Refined:
+        """A copy with its own parameters, per-channel ones sized for [B, channels, ...]; see `Neuron.replicate`."""
         twin = copy.deepcopy(self)
-        twin.neuron = self.neuron.replicate(channels)
+        twin.neuron = self.neuron.replicate(channels, channel_dim)
         return twin
 
     def forward(self, x: Tensor) -> Tensor:
@@ -240,6 +259,7 @@ class Refined(nn.Module):
             and len(x) > 0
             and isinstance(after, Squeeze)
             and not neuron.membrane.initial
+            and not neuron.features_last(x)
             and type(neuron).forward is Neuron.forward
             and type(neuron).run is Neuron.run
             and not (hooked(self.before) or hooked(neuron) or hooked(after))

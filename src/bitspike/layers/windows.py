@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from bitspike.checks import bad_value, integer, time_first
 from bitspike.formats import SpikeFormat
-from bitspike.functional import follow, rounded
+from bitspike.functional import asked, follow, rounded
 from bitspike.layers.base import TimeLayer
+from bitspike.sealed import amend
 
 
 class OpenWindow(NamedTuple):
@@ -31,7 +32,7 @@ class Windows(TimeLayer):
 
     If T divides T₁ this is average pooling over T₁/T frames; T₁ = T passes frames unchanged; T > T₁ holds them. All
     layers behind run T times, not T₁ times. A folded network sums with the integers n/gcd(T, T₁); the factor
-    gcd(T, T₁)/T₁ is in the weights behind it.
+    gcd(T, T₁)/T₁ is in the weights behind it; sums over another number of frames are multiplied by what that is off.
 
     T is learned, ``T = round_half(clip(T̂, 1, bound))``. Its gradient is that of the length T₁/T̂ of windows which keep
     their number and centres, so it sees the edges:
@@ -56,6 +57,8 @@ class Windows(TimeLayer):
 
     scaling = "linear"
     stateful = True
+    remedies: ClassVar = {"T": "call set_steps"}
+    summed_parts: int = 0  # divisor of the sums that a folded network sends; 0: it sends means, or plain sums
 
     def __init__(self, T: int = 1, frames: int | None = None, learn_T: bool = False, bound: int | None = None) -> None:
         super().__init__()
@@ -82,39 +85,44 @@ class Windows(TimeLayer):
 
     def refresh(self) -> None:
         """Put the wanted T to use. Call it between optimiser steps, never in a compiled graph."""
-        self.use(int(self.wanted_steps()))
+        self.use(int(asked("Windows", self.wanted_steps())))
 
     def set_steps(self, T: int) -> None:
         """Send T frames from now on; a learned T goes on from there, its bound at least T."""
         integer("Windows", "T", T, 1, 10_000)
-        self.bound = max(self.bound, T)
+        amend(self, bound=max(self.bound, T))
         if self.raw_steps is not None:
             self.raw_steps.data.fill_(T)
         self.use(T)
 
     def use(self, T: int) -> None:
         """Send T frames from now on and leave what is learned alone."""
-        self.T = T
+        amend(self, T=T)
         self.steps.fill_(T)
 
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """As torch's; then the steps in use are those loaded."""
         super()._load_from_state_dict(state_dict, prefix, *args)
-        self.T = int(self.steps)
+        amend(self, T=int(self.steps))
 
     def divisor(self, frames: int) -> int:
         """What the integer sums of so many frames are divided by: T₁/gcd(T, T₁)."""
         return frames // math.gcd(self.T, frames)
+
+    def factor(self, frames: int) -> float:
+        """What the integer sums of so many frames are multiplied by."""
+        parts = self.divisor(frames)
+        return 1 / parts if not self.summed else self.summed_parts / parts if self.summed_parts else 1
 
     def format_of(self, spikes: SpikeFormat | None, frames: int) -> SpikeFormat | None:
         """Alphabet of the output for spikes of so many frames: unchanged, that of their sums, or None for means."""
         if frames == 0 or spikes is None:
             return None
         parts = self.divisor(frames)
+        if self.factor(frames) != 1:
+            return None
         if spikes.real or parts == 1:
             return spikes if parts == 1 else None
-        if not self.summed:
-            return None
         return replace(spikes, low=spikes.low * parts, high=spikes.high * parts, unary=spikes.unary * parts)
 
     def pieces(self, frames: int) -> list[tuple[int, int, int]]:
@@ -139,13 +147,13 @@ class Windows(TimeLayer):
         parts: dict[int, list[tuple[int, int]]] = {}
         for window, frame, weight in self.pieces(frames):
             parts.setdefault(frame, []).append((window, weight))
-        divisor, closed = self.divisor(frames), []
+        factor, divisor, closed = self.factor(frames), self.divisor(frames), []
         total, seen = (torch.zeros_like(x[0]), 0) if state is None else state
         for value in x.unbind(0):
             for window, weight in parts[seen % frames]:
                 total = total + (value if weight == 1 else value * weight)
                 if (seen % frames + 1) * self.T >= (window + 1) * frames:
-                    closed.append(total if self.summed or divisor == 1 else total / divisor)
+                    closed.append(total if factor == 1 else total * factor if self.summed else total / divisor)
                     total = torch.zeros_like(total)
             seen += 1
         y = torch.stack(closed) if closed else x.new_zeros(0, *x.shape[1:])
@@ -157,7 +165,8 @@ class Windows(TimeLayer):
         frames = len(x)
         if self.frames is not None and frames != self.frames:
             raise bad_value("Windows", f"a sequence must have {self.frames} frames", frames, "change frames=")
-        y = x if frames == self.T else self.stream_step(x, None, frames)[0]
+        passes = frames == self.T and self.factor(frames) == 1
+        y = x if passes else self.stream_step(x, None, frames)[0]
         if self.raw_steps is None or self.summed:
             return y
         return y + (self.raw_steps - self.raw_steps.detach()).to(y.dtype) * self._slope(x, y).detach()

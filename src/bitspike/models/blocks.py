@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from bitspike.layers import Chain, Conv2d
 from bitspike.models.components import after_norm, before_synapse, new_neuron, new_norm
 from bitspike.models.residual_block import join, new_join, new_shortcut
+from bitspike.sealed import Sealed
 
 
 def unit(conv: Conv2d, neuron: nn.Module, norm: str, wiring: str) -> nn.Sequential:
@@ -25,7 +26,7 @@ def unit(conv: Conv2d, neuron: nn.Module, norm: str, wiring: str) -> nn.Sequenti
     return Chain(OrderedDict(zip(names, layers, strict=True)))
 
 
-class InputBlock(nn.Module):
+class InputBlock(Sealed, nn.Module):
     """neuron – conv – BN – ReLU – neuron – conv – BN – add shortcut – ReLU (wiring "input" of the adaptive paper).
 
     Values between blocks are real, and so is the shortcut. The first conv and a projection read the same tensor

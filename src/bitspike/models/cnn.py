@@ -85,6 +85,6 @@ def study_cnn(
         classifier,
     )
     model = new_network(body, encoder, T, readout)
-    if stimulated:
+    if stimulated != ():
         restimulate(model, stimulated, attention, attention_over, signal=attention_signal, into=attention_into)
     return finish(model, weight, policy)

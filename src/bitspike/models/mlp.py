@@ -7,7 +7,7 @@ import math
 
 from torch import nn
 
-from bitspike.checks import integer
+from bitspike.checks import bad_type, integer
 from bitspike.layers import Encoder, Flatten, Linear
 from bitspike.models.builder import new_network
 from bitspike.models.components import new_neuron, new_norm
@@ -46,7 +46,11 @@ def mlp(
     torch.Size([2, 10])
     """
     integer("mlp", "T", T, 1, 10_000)
+    if not isinstance(hidden, (list, tuple)):
+        raise bad_type("mlp", "hidden must be a list of widths", type(hidden).__name__, "e.g. hidden = [256, 256]")
     integer("mlp", "number of hidden layers", len(hidden), 1, 1000)
+    for width in hidden:
+        integer("mlp", "a hidden width", width, 1, 2**20)
     widths = [math.prod(shape), *hidden]
     layers: list[nn.Module] = [Flatten()]
     for index, (inputs, outputs) in enumerate(itertools.pairwise(widths)):

@@ -107,7 +107,8 @@ def assign(
             continue
         if isinstance(module, Neuron) and neuron is not None:
             parent, _, own = name.rpartition(".")
-            setattr(model.get_submodule(parent), own, neuron.replicate(channels_of(model, name)))
+            axis = neuron.emission.channel_dim or module.emission.channel_dim
+            setattr(model.get_submodule(parent), own, neuron.replicate(channels_of(model, name), axis))
             changed.append(name)
         elif isinstance(module, Synapse) and weight is not None:
             module.quantize_with(weight)

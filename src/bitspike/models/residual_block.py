@@ -19,9 +19,10 @@ from bitspike.layers import (
 )
 from bitspike.models.components import after_norm, before_synapse, new_neuron, new_norm
 from bitspike.models.pad import PadShortcut
+from bitspike.sealed import Sealed
 
 
-class ResidualBlock(nn.Module):
+class ResidualBlock(Sealed, nn.Module):
     """conv – BN – neuron – conv – BN – add shortcut – neuron (wiring "spike", as in Ternary Spike's code).
 
     The shortcut carries the spikes of the layer before, unchanged or through `new_shortcut` where the shape changes.

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import nn
 
-from bitspike.checks import bad_value, one_of
+from bitspike.checks import bad_type, bad_value, one_of
 from bitspike.graph import trace
 from bitspike.layers import AvgPool2d, Conv2d, Restimulate
 from bitspike.models.components import new_norm
@@ -66,6 +66,8 @@ def restimulate(
             them fixed.
         TypeError: what must be drawn into a body, in a model that is no `Network`.
     """
+    if not isinstance(match, Sequence) or not all(isinstance(pattern, str) for pattern in match):
+        raise bad_type("restimulate", "patterns must be text or a list of texts", repr(match), 'e.g. "*"')
     patterns = [match] if isinstance(match, str) else list(match)
     one_of("restimulate", "signal", signal, SIGNALS)
     one_of("restimulate", "into", into, PLACES)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from bitspike.checks import bad_value, integer, one_of, positive
+from bitspike.checks import bad_value, in_range, integer, one_of, positive
 from bitspike.formats import SpikeFormat
 from bitspike.functional import (
     LEAST_STEP,
     Rectangle,
     Stairs,
+    asked,
     greatest_level,
     lsq_gain,
     processes,
@@ -25,6 +26,7 @@ from bitspike.neurons.base import NEURONS, ExtraCost, Neuron, fresh
 from bitspike.neurons.emission import Emission, over_time, per_channel
 from bitspike.neurons.membrane import Membrane
 from bitspike.ops import AdaptiveSpec, MembraneState, TimedState
+from bitspike.sealed import amend
 
 
 @NEURONS.register("adaptive")
@@ -63,6 +65,10 @@ class Adaptive(Neuron):
     """
 
     constants = ("width", "fixed_step")
+    sealed = ("formats", "channel_axis", "least_bits", "halve", "surrogate")
+    remedies: ClassVar = {"surrogate": "leave it, the gradient is straight-through and reads none"}
+    settable = ("scale_gradient",)
+    formats: tuple[SpikeFormat, ...]
 
     def __init__(
         self,
@@ -87,8 +93,8 @@ class Adaptive(Neuron):
         self.halve = one_of("Adaptive", "bit_gradient", bit_gradient, ("true", "release")) == "release"
         self.signed, self.scale_gradient = signed, scale_gradient
         positive("Adaptive", "threshold", threshold)
+        in_range("Adaptive", "threshold", threshold, 0, 3.4e38)
         self.threshold, self.sharing, self.steps = threshold, sharing, steps
-        self.channel_axis: int | None = 2 if sharing == "channel" else None
         self.stairs = Stairs(threshold / 2, threshold, 1, signed)
         self.surrogate = Rectangle()
         self.membrane = Membrane(decay, learn_decay, "soft", True)
@@ -102,21 +108,33 @@ class Adaptive(Neuron):
         self.format = SpikeFormat(amplitude=sharing)
         self._describe()
 
+    @property
+    def channel_axis(self) -> int | None:
+        """Axis of currents [T, B, ...] with a step size per entry."""
+        last = self.emission.channel_dim == -1
+        return None if self.sharing == "layer" else -1 if last else 2
+
+    def channels(self) -> int:
+        """Step sizes per channel, those of a folded neuron too."""
+        size = self.step_size()
+        return size.shape[-1] if self.sharing == "channel" and size.dim() else 0
+
     def wanted_width(self) -> Tensor:
         """Bits that the parameters ask for, int64 [] or [steps]."""
         return self.width if self.raw_bits is None else rounded(self.raw_bits, self.least_bits, self.bound)
 
     def refresh(self) -> None:
         """Put the wanted width to use. Call it between optimiser steps, never in a compiled graph."""
-        self.width.copy_(self.wanted_width())
+        self.width.copy_(asked("Adaptive", self.wanted_width()))
         self._describe()
 
     def _describe(self) -> None:
         """Format (of the widest step) and staircase, from the width."""
         ends = [self.levels(int(bits)) for bits in self.width.flatten().tolist()]
-        self.formats = tuple(replace(self.format, low=low, high=high) for low, high, _ in ends)
-        self.format = max(self.formats, key=lambda record: record.high)
-        self.stairs = Stairs(self.threshold / 2, self.threshold, self.format.high, self.signed)
+        formats = tuple(replace(self.format, low=low, high=high) for low, high, _ in ends)
+        widest = max(formats, key=lambda record: record.high)
+        stairs = Stairs(self.threshold / 2, self.threshold, widest.high, self.signed)
+        amend(self, formats=formats, format=widest, stairs=stairs)
 
     def levels(self, bits: int) -> tuple[int, int, int]:
         """Least and greatest level and their stride at a width."""
@@ -141,15 +159,16 @@ class Adaptive(Neuron):
     def keep_thresholds(self) -> None:
         """γ stays the threshold when the amplitude has gone."""
         self.fixed_step = self.step_size().detach().clone()
-        self.formats = tuple(record.unit() for record in self.formats)
+        amend(self, formats=tuple(record.unit() for record in self.formats))
 
     def threshold_scale(self, u: Tensor) -> Tensor:
         """γ over the initial one, which `stairs` is made for."""
-        return (over_time(self.step_size().detach(), u) / self.threshold).to(u.dtype)
+        return (over_time(self.step_size().detach(), u, self.emission.channel_dim) / self.threshold).to(u.dtype)
 
     def initial_state(self, x: Tensor) -> MembraneState | TimedState:
         """A discharged membrane at step 0."""
-        return fresh(x) if self.steps == 1 else TimedState(torch.zeros_like(x), torch.zeros_like(x))
+        start = fresh(x)
+        return start if self.steps == 1 else TimedState(start.v, torch.zeros_like(x))
 
     def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
         """One step, x [B, ...]."""
@@ -157,14 +176,15 @@ class Adaptive(Neuron):
         size, width = self.step_size(), self.width
         raw: Tensor | None = self.raw_bits
         if self.steps > 1:
-            now = state.time.flatten()[:1].to(torch.int64)
+            time = torch.cat([state.time.flatten()[:1], state.time.new_zeros(1)])[:1]  # an empty batch is at step 0
+            now = time.to(torch.int64)
             size, width = size.index_select(0, now)[0], width.index_select(0, now)
             size = size if self.sharing == "channel" else size.reshape(())
             raw = None if raw is None else raw.index_select(0, now)
         top = greatest_level(width, raw, self.signed, u.dtype, self.halve)
         if self.scale_gradient and self.fixed_step is None:
             size = scale_gradient(size, lsq_gain(u.numel() * processes(), size.numel(), top).to(size.dtype))
-        size = per_channel(size.to(u.dtype), u)
+        size = per_channel(size.to(u.dtype), u, self.emission.channel_dim)
         ratio = u / size
         clipped = torch.clamp(ratio, -top if self.signed else torch.zeros_like(top), top)
         k = round_half(clipped) + (clipped - clipped.detach())

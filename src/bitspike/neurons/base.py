@@ -5,19 +5,20 @@ from __future__ import annotations
 import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from bitspike.checks import bad_type, bad_value, time_first
+from bitspike.checks import bad_type, bad_value, floating, time_first
 from bitspike.formats import SpikeFormat
 from bitspike.functional import SURROGATES, Stairs, Surrogate
-from bitspike.neurons.emission import Emission
+from bitspike.neurons.emission import Emission, features_last
 from bitspike.neurons.membrane import Membrane
 from bitspike.ops import AdaptiveSpec, MembraneState, ScanFacts, ScanSpec, choose, integer_forward, saver, spec_of
 from bitspike.registry import Registry
 from bitspike.renamed import adopt_old_hooks, old_attribute, old_method
+from bitspike.sealed import Sealed, amend
 
 NEURONS: Registry[type[Neuron]] = Registry("neuron")
 _OLD_HOOKS = {"unit_like": "threshold_scale", "takes_back": "cancels_only"}
@@ -37,7 +38,7 @@ class ExtraCost:
     comparisons: int = 0
 
 
-class Neuron(nn.Module, ABC):
+class Neuron(Sealed, nn.Module, ABC):
     """Charge, fire, reset, emit. A leaf class is one file and sets the parts named here.
 
     Attributes:
@@ -65,6 +66,8 @@ class Neuron(nn.Module, ABC):
     constants: tuple[str, ...] = ()
     cancels_only: bool = False
     _runs_itself: bool = False
+    sealed: ClassVar[tuple[str, ...]] = ("threshold", "format", "stairs", "membrane", "emission")
+    settable: ClassVar[tuple[str, ...]] = ("surrogate",)
 
     unit_like = old_method("unit_like", "threshold_scale")
     announce = old_method("announce", "record_spikes")
@@ -78,6 +81,13 @@ class Neuron(nn.Module, ABC):
         cls._runs_itself = first["run"] < cls.__mro__.index(Neuron)
         if min(first["step"], first["initial_state"]) < first["fused"]:
             cls.fused = Neuron.fused  # type: ignore[method-assign]
+
+    def admit(self, name: str, value: Any) -> Any:
+        """A surrogate that is set later is read as the constructor reads it."""
+        if name == "surrogate":
+            value = as_surrogate(value)
+            value.check(type(self).__name__, self.stairs)
+        return value
 
     @abstractmethod
     def initial_state(self, x: Tensor) -> Any:
@@ -103,7 +113,15 @@ class Neuron(nn.Module, ABC):
         if state is not None and state[0].shape != x_seq.shape[1:]:
             must = f"the state must be shaped like one step {list(x_seq.shape[1:])}"
             raise bad_value(type(self).__name__, must, list(state[0].shape), "start a new stream for a new batch")
-        device, dtype = x_seq.device.type, x_seq.dtype
+        if state is not None and not state[0].is_floating_point():
+            raise bad_type(
+                type(self).__name__, "the state must be floating-point", state[0].dtype, "call initial_state(x)"
+            )
+        device, dtype, shape = x_seq.device.type, x_seq.dtype, x_seq.shape
+        last = self.features_last(x_seq)
+        if last:  # kernels have channels on axis 2
+            x_seq = x_seq.flatten(1, -2)
+            state = None if state is None else type(state)(*(part.flatten(0, -2) for part in state))
         if state is None and self.membrane.initial:
             state = self.initial_state(x_seq[0])  # kernels take None for a discharged membrane
         wide = dtype in (torch.bfloat16, torch.float16) and torch.is_autocast_enabled(device)
@@ -115,7 +133,23 @@ class Neuron(nn.Module, ABC):
             s = s.to(dtype)
         else:
             s, after = kernel.function(self, x_seq, state, keep, spec)
+        if last:
+            s = s.reshape(shape)
+            after = None if after is None else type(after)(*(part.reshape(shape[1:]) for part in after))
         return self.record_spikes(s), after
+
+    def channels(self) -> int:
+        """A hook: how many channels have numbers of their own; 0: all share them."""
+        a = self.emission.raw_amplitude
+        return a.shape[-1] if a is not None and a.dim() and self.emission.train_kind == "channel" else 0
+
+    def features_last(self, x_seq: Tensor) -> bool:
+        """Whether channels are the last of more than three axes [T, B, ..., C]; by default they are axis 2.
+
+        Raises:
+            ValueError: four axes, numbers per channel, and a neuron that was not told which axis; see `replicate`.
+        """
+        return features_last(x_seq.shape[1:], self.channels(), self.emission.channel_dim)
 
     def record_spikes(self, s: Tensor) -> Tensor:
         """Tell `bitspike.lean` and `bitspike.int8` around this call that s are spikes of this neuron; returns s."""
@@ -135,10 +169,16 @@ class Neuron(nn.Module, ABC):
         """What `cost` counts beside the membrane; optional. Without it `cost` names a neuron of more states."""
         return None
 
-    def replicate(self, channels: int) -> Neuron:
-        """A copy with its own parameters, per-channel ones sized for [B, channels, ...]."""
+    def replicate(self, channels: int, channel_dim: int | None = None) -> Neuron:
+        """A copy with its own parameters, per-channel ones sized for [B, channels, ...].
+
+        Args:
+            channel_dim: axis of the channels in one step: 1, or -1 for tokens [B, N, channels] and other values with
+                features last. None: as this neuron was told; if it was not, 1, but numbers per channel then refuse
+                three axes, which may be [B, channels, L] or [B, N, channels].
+        """
         twin = copy.deepcopy(self)
-        twin.emission.resize(channels)
+        twin.emission.resize(channels, channel_dim)
         return twin
 
     def normalised(self) -> Neuron:
@@ -149,9 +189,8 @@ class Neuron(nn.Module, ABC):
         """
         twin = copy.deepcopy(self)
         twin.keep_thresholds()
-        twin.emission = Emission()
-        twin.emission.set_slope(self.emission.slope)
-        twin.format = self.format.unit()
+        amend(twin, emission=Emission(), format=self.format.unit())
+        amend(twin.emission, slope=self.emission.slope, channel_dim=self.emission.channel_dim)
         return twin
 
     def keep_thresholds(self) -> None:
@@ -191,7 +230,8 @@ def fused_levels(neuron: Neuron, charge: float) -> ScanSpec | str:
 
 
 def fresh(x: Tensor, initial: float = 0.0) -> MembraneState:
-    """A membrane at its initial value, by default discharged, for one step x [B, ...]."""
+    """A membrane at its initial value, by default discharged, for one step x [B, ...] of floating numbers."""
+    floating("initial_state", x)
     return MembraneState(torch.full_like(x, initial) if initial else torch.zeros_like(x))
 
 

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from bitspike.checks import bad_value, one_of, positive
+from bitspike.checks import bad_value, number, one_of, positive
 from bitspike.functional import bounded
 from bitspike.renamed import old_method
+from bitspike.sealed import Sealed, amend
 
 
-class Emission(nn.Module):
+class Emission(Sealed, nn.Module):
     """What a level is worth on the wire: ``amplitude · 2^-fraction_bits``, times a slope below 0 (`set_slope`).
 
     A trainable amplitude is positive by parameterisation, ``exp(raw_amplitude)``, unless ``raw`` is set (the released
@@ -27,7 +30,15 @@ class Emission(nn.Module):
         fraction_bits: n of a fixed-point spike.
         least: a raw amplitude below it counts as this, and its gradient leads back (`bounded`); None: anything goes.
         steps: time steps with amplitudes of their own, the last one for all later ones; 1: shared over time.
+
+    Attributes:
+        channel_dim: axis of the channels in one step: 1 of [B, C, ...], -1 of tokens [B, N, F]; None: not said, then 1,
+            but three axes are refused where something is per channel.
     """
+
+    sealed = ("initial", "train_kind", "slope", "channel_dim")
+    remedies: ClassVar = {"slope": "call set_slope", "channel_dim": "call replicate(channels, channel_dim=...)"}
+    channel_dim: int | None = None
 
     def __init__(
         self,
@@ -63,16 +74,19 @@ class Emission(nn.Module):
         sizes = shape if self.steps == 1 else (self.steps, *(shape or (1,)))
         self.raw_amplitude = nn.Parameter(torch.full(sizes, start))
 
-    def resize(self, channels: int) -> None:
-        """Give every channel its own amplitude, if this emission is per channel."""
+    def resize(self, channels: int, channel_dim: int | None = None) -> None:
+        """Give every channel its own amplitude, if this emission is per channel; say which axis channels are."""
+        dim = one_of("Emission", "channel_dim", channel_dim, (None, 1, -1))
+        amend(self, channel_dim=self.channel_dim if dim is None else dim)
         if self.train_kind == "channel":
             self._allocate((channels,))
 
     def set_slope(self, slope: float) -> None:
         """Let a negative level be worth ``slope`` times a positive one, in (0, 1]."""
+        number("Emission", "the slope", slope)
         if not 0 < slope <= 1:
             raise bad_value("Emission", "the slope must lie in (0, 1]", slope, "1 gives both signs one amplitude")
-        self.slope = float(slope)
+        amend(self, slope=float(slope))
 
     def scale_negative(self, k: Tensor) -> Tensor:
         """Levels → levels, the negative ones times the slope; which ones they are has no gradient."""
@@ -101,7 +115,7 @@ class Emission(nn.Module):
         """Value of one level, differentiable, to broadcast over values [T, B, C, ...]; see `over_time`."""
         a = self.amplitude()
         value = a if isinstance(a, Tensor) else torch.tensor(a, dtype=torch.float64, device=s.device)
-        return over_time(value * 2.0**-self.fraction_bits, s)
+        return over_time(value * 2.0**-self.fraction_bits, s, self.channel_dim)
 
     def scale(self) -> Tensor:
         """Value of one level as a detached tensor in float64, shaped like `amplitude`."""
@@ -115,25 +129,51 @@ class Emission(nn.Module):
         if isinstance(a, float):
             return a * 2.0**-self.fraction_bits
         a = a.detach()
-        return over_time(a * 2.0**-self.fraction_bits if self.fraction_bits else a, s)
+        return over_time(a * 2.0**-self.fraction_bits if self.fraction_bits else a, s, self.channel_dim)
 
     def forward(self, k: Tensor) -> Tensor:
-        """Levels [B, C, ...] → transmitted values of that shape."""
+        """Levels [B, C, ...] → transmitted values of that shape and dtype."""
         a, k = self.amplitude(), self.scale_negative(k)
         if isinstance(a, float):
             factor = a * 2.0**-self.fraction_bits
             return k if factor == 1.0 else k * factor
-        a = per_channel(a, k)
-        return k * (a * 2.0**-self.fraction_bits if self.fraction_bits else a)
+        a = per_channel(a, k, self.channel_dim)
+        return (k * (a * 2.0**-self.fraction_bits if self.fraction_bits else a)).to(k.dtype)
 
     def extra_repr(self) -> str:
         below = f", slope={self.slope:g}" if self.slope != 1 else ""
+        below += ", channel_dim=-1" if self.channel_dim == -1 else ""
         return f"amplitude={self.initial:g}, train={self.train_kind}, fraction_bits={self.fraction_bits}{below}"
 
 
-def per_channel(a: Tensor, k: Tensor) -> Tensor:
-    """A factor [] or [C] to broadcast over k [B, C, ...]; raises `ValueError` if the channels differ."""
+def features_last(shape: Sequence[int], channels: int, channel_dim: int | None) -> bool:
+    """Whether the channels of one step of a shape are its last axis, behind others; by default they are axis 1.
+
+    Args:
+        channels: numbers there are per channel; 0: none. channel_dim: see `Emission`.
+
+    Raises:
+        ValueError: three axes, [B, C, L] or tokens [B, N, F], and nobody has said which; or another last axis.
+
+    >>> features_last([2, 8, 4, 4], 8, None), features_last([2, 5, 8], 8, -1), features_last([2, 5, 8], 0, None)
+    (False, True, False)
+    """
+    if len(shape) == 3 and channels and channel_dim is None:
+        must = f"numbers for {channels} channels need to know which of three axes the channels are"
+        todo = "call neuron.replicate(channels, channel_dim=-1) for tokens [B, N, F], channel_dim=1 for [B, C, L]"
+        raise bad_value("Emission", must, f"{list(shape)} and no channel_dim", todo)
+    last = channel_dim == -1 and len(shape) > 2
+    if last and channels not in (0, shape[-1]):
+        must = f"numbers for {channels} channels need [B, ..., {channels}]"
+        raise bad_value("Emission", must, list(shape), "call replicate(channels, channel_dim=-1) for the right width")
+    return last
+
+
+def per_channel(a: Tensor, k: Tensor, channel_dim: int | None = None) -> Tensor:
+    """A factor [] or [C] to broadcast over k [B, C, ...] or [B, ..., C]; raises `ValueError` if the channels differ."""
     if a.dim() == 0:
+        return a
+    if features_last(k.shape, a.numel(), channel_dim):
         return a
     if k.dim() < 2 or k.shape[1] != a.numel():
         must = f"a per-channel amplitude of {a.numel()} channels needs [B, {a.numel()}, ...]"
@@ -141,16 +181,21 @@ def per_channel(a: Tensor, k: Tensor) -> Tensor:
     return a.reshape(-1, *[1] * (k.dim() - 2))
 
 
-def over_time(value: Tensor, s: Tensor) -> Tensor:
+def over_time(value: Tensor, s: Tensor, channel_dim: int | None = None) -> Tensor:
     """A factor [], [C] or [steps, C] (the last step for all later ones) to broadcast over s [T, B, C, ...].
 
-    Features [T, B, F] with F a multiple of C are the flattened values of C channels.
+    Features [T, B, F] with F a multiple of C are the flattened values of C channels. With ``channel_dim`` -1 factors
+    are those of the last axis of tokens [T, B, N, C], and [T, B, F] are such tokens flattened.
     """
     if value.dim() == 2 and len(s) != len(value):
         value = torch.cat([value[: len(s)], value[-1:].expand(max(len(s) - len(value), 0), -1)])
     if value.dim() and s.dim() == 3 and value.shape[-1] not in (1, s.shape[2]):
-        value = value.repeat_interleave(s.shape[2] // value.shape[-1], -1)
+        times = s.shape[2] // value.shape[-1]
+        value = (
+            value.repeat(*[1] * (value.dim() - 1), times) if channel_dim == -1 else value.repeat_interleave(times, -1)
+        )
     inner = [1] * (s.dim() - 3)
+    around = [*inner, -1] if channel_dim == -1 else [-1, *inner]
     if value.dim() == 2:
-        return value.reshape(len(value), 1, -1, *inner)
-    return value.reshape(-1, *inner) if value.dim() else value
+        return value.reshape(len(value), 1, *around)
+    return value.reshape(around) if value.dim() else value

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from bitspike.checks import integer, one_of
-from bitspike.functional import fire, greatest_level, rounded
+from bitspike.functional import asked, fire, greatest_level, rounded
 from bitspike.neurons.base import Neuron, fresh, fused_levels
 from bitspike.ops import MembraneState, ScanSpec
 
@@ -34,6 +34,7 @@ class Graded(Neuron):
     """
 
     constants = ("width",)
+    sealed = ("bits", "grows", "least_bits", "sharing")
     channel_axis: int | None = None
     grows = "none"
 
@@ -69,7 +70,7 @@ class Graded(Neuron):
     def refresh(self) -> None:
         """Put the wanted width to use. Call it between optimiser steps, never in a compiled graph."""
         if self.width is not None:
-            self.width.copy_(self.wanted_width())
+            self.width.copy_(asked(type(self).__name__, self.wanted_width()))
             self.describe(int(self.width))
 
     def levels(self, bits: int) -> tuple[int, int, int]:

@@ -12,6 +12,7 @@ from bitspike.neurons.base import NEURONS
 from bitspike.neurons.emission import Emission
 from bitspike.neurons.graded import Graded
 from bitspike.neurons.membrane import Membrane
+from bitspike.sealed import amend
 
 
 @NEURONS.register("integer")
@@ -73,6 +74,6 @@ class Integer(Graded):
 
     def describe(self, bits: int) -> None:
         """Set format and stairs to those of so many bits; a fixed D need not be 2^bits − 1."""
-        self.D = self.D if self.grows == "none" else 2**bits - 1
-        self.stairs = Stairs(self.threshold / 2, self.threshold, self.D)
-        self.format = replace(self.format, high=self.D, unary=self.D)
+        D = self.D if self.grows == "none" else 2**bits - 1
+        stairs = Stairs(self.threshold / 2, self.threshold, D)
+        amend(self, D=D, stairs=stairs, format=replace(self.format, high=D, unary=D))

@@ -10,9 +10,10 @@ from torch import Tensor, nn
 from bitspike.checks import bad_value, in_range, number, one_of
 from bitspike.functional import charge, reset_hard, reset_soft
 from bitspike.neurons.emission import per_channel
+from bitspike.sealed import Sealed
 
 
-class Membrane(nn.Module):
+class Membrane(Sealed, nn.Module):
     """Leak and reset of a membrane; holds constants and at most one parameter, never a state.
 
     Args:
@@ -24,8 +25,11 @@ class Membrane(nn.Module):
         floor: least membrane before firing, <= 0 and <= initial; None: there is none.
 
     Attributes:
-        floor_factor: [C] on the floor of a folded neuron whose thresholds are scaled per channel, else None.
+        floor_factor: [C] on the floor of a folded neuron whose thresholds are scaled per channel, else None; channels
+            are axis 1 of a step then.
     """
+
+    sealed = ("fixed_decay", "reset_kind")
 
     def __init__(
         self,
@@ -69,7 +73,7 @@ class Membrane(nn.Module):
         """The floor, to broadcast over currents of one step x [B, C, ...]; None where there is none."""
         if self.floor is None or self.floor_factor is None:
             return self.floor
-        return per_channel(self.floor_factor.to(x.dtype) * self.floor, x)
+        return per_channel(self.floor_factor.to(x.dtype) * self.floor, x, 1)
 
     def rescaled(self, factor: Tensor) -> None:
         """Multiply the floor by a factor > 0 [C], for a neuron whose thresholds and currents are."""

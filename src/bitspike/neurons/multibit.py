@@ -12,6 +12,7 @@ from bitspike.neurons.base import NEURONS
 from bitspike.neurons.emission import Emission
 from bitspike.neurons.graded import Graded
 from bitspike.neurons.membrane import Membrane
+from bitspike.sealed import amend
 
 
 @NEURONS.register("multibit")
@@ -75,8 +76,8 @@ class MultiBit(Graded):
 
     def describe(self, bits: int) -> None:
         """Set format, stairs and emission to those of so many bits; which of m and n gives way is ``grows``."""
-        self.m, self.n = (self.m, bits - self.m) if self.grows == "fraction" else (bits - self.n, self.n)
-        delta = self.threshold * 2.0**-self.n
-        self.stairs = Stairs(delta, delta, 2**bits - 1)
-        self.format = replace(self.format, high=2**bits - 1, fraction_bits=self.n)
-        self.emission.fraction_bits = self.n
+        m, n = (self.m, bits - self.m) if self.grows == "fraction" else (bits - self.n, self.n)
+        delta, high = self.threshold * 2.0**-n, 2**bits - 1
+        record = replace(self.format, high=high, fraction_bits=n)
+        amend(self, m=m, n=n, stairs=Stairs(delta, delta, high), format=record)
+        amend(self.emission, fraction_bits=n)

@@ -7,12 +7,12 @@ import copy
 import torch
 from torch import Tensor
 
-from bitspike.checks import one_of
+from bitspike.checks import bad_value, one_of
 from bitspike.formats import SpikeFormat
 from bitspike.functional import Stairs, Surrogate, fire
 from bitspike.neurons.assembly import assemble, fire_at
 from bitspike.neurons.base import NEURONS, Neuron, fresh
-from bitspike.neurons.emission import Emission
+from bitspike.neurons.emission import Emission, over_time, per_channel
 from bitspike.neurons.membrane import Membrane
 from bitspike.ops import MembraneState, ScanSpec, spec_of
 
@@ -66,10 +66,16 @@ class Real(Neuron):
     def threshold_scale(self, u: Tensor) -> Tensor:
         """The factors on the thresholds; 1 where there are none."""
         f = self.threshold_factor
-        return torch.ones((), dtype=u.dtype, device=u.device) if f is None else f.reshape(-1, *[1] * (u.dim() - 3))
+        return torch.ones((), dtype=u.dtype, device=u.device) if f is None else over_time(f, u)
 
     def rescaled(self, factor: Tensor) -> Real:
-        """A copy with threshold and floor times factor > 0 [C]: fed factor·x it emits factor·s at the same times."""
+        """A copy with threshold and floor times factor > 0 [C]: fed factor·x it emits factor·s at the same times.
+
+        Channels are axis 1 of a step, as those of the synapses that it is folded with.
+        """
+        if self.emission.channel_dim == -1:
+            must = "thresholds per channel take channels in front"
+            raise bad_value("Real", must, "channel_dim -1", "scale the spikes instead")
         twin = copy.deepcopy(self)
         twin.membrane.rescaled(factor)
         twin.threshold_factor = factor if self.threshold_factor is None else self.threshold_factor * factor
@@ -83,10 +89,10 @@ class Real(Neuron):
         """One step, x [B, ...]."""
         u = self.membrane.charge(state.v, x)
         f = self.threshold_factor
-        compared = u if f is None else u / f.reshape(-1, *[1] * (u.dim() - 2))
+        compared = u if f is None else u / per_channel(f, u, 1)
         gate = self.gradient == "mask"
         mask = self.stairs.level(compared) if gate else fire(compared, self.stairs, self.surrogate)
-        s = u * mask
+        s = u * mask.to(u.dtype)
         return self.emission(s), MembraneState(u - s)
 
     def fused(self) -> ScanSpec | str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import torch
 from torch import Tensor
@@ -16,6 +16,7 @@ from bitspike.neurons.emission import Emission
 from bitspike.neurons.membrane import Membrane
 from bitspike.ops import MembraneState, ScanSpec
 from bitspike.renamed import old_argument
+from bitspike.sealed import amend
 
 
 class TallyState(NamedTuple):
@@ -62,6 +63,9 @@ class Signed(Neuron):
     [1.0, -0.25]
     """
 
+    settable = ("cancels_only", "takes_back")
+    remedies: ClassVar = {"slope": "call rectify"}
+
     def __init__(
         self,
         D: int = 1,
@@ -89,6 +93,12 @@ class Signed(Neuron):
         fire_at(self, Stairs(threshold / 2, threshold, D, signed=True), SpikeFormat(-D, D, amplitude=sharing))
         self.rectify(slope, cancels_only)
 
+    def admit(self, name: str, value: Any) -> Any:
+        """As the constructor: spikes that are taken back have one amplitude."""
+        if name == "cancels_only":
+            _check_rectified(self.emission.slope, value)
+        return super().admit(name, value)
+
     def initial_state(self, x: Tensor) -> MembraneState | TallyState:
         """The initial membrane, and nothing sent."""
         start = fresh(x, self.membrane.initial)
@@ -110,14 +120,17 @@ class Signed(Neuron):
 
     def rectify(self, slope: float, cancels_only: bool) -> None:
         """Set what negative levels are worth, and whether they only take back."""
-        if cancels_only and slope != 1:
-            raise bad_value("Signed", "the slope must be 1 where spikes are taken back", slope, "choose one of them")
-        self.cancels_only = cancels_only
+        _check_rectified(slope, cancels_only)
         self.emission.set_slope(slope)
-        self.format = self.format.sloped(slope)
+        amend(self, cancels_only=cancels_only, format=self.format.sloped(slope))
 
     def fused(self) -> ScanSpec | str:
         """For fused kernels: plain ternary spikes only."""
         if self.cancels_only:
             return "Signed with cancels_only keeps a second state"
         return fused_levels(self, self.threshold)
+
+
+def _check_rectified(slope: float, cancels_only: bool) -> None:
+    if cancels_only and slope != 1:
+        raise bad_value("Signed", "the slope must be 1 where spikes are taken back", slope, "choose one of them")

@@ -88,7 +88,7 @@ def refined_native(refined: Any, x_seq: Tensor, spec: AdaptiveSpec) -> Tensor:
 
 
 def _run(
-    x_seq: Tensor, v: Tensor | None, time: Tensor | None, spec: AdaptiveSpec, divisor: Tensor | int | None, steps: int
+    x_seq: Tensor, v: Tensor | None, time: Tensor | None, spec: AdaptiveSpec, divisor: Tensor | float | None, steps: int
 ) -> tuple[Tensor, Tensor]:
     """Spikes [steps, ...] or, with a divisor, their mean [1, ...]; membrane after the last step."""
     if spec.per_channel and (x_seq.dim() < 3 or x_seq.shape[2] != spec.sizes.shape[1]):

@@ -61,10 +61,12 @@ def convolve_int8(layer: Any, facts: ConvolveFacts) -> Map:
     """``y = (factor·scale)·Σ k·w (+ bias)``: integers are multiplied and summed exactly, then scaled in float32.
 
     The float convolution rounds every product and sum, so outputs may differ in their last bits, except where factor
-    and scales are powers of two. Gradients are those of the float convolution. Spikes that hold NaN are multiplied in
-    floating point.
+    and scales are powers of two. Gradients are those of the float convolution. Spikes or weights that hold NaN are
+    multiplied in floating point.
     """
     levels, scale = layer.quantizer.to_int(layer.weight.detach())
+    if not bool(levels.isfinite().all()):  # int8 has no NaN, and it has to go out
+        return layer.connect  # type: ignore[no-any-return]
     assert isinstance(facts.spikes, Levels) and isinstance(facts.place, Place)
     scales = (scale * facts.spikes.factor).expand(len(levels), 1, 1, 1).reshape(-1).contiguous()
     return partial(_run, layer, levels.to(torch.int8), scales, facts.spikes, facts.place)
@@ -85,7 +87,8 @@ def _run(
 
 def refuses(given: object) -> str | None:
     """Why a convolution must stay in floating point, or None."""
-    assert isinstance(given, ConvolveFacts)
+    if not isinstance(given, ConvolveFacts):
+        return "it needs ConvolveFacts"
     spikes, place, weight, x = given.spikes, given.place, given.weight, given.tensor
     if isinstance(place, str):
         return place

@@ -1,13 +1,14 @@
 """The one dispatch point: (operation, device) → kernels in order of preference, the reference last.
 
 An automatic choice may fall back, and `explain` says why. A choice made with `using` never falls back: it raises
-with the reason. While a model is exported the reference is always taken, and inside forward-mode differentiation, of
-which registered operators would lose the tangents without a word. The table is public (`table()`), so that
-tests and benchmarks loop over it.
+with the reason. While a model is exported or traced (`is_exported`) the reference is always taken, and inside
+forward-mode differentiation, of which registered operators would lose the tangents without a word. The table is public
+(`table()`), so that tests and benchmarks loop over it.
 """
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -87,7 +88,7 @@ def choose(operation: str, device: str, facts: object = None) -> Kernel:
             facts.
     """
     known = _kernels(operation)
-    if torch.compiler.is_exporting():
+    if is_exported():
         return known[REFERENCE]
     wanted = _OVERRIDE.get(operation)
     if wanted is not None:
@@ -130,28 +131,45 @@ def explain(operation: str, device: str, facts: object = None) -> str:
 
 @contextmanager
 def using(name: str, operation: str = "scan") -> Iterator[None]:
-    """Within the block, ``operation`` runs this kernel or raises.
+    """Within the block, ``operation`` runs this kernel or raises; "all" are those that have a kernel of this name.
 
     >>> import bitspike.ops.scan
     >>> with using("reference"):
     ...     choose("scan", "cpu").name
     'reference'
     """
-    one_of(f"using({operation})", "the kernel", name, tuple(_kernels(operation)))
-    before = _OVERRIDE.get(operation)
-    _OVERRIDE[operation] = name
+    if operation == "all":
+        chosen = [each for each, known in _KERNELS.items() if name in known]
+        known_names = {kernel.name: None for kernel in table()}
+    else:
+        chosen, known_names = [operation], dict.fromkeys(_kernels(operation))
+    one_of(f"using({operation})", "the kernel", name, tuple(known_names))
+    before = dict(_OVERRIDE)
+    _OVERRIDE.update(dict.fromkeys(chosen, name))
     try:
         yield
     finally:
-        if before is None:
-            del _OVERRIDE[operation]
-        else:
-            _OVERRIDE[operation] = before
+        for each in chosen:
+            _OVERRIDE.pop(each)
+            if each in before:
+                _OVERRIDE[each] = before[each]
 
 
 def table() -> list[Kernel]:
     """Every registered kernel."""
     return [kernel for known in _KERNELS.values() for kernel in known.values()]
+
+
+def is_exported() -> bool:
+    """Whether what runs is written down for use elsewhere, so that operators of ours must not be in it.
+
+    True within `torch.export`, `torch._dynamo.export`, `torch.jit.trace` and with it the older ONNX exporter, and
+    ``make_fx``; not within `torch.compile`, which runs here.
+    """
+    if torch.compiler.is_exporting() or torch.compiler.is_compiling():
+        return torch.compiler.is_exporting()
+    proxies = sys.modules.get("torch.fx.experimental.proxy_tensor")  # slow to import, and in use only if it is there
+    return torch.jit.is_tracing() or (proxies is not None and proxies.get_proxy_mode() is not None)
 
 
 def _kernels(operation: str) -> dict[str, Kernel]:

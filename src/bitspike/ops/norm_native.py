@@ -178,6 +178,5 @@ define(
     _save,
     _differentiate,
     "the native norm and scan are",
-    "norm_scan",
 )
 register("norm_scan", "native", norm_scan_native, device="cpu", refuses=refuses, half=True)

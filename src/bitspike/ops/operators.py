@@ -35,7 +35,6 @@ def define(
     save: Callable[..., None],
     differentiate: Callable[..., Any],
     what: str,
-    operation: str = "scan",
     where: str = "",
     keys: Sequence[str] = ("CPU",),
 ) -> None:
@@ -44,7 +43,7 @@ def define(
     Args:
         name: of the forward operator. forward, backward: see `Operator`.
         save: ``setup_context``. differentiate: ``backward``, both of `torch.library.register_autograd`.
-        what: is differentiated once, e.g. "the native scan is". operation: whose reference may be differentiated again.
+        what: is differentiated once, e.g. "the native scan is".
         where: what errors begin with; default the name.
         keys: dispatch keys that the functions serve.
     """
@@ -55,8 +54,7 @@ def define(
         torch.library.register_fake(f"bitspike::{own}", operator.fake, lib=_LIBRARY)
 
     def refuse_twice(ctx: Any, *grads: Any) -> None:
-        reference = '"reference"' if operation == "scan" else f'"reference", "{operation}"'
-        todo = f"run inside bitspike.ops.using({reference})"
+        todo = 'run inside bitspike.ops.using("reference", "all")'
         raise bad_value(where or name, f"{what} differentiated once", "a gradient of its gradient", todo)
 
     torch.library.register_autograd(f"bitspike::{name}", differentiate, setup_context=save, lib=_LIBRARY)

@@ -9,7 +9,7 @@ from torch import Tensor
 from bitspike.ops.dispatch import REFERENCE, register
 
 
-def squeeze_reference(x_seq: Tensor, divisor: Tensor | int) -> Tensor:
+def squeeze_reference(x_seq: Tensor, divisor: Tensor | float) -> Tensor:
     """The reference kernel of "squeeze": the sum over time steps, divided. Every kernel has these arguments.
 
     Args:

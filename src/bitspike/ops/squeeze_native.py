@@ -24,7 +24,7 @@ def refuses(dtype: object) -> str | None:
     return native.why_missing()
 
 
-def squeeze_native(x_seq: Tensor, divisor: Tensor | int) -> Tensor:
+def squeeze_native(x_seq: Tensor, divisor: Tensor | float) -> Tensor:
     """The mean; the arguments are those of every kernel of "squeeze", see `bitspike.ops.refined`."""
     learned = divisor if isinstance(divisor, Tensor) else None
     fixed = 1.0 if isinstance(divisor, Tensor) else float(divisor)
@@ -87,6 +87,5 @@ define(
     _save,
     _differentiate,
     "the native mean is",
-    "squeeze",
 )
 register("squeeze", "native", squeeze_native, device="cpu", refuses=refuses)

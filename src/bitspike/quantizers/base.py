@@ -5,18 +5,20 @@ from __future__ import annotations
 import copy
 import math
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
 
-from bitspike.checks import bad_value, one_of
+from bitspike.checks import bad_value, floating, one_of
 from bitspike.formats import WeightFormat
 from bitspike.registry import Registry
+from bitspike.sealed import Sealed
 
 QUANTIZERS: Registry[type[Quantizer]] = Registry("quantizer")
 
 
-class Quantizer(nn.Module, ABC):
+class Quantizer(Sealed, nn.Module, ABC):
     """Latent weight → quantized weight ``scale · k`` with integer k, straight-through gradients.
 
     Attributes:
@@ -28,6 +30,7 @@ class Quantizer(nn.Module, ABC):
 
     format: WeightFormat
     constants: tuple[str, ...] = ()
+    sealed: ClassVar[tuple[str, ...]] = ("format", "bits")
 
     @abstractmethod
     def to_int(self, w: Tensor) -> tuple[Tensor, Tensor]:
@@ -47,7 +50,8 @@ class Quantizer(nn.Module, ABC):
         return self.format.bits
 
     def replicate(self, w: Tensor) -> Quantizer:
-        """A copy initialised for weight w [O, I, ...]."""
+        """A copy initialised for weight w [O, I, ...]; `TypeError` if w is not floating."""
+        floating(type(self).__name__, w)
         twin = copy.deepcopy(self)
         twin.initialise(w.detach())
         return twin
@@ -56,7 +60,7 @@ class Quantizer(nn.Module, ABC):
         return self.format.label()
 
 
-class Factor(nn.Module):
+class Factor(Sealed, nn.Module):
     """A positive trainable factor ``exp(raw_factor)`` shared by "layer", "output" or "input" channel; "none" is 1.
 
     Source: trainable factor of ReverB (ICML 2025); its granularity is not confirmed [?], so all are offered. A layer

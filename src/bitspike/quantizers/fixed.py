@@ -7,7 +7,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from bitspike.checks import bad_value
+from bitspike.checks import bad_value, floating
 from bitspike.formats import WeightFormat
 from bitspike.quantizers.base import Quantizer
 
@@ -32,7 +32,8 @@ class Fixed(Quantizer):
         """Nothing to size."""
 
     def forward(self, w: Tensor) -> Tensor:
-        """The integers themselves."""
+        """The integers themselves, in a floating dtype."""
+        floating("Fixed", w)
         return w
 
     def to_int(self, w: Tensor) -> tuple[Tensor, Tensor]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bitspike.checks import bad_value
+from bitspike.checks import bad_value, floating
 from bitspike.formats import WeightFormat
 from bitspike.quantizers.base import QUANTIZERS, Quantizer
 
@@ -25,7 +25,8 @@ class Float(Quantizer):
         """Nothing to size."""
 
     def forward(self, w: Tensor) -> Tensor:
-        """The weight itself."""
+        """The weight itself; `TypeError` if it is not floating."""
+        floating("Float", w)
         return w
 
     def to_int(self, w: Tensor) -> tuple[Tensor, Tensor]:

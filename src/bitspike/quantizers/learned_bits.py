@@ -9,20 +9,23 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bitspike.checks import bad_value, integer, one_of
+from bitspike.checks import bad_value, floating, integer, one_of
 from bitspike.formats import WeightFormat
 from bitspike.functional import (
     LEAST_STEP,
+    asked,
     bounded,
     greatest_level,
     lsq_gain,
     round_half,
     rounded,
     scale_gradient,
-    sign_pm1,
+    signs,
+    unhidden,
     weight_bounds,
 )
 from bitspike.quantizers.base import QUANTIZERS, Quantizer
+from bitspike.sealed import amend
 
 
 @QUANTIZERS.register("learned_bits")
@@ -56,6 +59,8 @@ class LearnedBits(Quantizer):
 
     constants = ("width",)
     least_bits = 1
+    sealed = ("channel_axis", "least_bits")
+    settable = ("scale_gradient",)
 
     def __init__(
         self,
@@ -93,7 +98,7 @@ class LearnedBits(Quantizer):
 
     def refresh(self) -> None:
         """Put the wanted width to use. Call it between optimiser steps, never in a compiled graph."""
-        self.width.copy_(self.wanted_width())
+        self.width.copy_(asked("LearnedBits", self.wanted_width()))
         self._describe()
 
     def levels(self, bits: int) -> tuple[int, int, int]:
@@ -103,7 +108,7 @@ class LearnedBits(Quantizer):
 
     def _describe(self) -> None:
         low, high, stride = self.levels(int(self.width))
-        self.format = replace(self.format, low=low, high=high, stride=stride)
+        amend(self, format=replace(self.format, low=low, high=high, stride=stride))
 
     def step_parameter(self) -> nn.Parameter:
         """The learned α."""
@@ -126,15 +131,17 @@ class LearnedBits(Quantizer):
     def _levels(self, ratio: Tensor, top: Tensor) -> Tensor:
         """Hard levels of w/α; no gradient."""
         graded = round_half(torch.clamp(ratio.detach(), -top.detach(), top.detach()))
-        return torch.where(self.width == 1, sign_pm1(ratio), graded)
+        return torch.where(self.width == 1, signs(ratio), graded)
 
     def to_int(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """Integers −Q .. Q and α."""
+        floating("LearnedBits", w)
         step = self.step_size(w).detach()
-        return self._levels(w.detach() / step, greatest_level(self.width, None, True, w.dtype)), step
+        return unhidden(self._levels(w.detach() / step, greatest_level(self.width, None, True, w.dtype)), w), step
 
     def forward(self, w: Tensor) -> Tensor:
         """Quantized weight; gradients to w, α and the bits."""
+        floating("LearnedBits", w)
         top = greatest_level(self.width, self.raw_bits, True, w.dtype)
         step = self.step_size(w)
         if self.scale_gradient:

@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bitspike.checks import bad_value, integer, one_of
+from bitspike.checks import bad_value, floating, integer, one_of
 from bitspike.formats import WeightFormat
-from bitspike.functional import lsq_gain, scale_gradient, sign_pm1
+from bitspike.functional import lsq_gain, scale_gradient, signs, unhidden
 from bitspike.quantizers.base import QUANTIZERS, Quantizer
 
 _LEAST_TOP = 1e-5
@@ -41,6 +41,8 @@ class PowerOfTwo(Quantizer):
     [[1.0, 1.0, -4.0, -4.0]]
     """
 
+    settable = ("scale_gradient",)
+
     def __init__(self, bits: int = 4, scale: str = "layer", scale_gradient: bool = True) -> None:
         super().__init__()
         integer("PowerOfTwo", "bits", bits, 3, 5)
@@ -66,15 +68,17 @@ class PowerOfTwo(Quantizer):
         k = (size >= 0.5).to(w.dtype)
         for e in range(1, self.format.high.bit_length()):
             k = k + 2.0 ** (e - 1) * (size >= 1.5 * 2.0 ** (e - 1)).to(w.dtype)
-        return sign_pm1(w) * k
+        return unhidden(signs(w) * k, w)
 
     def to_int(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """Integers 0, ±1, ±2, ±4 .. ±2^n and α·2^−n."""
+        floating("PowerOfTwo", w)
         scale = self._top().detach() / self.format.high
         return self._levels(w.detach(), scale), scale
 
     def forward(self, w: Tensor) -> Tensor:
         """Quantized weight, straight through up to α."""
+        floating("PowerOfTwo", w)
         top = self._top()
         if self.scale_gradient:
             top = scale_gradient(top, lsq_gain(w.numel(), top.numel(), w.new_ones(())))

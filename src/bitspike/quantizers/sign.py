@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bitspike.checks import positive
+from bitspike.checks import floating, positive
 from bitspike.formats import WeightFormat
-from bitspike.functional import sign_pm1
+from bitspike.functional import signs, unhidden
 from bitspike.quantizers.base import QUANTIZERS, Factor, Quantizer
 
 
@@ -42,10 +42,12 @@ class Sign(Quantizer):
 
     def to_int(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """±1 and α."""
-        return sign_pm1(w), self.factor.value(w).detach()
+        floating("Sign", w)
+        return unhidden(signs(w), w), self.factor.value(w).detach()
 
     def forward(self, w: Tensor) -> Tensor:
         """±α with straight-through gradient."""
+        floating("Sign", w)
         inside = (w.detach().abs() <= self.clip).to(w.dtype)
         through = (w - w.detach()) * inside
-        return (sign_pm1(w) + through) * self.factor.value(w)
+        return (signs(w) + through) * self.factor.value(w)

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from torch import Tensor
 
-from bitspike.checks import in_range, positive
+from bitspike.checks import floating, in_range, positive
 from bitspike.formats import WeightFormat
-from bitspike.functional import sign_pm1
+from bitspike.functional import signs, unhidden
 from bitspike.quantizers.base import QUANTIZERS, Factor, Quantizer
 
 
@@ -42,7 +42,7 @@ class TernaryWeight(Quantizer):
 
     def _levels(self, w: Tensor) -> Tensor:
         magnitude = w.detach().abs()
-        return sign_pm1(w) * (magnitude > self.share * magnitude.mean()).to(w.dtype)
+        return signs(w) * (magnitude > self.share * magnitude.mean()).to(w.dtype)
 
     def initialise(self, w: Tensor) -> None:
         """α = mean |w| of the weights that are kept, per sharing group."""
@@ -54,10 +54,12 @@ class TernaryWeight(Quantizer):
 
     def to_int(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """{-1, 0, 1} and α."""
-        return self._levels(w), self.factor.value(w).detach()
+        floating("TernaryWeight", w)
+        return unhidden(self._levels(w), w), self.factor.value(w).detach()
 
     def forward(self, w: Tensor) -> Tensor:
         """{-α, 0, α} with straight-through gradient."""
+        floating("TernaryWeight", w)
         inside = (w.detach().abs() <= self.clip).to(w.dtype)
         through = (w - w.detach()) * inside
         return (self._levels(w) + through) * self.factor.value(w)

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bitspike.checks import bad_value, integer, one_of
+from bitspike.checks import bad_value, floating, integer, one_of
 from bitspike.formats import WeightFormat
-from bitspike.functional import LEAST_STEP, bounded, round_half, weight_bounds
+from bitspike.functional import LEAST_STEP, bounded, round_half, signs, unhidden, weight_bounds
 from bitspike.quantizers.base import QUANTIZERS, Quantizer
 
 
@@ -58,6 +58,9 @@ class Uniform(Quantizer):
     [[0.5, -0.5]]
     """
 
+    sealed = ("q",)
+    settable = ("scale_gradient",)
+
     def __init__(self, bits: int = 4, scale: str = "layer", scale_gradient: bool = True) -> None:
         super().__init__()
         integer("Uniform", "bits", bits, 1, 8)
@@ -87,16 +90,18 @@ class Uniform(Quantizer):
     def _levels(self, w: Tensor, step: Tensor) -> Tensor:
         ratio = (w / step).detach()
         if self.format.stride == 2:
-            return torch.where(ratio >= 0, 1.0, -1.0).to(w.dtype)
+            return signs(ratio)
         return round_half(ratio.clamp(-self.q, self.q))
 
     def to_int(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """Integers −Q .. Q and α."""
+        floating("Uniform", w)
         step = self.step_size(w).detach()
-        return self._levels(w, step), step
+        return unhidden(self._levels(w, step), w), step
 
     def forward(self, w: Tensor) -> Tensor:
         """Quantized weight with LSQ gradients."""
+        floating("Uniform", w)
         step = self.step_size(w)
         gain = math.sqrt(step.numel() / (w.numel() * self.q)) if self.scale_gradient else 1.0
         return _LSQ.apply(w, step, self._levels(w, step), self.q, gain)  # type: ignore[no-any-return,no-untyped-call]

@@ -55,9 +55,10 @@ def history_picture(history: Sequence[dict[str, Any]], path: Path, title: str) -
         axes.plot(epochs, [record[average] for record in records], "k", linewidth=2, label="average")
         axes.set_ylabel(words)
         axes.yaxis.get_major_locator().set_params(integer=True)
-    for key, label in (("train_accuracy", "training"), ("validation_accuracy", "validation")):
-        last.plot(epochs, [100 * record[key] for record in records], marker=".", label=label)
-    last.set_ylabel("accuracy, %")
+    measure, words, scale = ("error", "error", 1) if "train_error" in records[0] else ("accuracy", "accuracy, %", 100)
+    for part, label in (("train", "training"), ("validation", "validation")):
+        last.plot(epochs, [scale * record[f"{part}_{measure}"] for record in records], marker=".", label=label)
+    last.set_ylabel(words)
     for axes in (*panels, last):
         axes.legend(fontsize="x-small", loc="upper left", bbox_to_anchor=(1.0, 1.0))
         axes.set_xlabel("epoch")

@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 from bitspike.checks import message
 from bitspike.functional import learns_bits
 from bitspike.report.figure import new_figure
-from bitspike.report.study import metric_text
-from bitspike.training.build import build_neuron
+from bitspike.report.study import measured_by, metric_text
+from bitspike.training.build import ACTIVATIONS, build_neuron
 from bitspike.training.study import ArmSummary, Study, plan, results_of
 
 if TYPE_CHECKING:
@@ -68,6 +68,8 @@ def level_use(study: Study) -> list[LevelUse]:
     found, uses = results_of(study), []
     recipes = {job.arm: job.recipe for job in plan(study)}
     for arm, results in found.items():
+        if recipes[arm].neuron.name in ACTIVATIONS:
+            continue  # an ANN sends no levels
         neuron = build_neuron(recipes[arm].neuron)
         record = neuron.format
         if record.real or learns_bits(neuron) or any(layer.neuron for layer in recipes[arm].layers or ()):
@@ -137,12 +139,11 @@ def level_picture(rows: Sequence[ArmSummary], uses: Sequence[LevelUse], path: Pa
     accuracy, everywhere, bits = top.subplots(1, 3, sharey=True)
     places = range(len(shown))
     summaries = {row.arm: row for row in rows}
-    tested = all("test_accuracy" in summaries[use.arm].metrics for use in shown)
-    measured = "test_accuracy" if tested else "validation_accuracy"
+    measured, words, scale = measured_by([summaries[use.arm] for use in shown])
     metrics = [summaries[use.arm].metrics[measured] for use in shown]
-    means, spread = [100 * m.mean for m in metrics], [100 * (m.std or 0.0) for m in metrics]
+    means, spread = [scale * m.mean for m in metrics], [scale * (m.std or 0.0) for m in metrics]
     accuracy.errorbar(means, places, xerr=spread, fmt="o", color="tab:blue", capsize=3)
-    accuracy.set_title(f"{measured.replace('_', ' ')}, %")
+    accuracy.set_title(words)
     _stacks(everywhere, shown, None)
     everywhere.set_title("levels sent, all layers, %")
     worths = _worths(shown)

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from bitspike.checks import message
 from bitspike.report.figure import new_figure
+from bitspike.report.study import measured_by
 from bitspike.training.study import ArmSummary
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def pareto_picture(rows: Sequence[ArmSummary], path: Path, title: str) -> Figure:
-    """Accuracy (mean and standard deviation over seeds) against S-ACE and against the bit budget, as a PNG.
+    """Accuracy or error (mean and standard deviation over seeds) against S-ACE and against the bit budget, as a PNG.
 
     Where an arm did not read the test split, the accuracies shown are those on the validation split. Arms without a
     finished seed, or whose results are older than these metrics, are left out and named.
@@ -51,9 +52,10 @@ def pareto_picture(rows: Sequence[ArmSummary], path: Path, title: str) -> Figure
     shown = [row for row in rows if row.n and all(key in row.metrics for key, _, _ in COSTS)]
     if not shown:
         raise ValueError(message("picture", "an arm must have S-ACE and bit budget", "none", "run the study first"))
-    measured = "test_accuracy" if all("test_accuracy" in row.metrics for row in shown) else "validation_accuracy"
-    accuracy = [100 * row.metrics[measured].mean for row in shown]
-    spread = [100 * (row.metrics[measured].std or 0.0) for row in shown]
+    measured, measure, scale = measured_by(shown)
+    better = -1.0 if measured.endswith("error") else 1.0
+    accuracy = [scale * row.metrics[measured].mean for row in shown]
+    spread = [scale * (row.metrics[measured].std or 0.0) for row in shown]
     figure = new_figure(10.5, 4.2)
     panels = figure.subplots(1, len(COSTS), sharey=True)
     for axes, (key, words, unit) in zip(panels, COSTS, strict=True):
@@ -62,7 +64,7 @@ def pareto_picture(rows: Sequence[ArmSummary], path: Path, title: str) -> Figure
             style = {"color": f"C{place % 10}", "marker": _MARKERS[place % len(_MARKERS)]}
             label = row.arm if axes is panels[0] else None
             axes.errorbar(costs[place], accuracy[place], yerr=spread[place], label=label, ls="", capsize=3, **style)
-        front = pareto_front(list(zip(costs, accuracy, strict=True)))
+        front = pareto_front([(cost, better * value) for cost, value in zip(costs, accuracy, strict=True)])
         axes.plot([costs[i] for i in front], [accuracy[i] for i in front], "k--", linewidth=0.8, zorder=0)
         if max(costs) > 4 * min(costs) > 0:
             axes.set_xscale("log", base=2)
@@ -70,7 +72,7 @@ def pareto_picture(rows: Sequence[ArmSummary], path: Path, title: str) -> Figure
         axes.set_xlabel(words)
         axes.grid(alpha=0.3)
         axes.margins(0.08)
-    panels[0].set_ylabel(f"{measured.replace('_', ' ')}, %")
+    panels[0].set_ylabel(measure)
     figure.legend(loc="outside right center", fontsize="small")
     missing = [row.arm for row in rows if row not in shown]
     figure.suptitle(title + (f" (without {', '.join(missing)})" if missing else ""))

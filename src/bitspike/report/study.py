@@ -26,6 +26,28 @@ _LATER: tuple[tuple[str, str, str], ...] = (("bit budget", "bit_budget", "plain"
 """Columns that stand where an arm has the metric, which results of older versions have not."""
 
 
+_ERRORS: tuple[tuple[str, str, str], ...] = (
+    ("error", "test_error", "plain"),
+    ("folded error", "folded_test_error", "plain"),
+    ("validation error", "validation_error", "plain"),
+)
+"""Columns of regressions, in place of those of accuracies."""
+
+
+def measured_by(rows: Sequence[ArmSummary]) -> tuple[str, str, float]:
+    """What all rows were measured by: the key, its words, and its scale; on the test split where all read it.
+
+    Raises:
+        ValueError: some are of classes and some of numbers.
+    """
+    for measure, unit, scale in (("accuracy", ", %", 100.0), ("error", "", 1.0)):
+        for part in ("test", "validation"):
+            if all(f"{part}_{measure}" in row.metrics for row in rows):
+                return f"{part}_{measure}", f"{part} {measure}{unit}", scale
+    must = "all arms must be measured by accuracy, or all by error"
+    raise ValueError(message("picture", must, "both", "compare them apart"))
+
+
 def metric_text(metric: Metric | None, kind: str) -> str:
     """A cell: kind "percent" (with its spread), "million", "kilo", "integer" or "plain"; "not run" for None."""
     if metric is None:
@@ -43,7 +65,10 @@ def study_table(rows: Sequence[ArmSummary]) -> list[list[str]]:
     Args:
         rows: from `bitspike.training.study.summarise`.
     """
-    columns = [*_COLUMNS, *(column for column in _LATER if any(column[1] in row.metrics for row in rows))]
+    there = {key for row in rows for key in row.metrics}
+    columns = [*_COLUMNS, *(column for column in _LATER if column[1] in there)]
+    if there & {key for _, key, _ in _ERRORS}:
+        columns = [*_ERRORS, *(column for column in columns if "accuracy" not in column[1] or column[1] in there)]
     table = [["arm", "seeds", *(title for title, _, _ in columns)]]
     for row in rows:
         table.append([row.arm, str(row.n), *(metric_text(row.metrics.get(key), kind) for _, key, kind in columns)])
@@ -51,7 +76,7 @@ def study_table(rows: Sequence[ArmSummary]) -> list[list[str]]:
 
 
 def study_picture(rows: Sequence[ArmSummary], path: Path, title: str) -> None:
-    """Accuracy beside operations per sample and size of every finished arm, as a PNG.
+    """Accuracy (or error) beside operations per sample and size of every finished arm, as a PNG.
 
     Where an arm did not read the test split, the accuracies shown are those on the validation split.
 
@@ -62,17 +87,17 @@ def study_picture(rows: Sequence[ArmSummary], path: Path, title: str) -> None:
         ImportError: matplotlib is missing. ValueError: no arm has finished.
     """
     done = [row for row in rows if row.n]
-    measured = "test_accuracy" if all("test_accuracy" in row.metrics for row in done) else "validation_accuracy"
     if not done:
         raise ValueError(message("picture", "at least one arm must have finished", "none", "run the study first"))
+    measured, words, scale = measured_by(done)
     figure = new_figure(11.0, 3.8)
     left, middle, right = figure.subplots(1, 3)
     names = [row.arm for row in done]
     places = range(len(done))
-    accuracy = [100 * row.metrics[measured].mean for row in done]
-    spread = [100 * (row.metrics[measured].std or 0.0) for row in done]
+    accuracy = [scale * row.metrics[measured].mean for row in done]
+    spread = [scale * (row.metrics[measured].std or 0.0) for row in done]
     left.errorbar(accuracy, places, xerr=spread, fmt="o", color="tab:blue", capsize=3)
-    left.set_title(f"{measured.replace('_', ' ')}, % (mean ± std)")
+    left.set_title(f"{words} (mean ± std)")
     below = [0.0] * len(done)
     for key, label, colour in KINDS:
         values = [row.metrics[key].mean / 1e6 for row in done]

@@ -20,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 from bitspike.checks import bad_type, bad_value
 from bitspike.functional import Stairs, Surrogate
+from bitspike.sealed import Sealed, amend
 
 Forward = Callable[[Any, Tensor], Tensor]
 
@@ -153,7 +154,7 @@ def relaxed(model: nn.Module, forwards: Mapping[type[nn.Module], Forward] | None
     soft = {m: own for m, own in found if isinstance(own, Surrogate)}
     plain = {m: own for m in model.modules() for kind, own in (forwards or {}).items() if isinstance(m, kind)}
     for module, surrogate in soft.items():
-        module.surrogate = Relaxed(surrogate, tape)  # type: ignore[assignment]
+        _give(module, Relaxed(surrogate, tape))
     for module, own in plain.items():
         module.forward = MethodType(own, module)  # type: ignore[method-assign]
     try:
@@ -161,9 +162,16 @@ def relaxed(model: nn.Module, forwards: Mapping[type[nn.Module], Forward] | None
             yield tape
     finally:
         for module, surrogate in soft.items():
-            module.surrogate = surrogate  # type: ignore[assignment]
+            _give(module, surrogate)
         for module in plain:
             del module.forward
+
+
+def _give(module: nn.Module, surrogate: Surrogate) -> None:
+    if isinstance(module, Sealed):
+        amend(module, surrogate=surrogate)
+    else:
+        module.surrogate = surrogate  # type: ignore[assignment]
 
 
 def finite_differences(

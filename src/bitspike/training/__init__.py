@@ -3,6 +3,7 @@
 from bitspike.renamed import renamed as _renamed
 from bitspike.training.build import build_model, build_network
 from bitspike.training.checkpoint import Checkpoints
+from bitspike.training.diverged import DivergedError
 from bitspike.training.job import Finished, load_data, run_job
 from bitspike.training.loop import Run, evaluate, fit
 from bitspike.training.recipe import Recipe, read_recipe, recipe_from_mapping
@@ -10,6 +11,7 @@ from bitspike.training.study import read_study, run_study, summarise
 
 __all__ = [
     "Checkpoints",
+    "DivergedError",
     "Finished",
     "Recipe",
     "Run",

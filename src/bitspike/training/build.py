@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from bitspike.checks import bad_value
-from bitspike.data import ImageSet
+from bitspike.data import Samples
 from bitspike.layers import ENCODERS, ClipFloor, Encoder, Refined
 from bitspike.models import MODELS, Network, Policy, assign, warn_inert
 from bitspike.models.network import INERT
@@ -59,7 +59,7 @@ def build_encoder(config: ModelConfig, T: int) -> str | Encoder:
     return _make(where, partial(cls, T), options)  # type: ignore[no-any-return]
 
 
-def build_model(recipe: Recipe, data: ImageSet, warn: bool = True) -> Network:
+def build_model(recipe: Recipe, data: Samples, warn: bool = True) -> Network:
     """The network of a recipe for this data; see `build_network`."""
     return build_network(recipe, tuple(data.images.shape[1:]), len(data.classes), warn)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -36,10 +36,11 @@ class Checkpoints:
 
     Args:
         folder: created if missing. key: identity of the run (recipe and data); another run's files are refused.
+        earlier: identities that the run had before its recipe was changed; their files are read too.
     """
 
-    def __init__(self, folder: Path, key: str) -> None:
-        self.folder, self.key = folder, key
+    def __init__(self, folder: Path, key: str, earlier: Collection[str] = ()) -> None:
+        self.folder, self.key, self.earlier = folder, key, earlier
         self.notes: list[str] = []
         self._orders: list[int] | None = None
         folder.mkdir(parents=True, exist_ok=True)
@@ -53,7 +54,7 @@ class Checkpoints:
         place = self.folder / _NAMES[older]
         facts = json.dumps({**checkpoint.facts, "key": self.key, "order": max(orders) + 1}, allow_nan=True)
         tensors = {name: value.detach().cpu().contiguous() for name, value in checkpoint.tensors.items()}
-        metadata = {"facts": facts, "sha256": _hash(tensors, facts)}
+        metadata = {"facts": facts, "sha256": content_hash(tensors, facts)}
         write_bytes_atomic(place, save(tensors, metadata))
         orders[older] = max(orders) + 1
         return place
@@ -77,7 +78,7 @@ class Checkpoints:
         if damaged and not found:
             raise bad_value("resume", "one whole checkpoint must be left", "; ".join(damaged), "start the run afresh")
         for checkpoint in found:
-            if checkpoint.facts["key"] != self.key:
+            if checkpoint.facts["key"] not in (self.key, *self.earlier):
                 must = "the checkpoints must be of this recipe and data"
                 raise bad_value("resume", must, f"key {checkpoint.facts['key'][:12]}", "take another folder")
         return max(found, key=lambda c: int(c.facts["order"]), default=None)
@@ -106,12 +107,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
         raise
     except (SafetensorError, KeyError, OSError) as error:
         raise bad_value(str(path), "it must be a whole checkpoint", error, "use the previous one") from error
-    if _hash(tensors, facts) != digest:
+    if content_hash(tensors, facts) != digest:
         raise bad_value(str(path), "its contents must match their hash", "other bytes", "use the previous one")
     return Checkpoint(tensors, json.loads(facts))
 
 
-def _hash(tensors: Mapping[str, Tensor], facts: str) -> str:
+def content_hash(tensors: Mapping[str, Tensor], facts: str) -> str:
+    """SHA-256 (hex) of texts, names, dtypes, shapes and bytes."""
     digest = hashlib.sha256(facts.encode())
     for name in sorted(tensors):
         value = tensors[name]

@@ -8,14 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import nn
 
 from bitspike.ann2snn import ConversionReport, Converted, ann2snn, skeleton
 from bitspike.checks import bad_value
-from bitspike.data import ImageSet
-from bitspike.files import write_bytes_atomic, write_json_atomic, write_text_atomic
+from bitspike.data import Samples
+from bitspike.files import write_json_atomic, write_text_atomic
 from bitspike.layers import ENCODERS
 from bitspike.models import IMAGENET_MEAN, IMAGENET_STD, MODELS, Network, load_he_checkpoint
 from bitspike.schema import override, to_mapping, to_toml
@@ -23,6 +21,8 @@ from bitspike.training.build import ACTIVATIONS, build_activation, build_neuron
 from bitspike.training.job import load_data, measure
 from bitspike.training.loop import Run, evaluate, load_weights
 from bitspike.training.recipe import ConvertConfig, Recipe, read_recipe, recipe_from_mapping
+from bitspike.training.task import task_of
+from bitspike.training.weights import read_weights, save_weights
 
 NEURONS: dict[str, dict[str, object]] = {
     "lif": {"decay": 1.0, "reset": "soft"},
@@ -115,7 +115,7 @@ def _checked(recipe: Recipe) -> Recipe:
     return recipe
 
 
-def build_ann(recipe: Recipe, data: ImageSet) -> Network:
+def build_ann(recipe: Recipe, data: Samples) -> Network:
     """The network that was converted, with its activation and one time step, its weights not yet loaded."""
     kind = recipe.convert.activation if recipe.convert else None
     activation = nn.ReLU() if kind is None else build_activation(kind)
@@ -124,7 +124,7 @@ def build_ann(recipe: Recipe, data: ImageSet) -> Network:
         return MODELS[recipe.model.name](activation, T=1, shape=shape, classes=classes, **recipe.model.options)
 
 
-def build_converted(recipe: Recipe, data: ImageSet) -> Converted:
+def build_converted(recipe: Recipe, data: Samples) -> Converted:
     """The structure of a converted network, for loading its weights."""
     settings = recipe.convert or ConvertConfig()
     sample = torch.zeros(1, *data.images.shape[1:])
@@ -141,8 +141,8 @@ def load_ann(model: Network, path: Path) -> str:
     """
     if path.suffix == ".safetensors":
         try:
-            load_weights(model, load_file(path))
-        except (SafetensorError, OSError) as error:
+            load_weights(model, read_weights(path, "check the path"), str(path))
+        except OSError as error:
             raise bad_value(str(path), "it must be a whole safetensors file", error, "check the path") from error
     else:
         load_he_checkpoint(model, path)
@@ -186,17 +186,17 @@ def convert_run(recipe: Recipe, checkpoint: Path, folder: Path) -> tuple[dict[st
     if report is None:
         raise RuntimeError("ann2snn returned no report")
     batch = recipe.data.eval_batch_size
-    record = {"validation_accuracy": evaluate(snn, splits.validation, batch), "time_s": report.time_s}
+    measure_by = task_of(splits.validation).measure
+    record = {f"validation_{measure_by}": evaluate(snn, splits.validation, batch), "time_s": report.time_s}
     key = recipe.key(splits.digest())
     _, figures = measure(recipe, splits, Run(snn, [record]))
-    accuracy = {"ann_validation_accuracy": evaluate(ann, splits.validation, batch)}
+    accuracy = {f"ann_validation_{measure_by}": evaluate(ann, splits.validation, batch)}
     if recipe.data.test:
-        accuracy["ann_test_accuracy"] = evaluate(ann, splits.test, batch)
+        accuracy[f"ann_test_{measure_by}"] = evaluate(ann, splits.test, batch)
     summary = {"key": key, **accuracy, **figures}
     folder.mkdir(parents=True, exist_ok=True)
-    tensors = save({n: v.detach().contiguous() for n, v in snn.state_dict().items()}, {"key": key})
     for name in ("best", "final"):
-        write_bytes_atomic(folder / f"{name}.safetensors", tensors)
+        save_weights(folder / f"{name}.safetensors", snn.state_dict(), {"key": key})
     write_json_atomic(folder / "convert.json", report.as_dict())
     write_json_atomic(folder / "summary.json", summary)
     write_text_atomic(folder / "recipe.toml", to_toml(recipe))

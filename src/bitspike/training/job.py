@@ -13,7 +13,7 @@ from bitspike.allocation.check import judge
 from bitspike.allocation.widths import Allocation
 from bitspike.checks import bad_value
 from bitspike.cost import APART, allocation_of, bit_budget, cost
-from bitspike.data import Batches, Splits, load
+from bitspike.data import ArraySet, Batches, Splits, load
 from bitspike.data.catalog import find
 from bitspike.data.loader import check_augment
 from bitspike.fold import Folded, fold
@@ -26,6 +26,7 @@ from bitspike.training.distributed import alone
 from bitspike.training.health import at_chance, dead_layers
 from bitspike.training.loop import Progress, Run, evaluate, fit
 from bitspike.training.recipe import LOADER_OPTIONS, Recipe
+from bitspike.training.task import at_mean, task_of
 
 VERIFY_SAMPLES = 256
 _PARTS = ("train", "validation", "test")
@@ -48,6 +49,8 @@ def load_data(recipe: Recipe) -> Splits:
     named = {LOADER_OPTIONS[key]: value for key, value in options.items()}
     splits = load(config.name, config.root, config.validation, **named)  # type: ignore[arg-type]
     check_augment("[data]", splits.train.images, config.augment, config.pad, config.hole)
+    if isinstance(splits.train, ArraySet):
+        return splits  # as it is: there is nothing to normalise by
     if recipe.convert is not None and recipe.convert.mean is not None and recipe.convert.std is not None:
         mean, std = recipe.convert.mean, recipe.convert.std
         return replace(splits, **{part: replace(getattr(splits, part), mean=mean, std=std) for part in _PARTS})
@@ -85,8 +88,9 @@ def run_job(
 
     Returns:
         `Finished`; its ``result`` holds: test_accuracy and folded_test_accuracy (unless ``data.test`` is false),
-        validation_accuracy, spike_rate, set_bits (per neuron and step), spike_bits and weight_bits (of the hidden
-        layers, of all where none is hidden; 32 where nothing spikes), adds, shift_adds, multiplications and size_bytes
+        validation_accuracy (of numbers: test_error, folded_test_error and validation_error instead), spike_rate,
+        set_bits (per neuron and step), spike_bits and weight_bits (of the hidden layers, of all where none is hidden;
+        32 where nothing spikes), adds, shift_adds, multiplications and size_bytes
         (per sample, folded), s_ace, ns_ace and bit_budget (per sample, of the hidden layers), averages (what makes up
         the bit budget), allocation (bits and T of every synapse), fold (the report), rates (per layer: rate,
         set bits, saturation and the count of every level), health (what is dead after the last epoch), findings (a
@@ -110,22 +114,26 @@ def measure(recipe: Recipe, splits: Splits, run: Run) -> tuple[Folded, dict[str,
     hidden = [row for row in synapses if row.role == "hidden"] or synapses
     batch = recipe.data.eval_batch_size
     averages = bit_budget(counted, APART)
-    tested = {}
+    tested, task = {}, task_of(splits.validation)
+    validation = f"validation_{task.measure}"
     if recipe.data.test:
-        tested["test_accuracy"] = evaluate(run.model, splits.test, batch)
-        tested["folded_test_accuracy"] = evaluate(folded, splits.test, batch)
+        tested[f"test_{task.measure}"] = evaluate(run.model, splits.test, batch)
+        tested[f"folded_test_{task.measure}"] = evaluate(folded, splits.test, batch)
     kept = {}
     if recipe.allocation is not None and recipe.allocation.budget is not None:
         allocation = Allocation(run.model, recipe.allocation)
         kept["budget"] = judge(allocation, folded.graph, splits.validation, batch, run.repairs)
     last, labels = run.history[-1], splits.validation.labels
-    guessed = at_chance(last["validation_accuracy"], labels, len(splits.validation.classes))
+    if task.regression:
+        guessed = at_mean(last[validation], labels)
+    else:
+        guessed = at_chance(last[validation], labels, len(splits.validation.classes))
     return folded, {
         **tested,
         **kept,
         "findings": [*([guessed] if guessed else []), *dead_layers(last.get("health", {}))],
         "health": last.get("health", {}),
-        "validation_accuracy": run.history[-1]["validation_accuracy"],
+        validation: last[validation],
         "spike_rate": sum(a.fired for a in activity.values()) / neurons,
         "set_bits": sum(a.set_bits for a in activity.values()) / neurons,
         "spike_bits": max((a.format.bits for a in activity.values()), default=32),

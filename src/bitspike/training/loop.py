@@ -5,36 +5,38 @@ from __future__ import annotations
 import math
 import time
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from bitspike.allocation.averages import Averages
 from bitspike.allocation.config import AllocationConfig
 from bitspike.allocation.controller import Budgets
 from bitspike.allocation.widths import Allocation
-from bitspike.checks import all_finite, bad_value
-from bitspike.data import Batches, ImageSet, Splits, draws
+from bitspike.checks import bad_value, finite, integer
+from bitspike.data import Batches, Samples, Splits, as_splits, draws
 from bitspike.graph.traced import Traced
-from bitspike.layers import Synapse, set_noise
+from bitspike.layers import Synapse, check_numbers, set_noise
 from bitspike.layers.encoders.base import check_intensities, reads_intensities
 from bitspike.ops import Int8, int8, lean
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoint, Checkpoints
 from bitspike.training.distributed import World
+from bitspike.training.diverged import DivergedError, reason, sound
 from bitspike.training.health import Watch
-from bitspike.training.losses import LOSSES
 from bitspike.training.optim import learning_rate, load_optimiser, make_optimiser, optimiser_tensors
 from bitspike.training.penalty import SpikePenalty, WithPenalty, total
-from bitspike.training.recipe import Recipe, TrainConfig
+from bitspike.training.recipe import Recipe
 from bitspike.training.step_sizes import StepSizes
+from bitspike.training.task import mean_output, task_of, training_task
+from bitspike.training.train_config import TrainConfig
+from bitspike.training.weights import read_weights
 
 AVERAGES = {"weights": "weight_bits", "spikes": "spike_bits", "steps": "T"}
 """Keys in the history of runs that learn bits or T: rounded averages over the layers that learn them."""
@@ -48,9 +50,9 @@ class Run:
 
     Attributes:
         model: the network after the last epoch, in evaluation mode.
-        history: one record per epoch: epoch, loss, train_accuracy, validation_accuracy, lr, time_s, health (see
-            `Watch`); where bits or T are learned also their averages (weight_bits, spike_bits, T) and "allocation",
-            those of every layer by kind.
+        history: one record per epoch: epoch, loss, train_accuracy, validation_accuracy (of numbers: train_error,
+            validation_error), lr, time_s, health (see `Watch`); where bits or T are learned also their averages
+            (weight_bits, spike_bits, T) and "allocation", those of every layer by kind.
         best: state of the network after the epoch with the best validation accuracy (the first of equals); with
             budgets, of the epochs that keep them, or the last one where none does.
         repairs: with budgets, what was done to keep them, see `Budgets`.
@@ -69,10 +71,10 @@ class _Place:
     epoch: int = 0
     step: int = 0
     loss_sum: float = 0.0
-    correct: int = 0
+    correct: float = 0
     seen: int = 0
     time_s: float = 0.0
-    best: float = -1.0
+    best: float = -math.inf
 
 
 class _Session:
@@ -80,6 +82,7 @@ class _Session:
 
     def __init__(self, recipe: Recipe, splits: Splits, world: World) -> None:
         self.recipe, self.splits, self.world = recipe, splits, world
+        self.task = training_task(recipe.train, splits.train)
         self.model = build_model(recipe, splits.train).to(world.device)
         config = recipe.allocation or AllocationConfig()
         left = None if config.warm_start is None else warm_start(self.model, config.warm_start)
@@ -116,7 +119,7 @@ class _Session:
     def read(self) -> None:
         """Bring the sums to the place; here the host waits for the device."""
         loss_sum, correct = self.sums.tolist()
-        self.place.loss_sum, self.place.correct = loss_sum, int(correct)
+        self.place.loss_sum, self.place.correct = loss_sum, correct if self.task.regression else int(correct)
 
     def capture(self) -> Checkpoint:
         """Everything, as tensors and plain facts."""
@@ -179,7 +182,8 @@ class _Session:
             output, penalty = self.network(x)
         if record is not None and place.epoch == place.step == 0:
             _check_taken(record)
-        loss = _loss(config, output.float() if output.dtype == torch.bfloat16 else output, labels)
+        output = output.float() if output.dtype == torch.bfloat16 else output
+        loss = self.task.loss(config, output, labels)
         self.optimiser.zero_grad(set_to_none=True)
         (loss + penalty).backward()
         if config.clip_norm is not None:
@@ -190,24 +194,33 @@ class _Session:
             self.allocation.settle(x, self.optimiser)
         if self.budgets is not None and learns:
             self.budgets.settle(self.optimiser)
-        right = (_mean(output.detach()).argmax(1) == labels).sum()
-        self.sums = self.sums + torch.stack([loss.detach().double() * len(labels), right.double()])
+        right = self.task.tally(output.detach(), labels)
+        self.sums = self.sums + torch.stack([loss.detach().double() * len(labels), right])
         place.seen += len(labels)
         place.step += 1
 
-    def close_epoch(self) -> dict[str, Any]:
-        """Validate, record, keep the best weights, move to the next epoch."""
+    def diverged(self, seen: str, x: Tensor) -> DivergedError:
+        """The error that ends the run: what was seen, and where it comes from."""
+        cast = torch.autocast(x.device.type, torch.bfloat16, enabled=self.recipe.train.precision == "bf16")
+        finding = f"{seen.removesuffix('.')} ({reason(self.model, x, cast, self.world.size == 1)})"
+        return DivergedError(finding, self.place.epoch + 1, self.place.step, self.history, self.best, self.task)
+
+    def close_epoch(self, x: Tensor) -> dict[str, Any]:
+        """Validate, record, keep the best weights, move to the next epoch; x is the last batch."""
         self.read()
         place = self.place
         loss_sum, correct, seen = self.world.total(place.loss_sum, place.correct, place.seen)
-        watch = Watch(self.model)
-        with watch.watching():
-            accuracy = evaluate(self.model, self.splits.validation, self.recipe.data.eval_batch_size)
+        watch, measure = Watch(self.model), self.task.measure
+        try:
+            with watch.watching():
+                figure = evaluate(self.model, self.splits.validation, self.recipe.data.eval_batch_size)
+        except ValueError as error:
+            raise self.diverged(str(error), x) from error
         record: dict[str, Any] = {
             "epoch": place.epoch + 1,
             "loss": loss_sum / seen,
-            "train_accuracy": correct / seen,
-            "validation_accuracy": accuracy,
+            f"train_{measure}": self.task.figure(correct, int(seen)),
+            f"validation_{measure}": figure,
             "lr": self.optimiser.param_groups[0]["lr"],
             "time_s": place.time_s,
             "health": watch.report(),
@@ -220,9 +233,9 @@ class _Session:
         if self.budgets is not None:
             record |= self.budgets.close_epoch()
         self.history.append(record)
-        if accuracy > place.best and counts(record):
+        if self.task.quality(figure) > place.best and counts(record):
             self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-            place.best = accuracy
+            place.best = self.task.quality(figure)
         self.place = _Place(epoch=place.epoch + 1, best=place.best)
         self.sums = self._sums()
         return record
@@ -230,7 +243,7 @@ class _Session:
 
 def fit(
     recipe: Recipe,
-    splits: Splits,
+    splits: Splits | Mapping[str, Iterable[Any]] | Iterable[Any],
     progress: Progress | None = None,
     checkpoints: Checkpoints | None = None,
     checkpoint_steps: int = 200,
@@ -245,7 +258,8 @@ def fit(
     the CPU with the same number of threads), and saves itself every ``checkpoint_steps`` steps and after every epoch.
 
     Args:
-        recipe: everything that decides the result. splits: the data.
+        recipe: everything that decides the result. splits: the data; or (train, validation) or (train, validation,
+            test), or one, of any iterables of (x, y), which are read once: see `bitspike.data.gather`.
         progress: called after every logging interval and epoch with the figures so far.
         checkpoints: where to save and resume; None for neither. checkpoint_steps: steps between two of them.
         world: the processes that train together (`bitspike.training.distributed.world`); default this one, on the
@@ -255,12 +269,15 @@ def fit(
         `Run`: the network after the last epoch (evaluation mode), the history, the best weights, repairs of budgets.
 
     Raises:
-        ValueError: the loss is NaN or inf at a logging interval (the run is stopped there), a bad recipe,
-            pixels outside the range that the encoder reads, or checkpoints that cannot be used.
+        DivergedError: a `ValueError`: loss or weights are NaN or inf at a logging interval, or the logits after an
+            epoch; names the place and has the history and the best weights so far.
+        ValueError: a bad recipe, pixels outside the range that the encoder reads, or checkpoints that cannot be used.
     """
+    integer("fit", "checkpoint_steps", checkpoint_steps, 1, 2**31 - 1)
     config = recipe.train
     torch.set_num_threads(config.threads)
     world = World() if world is None else world
+    splits = as_splits(splits, recipe.data.validation)
     splits = replace(
         splits, **{part: getattr(splits, part).to(world.device) for part in ("train", "validation", "test")}
     )
@@ -278,7 +295,13 @@ def fit(
             for index, (x, labels) in enumerate(batches):
                 if index < session.place.step:
                     continue
-                session.step(x, labels, index / len(batches))
+                try:
+                    session.step(x, labels, index / len(batches))
+                except ValueError as error:
+                    if sound(session.model):
+                        raise
+                    session.place.step = index + 1
+                    raise session.diverged(str(error), x) from error
                 last = index + 1 == len(batches)
                 logs = (index + 1) % config.log_every == 0 or last
                 if logs:
@@ -286,15 +309,19 @@ def fit(
                 session.place.time_s = time.perf_counter() - started
                 if logs:
                     loss_sum, seen = world.total(session.place.loss_sum, session.place.seen)
-                    _check_loss(loss_sum, session.place)
+                    if not math.isfinite(loss_sum):
+                        raise session.diverged(f"a loss of {loss_sum}", x)
+                    if not sound(session.model):
+                        raise session.diverged(f"a loss of {loss_sum / seen:.6g} and others", x)
                     if progress and world.writes:
                         share = (index + 1) / len(batches)
                         progress(
                             {"epoch": session.place.epoch + share, "epochs": config.epochs, "loss": loss_sum / seen}
                         )
-                if checkpoints and world.writes and (index + 1) % checkpoint_steps == 0 and not last:
+                saves = checkpoints and world.writes and (index + 1) % checkpoint_steps == 0 and not last
+                if checkpoints and saves and sound(session.model):  # else the next log line ends the run, for all
                     checkpoints.save(session.capture())
-            record = session.close_epoch()
+            record = session.close_epoch(x)
             if checkpoints and world.writes:
                 checkpoints.save(session.capture())
             if progress and world.writes:
@@ -310,32 +337,36 @@ def counts(record: dict[str, float]) -> bool:
 
 
 @torch.no_grad()
-def logits_of(model: nn.Module, data: ImageSet, batch_size: int) -> Tensor:
-    """Mean logits [N, K] of a whole set in its order; the model is left in evaluation mode."""
-    model.eval()
-    return torch.cat([_mean(model(x)) for x, _ in Batches(data, batch_size)])
-
-
-def evaluate(model: nn.Module, data: ImageSet, batch_size: int = 500) -> float:
-    """Accuracy (share correct) on a set.
+def logits_of(model: nn.Module, data: Samples, batch_size: int) -> Tensor:
+    """Mean logits [N, K] of a whole set in its order; the model is left in evaluation mode.
 
     Raises:
-        ValueError: weights or logits hold NaN or inf (a threshold would hide them), or pixels outside [0, 1] for an
-            encoder that reads intensities.
+        ValueError: a logit is NaN or inf.
     """
-    all_finite("evaluate", [*model.named_parameters(), *model.named_buffers()])
+    model.eval()
+    logits = torch.cat([mean_output(model(x)) for x, _ in Batches(data, batch_size)])
+    finite("evaluate", "the logits", logits)
+    return logits
+
+
+def evaluate(model: nn.Module, data: Samples, batch_size: int = 500) -> float:
+    """Accuracy (share correct) on a set; where its targets are numbers, the root of the mean squared error.
+
+    Raises:
+        ValueError: weights, buffers or logits hold NaN or inf (a threshold would hide them), a running variance is
+            negative, or pixels lie outside [0, 1] for an encoder that reads intensities.
+    """
+    check_numbers("evaluate", model)
     check_range("evaluate", model, data)
     logits = logits_of(model, data, batch_size)
-    if not torch.isfinite(logits).all():
-        raise bad_value("evaluate", "logits must be finite", "NaN or inf", "check weights and input")
-    return float((logits.argmax(1) == data.labels).double().mean())
+    task = task_of(data)
+    return task.figure(float(task.tally(logits, data.labels)), len(data))
 
 
-def check_range(where: str, model: nn.Module, data: ImageSet) -> None:
+def check_range(where: str, model: nn.Module, data: Samples) -> None:
     """Raise `ValueError` unless black and white, normalised, lie in the range that the network's encoder reads."""
     if reads_intensities(model.net if isinstance(model, Traced) else model):
-        ends = torch.tensor([0, data.top], dtype=torch.uint8, device=data.images.device).reshape(2, 1, 1, 1)
-        check_intensities(where, data.normalise(ends.expand(-1, len(data.mean), -1, -1)))
+        check_intensities(where, data.ends())
 
 
 @contextmanager
@@ -348,7 +379,7 @@ def _own_draws(model: nn.Module, device: torch.device) -> Iterator[None]:
         set_noise(model)
 
 
-def epoch_batches(recipe: Recipe, data: ImageSet, epoch: int, world: World) -> Batches:
+def epoch_batches(recipe: Recipe, data: Samples, epoch: int, world: World) -> Batches:
     """The training batches of one epoch, this process's share of each."""
     config = recipe.data
     return Batches(
@@ -390,14 +421,9 @@ def warm_start(model: nn.Module, path: str) -> list[str]:
     Quantizers of loaded weights that have nothing in the file start from these weights.
 
     Raises:
-        ValueError: nothing fits, or the file is no whole .safetensors. OSError: it cannot be read.
+        ValueError: nothing fits, the file is no whole .safetensors, or it holds NaN or inf. OSError: it cannot be read.
     """
-    try:
-        given = load_file(path)
-    except SafetensorError as error:
-        raise bad_value(
-            "warm_start", f"{path} must be a whole .safetensors file", error, "take another file"
-        ) from error
+    given = read_weights(Path(path), "take another file")
     own = model.state_dict()
     fitting = {name: value for name, value in given.items() if name in own and own[name].shape == value.shape}
     if not fitting:
@@ -416,16 +442,8 @@ def warm_start(model: nn.Module, path: str) -> list[str]:
         warnings.warn(f"warm_start: of {path} but without a place here: {', '.join(unused)}.", stacklevel=2)
     if left:
         warnings.warn(f"warm_start: not in {path} and left as built: {', '.join(left)}.", stacklevel=2)
+    check_numbers(f"warm_start {path}", model)
     return left
-
-
-def _mean(output: Tensor) -> Tensor:
-    return output.mean(0) if output.dim() == 3 else output
-
-
-def _loss(config: TrainConfig, output: Tensor, labels: Tensor) -> Tensor:
-    options = config.loss_arguments()
-    return LOSSES[config.loss](output, labels, label_smoothing=config.label_smoothing, **options)
 
 
 def _check_taken(record: Int8) -> None:
@@ -433,21 +451,16 @@ def _check_taken(record: Int8) -> None:
         warnings.warn(f"train.forward = 'int8' changes nothing here. {record.report()}.", stacklevel=2)
 
 
-def _check_loss(loss_sum: float, place: _Place) -> None:
-    if not math.isfinite(loss_sum):
-        where = f"train (epoch {place.epoch + 1}, step {place.step})"
-        raise bad_value(where, "the loss must be finite", loss_sum, "lower train.lr or set train.clip_norm")
-
-
-def load_weights(model: nn.Module, tensors: dict[str, Any]) -> None:
-    """Load a state dict strictly; raises `ValueError` naming the first key that does not fit."""
+def load_weights(model: nn.Module, tensors: dict[str, Any], where: str = "load_weights") -> None:
+    """Load a state dict strictly; raises `ValueError` naming the first key that does not fit or is not finite."""
     try:
         model.load_state_dict(tensors)
     except RuntimeError as error:
         wrong = _misfits(model.state_dict(), tensors) or [str(error)]
         more = f" and {len(wrong) - 1} more" if wrong[1:] else ""
         must, todo = "the weights must fit the network", "use the recipe or builder they come from"
-        raise bad_value("load_weights", must, wrong[0] + more, todo) from error
+        raise bad_value(where, must, wrong[0] + more, todo) from error
+    check_numbers(where, model)
 
 
 def _misfits(own: dict[str, Any], given: dict[str, Any]) -> list[str]:

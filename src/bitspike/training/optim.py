@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bitspike.checks import bad_value
 from bitspike.layers import Synapse
-from bitspike.training.recipe import TrainConfig
+from bitspike.training.train_config import TrainConfig
 
 
 def make_optimiser(

@@ -6,17 +6,19 @@ import inspect
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from bitspike.allocation.config import AllocationConfig
-from bitspike.checks import at_least, bad_value, in_range, integer, one_of, positive, suggestion
+from bitspike.checks import at_least, bad_value, integer, one_of, single, suggestion
 from bitspike.files import read_toml
 from bitspike.layers import ENCODERS
 from bitspike.schema import canonical_key, conform, from_mapping, override, to_mapping
 from bitspike.training.builtin import builtin
-from bitspike.training.losses import LOSSES, loss_options
+from bitspike.training.train_config import TrainConfig
 
 _LARGE = 2**31 - 1
+LONGEST = 10_000
+"""Greatest number of time steps."""
 LOADER_OPTIONS = {
     "size": "size",
     "channels": "channels",
@@ -44,6 +46,8 @@ _LATER: dict[str, object] = {
     "allocation.budget_input_bits": 32,
     "allocation.budget_margin": 0.03,
     "train.loss_options": {},
+    "train.class_weights": None,
+    "train.balance_classes": False,
     "train.precision": "float32",
     "train.channels_last": False,
     "train.compile": False,
@@ -71,7 +75,7 @@ class DataConfig:
     """Which samples, and how they reach the model.
 
     Args:
-        name: a set of `bitspike.data.load`: "digits", "cifar10", ..., "folder:PATH" or "hub:NAME".
+        name: a set of `bitspike.data.load`: "digits", "cifar10", ..., "folder:PATH", "hub:NAME" or "npz:FILE".
         root: folder that holds its files; None: the loader's own place. Not part of a run's key, the data digest is.
         size: side in pixels that images are scaled to, 1 to 2^14; None: as they are.
         channels: 1 (grey) or 3; None: the loader's default, 3.
@@ -131,7 +135,7 @@ class ModelConfig:
 
     Args:
         name: registered model builder.
-        T: time steps, >= 1.
+        T: time steps, 1 to 10,000.
         encoder: how an image becomes T inputs: a name of `bitspike.layers.ENCODERS`.
         encoder_options: further arguments of the encoder, the table [model.encoder_options].
         norm: batch norm over time and batch together ("joint"), per step, or threshold-dependent ("threshold").
@@ -151,7 +155,7 @@ class ModelConfig:
         conform(self)
         _named("ModelConfig", name=self.name)
         one_of("ModelConfig", "encoder", self.encoder, tuple(ENCODERS))
-        integer("ModelConfig", "T", self.T, 1, _LARGE)
+        integer("ModelConfig", "T", self.T, 1, LONGEST)
 
 
 @dataclass(frozen=True)
@@ -193,7 +197,7 @@ class LayerConfig:
         conform(self)
         _named("LayerConfig", match=self.match)
         if self.T is not None:
-            integer("LayerConfig", "T", self.T, 1, 10_000)
+            integer("LayerConfig", "T", self.T, 1, LONGEST)
         if self.neuron is None and self.weight is None and self.T is None:
             raise bad_value("LayerConfig", "neuron, weight or T must be given", "none", "add one of them")
 
@@ -218,87 +222,6 @@ class PolicyConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainConfig:
-    """Optimiser, schedule and loss.
-
-    Args:
-        epochs: passes over the training split, >= 1.
-        optimiser: "sgd" or "adamw".
-        lr: peak learning rate, > 0.
-        momentum: of sgd, [0, 1).
-        weight_decay: >= 0.
-        warmup_epochs: linear warm-up from 0, in epochs, [0, epochs].
-        schedule: after the warm-up, "cosine" to 0 or "constant".
-        loss: a registered loss: "mean" (cross-entropy of the mean output), "tet" (of every step, averaged, plus a pull
-            to a target).
-        loss_options: further keywords of the loss, the table [train.loss_options].
-        tet_weight: share λ of the pull of "tet", [0, 1]. tet_target: the value outputs are pulled to, > 0.
-        label_smoothing: [0, 1).
-        clip_norm: largest gradient norm, > 0; None: no clipping.
-        precision: "float32", or "bf16": autocast, membranes and norms in float32.
-        channels_last: keep convolutions in channels-last memory order.
-        compile: run the network through `torch.compile`.
-        memory: "normal", or "lean": spikes kept as bits, linear maps computed again; not with compile.
-        forward: "float", or "int8": convolutions of integer spikes with quantized weights in int8, where
-            channels_last is true; with precision "float32", not with compile.
-        threads: CPU threads, >= 1.
-        log_every: steps between two log lines, >= 1.
-    """
-
-    epochs: int = 10
-    optimiser: Literal["sgd", "adamw"] = "sgd"
-    lr: float = 0.1
-    momentum: float = 0.9
-    weight_decay: float = 1e-4
-    warmup_epochs: float = 0.0
-    schedule: Literal["cosine", "constant"] = "cosine"
-    loss: str = "mean"
-    loss_options: dict[str, object] = field(default_factory=dict)
-    tet_weight: float = 1e-3
-    tet_target: float = 1.0
-    label_smoothing: float = 0.0
-    clip_norm: float | None = None
-    precision: Literal["float32", "bf16"] = "float32"
-    channels_last: bool = False
-    compile: bool = False
-    memory: Literal["normal", "lean"] = "normal"
-    forward: Literal["float", "int8"] = "float"
-    threads: int = 2
-    log_every: int = 50
-
-    def __post_init__(self) -> None:
-        conform(self)
-        where = "TrainConfig"
-        for key in ("epochs", "threads", "log_every"):
-            integer(where, key, getattr(self, key), 1, _LARGE)
-        for key in ("lr", "tet_target"):
-            positive(where, key, getattr(self, key))
-        if self.clip_norm is not None:
-            positive(where, "clip_norm", self.clip_norm)
-        for key in ("momentum", "label_smoothing"):
-            _share(where, key, getattr(self, key))
-        at_least(where, "weight_decay", self.weight_decay, 0)
-        in_range(where, "warmup_epochs", self.warmup_epochs, 0, self.epochs)
-        in_range(where, "tet_weight", self.tet_weight, 0, 1)
-        one_of(where, "loss", self.loss, tuple(LOSSES))
-        for key in self.loss_options:
-            one_of(where, f"an option of the loss {self.loss!r}", key, loss_options(self.loss))
-        if self.compile and self.memory == "lean":
-            raise bad_value(where, "memory 'lean' needs compile = false", "compile = true", "switch one of them off")
-        if self.forward == "int8":
-            needs = {"compile": False, "precision": "float32"}
-            for key, value in needs.items():
-                if getattr(self, key) != value:
-                    must = f"forward 'int8' needs {key} = {str(value).lower()}"
-                    raise bad_value(where, must, getattr(self, key), "change one of them")
-
-    def loss_arguments(self) -> dict[str, Any]:
-        """Keywords for the loss."""
-        known = {"weight": self.tet_weight, "target": self.tet_target} if self.loss == "tet" else {}
-        return {**known, **self.loss_options}
-
-
-@dataclass(frozen=True, kw_only=True)
 class RegulariserConfig:
     """A term added to the loss.
 
@@ -316,6 +239,7 @@ class RegulariserConfig:
 
     def __post_init__(self) -> None:
         conform(self)
+        single("RegulariserConfig", self)
         at_least("RegulariserConfig", "weight", self.weight, 0)
         at_least("RegulariserConfig", "target", self.target, 0)
 

@@ -9,24 +9,29 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from torch import nn
 
 from bitspike.allocation.config import AllocationConfig
 from bitspike.allocation.widths import Allocation
-from bitspike.checks import bad_value
-from bitspike.data import ImageSet, Splits
-from bitspike.files import read_json, write_bytes_atomic, write_json_atomic, write_text_atomic
+from bitspike.checked import checked
+from bitspike.checks import bad_value, integer
+from bitspike.data import Batches, Samples, Splits
+from bitspike.files import read_json, write_json_atomic, write_text_atomic
 from bitspike.schema import to_toml
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.converted import build_converted
 from bitspike.training.distributed import World, world
+from bitspike.training.diverged import DivergedError
 from bitspike.training.job import digest, load_data, measure
 from bitspike.training.loop import Progress, counts, epoch_batches, fit, load_weights, logits_of, make_budgets
 from bitspike.training.recipe import Recipe, read_recipe
+from bitspike.training.resume import check_changes, stored_recipe
+from bitspike.training.task import task_of, training_task
 from bitspike.training.tensorboard_log import TensorBoardLog
+from bitspike.training.weights import read_weights, save_weights
+
+_LOOK = 64
 
 
 @dataclass(frozen=True)
@@ -58,6 +63,11 @@ class RunFolder:
         """Weights: "best" or "final"."""
         return self.path / f"{which}.safetensors"
 
+    def begun(self) -> bool:
+        """Whether it holds what a run has worked for; a recipe alone is of one that never began."""
+        left = [self.metrics, self.summary, self.weights("best"), self.weights("final")]
+        return any(path.exists() for path in left) or any((self.path / "last").glob("*.safetensors"))
+
     def figures(self) -> dict[str, Any]:
         """The summary; raises `ValueError` where the run has not finished."""
         if not self.summary.exists():
@@ -87,16 +97,19 @@ def train_run(
 
     Returns:
         The summary ({} in all processes but the first): figures of `bitspike.training.job.measure` for the final
-        weights, and the best epoch.
+        weights, and the best epoch. Of a run that diverged, that of `DivergedError`, which no file holds: metrics, best
+        weights and the checkpoints of before are there, and the run has not finished.
 
     Raises:
-        ValueError: the folder holds a run and ``resume`` is false, or a run of another recipe or other data.
+        ValueError: the folder holds a run and ``resume`` is false, or a run of other data or of a recipe that differs
+            in more than `check_changes` allows.
     """
+    integer("train", "checkpoint_steps", checkpoint_steps, 1, 2**31 - 1)
     with world() as together, ExitStack() as stack:
         log = stack.enter_context(TensorBoardLog(folder / "tensorboard")) if tensorboard and together.writes else None
 
         def shown(figures: dict[str, Any]) -> None:
-            if log and "validation_accuracy" in figures:
+            if log and "time_s" in figures:
                 log.epoch({name: value for name, value in figures.items() if name != "epochs"})
             if progress:
                 progress(figures)
@@ -108,40 +121,59 @@ def _train_run(
     recipe: Recipe, run: RunFolder, resume: bool, progress: Progress, checkpoint_steps: int, together: World
 ) -> dict[str, Any]:
     folder = run.path
-    if run.recipe.exists() and not resume:
+    if run.begun() and not resume:
         raise bad_value("train", f"{folder} must not hold a run yet", "one", "pass --resume or another --out")
+    old = stored_recipe(run.recipe) if resume and run.begun() else None
+    if old is not None:
+        check_changes(old, recipe, 0)
     splits = load_data(recipe)
-    key = recipe.key(digest(recipe, splits))
+    content = digest(recipe, splits)
+    key = recipe.key(content)
     epoch_batches(recipe, splits.train, 0, together)  # what is wrong with them is said before anything is written
+    training_task(recipe.train, splits.train)
     if not resume:
         model = build_model(recipe, splits.train, warn=False)
         make_budgets(recipe, Allocation(model, recipe.allocation or AllocationConfig()), splits, together)
     together.barrier()  # everyone has looked before the first one writes
-    checkpoints = Checkpoints(folder / "last", key)
+    checkpoints = Checkpoints(folder / "last", key, [] if old is None else [old.key(content)])
     earlier = checkpoints.load()
+    if old is not None and earlier is not None:
+        check_changes(old, recipe, int(earlier.facts["place"]["epoch"]))
+        if together.writes and old.key(content) != key:
+            for _ in range(2):  # both files, each while the other one is whole
+                checkpoints.save(earlier)
     if together.writes:
         write_text_atomic(run.recipe, to_toml(recipe))
     history: list[dict[str, Any]] = list(earlier.facts["history"]) if earlier else []
 
     def shown(figures: dict[str, Any]) -> None:
-        if "validation_accuracy" in figures:
+        if "time_s" in figures:  # an epoch has ended
             history.append({name: value for name, value in figures.items() if name != "epochs"})
             write_text_atomic(run.metrics, _lines(history))
         progress(figures)
 
-    trained = fit(recipe, splits, shown, checkpoints, checkpoint_steps, together)
+    try:
+        trained = fit(recipe, splits, shown, checkpoints, checkpoint_steps, together)
+    except DivergedError as error:
+        if not together.writes:
+            return {}
+        if error.best:
+            save_weights(run.weights("best"), error.best, {"key": key})
+        return {"key": key, **error.summary()}
     if not together.writes:
         return {}
     write_text_atomic(run.metrics, _lines(trained.history))
-    _save(run.weights("best"), trained.best, key)
-    _save(run.weights("final"), trained.model.state_dict(), key)
+    save_weights(run.weights("best"), trained.best, {"key": key})
+    save_weights(run.weights("final"), trained.model.state_dict(), {"key": key})
     _, figures = measure(recipe, splits, trained)
     eligible = [record for record in trained.history if counts(record)] or trained.history[-1:]
-    best = max(eligible, key=lambda record: record["validation_accuracy"])
+    task = task_of(splits.validation)
+    validation = f"validation_{task.measure}"
+    best = max(eligible, key=lambda record: task.quality(record[validation]))
     summary = {
         "key": key,
         "best_epoch": best["epoch"],
-        "best_validation_accuracy": best["validation_accuracy"],
+        f"best_{validation}": best[validation],
         **figures,
     }
     write_json_atomic(run.summary, summary)
@@ -166,11 +198,9 @@ def open_run(folder: Path, which: str = "final") -> tuple[Recipe, Splits, nn.Mod
     path = run.weights(which)
     if not path.exists():
         raise bad_value(str(path), "the run must be finished", "no weights", "run `bitspike train --resume`")
-    try:
-        tensors = load_file(path)
-    except SafetensorError as error:
-        raise bad_value(str(path), "it must be a whole safetensors file", error, "train again with --resume") from error
-    load_weights(model, tensors)
+    again = "run the same `bitspike train` with --resume"
+    todo = again if recipe.convert is None else "convert again, into another folder"
+    load_weights(model, read_weights(path, todo, hashed=True), str(path))
     return recipe, splits, model.eval()
 
 
@@ -179,36 +209,52 @@ def evaluate_run(folder: Path, which: str = "final") -> dict[str, Any]:
 
     Returns:
         test_accuracy; per_class: class → recall; batch_invariance: batch size → largest logit difference to a batch
-        of 64 and number of samples whose class differs, over the first 448 samples.
+        of 64 and number of samples whose class differs, over the first 448 samples. Of a regression: test_error,
+        per_value: name → error, and batch_invariance without classes.
+
+    Raises:
+        ValueError: as `open_run`; NaN or inf in what a layer makes of the first 64 samples, or in the logits.
     """
     recipe, splits, model = open_run(folder, which)
+    first, _ = next(iter(Batches(splits.test, min(_LOOK, len(splits.test)))))
+    with torch.no_grad(), checked():  # currents that overflow are hidden by firing
+        model(first)
     logits = logits_of(model, splits.test, recipe.data.eval_batch_size)
+    part = splits.test.subset(torch.arange(min(len(splits.test), 448)))
+    against = {str(size): _against(model, part, size) for size in (1, 7)}
+    task = task_of(splits.test)
+    if task.regression:
+        errors = (logits - splits.test.labels).double().square().mean(0).sqrt()
+        return {
+            "test_error": task.figure(float(task.tally(logits, splits.test.labels)), len(splits.test)),
+            "samples": len(splits.test),
+            "per_value": dict(zip(splits.test.classes, errors.tolist(), strict=True)),
+            "batch_invariance": against,
+        }
     right = logits.argmax(1) == splits.test.labels
     per_class = {
         name: float(right[splits.test.labels == index].double().mean())
         for index, name in enumerate(splits.test.classes)
         if bool((splits.test.labels == index).any())
     }
-    part = splits.test.subset(torch.arange(min(len(splits.test), 448)))
     return {
         "test_accuracy": float(right.double().mean()),
         "samples": len(splits.test),
         "per_class": per_class,
-        "batch_invariance": {str(size): _against(model, part, size) for size in (1, 7)},
+        "batch_invariance": against,
     }
 
 
-def _against(model: nn.Module, part: ImageSet, size: int) -> dict[str, Any]:
+def _against(model: nn.Module, part: Samples, size: int) -> dict[str, Any]:
     whole, parts = logits_of(model, part, 64), logits_of(model, part, size)
+    difference = {"max_logit_difference": float((whole - parts).abs().max())}
+    if task_of(part).regression:
+        return difference
     return {
-        "max_logit_difference": float((whole - parts).abs().max()),
+        **difference,
         "classes_that_differ": int((whole.argmax(1) != parts.argmax(1)).sum()),
     }
 
 
 def _lines(history: list[dict[str, Any]]) -> str:
     return "".join(json.dumps(record) + "\n" for record in history)
-
-
-def _save(path: Path, tensors: dict[str, Tensor], key: str) -> None:
-    write_bytes_atomic(path, save({n: v.detach().contiguous() for n, v in tensors.items()}, {"key": key}))

@@ -21,6 +21,7 @@ from bitspike.checks import bad_type, bad_value, integer
 from bitspike.files import read_json, read_toml, write_json_atomic
 from bitspike.schema import conform, from_mapping, to_mapping, with_values
 from bitspike.training.builtin import builtin
+from bitspike.training.diverged import DivergedError
 from bitspike.training.recipe import Recipe, recipe_from_mapping
 
 
@@ -122,12 +123,16 @@ class Progress:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What one call of `run_study` did: files written, files found done, jobs left, and whether it was interrupted."""
+    """What one call of `run_study` did: files written, files found done, jobs left, and whether it was interrupted.
+
+    ``diverged``: file that was not written → why; these jobs are among those left.
+    """
 
     written: tuple[Path, ...]
     skipped: tuple[Path, ...]
     left: int
     interrupted: bool
+    diverged: Mapping[Path, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -207,8 +212,9 @@ def run_study(
     """Run what is not done, one job after another; stop at any time, call again to go on.
 
     Each job writes ``{key, arm, seed, recipe, data_digest, result, environment, wall_s}`` atomically when it ends; a
-    number that is NaN or inf is written as null. An exception from ``run`` ends the study and leaves what is finished;
-    KeyboardInterrupt does so too, but returns.
+    number that is NaN or inf is written as null. A job that diverges (`DivergedError`) is noted and the next one runs.
+    Any other exception from ``run`` ends the study and leaves what is finished; KeyboardInterrupt does so too, but
+    returns.
 
     Args:
         study: what to run.
@@ -225,6 +231,7 @@ def run_study(
         ValueError, TypeError: an arm makes a bad recipe, or ``run`` returns what is no JSON value.
     """
     jobs, written, skipped, interrupted = plan(study), [], [], False
+    diverged: dict[Path, str] = {}
     study.out.mkdir(parents=True, exist_ok=True)
     try:
         for position, job in enumerate(jobs, 1):
@@ -237,13 +244,17 @@ def run_study(
             if state == "done":
                 skipped.append(job.path)
                 continue
-            _run_job(job, run, digest)
+            try:
+                _run_job(job, run, digest)
+            except DivergedError as error:
+                diverged[job.path] = str(error)
+                continue
             written.append(job.path)
             if on_done:
                 on_done(job.path)
     except KeyboardInterrupt:
         interrupted = True
-    return Outcome(tuple(written), tuple(skipped), len(jobs) - len(written) - len(skipped), interrupted)
+    return Outcome(tuple(written), tuple(skipped), len(jobs) - len(written) - len(skipped), interrupted, diverged)
 
 
 def summarise(study: Study) -> list[ArmSummary]:

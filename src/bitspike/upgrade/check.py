@@ -111,7 +111,7 @@ def check_trace(model: nn.Module, steps: list[Tensor], outputs: list[Tensor], su
             difference = max(wrong)
             must = "the traced code must compute what the model does"
             where = ", ".join(place(n) for n in suspects) or type(model).__name__
-            todo = "write in-place operations (+=, relu_) as ordinary ones"
+            todo = "write in-place operations (+=, relu_) as ordinary ones; read nothing that an earlier call has kept"
             raise bad_value("upgrade", must, f"a difference of {difference:.3g}; suspects: {where}", todo)
     return worst
 

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, fx, nn
 
 from bitspike.checks import bad_value
-from bitspike.upgrade.trace import place
+from bitspike.graph.modes import without_gradient
+from bitspike.upgrade.trace import place, stop_gradients
 
 _SAME_OUT_OF_PLACE = {getattr(operator, f"i{n}"): getattr(operator, n) for n in ("add", "sub", "mul", "truediv")}
 
@@ -19,10 +20,10 @@ _SAME_OUT_OF_PLACE = {getattr(operator, f"i{n}"): getattr(operator, n) for n in 
 def out_of_place(root: nn.Module, graph: fx.Graph) -> None:
     """Replace every in-place operation by the ordinary one; later readers of what it wrote to read its result.
 
-    What nothing reads is removed. Leaves of the model no longer write in place.
+    What nothing reads is removed; a `Detach` stands where gradients end. Leaves of the model no longer write in place.
 
     Raises:
-        ValueError: a write that returns nothing; names the place.
+        ValueError: a write that returns nothing, or one that hides from gradients; names the place.
     """
     order = list(graph.nodes)
     for node in order:
@@ -30,6 +31,8 @@ def out_of_place(root: nn.Module, graph: fx.Graph) -> None:
             node.args = (node.kwargs["input"],)
             node.kwargs = {k: v for k, v in node.kwargs.items() if k != "input"}
     for index, node in enumerate(order):
+        if without_gradient(node) and (_writes(root, node) or "=" in _source(node)):
+            _check_hidden(node)
         if not _writes(root, node):
             continue
         written = node.args[0] if node.args else None
@@ -45,7 +48,16 @@ def out_of_place(root: nn.Module, graph: fx.Graph) -> None:
     for node in reversed(order):
         if not node.users and node.op not in ("placeholder", "output"):
             graph.erase_node(node)
+    stop_gradients(root, graph)
     graph.lint()
+
+
+def _check_hidden(node: fx.Node) -> None:
+    """Raise where a block without gradients writes on what has them: torch then scales no gradient, a copy has none."""
+    written = node.args[0] if node.args else None
+    if isinstance(written, fx.Node) and written.op != "placeholder" and not without_gradient(written):
+        must = "what is computed with gradients must not be written in place without them"
+        raise bad_value("upgrade", must, place(node), "write it as a new tensor")
 
 
 def _redirect(written: fx.Node, result: fx.Node, before: set[fx.Node]) -> None:

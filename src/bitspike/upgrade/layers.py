@@ -6,7 +6,8 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
+from torch.nn.modules.dropout import _DropoutNd
 
 from bitspike.checks import bad_value, integer, time_first
 from bitspike.layers import Synapse, TimeLayer, merge_time, split_time
@@ -23,29 +24,81 @@ class Merged(TimeLayer):
     Args:
         body: takes one tensor or more. where: for messages.
         scaling, keeps_format: what the body does to a factor on its input and to spikes, see `TimeLayer`.
+        by_step: in training every step runs by itself, so that batch norms inside see one step at a time.
 
     >>> Merged(nn.LayerNorm(4), "norm")(torch.ones(2, 3, 4)).shape
     torch.Size([2, 3, 4])
     """
 
-    def __init__(self, body: nn.Module, where: str, scaling: str = "none", keeps_format: bool = False) -> None:
+    def __init__(
+        self,
+        body: nn.Module,
+        where: str,
+        scaling: str = "none",
+        keeps_format: bool = False,
+        by_step: bool = False,
+    ) -> None:
         super().__init__()
-        self.body, self.where = body, where
+        self.body, self.where, self.by_step = body, where, by_step
         self.scaling, self.keeps_format = scaling, keeps_format
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Tensors [T, B, ...] → [T, B, ...]."""
         for x in inputs:
             time_first(self.where, x)
+        if self.by_step and self.training:
+            return torch.cat([self._merged(*(x[t : t + 1] for x in inputs)) for t in range(len(inputs[0]))])
+        return self._merged(*inputs)
+
+    def _merged(self, *inputs: Tensor) -> Tensor:
         steps, batch = inputs[0].shape[:2]
-        y: Any = self.body(*(x.flatten(0, 1).contiguous() for x in inputs))
+        y: Any = self.body(*(merge_time(self.where, x, x.dim()) for x in inputs))
         if y.dim() == 0 or y.shape[0] != steps * batch:
             must = f"axis 0 must stay the batch, here T·B = {steps}·{batch}"
             raise bad_value(self.where, must, list(y.shape), "use x.shape[0] for the batch, and keep it in front")
         return y.unflatten(0, (steps, batch))  # type: ignore[no-any-return]
 
+    def carry(self, factor: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """A per-channel factor goes where the body moves its channels; it is 1 where the body puts zeros alone.
+
+        Where a channel of the output has values of several (`mixes`), the factor must be the same for all of them.
+        """
+        if not factor.dim() or not self._moves():
+            return factor
+        taken = self._taken(shape).amax(1)
+        return torch.cat([factor.new_ones(1), factor])[taken.to(factor.device)]
+
+    def mixes(self, shape: tuple[int, ...]) -> bool:
+        """Whether a channel of the output has values of several channels, as behind a pixel shuffle."""
+        if not self._moves():
+            return False
+        taken = self._taken(shape)
+        return bool(((taken != taken.amax(1, keepdim=True)) & (taken > 0)).any())
+
+    def _moves(self) -> bool:
+        """Whether the body may move channels; neither dropout nor resizing does."""
+        return self.keeps_format and self.scaling == "linear" and not isinstance(self.body, _DropoutNd) and self.alone
+
+    @property
+    def alone(self) -> bool:
+        """Whether the body takes one tensor; of several that a linear one takes only the sizes of the others count."""
+        return (
+            not isinstance(self.body, fx.GraphModule) or sum(n.op == "placeholder" for n in self.body.graph.nodes) == 1
+        )
+
+    @torch.no_grad()
+    def _taken(self, shape: tuple[int, ...]) -> Tensor:
+        """Which channels of [T, B, C, ...] of this shape the values of every output channel are, int64 [C', places]:
+        1 + the channel, 0 for zeros that are put between."""
+        device = next((t.device for t in (*self.body.parameters(), *self.body.buffers())), None)
+        shape = shape if len(shape) > 2 else (*shape, 1)
+        numbers = torch.arange(1, shape[2] + 1, dtype=torch.float64, device=device)
+        numbers = numbers.reshape(1, -1, *[1] * (len(shape) - 3)).expand(1, *shape[2:])
+        moved: Tensor = self.body(numbers)[0]
+        return moved.reshape(len(moved) if moved.dim() else 1, -1).round().long()
+
     def extra_repr(self) -> str:
-        return f"scaling={self.scaling}"
+        return f"scaling={self.scaling}" + (", by_step" if self.by_step else "")
 
 
 class SameSize(TimeLayer):

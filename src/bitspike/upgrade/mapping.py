@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import fnmatch
+import math
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -29,6 +30,7 @@ _NAMES: dict[type[nn.Module], str] = {
 }  # fmt: skip
 _METHODS = {name: kind for kind, name in _NAMES.items() if hasattr(Tensor, name)}
 _FUNCTIONS = {getattr(home, name): kind for kind, name in _NAMES.items() for home in (F, torch) if hasattr(home, name)}
+ACTIVATIONS = tuple(_NAMES)
 _CLAMPS = ("clamp", "clamp_min", "clip")
 
 
@@ -36,22 +38,39 @@ def activation(root: nn.Module, node: fx.Node) -> type[nn.Module] | None:
     """The class of activation that a call is, or None."""
     if node.op == "call_module":
         module = root.get_submodule(str(node.target))
-        return type(module) if isinstance(module, tuple(_NAMES)) else None
-    if _is_relu(node):
-        return nn.ReLU
+        return type(module) if isinstance(module, ACTIVATIONS) else None
+    limits = clamped(node.target, node.args, node.kwargs) if node.op in ("call_method", "call_function") else None
+    if limits is not None:
+        return _clamp(limits)
     if node.op == "call_method":
         return _METHODS.get(str(node.target))
     return _FUNCTIONS.get(node.target) if node.op == "call_function" else None
 
 
-def _is_relu(node: fx.Node) -> bool:
-    """``clamp(x, min=0)`` in one of its spellings."""
-    name = node.target if node.op == "call_method" else getattr(node.target, "__name__", "")
-    if node.op not in ("call_method", "call_function") or name not in _CLAMPS:
-        return False
-    limits = {**dict(zip(("min", "max"), node.args[1:], strict=False)), **node.kwargs}
-    low = limits.get("min")
-    return isinstance(low, (int, float)) and low == 0 and limits.get("max") is None
+def _clamp(limits: tuple[float, float]) -> type[nn.Module] | None:
+    return nn.ReLU if limits == (0, math.inf) else nn.Hardtanh if math.isfinite(sum(limits)) else None
+
+
+def activation_function(target: Any, args: Any, kwargs: Any) -> type[nn.Module] | None:
+    """The class of activation that a call of a function or method of torch is, in place or not; None if it is none."""
+    name = getattr(target, "__name__", "")
+    homes = [home for home in (F, torch, Tensor) if getattr(home, name, None) is target]
+    if not homes:
+        return None
+    plain = name.removesuffix("_")
+    limits = clamped(plain, args, kwargs)
+    return _clamp(limits) if limits is not None else next((k for k, n in _NAMES.items() if n == plain), None)
+
+
+def clamped(target: Any, args: Any, kwargs: Any) -> tuple[float, float] | None:
+    """Least and greatest value of a ``clamp`` between numbers, in one of its spellings; infinite where it has none."""
+    name = target if isinstance(target, str) else getattr(target, "__name__", "")
+    if name not in _CLAMPS:
+        return None
+    limits = {**dict(zip(("min", "max"), args[1:], strict=False)), **kwargs}
+    low, high = limits.get("min"), limits.get("max")
+    low, high = (-math.inf if low is None else low), (math.inf if high is None else high)
+    return (low, high) if isinstance(low, (int, float)) and isinstance(high, (int, float)) else None
 
 
 def remembers(module: nn.Module) -> str:
@@ -107,11 +126,19 @@ class Choices:
         self.used.add(keys[0])
         return self.mapping[keys[0]]
 
-    def check_used(self, sites: list[str]) -> None:
-        """Raise `ValueError` if a key spoke of nothing."""
+    def replaces(self, name: str, kind: type[nn.Module]) -> bool:
+        """Whether the mapping would put something at a place."""
+        before = set(self.used)
+        choice = self.of(name, kind)
+        self.used = before
+        return choice is not KEEP and choice is not None
+
+    def check_used(self, sites: list[str], inside: list[str]) -> None:
+        """Raise `ValueError` if a key spoke of nothing; ``inside``: places that a leaf holds."""
         idle = [_shown(key) for key in self.mapping if key not in self.used]
         if idle:
             must = f"every key must match a place; these are: {', '.join(sites) or 'none'}"
+            must += f" (not those inside of leaves, which run whole: {', '.join(inside)})" if inside else ""
             raise bad_value("upgrade", must, f"{', '.join(idle)} that match none", "correct or remove them")
 
 
@@ -119,17 +146,26 @@ def _shown(key: type | str) -> str:
     return repr(key) if isinstance(key, str) else key.__name__
 
 
-def instance(choice: Choice, module: nn.Module | None, where: str, like: Tensor) -> nn.Module | None:
+def instance(
+    choice: Choice, module: nn.Module | None, where: str, like: Tensor, channel_dim: int | None = None
+) -> nn.Module | None:
     """The module for one site: a copy of the prototype, sized for ``like`` [B, C, ...]; None: leave the site alone.
 
     Args:
         choice: value of the mapping. module: what is replaced; None for a function. where: for messages.
+        channel_dim: axis of the channels of ``like``, if known; what a neuron was told itself goes before it.
     """
     made = choice if choice is None or isinstance(choice, nn.Module) else choice(module)
     if made is None:
         return None
     if isinstance(made, Neuron):
-        return made.replicate(like.shape[1] if like.dim() > 1 else 1).to(like)
+        told = made.emission.channel_dim or channel_dim
+        if like.dim() == 3 and told is None and made.format.amplitude == "channel":
+            must = "which of three axes the channels are must be known where neurons have numbers per channel"
+            todo = "map to neuron.replicate(1, channel_dim=-1) for tokens [B, N, F], channel_dim=1 for [B, C, L]"
+            raise bad_value(f"upgrade {where}", must, list(like.shape), todo)
+        sides = like.shape[1:] or (1,)
+        return made.replicate(sides[-1] if told == -1 else sides[0], told).to(like)
     if not isinstance(made, (TimeLayer, nn.Identity, nn.Dropout, nn.ReLU)):
         must = "the mapping must give a neuron, a TimeLayer, nn.Identity or nn.Dropout"
         raise bad_type(f"upgrade {where}", must, type(made).__name__, "other layers belong into the model")

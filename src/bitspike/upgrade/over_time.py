@@ -6,9 +6,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from bitspike.checks import bad_value
-from bitspike.layers import BatchNorm, ClipFloor, Encoder, TimeLayer
+from bitspike.layers import BatchNorm, ClipFloor, Detach, Encoder, TimeLayer
 from bitspike.neurons import Neuron
 from bitspike.upgrade.check import different_steps, guess_sample, record
+from bitspike.upgrade.inside import look_at_modules, look_inside
 from bitspike.upgrade.mapping import Choices
 from bitspike.upgrade.report import UpgradeReport
 from bitspike.upgrade.sites import Names, Site, called, find_sites, put
@@ -18,8 +19,8 @@ Found = tuple[fx.GraphModule, list[tuple[Site, Tensor]], UpgradeReport]
 
 
 def over_time(model: nn.Module) -> bool:
-    """Whether a model is made of layers over time (an activation works on any axes and does not tell)."""
-    told = (module for module in model.modules() if not isinstance(module, ClipFloor))
+    """Whether a model is made of layers over time (activations and detaches work on any axes and do not tell)."""
+    told = (module for module in model.modules() if not isinstance(module, (ClipFloor, Detach)))
     return any(isinstance(module, (TimeLayer, Neuron)) for module in told)
 
 
@@ -39,7 +40,8 @@ def body_over_time(root: nn.Module, graph: fx.Graph, choices: Choices, sample: T
             raise bad_value("upgrade", must, f"{path_of(name)!r}", "pass Network(encoder, body, readout)")
     names = Names(called(graph))
     sites = find_sites(root, graph, choices, names)
-    choices.check_used([f"{site.name} ({site.kind.__name__})" for site in sites])
+    held = look_at_modules(root, graph, choices).activations
+    choices.check_used([f"{site.name} ({site.kind.__name__})" for site in sites], list(held))
     x = guess_sample(root, graph, set(), over_time=True) if sample is None else sample
     sequence = torch.stack(different_steps(x))
     values = record(root, graph, [sequence], set())
@@ -58,4 +60,6 @@ def body_over_time(root: nn.Module, graph: fx.Graph, choices: Choices, sample: T
             node.target = path_of(str(node.target))
     graph.lint()
     found = [(site, values[site.node.args[0]][0][0]) for site in sites if site.replaced]  # type: ignore[index]
-    return fx.GraphModule(home, graph, "Body"), found, report
+    body = fx.GraphModule(home, graph, "Body")
+    look_inside(body, sequence, choices).tell(report, choices)
+    return body, found, report

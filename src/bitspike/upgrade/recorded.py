@@ -18,6 +18,8 @@ from torch import Tensor, fx, nn
 from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
+from bitspike.graph.modes import UntraceableError, note_mode, watched
+
 _OPERATORS = ("add", "sub", "mul", "truediv", "floordiv", "mod", "pow", "matmul", "and", "or", "xor")
 _NAMES = {"truediv": "truediv", "div": "truediv", "and": "and_", "or": "or_"}
 _COMPARISONS = ("eq", "ne", "lt", "le", "gt", "ge", "neg", "invert", "getitem", "setitem", "abs", "pos")
@@ -30,10 +32,6 @@ _READ = {
     *("shape", "ndim", "dtype", "device", "is_cuda", "is_cpu", "requires_grad", "layout", "names", "is_sparse"),
     *("itemsize", "nbytes", "is_leaf", "grad_fn", "_version", "is_quantized", "is_meta", "is_mps", "is_nested"),
 }
-
-
-class UntraceableError(Exception):
-    """The forward does what no graph can hold; the message says what."""
 
 
 def _operators() -> dict[Any, tuple[Callable[..., Any], bool]]:
@@ -80,7 +78,7 @@ class _Recorder(TorchFunctionMode):
         def traced(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
             return self._module(call, module, args, kwargs)
 
-        with mock.patch.object(nn.Module, "__call__", traced), torch.no_grad(), self:
+        with mock.patch.object(nn.Module, "__call__", traced), watched(lambda: not self.inside, Tensor), self:
             out = self.root(x)
         self._create("output", "output", (self._argument(out),), {})
         self.graph.lint()
@@ -91,7 +89,7 @@ class _Recorder(TorchFunctionMode):
         if self.inside:
             return call(module, *args, **kwargs)
         if name is None:
-            raise UntraceableError(f"{type(module).__name__} is called, which is no part of the model")
+            raise UntraceableError(f"{type(module).__name__} is called, which is no part of the model", "")
         path = name.partition(".")[2]
         if module is self.root or not (self.leaf(module, path) or isinstance(module, torch.jit.ScriptModule)):
             self.path.append(path)
@@ -122,7 +120,9 @@ class _Recorder(TorchFunctionMode):
         elif carries and not _reads_shape(func):
             if out is not None:
                 made = type(out).__name__
-                raise UntraceableError(f"{_name(func)} makes a {made} of values that depend on the input{self.line()}")
+                raise UntraceableError(
+                    f"{_name(func)} makes a {made} of values that depend on the input{self.line()}", ""
+                )
             self._create(*described)
         return out
 
@@ -142,6 +142,7 @@ class _Recorder(TorchFunctionMode):
         node = self.graph.create_node(op, target, args, kwargs)
         node.meta["inside"] = self.path[-1] if self.path else ""
         node.meta["line"] = self.line()
+        note_mode(node)
         return node
 
     def _result(self, out: Any, node: fx.Node, carries: bool) -> None:
@@ -219,7 +220,7 @@ def recorded(root: nn.Module, leaf: Callable[[nn.Module, str], bool], x: Tensor,
     graphs = [run.record(batch.clone()) for run, batch in zip(runs, (x, more), strict=True)]
     for mine, theirs in zip(runs[0].constants, runs[-1].constants, strict=False):
         if mine.shape != theirs.shape or not torch.equal(mine, theirs):
-            raise UntraceableError("a tensor made outside of torch's calls depends on the input or on its batch")
+            raise UntraceableError("a tensor made outside of torch's calls depends on the input or on its batch", "")
     _free_batch(graphs[0], graphs[1], len(x), len(more))
     for index, constant in enumerate(runs[0].constants):
         root.register_buffer(f"_tensor_constant{index}", constant.clone(), persistent=False)
@@ -236,12 +237,12 @@ def _free_batch(graph: fx.Graph, other: fx.Graph, first: int, second: int) -> No
         if factor not in made:
             with graph.inserting_after(ours[0]):
                 size = made.get(1) or graph.call_method("size", (ours[0], 0))
-            size.meta |= {"inside": "", "line": ""}
+            size.meta |= {"inside": "", "line": "", "grad": True}
             made[1] = size
             if factor != 1:
                 with graph.inserting_after(size):
                     made[factor] = graph.call_function(operator.mul, (size, factor))
-                made[factor].meta |= {"inside": "", "line": ""}
+                made[factor].meta |= {"inside": "", "line": "", "grad": True}
         return made[factor]
 
     def merge(a: Any, b: Any, node: fx.Node) -> Any:
@@ -259,10 +260,10 @@ def _free_batch(graph: fx.Graph, other: fx.Graph, first: int, second: int) -> No
                 return multiple(a // first)
             if a is b or a == b:
                 return a
-        raise UntraceableError(f"{node.format_node()} depends on the size of the batch")
+        raise UntraceableError(f"{node.format_node()} depends on the size of the batch", "")
 
     same = len(ours) == len(theirs)
     for a, b in zip(ours, theirs, strict=False):
         if not same or (a.op, str(a.target)) != (b.op, str(b.target)):
-            raise UntraceableError(f"another batch size takes another path, from {a.format_node()} on")
+            raise UntraceableError(f"another batch size takes another path, from {a.format_node()} on", "")
         a.args, a.kwargs = merge(tuple(a.args), tuple(b.args), a), merge(dict(a.kwargs), dict(b.kwargs), a)

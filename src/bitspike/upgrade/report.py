@@ -15,7 +15,8 @@ class UpgradeReport:
 
     Attributes:
         neurons: place → "ReLU → MultiBit".
-        left_alone: activation that is not a neuron → its class.
+        left_alone: activation that is not a neuron → its class; those inside of leaves and other merged layers, too.
+        inside: norms, and layers with weights, inside of merged layers → class: weights are not quantized, not counted.
         translated: layer over time → class of the layer it was; fold, cost and stream know these.
         merged: layer that runs as it was, time merged into the batch → its class or function.
         uncounted: merged layers with weights, which `cost` does not count.
@@ -23,6 +24,7 @@ class UpgradeReport:
         only_in_training: where the forward does something else in training; the network does what evaluation does.
         fixed_shape: shape of a sample [...] that the code was run for and the network takes alone; None for any.
         dropped: parameters of replaced modules, which are gone.
+        frozen: layers with parameters that the forward runs without gradient (``torch.no_grad()``): they do not train.
         norm: how batch norms see time.
         sample: shape of the inputs of the check. guessed: whether that shape was made up from the first layer.
         compared: what with, "" where nothing had to be. difference: the greatest one found.
@@ -32,11 +34,13 @@ class UpgradeReport:
     left_alone: dict[str, str] = field(default_factory=dict)
     translated: dict[str, str] = field(default_factory=dict)
     merged: dict[str, str] = field(default_factory=dict)
+    inside: dict[str, str] = field(default_factory=dict)
     uncounted: list[str] = field(default_factory=list)
     split: dict[str, list[str]] = field(default_factory=dict)
     only_in_training: list[str] = field(default_factory=list)
     fixed_shape: tuple[int, ...] | None = None
     dropped: list[str] = field(default_factory=list)
+    frozen: list[str] = field(default_factory=list)
     norm: str = ""
     sample: tuple[int, ...] = ()
     guessed: bool = False
@@ -55,6 +59,7 @@ class UpgradeReport:
             *_listed("neurons", self.neurons),
             *_listed("left alone", self.left_alone),
             *_listed("merged, as they were", {k: v for k, v in self.merged.items() if k not in self.left_alone}),
+            *_listed("inside of these, as they were", self.inside),
             *_listed("called several times, one neuron a call", {k: ", ".join(v) for k, v in self.split.items()}),
         ]
         if self.uncounted:
@@ -65,6 +70,8 @@ class UpgradeReport:
             lines.append(f"  run, not traced symbolically: takes samples of the shape {list(self.fixed_shape)} alone")
         if self.dropped:
             lines.append(f"  parameters gone with what was replaced: {', '.join(self.dropped)}")
+        if self.frozen:
+            lines.append(f"  without gradient, as the forward says: {', '.join(self.frozen)}")
         lines.append(f"  batch norm: {self.norm}")
         lines.append("  parameters: a copy; the model given is unchanged")
         if self.compared:

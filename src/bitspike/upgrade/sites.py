@@ -10,6 +10,7 @@ from torch import fx, nn
 
 from bitspike.checks import bad_value
 from bitspike.layers import TimeLayer
+from bitspike.upgrade.axes import channel_dim_of
 from bitspike.upgrade.mapping import KEEP, Choices, activation, remembers
 from bitspike.upgrade.trace import is_torch_layer, path_of, place
 
@@ -21,6 +22,7 @@ class Site:
     Attributes:
         node: the call. name: unique. kind: class of the activation. module: what is called, None for a function.
         memory: what it remembers, see `remembers`. choice: value of the mapping, or `KEEP`.
+        channel_dim: axis of the channels of its input, see `channel_dim_of`.
     """
 
     node: fx.Node
@@ -29,6 +31,7 @@ class Site:
     module: nn.Module | None
     memory: str
     choice: Any
+    channel_dim: int | None = None
 
     @property
     def replaced(self) -> bool:
@@ -88,7 +91,7 @@ def find_sites(root: nn.Module, graph: fx.Graph, choices: Choices, names: Names)
         if kind is not None:
             name = names.take(wanted, own=module is not None)
             memory = remembers(module) if module is not None else ""
-            sites.append(Site(node, name, kind, module, memory, choices.of(name, kind)))
+            sites.append(Site(node, name, kind, module, memory, choices.of(name, kind), channel_dim_of(root, node)))
     for site in sites:
         if site.memory or _hands_on_state(site):
             _once(site, [other.node for other in sites if other.module is site.module])

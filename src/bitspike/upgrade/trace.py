@@ -14,10 +14,13 @@ import torch
 from torch import Tensor, fx, nn
 
 from bitspike.checks import bad_value
-from bitspike.upgrade.recorded import UntraceableError, recorded
+from bitspike.graph import modes
+from bitspike.graph.modes import UntraceableError, cut, note_mode, watched
+from bitspike.layers import Detach
+from bitspike.upgrade.recorded import recorded
 
 _TORCH = os.path.dirname(torch.__file__) + os.sep
-_HERE = os.path.dirname(__file__) + os.sep
+_HERE = os.path.dirname(__file__) + os.sep, os.path.dirname(modes.__file__) + os.sep
 _FEW = 5
 _REMEDY = "move code that branches on values into a module of its own and name its class in leaves"
 _CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)
@@ -62,6 +65,7 @@ class _Tracer(fx.Tracer):
         node = super().create_node(*args, **kwargs)
         node.meta["inside"] = self.path[-1] if self.path else ""
         node.meta["line"] = _line()
+        note_mode(node)
         return node
 
 
@@ -77,7 +81,7 @@ def _line() -> str:
         name = frame.f_code.co_filename
         if frame.f_code is trace_user.__code__:
             return ""
-        if not name.startswith((_TORCH, _HERE, "<eval_with_key>")) and os.sep + "einops" + os.sep not in name:
+        if not name.startswith((_TORCH, *_HERE, "<eval_with_key>")) and os.sep + "einops" + os.sep not in name:
             return f" ({name}:{frame.f_lineno})"
         frame = frame.f_back
     return ""
@@ -101,7 +105,10 @@ def is_torch_layer(module: nn.Module) -> bool:
 
 
 def trace_user(
-    model: nn.Module, leaf: Callable[[nn.Module, str], bool], sample: Tensor | None = None
+    model: nn.Module,
+    leaf: Callable[[nn.Module, str], bool],
+    sample: Tensor | None = None,
+    evaluation: bool = False,
 ) -> tuple[Root, fx.Graph]:
     """Trace a model in evaluation mode; targets start at the returned root.
 
@@ -111,26 +118,36 @@ def trace_user(
         model: a private copy; left in evaluation mode.
         leaf: (module, name) → whether it is called whole.
         sample: inputs [B, ...], or None: nothing is run.
+        evaluation: the model is done with training: what it does there is not looked at, and dropout is gone.
 
     Raises:
         ValueError: the code cannot be traced, or keeps a value of the forward as state.
     """
     root = Root(model)
+    before = {module: dict(vars(module)) for module in model.modules()} if evaluation else {}
     try:
+        training: fx.Graph | None = _traced(root.train(not evaluation), leaf)
+        _forget(before)
         graph = _traced(root.eval(), leaf)
-        training: fx.Graph | None = _traced(root.train(), leaf)
+        _forget(before)
         _kept_state(model, lambda value: isinstance(value, fx.Proxy))
     except ValueError as error:
         if sample is None or not len(sample):
             raise
-        graph, training = _run(root, leaf, sample, error)
+        graph, training = _run(root, leaf, sample, error, evaluation)
     root.eval()
     root.only_in_training = _other_code(root, training, graph)
+    if evaluation and root.only_in_training:
+        must = "the forward must do the same in every call"
+        todo = "put what draws numbers or keeps a state into a module of its own and name its class in leaves"
+        raise bad_value("upgrade", must, f"a difference at {root.only_in_training[0]}", todo)
+    if evaluation:
+        _without_dropout(graph)
     return root, graph
 
 
 def _run(
-    root: Root, leaf: Callable[[nn.Module, str], bool], sample: Tensor, refused: ValueError
+    root: Root, leaf: Callable[[nn.Module, str], bool], sample: Tensor, refused: ValueError, evaluation: bool
 ) -> tuple[fx.Graph, fx.Graph | None]:
     """The graphs of runs in evaluation and in training mode; None where training code cannot be followed."""
     few = sample.detach()[:_FEW]
@@ -140,9 +157,12 @@ def _run(
     except UntraceableError as error:
         before = str(refused).removeprefix("upgrade: ")
         must = "the forward must be traceable, or run on a sample in a way that values do not decide"
-        raise bad_value("upgrade", must, f"{error}; symbolically: {before}", _REMEDY) from refused
-    _kept_state(root.model, lambda value: isinstance(value, Tensor) and id(value) in run.carries)
+        todo = error.todo or _REMEDY
+        raise bad_value("upgrade", must, f"{error}; symbolically: {before}", todo) from refused
     root.fixed_shape = tuple(sample.shape[1:])
+    if evaluation:
+        return run.graph, run.graph
+    _kept_state(root.model, lambda value: isinstance(value, Tensor) and id(value) in run.carries)
     with torch.random.fork_rng(devices=[]):
         try:
             other = copy.deepcopy(root)  # training changes statistics
@@ -151,16 +171,39 @@ def _run(
             return run.graph, None
 
 
+def _forget(before: dict[nn.Module, dict[str, Any]]) -> None:
+    """Put attributes of modules that hold values of a traced call back to what they were; a model that reads what an
+    earlier call left there gives another result the second time, and is refused for that."""
+    for module, attributes in before.items():
+        for key in [key for key, value in vars(module).items() if isinstance(value, fx.Proxy)]:
+            if key in attributes:
+                setattr(module, key, attributes[key])
+            else:
+                delattr(module, key)
+        for held in [value for value in vars(module).values() if type(value) is dict]:
+            for key in [key for key, value in held.items() if isinstance(value, fx.Proxy)]:
+                del held[key]
+
+
+def _without_dropout(graph: fx.Graph) -> None:
+    """Bridge dropout functions that do nothing in evaluation mode."""
+    for node in list(graph.nodes):
+        if _is_dropout(node) and node.kwargs.get("training") is False and isinstance(node.args[0], fx.Node):
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+
+
 def _traced(root: Root, leaf: Callable[[nn.Module, str], bool]) -> fx.Graph:
     tracer = _Tracer(leaf)
     try:
-        return tracer.trace(root)
+        with watched():
+            return tracer.trace(root)
     except Exception as error:
         where = tracer.path[-1] if tracer.path else ""
         frames = [
             f
             for f in traceback.extract_tb(error.__traceback__)
-            if not f.filename.startswith((_TORCH, _HERE)) and f.filename != "<frozen importlib._bootstrap>"
+            if not f.filename.startswith((_TORCH, *_HERE)) and f.filename != "<frozen importlib._bootstrap>"
         ]
         line = f"{frames[-1].filename}:{frames[-1].lineno} ({frames[-1].line})" if frames else "its call"
         named = f"module {where!r}" if where else type(root.model).__name__
@@ -169,6 +212,10 @@ def _traced(root: Root, leaf: Callable[[nn.Module, str], bool]) -> fx.Graph:
         todo = f"pass sample=..., on which the code is then run; or {_REMEDY}"
         if "item assignment" in str(error):
             todo = "write it as a new tensor (torch.where, torch.cat)"
+        if "'len' is not supported" in str(error):
+            todo = "write x.shape[0] for len(x)"
+        if isinstance(error, UntraceableError):
+            todo = error.todo or "put it into a module of its own and name its class in leaves"
         raise bad_value("upgrade", must, got, todo) from error
 
 
@@ -202,11 +249,26 @@ def _other_code(root: nn.Module, training: fx.Graph | None, evaluation: fx.Graph
         for a, b in zip(ours[start:stop], theirs[first:last], strict=True):
             if _is_dropout(a) and a.kwargs.get("training") != b.kwargs.get("training"):
                 a.meta["dropout"] = True
+            a.meta["grad"] = b.meta["grad"]  # of a block that reads self.training, what it does in training
     return other
 
 
 def _is_constant(node: fx.Node) -> bool:
     return node.op == "get_attr" and str(node.target).startswith("_tensor_constant")
+
+
+def stop_gradients(root: nn.Module, graph: fx.Graph) -> None:
+    """Put a `Detach` where the forward stops gradients: ``no_grad`` and its kin, ``x.detach()``."""
+    home = root.get_submodule(_ROOT)
+
+    def add(name: str) -> str:
+        name = name.removeprefix(f"{_ROOT}_")
+        while hasattr(home, name):
+            name += "_"
+        home.add_module(name, Detach())
+        return f"{_ROOT}.{name}"
+
+    cut(graph, add)
 
 
 def _is_dropout(node: fx.Node) -> bool:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import operator
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -14,9 +13,12 @@ from torch.utils._pytree import tree_leaves
 
 from bitspike.checks import bad_value
 from bitspike.layers import AvgPool2d, BatchNorm, Conv2d, GlobalAvgPool, Linear, MaxPool2d, SumPool2d
+from bitspike.layers.base import hooked
+from bitspike.sealed import amend
 from bitspike.upgrade.layers import Convolution, Merged, ZeroPad
+from bitspike.upgrade.parts import AFFINE, MOVES, interpolation, keeps_channels, nature, padding
+from bitspike.upgrade.transposed import TransposedConvolution
 
-_LINEAR = (nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d)
 _DROPOUTS = (nn.Dropout1d, nn.Dropout2d, nn.Dropout3d)
 MAXIMA = (nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d)
 _POOL = ("kernel_size", "stride", "padding", "ceil_mode", "count_include_pad", "divisor_override")
@@ -24,13 +26,11 @@ _MAX = ("kernel_size", "stride", "padding", "dilation", "ceil_mode", "return_ind
 _PADS = (nn.ConstantPad1d, nn.ConstantPad2d, nn.ConstantPad3d)  # those of zeros are derived from them
 
 
-def _pad(pad: Sequence[int], mode: str = "constant", value: float | None = None) -> nn.Module | None:
-    pads: Any = tuple(pad)  # of any number of axes
-    return nn.ConstantPad2d(pads, value or 0.0) if mode == "constant" else None
-
-
 _MODULES: dict[Any, tuple[Callable[..., nn.Module | None], tuple[str, ...]]] = {
-    F.pad: (_pad, ("pad", "mode", "value")),
+    F.pad: (padding, ("pad", "mode", "value")),
+    F.interpolate: (interpolation, ("size", "scale_factor", "mode", "align_corners")),
+    F.pixel_shuffle: (nn.PixelShuffle, ("upscale_factor",)),
+    F.pixel_unshuffle: (nn.PixelUnshuffle, ("downscale_factor",)),
     F.avg_pool1d: (nn.AvgPool1d, _POOL[:-1]),
     F.avg_pool2d: (nn.AvgPool2d, _POOL),
     F.avg_pool3d: (nn.AvgPool3d, _POOL),
@@ -103,17 +103,6 @@ def flattens(root: nn.Module, node: fx.Node, x: Tensor, y: Tensor) -> bool:
     return name in _RESHAPES and y.dim() == 2 and y.shape[0] == x.shape[0] and y.numel() == x.numel()
 
 
-def cuts_places(node: fx.Node, x: Tensor) -> bool:
-    """Whether a call takes slices of x [B, C, ...] along the axes behind the channels, such as every second pixel."""
-    if node.op != "call_function" or node.target is not operator.getitem:
-        return False
-    index = node.args[1] if isinstance(node.args[1], tuple) else (node.args[1],)
-    if index and index[0] is Ellipsis:
-        index = (*[slice(None)] * (x.dim() - len(index) + 1), *index[1:])
-    plain = all(isinstance(part, slice) and not _read_off([part.start, part.stop, part.step]) for part in index)
-    return plain and all(part == slice(None) for part in index[:2])
-
-
 def translated(module: nn.Module, x: Tensor) -> nn.Module | None:
     """The layer over time that does exactly what ``module`` does to inputs like x [B, ...]; None if there is none.
 
@@ -132,13 +121,16 @@ def merged(module: nn.Module, where: str) -> Merged:
         return Merged(module, where, "positive", keeps_format=True)
     if isinstance(module, _DROPOUTS):
         return Merged(module, where, "linear", keeps_format=True)
-    return Merged(module, where, "linear" if isinstance(module, _LINEAR) else "none")
+    kind = nature(module)
+    if kind == MOVES:
+        return Merged(module, where, "linear", keeps_format=True)
+    return Merged(module, where, "linear" if kind == AFFINE and keeps_channels(module) else "none")
 
 
 def _plain(module: nn.Module) -> bool:
-    """No hooks, no parametrisation; the forward is torch's own, or one of SpikingJelly's (compared on the sample)."""
-    hooked = module._forward_hooks or module._forward_pre_hooks or hasattr(module, "parametrizations")
-    return not hooked and (type(module).forward.__module__.startswith("torch.nn.modules") or _foreign(module))
+    """No hooks, no parametrisation; the forward is its class's: torch's, or SpikingJelly's (compared on a sample)."""
+    changed = hooked(module) or hasattr(module, "parametrizations") or "forward" in vars(module)
+    return not changed and (type(module).forward.__module__.startswith("torch.nn.modules") or _foreign(module))
 
 
 def _foreign(module: nn.Module) -> bool:
@@ -158,6 +150,9 @@ def _translated(module: nn.Module, x: Tensor) -> nn.Module | None:
         return _linear(module) if x.dim() == 2 else None
     if isinstance(module, (nn.Conv1d, nn.Conv2d, nn.Conv3d)):
         return _conv(module) if x.dim() == module.weight.dim() else None
+    if isinstance(module, (nn.ConvTranspose1d, nn.ConvTranspose2d, nn.ConvTranspose3d)):
+        whole = isinstance(module._parameters.get("weight"), nn.Parameter)
+        return TransposedConvolution(module) if whole and x.dim() == module.weight.dim() else None
     if isinstance(module, _BatchNorm):
         return _norm(module)
     if isinstance(module, _PADS):
@@ -188,6 +183,12 @@ def _translated(module: nn.Module, x: Tensor) -> nn.Module | None:
         usual = usual and not module.ceil_mode and not module.return_indices
         return MaxPool2d(kernel, stride) if kernel is not None and stride is not None and usual else None
     return None
+
+
+def is_pointwise(module: nn.Module | None, x: Tensor) -> bool:
+    """Whether a module is a linear map of the last of several axes of x [B, ..., I]."""
+    plain = type(module) is nn.Linear and _plain(module) and x.dim() > 2
+    return plain and isinstance(module._parameters.get("weight"), nn.Parameter)  # type: ignore[union-attr]
 
 
 def _one(value: Any) -> int | None:
@@ -240,7 +241,7 @@ def _norm(module: _BatchNorm) -> BatchNorm | None:
 def norm_mode(made: nn.Module, mode: str, where: str) -> None:
     """Set the mode of a translated norm; raise `ValueError` for a merged one that has only "joint"."""
     if isinstance(made, BatchNorm):
-        made.mode = mode
+        amend(made, mode=mode)
     elif isinstance(made, Merged) and isinstance(made.body, _BatchNorm) and mode != "joint":
         must = 'a batch norm without running statistics or momentum has only the mode "joint"'
         raise bad_value(f"upgrade {where}", must, mode, 'use norm="joint" or give it running statistics')

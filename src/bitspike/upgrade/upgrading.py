@@ -7,18 +7,21 @@ import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, fx, nn
-from torch.nn.utils.prune import BasePruningMethod
+from torch.nn.utils import prune
 from torch.nn.utils.spectral_norm import SpectralNorm
 from torch.nn.utils.weight_norm import WeightNorm
 from torch.utils._pytree import tree_map
 
 from bitspike.checks import bad_type, bad_value, one_of
 from bitspike.graph import trace
-from bitspike.layers import Encoder, TimeLayer
+from bitspike.graph.modes import without_gradient
+from bitspike.layers import ClipFloor, Encoder, TimeLayer, check_numbers
 from bitspike.models import Network, warn_inert
 from bitspike.models.components import new_encoder, new_readout
 from bitspike.neurons import Neuron
+from bitspike.sealed import amend
 from bitspike.upgrade.build import Builder, Built
 from bitspike.upgrade.check import (
     check_merged,
@@ -29,14 +32,16 @@ from bitspike.upgrade.check import (
     record,
 )
 from bitspike.upgrade.inplace import in_place, out_of_place
+from bitspike.upgrade.inside import look_at_modules, look_inside
+from bitspike.upgrade.layers import Merged
 from bitspike.upgrade.mapping import KEEP, Choices, Replacements, instance, remembers
 from bitspike.upgrade.over_time import body_over_time, over_time
+from bitspike.upgrade.parts import fuse_means
 from bitspike.upgrade.report import UpgradeReport
 from bitspike.upgrade.roles import assign_roles
 from bitspike.upgrade.sites import Names, Site, called, find_sites, wanted_name
 from bitspike.upgrade.trace import Root, is_torch_layer, path_of, place, trace_user
 
-_COMPUTES = (WeightNorm, SpectralNorm, BasePruningMethod)
 _NORMS = {
     "joint": "joint: mean and variance over time and batch together; one set of running statistics",
     "per_step": "per_step: in training every time step by its own mean and variance; one set of running statistics",
@@ -92,10 +97,10 @@ def upgrade(
             network of bitspike's own layers (a `Network`, whose encoder is replaced, or its body), where only the
             modules named change.
         mapping: what becomes what. Keys: a class of activations, which stands for its functions and methods too
-            (nn.ReLU: F.relu, torch.relu, x.relu(), clamp(min=0)), any other class of modules, or a name or shell
-            pattern of places ("layer1.*"); a name is stronger than a pattern, a pattern than a class. Values: a neuron,
-            of which every place gets a copy; a function of the replaced module (None for a function) that makes one;
-            None: leave it alone.
+            (nn.ReLU: F.relu, torch.relu, x.relu(), clamp(min=0); nn.Hardtanh: clamp(-1, 1)), any other class of
+            modules, or a name or shell pattern of places ("layer1.*"); a name is stronger than a pattern, a pattern
+            than a class. Values: a neuron, of which every place gets a copy; a function of the replaced module (None
+            for a function) that makes one; None: leave it alone.
         sample: inputs [B, ...] of one time step; default: random ones of a shape that the first layer takes.
         T: time steps, default 2. encoder: a name of `ENCODERS`, an `Encoder` with a T of its own, which is copied, or
             None (the network then takes sequences [T, B, ...]). readout: "mean" or "steps"; default that of a bitspike
@@ -109,31 +114,56 @@ def upgrade(
     Raises:
         TypeError: a mapping of the wrong kind.
         ValueError: code that cannot be traced, keeps a state, loops over time, mixes the batch, or does something else
-            in training; a neuron with memory or a multi-step layer that is not mapped; a key that matches nothing. The
-            message names module and line.
+            in training; a neuron with memory or a multi-step layer that is not mapped; a key that matches nothing (the
+            message names module and line); NaN or inf in the weights.
 
     >>> import torch; from bitspike.neurons import MultiBit
     >>> net = upgrade(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), {nn.ReLU: MultiBit(1, 1)}, T=3)
     >>> net(torch.ones(5, 4)).shape, net.report.neurons
     (torch.Size([5, 2]), {'1': 'ReLU → MultiBit'})
     """
+    return _upgrade(model, mapping, sample, T, encoder, readout, norm, leaves, evaluation=False)
+
+
+def upgrade_evaluated(model: nn.Module, sample: Tensor, T: int, leaves: Sequence[type[nn.Module]] = ()) -> Upgraded:
+    """`upgrade` of a trained network as it is in evaluation mode, whatever it does in training; activations stay."""
+    mapping: Replacements = {nn.ReLU: None, ClipFloor: None}  # other activations are left alone as well
+    return _upgrade(model, mapping, sample, T, "repeat", "mean", "joint", leaves, evaluation=True)
+
+
+def _upgrade(
+    model: nn.Module,
+    mapping: Replacements,
+    sample: Tensor | None,
+    T: int,
+    encoder: str | Encoder | None,
+    readout: str | None,
+    norm: str,
+    leaves: Sequence[type[nn.Module]],
+    evaluation: bool,
+) -> Upgraded:
     choices = Choices(mapping)
     one_of("upgrade", "norm", norm, tuple(_NORMS))
     coder = None if encoder is None else new_encoder(encoder, encoder.T if isinstance(encoder, Encoder) else T)
     reader = new_readout("mean" if readout is None else readout)
     _refuse(model, choices)
+    check_numbers("upgrade", model)
+    if evaluation:
+        choices.used.update(choices.mapping)
     ours = private_copy(model)
     modes = {module: module.training for module in ours.modules()}
     if isinstance(ours, Network):
         reader = ours.readout if readout is None else reader
         ours = ours.body
     timed = over_time(ours)
-    root, graph = trace_user(ours, _leaf(choices, tuple(leaves)), None if timed else sample)
+    root, graph = trace_user(ours, _leaf(choices, tuple(leaves)), None if timed else sample, evaluation)
     if timed and root.only_in_training:
         must = "the forward must do the same in training and in evaluation"
         raise bad_value("upgrade", must, f"a difference at {root.only_in_training[0]}", "make it one")
-    _refuse_memories(root, graph, (*leaves, *choices.classes))
+    if not evaluation:
+        _refuse_memories(root, graph, (*leaves, *choices.classes))
     out_of_place(root, graph)
+    fuse_means(graph)
     if timed:
         body, found, report = body_over_time(root, graph, choices, sample)
         made: list[tuple[nn.Module, nn.Module]] = []
@@ -143,6 +173,8 @@ def upgrade(
     for site, x in found:
         _replace(body, site, x, report)
     _split(report, [site for site, _ in found])
+    called_frozen = [str(n.target) for n in body.graph.nodes if n.op == "call_module" and without_gradient(n)]
+    report.frozen = [name for name in called_frozen if any(True for _ in body.get_submodule(name).parameters())]
     net = Upgraded(coder, body, reader, report).train(model.training)
     for module, training in modes.items():
         module.training = training
@@ -150,7 +182,7 @@ def upgrade(
         layer.training = modes[module]
     if not timed:
         assign_roles(trace(net))
-    warn_inert(net, stacklevel=3)
+    warn_inert(net, stacklevel=4)
     return net
 
 
@@ -160,7 +192,8 @@ def _merged(
     """The network with time merged into the batch, checked with its activations still in place."""
     names = Names(called(graph))
     sites = find_sites(root, graph, choices, names)
-    choices.check_used([f"{site.name} ({site.kind.__name__})" for site in sites])
+    held = look_at_modules(root, graph, choices).activations
+    choices.check_used([f"{site.name} ({site.kind.__name__})" for site in sites], list(held))
     standing_in = {site.node for site in sites if site.stands_in}
     steps = different_steps(guess_sample(root, graph, standing_in) if sample is None else sample)
     values = record(root, graph, steps, standing_in)
@@ -177,8 +210,13 @@ def _merged(
     if root.only_in_training:
         left = ", ".join(root.only_in_training)
         warnings.warn(f"upgrade: what the forward does in training alone is left out: {left}.", stacklevel=3)
-    report.left_alone = {s.name: s.kind.__name__ for s in sites if not s.replaced and s.name in built.merged}
+    report.left_alone = {s.name: s.kind.__name__ for s in sites if not s.replaced and s.node in built.depends}
     layers = dict(built.body.named_modules())
+    inside = look_inside(built.body, torch.stack(steps), choices)
+    inside.tell(report, choices)
+    for layer in (layers[name] for name in inside.normed if norm == "per_step"):
+        if isinstance(layer, Merged):
+            amend(layer, by_step=True)
     report.uncounted = [_with_weights(name, layers[name]) for name in built.merged if _weighs(layers[name])]
     return built, [(site, values[site.node.args[0]][0]) for site in built.neurons], report  # type: ignore[index]
 
@@ -198,19 +236,20 @@ def _with_weights(name: str, layer: nn.Module) -> str:
 
 def private_copy(model: nn.Module) -> nn.Module:
     """A deep copy; raises `ValueError` where the model holds what no copy can be made of."""
-    memo: dict[int, Any] = {}
-    for module in model.modules():
-        # Weights that torch's hooks compute before every call; a copy of the last result does no harm.
-        for hook in module._forward_pre_hooks.values():
-            name = getattr(hook, "_tensor_name", None) or getattr(hook, "name", None)
-            if isinstance(hook, _COMPUTES) and isinstance(value := vars(module).get(str(name)), Tensor):
-                memo[id(value)] = value.detach().clone()
+    weights = [_computed(module, hook) for module in model.modules() for hook in module._forward_pre_hooks.values()]
     try:
-        return copy.deepcopy(model, memo)
+        return copy.deepcopy(model, {id(weight): weight.detach().clone() for weight in weights if weight is not None})
     except RuntimeError as error:
         must = "the model must hold no result of an earlier call"
-        todo = "reset its states first (functional.reset_net, utils.reset)"
+        todo = "reset its states first (functional.reset_net, utils.reset), or call it once under torch.no_grad()"
         raise bad_value("upgrade", must, str(error).splitlines()[0], todo) from error
+
+
+def _computed(module: nn.Module, hook: object) -> Tensor | None:
+    """The weight that a hook computes anew at every call: weight norm, spectral norm, pruning."""
+    if isinstance(hook, (WeightNorm, SpectralNorm)):
+        return getattr(module, hook.name)  # type: ignore[no-any-return]
+    return getattr(module, hook._tensor_name) if isinstance(hook, prune.BasePruningMethod) else None
 
 
 def _refuse(model: nn.Module, choices: Choices) -> None:
@@ -248,7 +287,7 @@ def _leaf(choices: Choices, leaves: tuple[type[nn.Module], ...]) -> Callable[[nn
 
 def _replace(body: nn.Module, site: Site, x: Tensor, report: UpgradeReport) -> None:
     """Put the module that the mapping names in place of the activation at one site, and report it."""
-    made = instance(site.choice, site.module, site.name, x)
+    made = instance(site.choice, site.module, site.name, x, site.channel_dim if x.dim() > 2 else None)
     if made is None and site.stands_in:
         must = "a module that may remember must become one of bitspike's"
         raise bad_value(f"upgrade {site.name}", must, "None from the mapping", "return a neuron")

@@ -5,7 +5,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bitspike.checks import bad_type, bad_value, integer, one_of
+from bitspike.checks import bad_type, bad_value, floating, integer, one_of
+from bitspike.sealed import Sealed
 
 KINDS = ("fresh", "fixed")
 
@@ -14,7 +15,7 @@ _MIX1 = -4658895280553007687  # 0xBF58476D1CE4E5B9
 _MIX2 = -7723592293110705685  # 0x94D049BB133111EB
 
 
-class Noise(nn.Module):
+class Noise(Sealed, nn.Module):
     """Where a layer's random numbers come from: one int64 seed a sample.
 
     In evaluation mode, or where ``kind`` is "fixed", the seed of a sample is a function of ``seed`` and its values.
@@ -40,6 +41,7 @@ class Noise(nn.Module):
 
     def forward(self, x: Tensor, seeds: Tensor | None = None) -> Tensor:
         """[B, ...] → int64 [B]; ``seeds`` int64 [B] is returned where it is given."""
+        floating(self.where, x)
         if seeds is not None:
             if seeds.dtype != torch.int64:
                 raise bad_type(self.where, "seeds must be int64 [B]", seeds.dtype, "pass integers")

@@ -1,12 +1,19 @@
-"""Losses on the logits of a network, by name: one file each."""
+"""Losses on the outputs of a network, by name: one file each."""
 
-from bitspike.training.losses.base import LOSSES, loss_options
+from bitspike.training.losses.base import LOSSES, REGRESSION_LOSSES, find_loss, loss_options, takes_weights
+from bitspike.training.losses.huber import huber_loss
 from bitspike.training.losses.mean import mean_loss
+from bitspike.training.losses.mse import mse_loss
 from bitspike.training.losses.tet import tet_loss
 
 __all__ = [
     "LOSSES",
+    "REGRESSION_LOSSES",
+    "find_loss",
+    "huber_loss",
     "loss_options",
     "mean_loss",
+    "mse_loss",
+    "takes_weights",
     "tet_loss",
 ]

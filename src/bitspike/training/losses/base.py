@@ -1,10 +1,11 @@
-"""The table of losses on logits."""
+"""The tables of losses: on the logits of classes, and on numbers to be met."""
 
 from __future__ import annotations
 
 import inspect
 from collections.abc import Callable
 
+import torch.nn.functional as F
 from torch import Tensor
 
 from bitspike.registry import Registry
@@ -13,16 +14,51 @@ LOSSES: Registry[Callable[..., Tensor]] = Registry("loss")
 """Name → ``loss(logits, labels, label_smoothing, **options)``.
 
 logits are [B, K] or, from a "steps" read-out, [T, B, K]; labels int64 [B]. The result is a differentiable mean [] over
-the batch. Options are keywords with defaults; a recipe gives them in ``train.loss_options``.
+the batch. Options are keywords with defaults; a recipe gives them in ``train.loss_options``. A loss that has a keyword
+``class_weights`` ([K] or None) gets those of the recipe.
 """
 
-_GIVEN = ("logits", "labels", "label_smoothing")
+REGRESSION_LOSSES: Registry[Callable[..., Tensor]] = Registry("regression loss")
+"""Name → ``loss(outputs, targets, **options)``: outputs [B, K] or [T, B, K], targets float [B, K]; as `LOSSES`."""
+
+_GIVEN = ("logits", "outputs", "labels", "targets", "label_smoothing", "class_weights")
+
+
+def find_loss(name: str) -> Callable[..., Tensor]:
+    """A registered loss of either kind; raises `ValueError` for another name."""
+    return REGRESSION_LOSSES[name] if name in REGRESSION_LOSSES else LOSSES[name]
 
 
 def loss_options(name: str) -> tuple[str, ...]:
     """Keywords of a registered loss that a recipe may set.
 
-    >>> loss_options("tet")
-    ('weight', 'target')
+    >>> loss_options("tet"), loss_options("mse")
+    (('weight', 'target'), ())
     """
-    return tuple(key for key in inspect.signature(LOSSES[name]).parameters if key not in _GIVEN)
+    return tuple(key for key in inspect.signature(find_loss(name)).parameters if key not in _GIVEN)
+
+
+def takes_weights(name: str) -> bool:
+    """Whether a registered loss takes class weights."""
+    return "class_weights" in inspect.signature(find_loss(name)).parameters
+
+
+def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float, class_weights: Tensor | None) -> Tensor:
+    """Mean over samples of the cross-entropy times the weight of the sample's class, if there are weights.
+
+    Differs: torch divides by the sum of the weights in the batch, so that a sample counts more in some batches than in
+    others; here it is the number of samples.
+
+    Args:
+        logits: [B, K]. labels: [B]. label_smoothing: [0, 1). class_weights: [K] or None.
+
+    >>> import torch
+    >>> logits, labels = torch.zeros(2, 2), torch.tensor([0, 1])
+    >>> round(float(cross_entropy(logits, labels, 0.0, torch.tensor([3.0, 1.0])) / torch.tensor(2.0).log()), 6)
+    2.0
+    """
+    if class_weights is None:
+        return F.cross_entropy(logits, labels, label_smoothing=label_smoothing)
+    weights = class_weights.to(logits)
+    total = F.cross_entropy(logits, labels, weights, reduction="sum", label_smoothing=label_smoothing)
+    return total / len(labels)

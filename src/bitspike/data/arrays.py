@@ -1,0 +1,219 @@
+"""Own arrays: an npz file, or any iterable of (x, y), as the three sets of an experiment."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from bitspike.checks import bad_type, bad_value
+from bitspike.data.array_set import ArraySet
+from bitspike.data.dataset import Splits
+from bitspike.data.entry import DATASETS, Entry
+from bitspike.data.named_splits import TEST_FRACTION, TEST_SEED, assemble
+from bitspike.data.npz import read_npz
+from bitspike.data.split import carve_validation
+
+WHERE = "load_arrays"
+PARTS = ("train", "validation", "test")
+
+
+def load_arrays(root: str | os.PathLike[str], validation: int | float = 0.1, seed: int = 0) -> Splits:
+    """Load samples and targets from an npz file.
+
+    ``x_train`` and ``y_train`` (or ``x`` and ``y``) must be there; ``x_test``, ``y_test`` and ``x_validation``,
+    ``y_validation`` may be. A part that is not there is carved from the training part, the test part (a fifth) alike
+    for every seed; other members are not looked at.
+
+    - uint8 x ``[N, H, W]`` or ``[N, C, H, W]`` with integer y ``[N]`` are images of classes, 0 to the greatest label:
+      an `ImageSet`, normalised by mean and std of the train part, and augmented where the recipe asks for it.
+    - float x ``[N, ...]`` are samples as they are, uint8 x with float y too (divided by 255): `ArraySet`, no
+      augmentation.
+    - integer y ``[N]`` are classes; float y ``[N]`` or ``[N, K]`` are numbers to be met (regression).
+
+    Args:
+        root: the file. validation: samples carved from the training part, or their fraction in (0, 1).
+        seed: of the validation split, 0 to 2^63 - 1.
+
+    Raises:
+        ValueError: a missing or damaged file, a lacking member, shapes or kinds that do not fit, NaN or inf.
+
+    >>> import tempfile
+    >>> with tempfile.NamedTemporaryFile(suffix=".npz") as file:
+    ...     np.savez(file, x=np.zeros((20, 3), np.float32), y=np.linspace(0, 1, 20))
+    ...     _ = file.seek(0)
+    ...     load_arrays(file.name).train
+    ArraySet('npz/train': 14 samples 3, 1 values)
+    """
+    named = _members(root)
+    pairs = {}
+    for part in PARTS:
+        keys = f"x_{part}", f"y_{part}"
+        if part == "train" and not set(keys) & named:
+            keys = "x", "y"
+        if part == "train" or set(keys) & named:
+            found = read_npz(root, keys)
+            pairs[part] = torch.from_numpy(_native(found[keys[0]])), torch.from_numpy(_native(found[keys[1]]))
+    return _splits(f"{WHERE} {os.fspath(root)}", "npz", pairs, validation, seed)
+
+
+def gather(
+    train: Iterable[Any],
+    validation: Iterable[Any] | int | float = 0.1,
+    test: Iterable[Any] | None = None,
+    seed: int = 0,
+    name: str = "given",
+) -> Splits:
+    """Read iterables of (x, y), such as data loaders or lists, once into memory, as the splits that training takes.
+
+    Each item is a batch, x ``[B, ...]`` and y ``[B]`` or ``[B, K]``, or one sample where y is a number (x ``[...]``).
+    Tensors, numpy arrays and numbers will do. Kinds are told as in `load_arrays`; what the iterable draws at random
+    (its own augmentation) is drawn once.
+
+    Args:
+        train: to train on. validation: another iterable, or what to carve from ``train``, as in `load_arrays`.
+        test: None: a fifth of ``train``, the same for every seed. seed: of the carving. name: for messages.
+
+    Raises:
+        TypeError, ValueError: items of another form, shapes or kinds that do not fit, NaN or inf, nothing at all.
+
+    >>> gather([(torch.zeros(8, 2), torch.arange(8) % 2)] * 4).train
+    ArraySet('given/train': 24 samples 2, 2 classes)
+    """
+    pairs = {"train": _read(f"gather {name}", train)}
+    if not isinstance(validation, (int, float)):
+        pairs["validation"] = _read(f"gather {name} (validation)", validation)
+        validation = 0.1
+    if test is not None:
+        pairs["test"] = _read(f"gather {name} (test)", test)
+    return _splits(f"gather {name}", name, pairs, validation, seed)
+
+
+def as_splits(given: object, validation: float) -> Splits:
+    """`Splits` as they are; (train, validation) or (train, validation, test), or one iterable, through `gather`."""
+    if isinstance(given, Splits):
+        return given
+    if isinstance(given, Mapping):
+        extra = sorted(map(str, given.keys() - set(PARTS)))
+        if extra or "train" not in given:
+            todo = "name them train, validation and test"
+            raise bad_value("fit", "the parts must be 'train' and at most 'validation', 'test'", list(given), todo)
+        return gather(given["train"], given.get("validation", validation), given.get("test"))
+    if isinstance(given, tuple) and 2 <= len(given) <= 3 and not any(isinstance(part, Tensor) for part in given):
+        return gather(*given)
+    if not isinstance(given, Iterable) or isinstance(given, (str, bytes, Tensor)):
+        must = "the data must be Splits or iterables of (x, y)"
+        raise bad_type("fit", must, type(given).__name__, "see bitspike.data.gather")
+    return gather(given, validation)
+
+
+def _members(path: str | os.PathLike[str]) -> set[str]:
+    """Names in an archive; none of a file that is none, which `read_npz` then refuses."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return {entry.removesuffix(".npy") for entry in archive.namelist()}
+    except (OSError, zipfile.BadZipFile):
+        return set()
+
+
+def _native(array: np.ndarray) -> np.ndarray:
+    """The array in a dtype that torch has."""
+    array = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="), copy=False))
+    if array.dtype.kind == "u" and array.dtype != np.uint8:
+        return array.astype(np.int64)
+    return array.astype(np.float64) if array.dtype == np.longdouble else array
+
+
+def _read(where: str, items: Iterable[Any]) -> tuple[Tensor, Tensor]:
+    """All items as one pair."""
+    samples, targets = [], []
+    for item in items:
+        if not isinstance(item, (tuple, list)) or len(item) != 2:
+            raise bad_type(where, "every item must be a pair (x, y)", type(item).__name__, "yield x, y")
+        x, y = (part if isinstance(part, Tensor) else torch.as_tensor(np.asarray(part)) for part in item)
+        if y.dim() == 0:
+            x, y = x.unsqueeze(0), y.unsqueeze(0)
+        if x.dim() < 1 or len(x) != len(y):
+            must = "a batch must have as many samples as targets"
+            raise bad_value(where, must, f"x {list(x.shape)}, y {list(y.shape)}", "yield whole batches")
+        samples.append(x.detach().cpu())
+        targets.append(y.detach().cpu())
+    if not samples:
+        raise bad_value(where, "the iterable must yield something", "nothing", "pass one that is not used up")
+    shapes = {(tuple(x.shape[1:]), tuple(y.shape[1:])) for x, y in zip(samples, targets, strict=True)}
+    if len(shapes) > 1:
+        raise bad_value(where, "all samples must have one shape", sorted(map(str, shapes))[:2], "resize them")
+    return torch.cat(samples), torch.cat(targets)
+
+
+def _splits(
+    where: str, name: str, pairs: Mapping[str, tuple[Tensor, Tensor]], validation: int | float, seed: int
+) -> Splits:
+    """The sets, from what stands in a file or was gathered."""
+    for part, (x, y) in pairs.items():
+        _check(f"{where} ({part})", x, y, pairs["train"])
+    labels = pairs["train"][1]
+    if not labels.is_floating_point():
+        most = max(int(y.max()) for _, y in pairs.values())
+        if most >= 10**6:
+            raise bad_value(where, "labels must be below 1000000", most, "number the classes from 0, or use float y")
+        classes = tuple(str(k) for k in range(most + 1))
+        if pairs["train"][0].dtype == torch.uint8:
+            images = {part: (x.unsqueeze(1) if x.dim() == 3 else x, y.long()) for part, (x, y) in pairs.items()}
+            return assemble(name, classes, images, validation, seed)
+    else:
+        classes = tuple(f"y{k}" for k in range(1 if labels.dim() == 1 else labels.shape[1]))
+    sets = {part: ArraySet(_floats(x), _targets(y), classes, f"{name}/{part}") for part, (x, y) in pairs.items()}
+    for part, size, own in (("test", TEST_FRACTION, TEST_SEED), ("validation", validation, seed)):
+        if part not in sets:
+            whole = sets["train"]
+            strata = torch.zeros(len(whole), dtype=torch.int64) if whole.regression else whole.labels
+            kept, held = carve_validation(strata, size, own)
+            sets |= {"train": whole.subset(kept), part: replace(whole.subset(held), name=f"{name}/{part}")}
+    return Splits(**sets)
+
+
+def _check(where: str, x: Tensor, y: Tensor, train: tuple[Tensor, Tensor]) -> None:
+    """Raise unless x and y are of a kind that is read, and of that of the training part."""
+    if not (x.is_floating_point() or x.dtype == torch.uint8):
+        raise bad_value(where, "x must be floats, or uint8 images", x.dtype, "convert it, e.g. with .astype('float32')")
+    if x.dim() < 2 or not x.numel():
+        raise bad_value(where, "x must be [N, ...] without an empty axis", list(x.shape), "add the axis of samples")
+    if x.dtype == torch.uint8 and x.dim() not in (3, 4):
+        must = "uint8 x must be images [N, H, W] or [N, C, H, W]"
+        raise bad_value(where, must, list(x.shape), "convert other samples to float32")
+    if x.dtype == torch.uint8 and x.dim() == 4 and x.shape[1] > 4 >= x.shape[3]:
+        todo = "move the channels, e.g. with numpy.moveaxis(x, 3, 1)"
+        raise bad_value(where, "images must be [N, C, H, W]", list(x.shape), todo)
+    if y.dtype == torch.bool or y.is_complex() or y.dim() > (2 if y.is_floating_point() else 1) or y.dim() < 1:
+        must = "y must be integers [N] (classes) or floats [N] or [N, K] (numbers to be met)"
+        raise bad_value(where, must, f"{y.dtype} {list(y.shape)}", "convert it, e.g. with .astype('int64')")
+    if len(x) != len(y):
+        raise bad_value(where, "x and y must be equally many", f"{len(x)} and {len(y)}", "pair them")
+    if not y.is_floating_point() and int(y.min()) < 0:
+        raise bad_value(where, "labels must be >= 0", int(y.min()), "number the classes from 0")
+    alike = x.dtype.is_floating_point == train[0].dtype.is_floating_point and x.shape[1:] == train[0].shape[1:]
+    if not (alike and y.is_floating_point() == train[1].is_floating_point() and y.shape[1:] == train[1].shape[1:]):
+        got = f"x {x.dtype} {list(x.shape[1:])}, y {y.dtype} {list(y.shape[1:])}"
+        raise bad_value(where, "x and y must be of the kind and shape of the training part", got, "convert them")
+
+
+def _floats(x: Tensor) -> Tensor:
+    """Samples as float32; uint8 ones divided by 255."""
+    return (x.float() / 255 if x.dtype == torch.uint8 else x.float()).contiguous()
+
+
+def _targets(y: Tensor) -> Tensor:
+    """Labels as int64, or targets as float32 ``[N, K]``."""
+    if not y.is_floating_point():
+        return y.long()
+    return (y.unsqueeze(1) if y.dim() == 1 else y).float().contiguous()
+
+
+ARRAYS = DATASETS.register("npz")(Entry(load_arrays, 0.1, place="FILE"))

@@ -1,0 +1,21 @@
+"""Huber's loss, for regression with outliers."""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from bitspike.training.losses.base import REGRESSION_LOSSES
+
+
+@REGRESSION_LOSSES.register("huber")
+def huber_loss(outputs: Tensor, targets: Tensor, delta: float = 1.0) -> Tensor:
+    """``d²/2`` where ``d = |y − target| <= δ``, else ``δ·(d − δ/2)``; mean over batch and values.
+
+    Source: P. Huber, "Robust Estimation of a Location Parameter", Annals of Mathematical Statistics 35, 1964.
+
+    Args:
+        outputs: [B, K], or [T, B, K], which is averaged over time. targets: [B, K]. delta: δ > 0.
+    """
+    mean = outputs.mean(0) if outputs.dim() == 3 else outputs
+    return F.huber_loss(mean, targets, delta=delta)

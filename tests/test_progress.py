@@ -1,0 +1,41 @@
+"""Progress without a terminal: a line a job and an epoch, and within an epoch one every 30 s."""
+
+from __future__ import annotations
+
+import pytest
+
+from bitspike import progress
+from bitspike.progress import Shown
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    now = [0.0]
+    monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
+    return now
+
+
+def test_lines_without_a_terminal(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    with Shown(2) as shown:
+        shown.job(1, 2, "one: running")
+        for step in range(1, 9):  # an epoch of 80 s, a log line every 10 s
+            clock[0] += 10
+            shown.step({"epoch": step / 8, "epochs": 2, "loss": 1.0})
+        shown.step({"epoch": 1, "epochs": 2, "loss": 1.0, "validation_accuracy": 0.5})
+        clock[0] += 1
+        shown.step({"epoch": 1.5, "epochs": 2, "loss": 1.0})
+        shown.step({"epoch": 2, "epochs": 2, "loss": 0.5, "validation_accuracy": 0.75})
+    assert capsys.readouterr().err.splitlines() == [
+        "    0.0 s  [1/2] one: running",
+        "   30.0 s  [1/2] one: running: epoch 0.4/2 loss 1.000",
+        "   60.0 s  [1/2] one: running: epoch 0.8/2 loss 1.000",
+        "   80.0 s  [1/2] one: running: epoch 1.0/2 loss 1.000 validation 50.00%",
+        "   81.0 s  [1/2] one: running: epoch 2.0/2 loss 0.500 validation 75.00%",
+    ]
+
+
+def test_quiet_says_nothing(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    with Shown(1, quiet=True) as shown:
+        shown.job(1, 1, "one: running")
+        shown.step({"epoch": 1, "epochs": 1, "loss": 0.5, "validation_accuracy": 0.75})
+    assert capsys.readouterr().err == ""
