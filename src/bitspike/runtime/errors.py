@@ -17,4 +17,5 @@ def fault(where: str, must: str, got: object, todo: str) -> ProgramError:
     """
     shown = str(got)
     shown = shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "…"
-    return ProgramError(f"{where.replace(':', '_')[:_SHOWN] or '?'}: {must}, got {shown}; {todo}.")
+    text = f"{where.replace(':', '_')[:_SHOWN] or '?'}: {must}, got {shown}; {todo}."
+    return ProgramError(text.encode("utf-8", "backslashreplace").decode())

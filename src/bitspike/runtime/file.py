@@ -129,14 +129,15 @@ def _tensors(header: dict[str, Any], body: memoryview) -> dict[str, Array]:
         kind, shape, ends = entry["dtype"], entry["shape"], entry["data_offsets"]
         if not isinstance(kind, str) or kind not in _TYPES:
             raise fault(where, f"its dtype must be one of {', '.join(_TYPES)}", kind, "fetch the file again")
-        if not _naturals(shape) or not _naturals(ends) or len(shape) > 8 or len(ends) != 2:
-            raise fault(where, "shape and data_offsets must be lists of integers >= 0", entry, "fetch the file again")
+        if not _naturals(shape, 1) or not _naturals(ends, 0) or len(shape) > 8 or len(ends) != 2:
+            must = "shape must be lengths >= 1, data_offsets two integers >= 0"
+            raise fault(where, must, entry, "fetch the file again")
         dtype, count = np.dtype(_TYPES[kind]), int(np.prod(shape, dtype=object))
         if not ends[0] <= ends[1] <= len(body) or ends[1] - ends[0] != count * dtype.itemsize:
             raise fault(where, f"its {count} numbers must lie inside the file", ends, "fetch the file again")
         spans.append((ends[0], ends[1]))
         flat = np.frombuffer(body[ends[0] : ends[1]], dtype)
-        found[name] = flat.reshape(shape).astype(dtype.newbyteorder("="))
+        found[name] = flat.reshape(shape).astype(dtype.newbyteorder("="), copy=kind != "U8")
     place = 0
     for start, end in sorted(spans):
         if start != place:
@@ -147,5 +148,5 @@ def _tensors(header: dict[str, Any], body: memoryview) -> dict[str, Array]:
     return found
 
 
-def _naturals(items: object) -> bool:
-    return isinstance(items, list) and all(type(item) is int and item >= 0 for item in items)
+def _naturals(items: object, least: int) -> bool:
+    return isinstance(items, list) and all(type(item) is int and item >= least for item in items)

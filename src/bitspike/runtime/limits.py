@@ -5,11 +5,11 @@ from __future__ import annotations
 INT8, INT16, INT32, INT64 = ((-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (8, 16, 32, 64))
 
 MAX_FILE_BYTES = 2**31
-MAX_HEADER_BYTES = 2**26
+MAX_HEADER_BYTES = 2**23
 MAX_DEPTH = 16
 """Nested brackets in the JSON of a file."""
 MAX_NAME = 200
-MAX_OPERATIONS = 50_000
+MAX_OPERATIONS = 4096
 MAX_ELEMENTS = 2**27
 """Numbers in a value of one sample and step, and in a constant."""
 MAX_AXES = 4

@@ -54,19 +54,19 @@ class Plan:
         return f"arena {self.peak_bytes:,} bytes a sample: states {self.state_bytes:,}, values {kept:,}; {loops}"
 
 
-def plan(given: Input, operations: Sequence[Operation]) -> Plan:
+def plan(given: Input, operations: Sequence[Operation], output: str) -> Plan:
     """Schedule and place everything: states first, then values, the largest first, each at the lowest free place."""
     keys = _keys(given, operations)
     loops = _loops(operations, keys)
-    order = [index for loop in loops for index in loop.operations]
-    lives = _lives(operations, loops, order, keys)
+    crossing = _crossing(operations, keys, output)
+    lives = _lives(operations, loops, crossing, output)
     states: dict[str, Place] = {}
     top = 0
     for made in operations:
         for slot in made.slots():
             states[f"{made.op.name}.{slot.name}"] = Place(top, slot.size_bytes)
             top += _aligned(slot.size_bytes)
-    sizes = _sizes(given, operations, keys)
+    sizes = _sizes(given, operations, keys, crossing)
     values: dict[str, Place] = {}
     for name in sorted(sizes, key=lambda n: (-sizes[n][0], n)):
         size, steps = sizes[name]
@@ -96,7 +96,7 @@ def _keys(given: Input, operations: Sequence[Operation]) -> dict[str, Key]:
         read = [keys[name] for name in made.op.inputs]
         level, constant = max(key[0] for key in read), all(key[1] == 0 for key in read)
         steps = made.written[0].steps
-        once = constant and (made.steady or (made.rates and made.read[0].steps == 1))
+        once = (constant and made.steady) or (made.rates and made.read[0].steps == 1)
         if made.rates:
             level += 1
         for name in made.op.outputs:
@@ -120,51 +120,44 @@ def _loops(operations: Sequence[Operation], keys: dict[str, Key]) -> list[Loop]:
     return [Loop(max(key[1], 1), tuple(found[key])) for key in sorted(found)]
 
 
+def _crossing(operations: Sequence[Operation], keys: dict[str, Key], output: str) -> set[str]:
+    """Values that outlive a step: read by another loop than the one that writes them, or sent."""
+    loop = {name: _loop_of(made, keys) for made in operations for name in made.op.outputs}
+    found = {INPUT, output}
+    for made in operations:
+        found.update(name for name in made.op.inputs if loop.get(name) != _loop_of(made, keys))
+        found.update(made.op.outputs if made.rates else ())
+    return found
+
+
 def _lives(
-    operations: Sequence[Operation], loops: Sequence[Loop], order: list[int], keys: dict[str, Key]
+    operations: Sequence[Operation], loops: Sequence[Loop], crossing: set[str], output: str
 ) -> dict[str, tuple[int, int]]:
-    """First and last place in the order at which a value is in memory; whole loops where it crosses one."""
+    """First and last place, in the order of running, at which a value is held; whole loops where it crosses one."""
+    order = [index for loop in loops for index in loop.operations]
     at = {index: place for place, index in enumerate(order)}
-    span: dict[int, tuple[int, int]] = {}
-    for loop in loops:
-        ends = (at[loop.operations[0]], at[loop.operations[-1]])
-        span.update(dict.fromkeys(loop.operations, ends))
-    writer = {name: index for index, made in enumerate(operations) for name in made.op.outputs}
-    readers: dict[str, list[int]] = {name: [] for name in (INPUT, *writer)}
+    span = {index: (at[loop.operations[0]], at[loop.operations[-1]]) for loop in loops for index in loop.operations}
+    lives: dict[str, tuple[int, int]] = {INPUT: (0, 0)}
+    for index, made in enumerate(operations):
+        for name in made.op.outputs:
+            lives[name] = (span[index][0], span[index][1]) if name in crossing else (at[index], at[index])
     for index, made in enumerate(operations):
         for name in made.op.inputs:
-            readers[name].append(index)
-    lives = {}
-    for name, users in readers.items():
-        own = writer.get(name)
-        crosses = own is None or not users or any(span[user] != span[own] for user in users) or operations[own].rates
-        if own is not None and not crosses:
-            lives[name] = (at[own], max(at[user] for user in users))
-            continue
-        first = 0 if own is None else span[own][0]
-        last = max([span[user][1] for user in users] or [len(order) - 1])
-        lives[name] = (first, len(order) - 1 if not users else last)
+            end = span[index][1] if name in crossing else at[index]
+            lives[name] = (lives[name][0], max(lives[name][1], end))
+    lives[output] = (lives[output][0], len(order) - 1)
     return lives
 
 
-def _sizes(given: Input, operations: Sequence[Operation], keys: dict[str, Key]) -> dict[str, tuple[int, int]]:
+def _sizes(
+    given: Input, operations: Sequence[Operation], keys: dict[str, Key], crossing: set[str]
+) -> dict[str, tuple[int, int]]:
     """Name → (bytes, steps it has room for)."""
-    loop = {name: _loop_of(made, keys) for made in operations for name in made.op.outputs}
-    crossing = {
-        name
-        for made in operations
-        for name in made.op.inputs
-        if name == INPUT or loop[name] != _loop_of(made, keys) or keys[name] != loop[name]
-    }
-    read = {name for made in operations for name in made.op.inputs}
     values = {INPUT: given.value}
     for made in operations:
         values.update(zip(made.op.outputs, made.written, strict=True))
-    sizes = {}
-    for name, value in values.items():
-        steps = max(keys[name][1], 1) if name in crossing or name not in read else 1
-        sizes[name] = (value.size_bytes * steps, steps)
-    return sizes
+    steps = {name: max(keys[name][1], 1) if name in crossing else 1 for name in values}
+    return {name: (value.size_bytes * steps[name], steps[name]) for name, value in values.items()}
 
 
 def _aligned(size: int) -> int:

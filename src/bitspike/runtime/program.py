@@ -73,7 +73,7 @@ class Program:
     def __init__(self, spec: Spec) -> None:
         self.spec = spec
         self.operations: tuple[Operation, ...] = verify(spec)
-        self.plan: Plan = plan(spec.input, self.operations)
+        self.plan: Plan = plan(spec.input, self.operations, spec.output)
         if self.plan.peak_bytes > MAX_ARENA_BYTES:
             must = f"one sample must fit {MAX_ARENA_BYTES:,} bytes"
             raise fault("program", must, f"{self.plan.peak_bytes:,}", "make the values smaller")

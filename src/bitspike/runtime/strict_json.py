@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import math
 import re
+from collections import Counter
 from typing import Any, NoReturn
 
 from .errors import fault
 from .limits import MAX_DEPTH
 
-_STRING = re.compile(rb'"(?:[^"\\]|\\.)*"', re.DOTALL)
-_BRACKET = re.compile(rb"[\[{\]}]")
+_MARK = re.compile(rb'"|\\.|[\[{\]}]', re.DOTALL)
 
 
 def parse(text: bytes, what: str) -> dict[str, Any]:
@@ -21,11 +21,9 @@ def parse(text: bytes, what: str) -> dict[str, Any]:
         ProgramError: it is no JSON object, or one with duplicate keys, NaN or infinity, numbers of more than 20 digits,
             or brackets nested deeper than 16.
     """
-    where, depth = f"{what} JSON", 0
-    for match in _BRACKET.finditer(_STRING.sub(b"", text)):
-        depth += 1 if match[0] in b"[{" else -1
-        if depth > MAX_DEPTH:
-            raise fault(where, f"brackets must be nested at most {MAX_DEPTH} deep", "more", "check what it is")
+    where = f"{what} JSON"
+    if _depth(text) > MAX_DEPTH:
+        raise fault(where, f"brackets must be nested at most {MAX_DEPTH} deep", "more", "check what it is")
 
     def refuse(must: str, got: object) -> NoReturn:
         raise fault(where, must, got, "write the file again")
@@ -40,8 +38,8 @@ def parse(text: bytes, what: str) -> dict[str, Any]:
     def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         found = dict(pairs)
         if len(found) < len(pairs):
-            names = [name for name, _ in pairs]
-            refuse("keys must be there once", next(name for name in names if names.count(name) > 1))
+            name, count = Counter(name for name, _ in pairs).most_common(1)[0]
+            refuse("keys must be there once", f"{name} {count} times")
         return found
 
     def constant(name: str) -> NoReturn:
@@ -56,3 +54,21 @@ def parse(text: bytes, what: str) -> dict[str, Any]:
     if not isinstance(value, dict):
         refuse("it must be an object", type(value).__name__)
     return value  # type: ignore[no-any-return]
+
+
+def _depth(text: bytes) -> int:
+    """The deepest nesting of brackets outside strings; one pass, whatever the text.
+
+    >>> _depth(b'[{"[[[": "]\\\\"["}]'), _depth(b'"' + b"[" * 99)
+    (2, 0)
+    """
+    depth = deepest = 0
+    quoted = False
+    for match in _MARK.finditer(text):
+        mark = match[0]
+        if mark == b'"':
+            quoted = not quoted
+        elif not quoted and len(mark) == 1:
+            depth += 1 if mark in b"[{" else -1
+            deepest = max(deepest, depth)
+    return deepest

@@ -155,7 +155,7 @@ def on_grid(array: Array, grid: Grid) -> bool:
         return False
     if grid.spacing == "power":
         return set(_distinct(array)) <= set(grid.levels)
-    return grid.stride == 1 or not ((array.astype("int64") - grid.low) % grid.stride).any()
+    return grid.stride == 1 or bool((array & 1 == grid.low & 1).all())
 
 
 def _distinct(array: Array) -> Iterable[int]:
