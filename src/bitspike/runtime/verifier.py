@@ -185,12 +185,8 @@ def _classes(spec: Spec, output: Value) -> None:
     for name in spec.classes:
         _name("classes", name)
     if spec.classes and output.shape != (len(spec.classes),):
-        raise fault(
-            "classes",
-            f"there must be {output.shape[0]} for an output {list(output.shape)}",
-            len(spec.classes),
-            "correct it",
-        )
+        must = f"there must be one for each number of an output {list(output.shape)}"
+        raise fault("classes", must, len(spec.classes), "correct it")
 
 
 def _whole(value: object, low: int, high: int) -> bool:
