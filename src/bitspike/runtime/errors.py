@@ -17,5 +17,7 @@ def fault(where: str, must: str, got: object, todo: str) -> ProgramError:
     """
     shown = str(got)
     shown = shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "…"
-    text = f"{where.replace(':', '_')[:_SHOWN] or '?'}: {must}, got {shown}; {todo}."
+    text = f"{where.replace(':', '_')[:_SHOWN] or '?'}: {must}, got {shown}; {todo}" + (
+        "" if todo.endswith("?") else "."
+    )
     return ProgramError(text.encode("utf-8", "backslashreplace").decode())

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
@@ -27,17 +26,15 @@ _NAMES = {"uint8": "U8", "int8": "I8", "int16": "I16", "int32": "I32"}
 
 
 def save(program: Program, path: str | Path) -> int:
-    """Write a program; returns the bytes. The same program gives the same bytes, on every machine."""
+    """Write a program, whole or not at all; returns the bytes. The same program gives the same bytes everywhere."""
     data = to_bytes(program.spec)
     target = Path(path)
-    handle, name = tempfile.mkstemp(dir=target.parent, prefix=f".{target.name}.")
+    part = target.with_name(f".{target.name}.{os.getpid()}")
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        os.replace(name, target)
-    except BaseException:
-        os.unlink(name)
-        raise
+        part.write_bytes(data)
+        os.replace(part, target)
+    finally:
+        part.unlink(missing_ok=True)
     return len(data)
 
 

@@ -57,7 +57,7 @@ def parse(text: bytes, what: str) -> dict[str, Any]:
 
 
 def _depth(text: bytes) -> int:
-    """The deepest nesting of brackets outside strings; one pass, whatever the text.
+    """The deepest nesting of brackets outside strings, up to one too deep; one pass, whatever the text.
 
     >>> _depth(b'[{"[[[": "]\\\\"["}]'), _depth(b'"' + b"[" * 99)
     (2, 0)
@@ -71,4 +71,6 @@ def _depth(text: bytes) -> int:
         elif not quoted and len(mark) == 1:
             depth += 1 if mark in b"[{" else -1
             deepest = max(deepest, depth)
+            if depth > MAX_DEPTH:
+                break
     return deepest
