@@ -17,7 +17,6 @@ def fault(where: str, must: str, got: object, todo: str) -> ProgramError:
     """
     shown = str(got)
     shown = shown if len(shown) <= _SHOWN else shown[:_SHOWN] + "…"
-    text = f"{where.replace(':', '_')[:_SHOWN] or '?'}: {must}, got {shown}; {todo}" + (
-        "" if todo.endswith("?") else "."
-    )
+    end = "" if todo.endswith("?") else "."
+    text = f"{where.replace(':', '_')[:_SHOWN] or '?'}: {must}, got {shown}; {todo}{end}"
     return ProgramError(text.encode("utf-8", "backslashreplace").decode())
