@@ -1,6 +1,6 @@
 """Files that are broken, or made to break what reads them.
 
-``python -m programs.hostile FOLDER`` (in tests/) writes them. Every one must be refused with a `ProgramError`, soon, and
+``python -m programs.hostile FOLDER`` (in tests/) writes them. Each must be refused with a `ProgramError`, soon, and
 without much memory.
 """
 
