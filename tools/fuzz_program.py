@@ -159,13 +159,7 @@ def guided(atheris: Any, seeds: list[bytes], corpus: Path, seconds: float) -> in
     def mutate(data: bytes, size: int, seed: int) -> bytes:
         return mutated(bytes(data), seed)[:size] if seed % 4 else bytes(atheris.Mutate(data, size))
 
-    arguments = [
-        sys.argv[0],
-        f"-max_total_time={int(seconds)}",
-        "-max_len=65536",
-        "-artifact_prefix=crash-",
-        str(corpus),
-    ]
+    options = [f"-max_total_time={int(seconds)}", "-max_len=65536", "-artifact_prefix=crash-"]
     atheris.Setup([sys.argv[0], *options, str(corpus)], target, custom_mutator=mutate)
     atheris.Fuzz()
     return 0
