@@ -10,6 +10,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from .ops import Operation
 from .spec import INPUT, Input
 
@@ -67,22 +69,26 @@ def plan(given: Input, operations: Sequence[Operation], output: str) -> Plan:
             states[f"{made.op.name}.{slot.name}"] = Place(top, slot.size_bytes)
             top += _aligned(slot.size_bytes)
     sizes = _sizes(given, operations, keys, crossing)
-    values: dict[str, Place] = {}
-    for name in sorted(sizes, key=lambda n: (-sizes[n][0], n)):
-        size, steps = sizes[name]
-        taken = sorted(
-            (place.offset, place.offset + _aligned(place.size_bytes))
-            for other, place in values.items()
-            if lives[other][0] <= lives[name][1] and lives[name][0] <= lives[other][1]
-        )
-        offset = top
-        for start, end in taken:
-            if offset + size <= start:
-                break
-            offset = max(offset, end)
-        values[name] = Place(offset, size, steps)
+    values = _placed(sizes, lives, top)
     peak = max([top, *(place.offset + _aligned(place.size_bytes) for place in values.values())])
     return Plan(tuple(loops), values, states, top, peak)
+
+
+def _placed(sizes: dict[str, tuple[int, int]], lives: dict[str, tuple[int, int]], top: int) -> dict[str, Place]:
+    """The largest first, each at the lowest place from ``top`` on that is free as long as it lives."""
+    values: dict[str, Place] = {}
+    known = np.zeros((4, len(sizes)), np.int64)  # start, end, first and last place in the order
+    for count, name in enumerate(sorted(sizes, key=lambda n: (-sizes[n][0], n))):
+        (size, steps), (first, last) = sizes[name], lives[name]
+        others = known[:, :count]
+        others = others[:, (others[2] <= last) & (first <= others[3])]
+        starts, ends = others[:2, np.argsort(others[0], kind="stable")]
+        free = np.maximum.accumulate(np.concatenate([[top], ends]))
+        fits = np.flatnonzero(free[:-1] + size <= starts)
+        offset = int(free[fits[0] if len(fits) else -1])
+        known[:, count] = offset, offset + _aligned(size), first, last
+        values[name] = Place(offset, size, steps)
+    return values
 
 
 Key = tuple[int, int]

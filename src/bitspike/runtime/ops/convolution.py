@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Any, ClassVar
 
 import numpy as np
@@ -64,12 +65,16 @@ class Convolution(Operation):
         self.work = exact_type(max(-low, high))
         return (Value((len(weight), *self.sides), low, high, exponent, x.steps),)
 
+    @cached_property
+    def _matrices(self) -> Array:
+        """Weights as they are multiplied with: [groups, O/groups, I/groups·K]."""
+        groups, weight = self.attributes["groups"], self.constants["weight"]
+        return weight.astype(self.work).reshape(groups, len(weight) // groups, -1)
+
     def run(self, inputs: tuple[Array, ...], state: Any) -> Ran:
-        (x,), (y,), at = inputs, self.written, self.attributes
-        groups, outputs = at["groups"], y.shape[0]
-        weight = self.constants["weight"].astype(self.work).reshape(groups, outputs // groups, -1)
+        (x,), (y,), weight = inputs, self.written, self._matrices
         frames = x.reshape(-1, *x.shape[2:])
-        size = max(1, _WORK // (weight.shape[2] * groups * math.prod(self.sides)))
+        size = max(1, _WORK // (weight.shape[2] * len(weight) * math.prod(self.sides)))
         parts = [self._unfolded(frames[i : i + size], weight) for i in range(0, len(frames), size)]
         total = np.concatenate(parts, 1) if len(parts) > 1 else parts[0]
         return Ran((np.moveaxis(total, 0, 1).reshape(*x.shape[:2], *y.shape),))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cached_property
 from typing import Any, ClassVar
 
 from ..arithmetic import Array, as_int, exact_type
@@ -27,10 +28,14 @@ class Linear(Operation):
         unit = None if exponent is None or x.exponent is None else x.exponent + exponent
         return (Value((len(weight),), low, high, unit, x.steps),)
 
+    @cached_property
+    def _matrix(self) -> Array:
+        """Weights as they are multiplied with: [I, O]."""
+        return self.constants["weight"].astype(self.work).T
+
     def run(self, inputs: tuple[Array, ...], state: Any) -> Ran:
         (x,), (y,) = inputs, self.written
-        weight = self.constants["weight"].astype(self.work)
-        total = as_int(x.reshape(-1, x.shape[2]).astype(self.work) @ weight.T, y.low, y.high)
+        total = as_int(x.reshape(-1, x.shape[2]).astype(self.work) @ self._matrix, y.low, y.high)
         bias = self.constants.get("bias")
         if bias is not None:
             total = total + bias.astype(total.dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from functools import cached_property
 from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
@@ -64,6 +65,10 @@ class Windows(Operation):
     def slots(self) -> tuple[Slot, ...]:
         return (Slot("total", self.read[0].shape),) if self.attributes["frames"] > 1 else ()
 
+    @cached_property
+    def _parts(self) -> list[list[tuple[int, bool]]]:
+        return overlaps(self.attributes["frames"], self.attributes["steps"])
+
     @property
     def steady(self) -> bool:
         return False
@@ -74,7 +79,7 @@ class Windows(Operation):
             whole = x[:1] if x.strides[0] == 0 else x
             held = np.repeat(whole, at["steps"], 0) if len(whole) > 1 else whole
             return Ran((np.broadcast_to(held, (len(x) * at["steps"], *x.shape[1:])),))
-        parts = overlaps(at["frames"], at["steps"])
+        parts = self._parts
         total, seen = OpenWindow(np.zeros(x.shape[1:], np.int32), 0) if state is None else state
         closed = []
         for step in x:
