@@ -16,7 +16,7 @@ from bitspike.runtime import INPUT, Builder, Constant, Grid, Input, Op, ProgramE
 from bitspike.runtime.limits import MAX_OPERATIONS
 from bitspike.runtime.ops import OPERATIONS
 from programs.drawn import drawn
-from programs.machines import INT32, one
+from programs.machines import INT32, arrays, one
 
 HOUSE_FORM = re.compile(r"^[^:]+: .+, got .*; .+[.]$", re.DOTALL)
 
@@ -340,6 +340,38 @@ def test_values_keep_their_ranges_even_at_the_ends(seed: int, other: int) -> Non
             assert found.dtype == proved.dtype and found.shape[2:] == proved.shape
             assert not found.size or (proved.low <= found.min() and found.max() <= proved.high)
             values[name] = found
+
+
+@given(st.data())
+def test_bounds_of_sums_are_met(data: st.DataObject) -> None:
+    """The range of a sum is no wider than an input can make it, so accumulators are as narrow as they can be."""
+    d = data.draw
+    weight = d(arrays((2, 4), st.integers(-9, 9)))
+    bias = d(arrays((2,), st.integers(-50, 50)))
+    low, high = d(st.sampled_from([(0, 1), (-1, 1), (0, 255), (-128, 127)]))
+    program = one("linear", Value((4,), low, high), weight=weight, bias=bias)
+    value = program.spec.values["linear0"]
+    most = [np.where(w > 0, high, low) for w in weight]
+    least = [np.where(w > 0, low, high) for w in weight]
+    ends = [program(np.array(x)[None, None]).levels[0, 0] for x in (*most, *least)]
+    reached = [int(ends[o][o]) - min(int(bias[o]), 0) for o in range(2)]
+    fallen = [int(ends[2 + o][o]) - max(int(bias[o]), 0) for o in range(2)]
+    assert value.high == max(reached) and value.low == min(fallen)
+
+
+def test_builders_refuse_what_is_not_there() -> None:
+    b = Builder(Input(Value((2,), 0, 1)))
+    b.constant(np.array([1]), name="one")
+    for build, word in (
+        (lambda: b.add("convolve", [INPUT]), "the kind must be one of"),
+        (lambda: b.add("latch", ["nowhere"]), "must exist"),
+        (lambda: b.add("rescale", [INPUT], {"shift": 0, "exponent": 0}, {"multiplier": "none"}), "must exist"),
+        (lambda: b.constant(np.array([1]), name="one"), "names of their own"),
+        (lambda: b.constant(np.array([1.0])), "it must be integers"),
+        (lambda: b.constant(np.array([2**31])), "it must fit 32 bits"),
+    ):
+        with pytest.raises(ProgramError, match=word):
+            build()
 
 
 def test_every_row_says_what_it_needs() -> None:

@@ -73,7 +73,8 @@ def round_half(x: Array) -> Array:
     """
     magnitude = np.abs(x)
     whole = np.floor(magnitude)
-    return np.copysign(whole + (magnitude - whole >= 0.5), x)
+    rounded: Array = np.copysign(whole + (magnitude - whole >= 0.5), x)
+    return rounded
 
 
 def exact_type(bound: int) -> np.dtype[Any]:

@@ -100,11 +100,9 @@ def read_document(raw: dict[str, Any]) -> Document:
     scale = None if given["scale"] is None else _integers("input", given["scale"], 2)
     if scale is not None and len(scale) != 2:
         raise fault("input", "its scale must be [m, s]", given["scale"], "correct it")
-    known = Input(
-        _value("input", {k: v for k, v in given.items() if k not in ("repeat", "scale")}), given["repeat"], scale
-    )  # type: ignore[arg-type]
+    value = _value("input", {key: part for key, part in given.items() if key not in ("repeat", "scale")})
     return Document(
-        known,
+        Input(value, given["repeat"], None if scale is None else (scale[0], scale[1])),
         tuple(_op(entry) for entry in _list("program", top["operations"], limits.MAX_OPERATIONS)),
         {name: _value(f"value {name}", entry) for name, entry in _mapping("values", top["values"]).items()},
         {name: _constant(f"constant {name}", entry) for name, entry in _mapping("constants", top["constants"]).items()},

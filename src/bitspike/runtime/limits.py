@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-INT8, INT16, INT32, INT64 = ((-(2 ** (bits - 1)), 2 ** (bits - 1) - 1) for bits in (8, 16, 32, 64))
+INT8 = (-(2**7), 2**7 - 1)
+INT16 = (-(2**15), 2**15 - 1)
+INT32 = (-(2**31), 2**31 - 1)
+INT64 = (-(2**63), 2**63 - 1)
 
 MAX_FILE_BYTES = 2**31
 MAX_HEADER_BYTES = 2**23

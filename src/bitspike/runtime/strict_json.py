@@ -53,7 +53,7 @@ def parse(text: bytes, what: str) -> dict[str, Any]:
         raise fault(where, "it must be JSON in UTF-8", error, "fetch the file again") from None
     if not isinstance(value, dict):
         refuse("it must be an object", type(value).__name__)
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def _depth(text: bytes) -> int:

@@ -136,7 +136,7 @@ class Operation(ABC):
         if array.ndim > 2 or array.shape[-1] not in (1, channels):
             must = f"{role} must be [1], [{channels}], [steps, 1] or [steps, {channels}]"
             raise self.bad(must, list(array.shape), "correct it")
-        rows = array.reshape(-1, array.shape[-1]).astype(np.int64)
+        rows: Array = array.reshape(-1, array.shape[-1]).astype(np.int64)
         if len(rows) > MAX_STEPS:
             raise self.bad(f"{role} must have at most {MAX_STEPS} steps", len(rows), "leave equal ones at the end out")
         return rows
@@ -144,7 +144,8 @@ class Operation(ABC):
 
 def row(table: Array, time: int, axes: int) -> Array:
     """The row of a step (the last one for all later steps), to broadcast over [B, C, ...] of so many axes from C on."""
-    return table[min(time, len(table) - 1)].reshape(-1, *[1] * (axes - 1))
+    found: Array = table[min(time, len(table) - 1)].reshape(-1, *[1] * (axes - 1))
+    return found
 
 
 def advance(time: int, steps: int) -> int:

@@ -165,9 +165,10 @@ class Fire(Operation):
 
     def _emitted(self, k: Array) -> Array:
         up, down = self.attributes["up"], self.attributes["down"]
-        if up == down:
-            return k if up == 1 else np.multiply(k, up, dtype=np.int64)
-        return np.where(k < 0, np.multiply(k, down, dtype=np.int64), np.multiply(k, up, dtype=np.int64))
+        if up == down == 1:
+            return k
+        sent: Array = np.multiply(k, up, dtype=np.int64)
+        return sent if up == down else np.where(k < 0, np.multiply(k, down, dtype=np.int64), sent)
 
 
 def _floor_divided(n: Array, spacing: Array | None) -> Array:
