@@ -80,6 +80,19 @@ def test_sums_are_exact_in_every_type_that_computes_them(top: int, work: str) ->
     assert samples(program(x)) == [[reference.linear(step, weight.tolist(), None) for step in s] for s in per_sample(x)]
 
 
+@pytest.mark.parametrize(
+    ("weight", "top", "work"), [([1, 1, 1], 2**23, "float64"), ([16383] * 301, 2**31 - 1, "int64")]
+)
+def test_sums_that_a_narrower_type_would_round(weight: list[int], top: int, work: str) -> None:
+    """Odd sums just above 2^24 and 2^53."""
+    x = [top] * (len(weight) - 1) + ([1] if top % 2 == 0 else [top])
+    total = sum(w * v for w, v in zip(weight, x, strict=True))
+    assert total % 2 and total > {"float64": 2**24, "int64": 2**53}[work]
+    program = one("linear", Value((len(x),), 0, top), weight=[weight])
+    assert program.operations[0].work.name == work  # type: ignore[attr-defined]
+    assert program(np.array(x)[None, None]).levels.tolist() == [[[total]]]
+
+
 @given(st.data())
 def test_linear(data: st.DataObject) -> None:
     d = data.draw
