@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitspike.runtime import INPUT, Builder, Constant, Grid, Input, Op, ProgramError, Spec, Value, verify
+from bitspike.runtime import INPUT, Builder, Constant, Grid, Input, Op, ProgramError, Spec, Value, limits, verify
 from bitspike.runtime.limits import MAX_OPERATIONS
 from bitspike.runtime.ops import OPERATIONS
 from programs.drawn import drawn
@@ -340,6 +340,21 @@ def test_values_keep_their_ranges_even_at_the_ends(seed: int, other: int) -> Non
             assert found.dtype == proved.dtype and found.shape[2:] == proved.shape
             assert not found.size or (proved.low <= found.min() and found.max() <= proved.high)
             values[name] = found
+
+
+def test_a_constant_that_is_used_often_counts_every_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Verifying looks at it every time, so a small file could otherwise keep a loader busy for hours."""
+    b = Builder(Input(Value((2, 1), 0, 1)))
+    weight, x = b.constant(np.zeros((2, 2, 1), int), Grid(0, 1)), INPUT
+    for _ in range(5):
+        place = {"stride": [1], "before": [0], "after": [0], "dilation": [1]}
+        x = b.add("convolution", [x], place, {"weight": weight})
+    spec = b.finish(x).spec
+    monkeypatch.setattr(limits, "MAX_USED", 20)
+    verify(spec)
+    monkeypatch.setattr(limits, "MAX_USED", 19)
+    with pytest.raises(ProgramError, match="at most 19 numbers of constants"):
+        verify(spec)
 
 
 @given(st.data())

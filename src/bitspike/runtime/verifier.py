@@ -34,9 +34,13 @@ def verify(spec: Spec) -> tuple[Operation, ...]:
     done: list[Operation] = []
     used: set[str] = set()
     names: set[str] = set()
-    closed = ""
+    closed, numbers = "", 0
     for op in spec.operations:
         _names(op, names)
+        numbers += sum(spec.constants[name].array.size for name in op.tensors.values() if name in spec.constants)
+        if numbers > limits.MAX_USED:
+            must = f"operations must use at most {limits.MAX_USED} numbers of constants"
+            raise fault("program", must, f"more, at {op.name}", "share less")
         done.append(_operation(op, spec, known, closed))
         closed = op.outputs[0] if done[-1].final else closed
         used.update(op.tensors.values())

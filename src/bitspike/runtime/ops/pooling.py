@@ -47,10 +47,9 @@ class Maximum:
         if min(self.sides) < 1:
             raise op.bad("the window must fit into the padded input", list(x.shape), "make it smaller")
         for count, (n, k, s, p, d) in zip(self.sides, parts, strict=True):
-            starts = [s * place - p for place in range(min(count, -(-p // s)))]  # those before the input
-            first = [start + d * -(start // d) for start in starts]  # places of theirs that are not before it
-            inside = all(at < min(n, start + d * k) for at, start in zip(first, starts, strict=True))
-            if not inside or s * (count - 1) - p >= n:
+            starts = s * np.arange(min(count, -(-p // s))) - p  # those before the input
+            first = starts % d  # where their places come into it
+            if (first >= np.minimum(n, starts + d * k)).any() or s * (count - 1) - p >= n:
                 raise op.bad("every window must meet the input", list(x.shape), "pad less, or dilate less")
         self.kernel, self.stride, self.padding, self.dilation = kernel, stride, padding, dilation
         places = zip(self.sides, kernel, stride, dilation, strict=True)

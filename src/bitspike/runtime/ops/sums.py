@@ -28,15 +28,26 @@ def bounds(op: Operation, weight: Array, x: Value) -> tuple[int, int]:
     if not weight.size:
         raise op.bad("the weight must hold numbers", list(weight.shape), "leave the layer out")
     below, above = min(x.low, 0), max(x.high, 0)
-    wide = np.int64
-    positive = np.where(weight > 0, weight, 0).sum(1, dtype=wide).tolist()
-    negative = np.where(weight < 0, weight, 0).sum(1, dtype=wide).tolist()
-    shift = [0] * len(weight) if bias is None else bias.tolist()
-    low = min(min(b, 0) + below * p + above * n for b, p, n in zip(shift, positive, negative, strict=True))
-    high = max(max(b, 0) + above * p + below * n for b, p, n in zip(shift, positive, negative, strict=True))
+    positive, negative = _row_sums(np.maximum(weight, 0)), _row_sums(np.minimum(weight, 0))
+    shift = np.zeros(len(weight), np.int64) if bias is None else bias.astype(np.int64)
+    most = max(above, -below) * (int(positive.max()) - int(negative.min()))
+    if most >= 2**62:  # rare, and few outputs then: with plain integers, which have no end
+        positive, negative, shift = (part.astype(object) for part in (positive, negative, shift))
+    low = int((np.minimum(shift, 0) + below * positive + above * negative).min())
+    high = int((np.maximum(shift, 0) + above * positive + below * negative).max())
     if low < INT64[0] or high > INT64[1]:
         raise op.bad("sums must fit 64 bits", f"{low}..{high}", "rescale the input to fewer bits")
     return low, high
+
+
+def _row_sums(table: Array) -> Array:
+    """Sums of rows in int64; NumPy is slow where rows are short."""
+    total: Array = np.zeros(len(table), np.int64)
+    if table.shape[1] > 16:
+        return np.add.reduce(table, 1, dtype=np.int64, out=total)
+    for column in table.T:
+        total += column
+    return total
 
 
 def accumulator_bits(value: Value) -> int:
