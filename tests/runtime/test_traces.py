@@ -60,6 +60,12 @@ def test_signed_neuron_that_only_takes_back() -> None:
     assert trace([[-1.0], [2.0], [-1.0]], attributes, first=[0.5], charge=[1.0]) == [[0], [1], [-1]]
 
 
+def test_what_is_not_taken_back_stays_in_the_membrane() -> None:
+    """Hard reset: −1 is not sent, so the membrane stays, and 1.2 only brings it to 0.2; then 1.2 fires."""
+    attributes = {"count": [1], "signed": True, "reset": "hard", "cancel": True}
+    assert trace([[-1.0], [1.2], [1.0]], attributes, first=[0.5]) == [[0], [0], [1]]
+
+
 def test_real_neuron_in_four_bits() -> None:
     """Silent below 1/2, then the membrane in eighths, rounded, at most 15; what fired is discharged."""
     attributes = {"count": [15], "reset": "hard", "decay": [1, 2]}

@@ -16,7 +16,7 @@ MAX_OPERATIONS = 4096
 MAX_ELEMENTS = 2**27
 """Numbers in a value of one sample and step, and in a constant."""
 MAX_USED = 150_000_000
-"""Numbers of all constants, counted at every operation that uses them: what verifying looks at (VGG-16: 138 million)."""
+"""Numbers of constants, counted at every operation that uses them: what verifying looks at (VGG-16: 138 million)."""
 MAX_AXES = 4
 MAX_SIDE = 2**24
 """Length of an axis."""
