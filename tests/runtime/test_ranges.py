@@ -1,4 +1,4 @@
-"""What is declared of the outputs of every operation: range, unit and steps follow from the inputs by the page's rules."""
+"""What is declared of outputs: range, unit and steps follow from the inputs by the rules of the page."""
 
 from __future__ import annotations
 
