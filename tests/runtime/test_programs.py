@@ -40,6 +40,22 @@ def test_chunks_equal_the_whole_run(seed: int, data: st.DataObject) -> None:
     assert np.array_equal(again, whole.levels) and clamped == whole.clamped
 
 
+@pytest.mark.parametrize("join", ["add", "multiply", "concat"])
+def test_a_branch_waits_for_the_other(join: str) -> None:
+    """x + (Σ x, held): the steps of x wait until the window is full, wherever a stream is cut, in the next one too."""
+    b = Builder(Input(Value((2,), -9, 9, 0, 3)))
+    total = b.add("windows", [INPUT], {"frames": 3, "steps": 1})
+    held = b.add("windows", [total], {"frames": 1, "steps": 3})
+    program = b.finish(b.add(join, [INPUT, held]))
+    x = np.random.default_rng(0).integers(-9, 10, (6, 2, 2))
+    sums = np.repeat(np.stack([x[:3].sum(0), x[3:].sum(0)]), 3, 0)
+    expected = {"add": x + sums, "multiply": x * sums, "concat": np.concatenate([x, sums], 2)}[join]
+    for cuts in range(2**5):
+        assert np.array_equal(pieces(program, x, [i + 1 for i in range(5) if cuts >> i & 1])[0], expected)
+    part, state = program.stream(x[:2])
+    assert len(part.levels) == 0 and [len(left) for left in next(iter(state.waiting.values()))] == [2, 0]
+
+
 @given(SEEDS)
 def test_any_batch_gives_the_same_integers(seed: int) -> None:
     program = drawn(seed)

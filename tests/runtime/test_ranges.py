@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import pytest
 
-from bitspike.runtime import Value
+from bitspike.runtime import INPUT, Builder, Input, Value
 from programs.machines import INT32, one
 
 UP, BOTH, WIDE = Value((2,), 3, 9, 5, 4), Value((2,), -3, 5, 5, 4), Value((2,), *INT32)
@@ -67,3 +68,13 @@ def test_ranges_units_and_steps_are_those_of_the_page(case: str) -> None:
     program = build()
     value = program.spec.values[program.spec.output]
     assert (value.low, value.high, value.exponent, value.steps) == expected
+
+
+def test_joined_channels_are_stored_as_their_range_says() -> None:
+    """0..200 (uint8) beside 0..100 (int8) is uint8, although NumPy would take int16."""
+    b = Builder(Input(Value((2,), 0, 200)))
+    tensors = {"multiplier": b.constant(np.array([1]))}
+    small = b.add("rescale", [INPUT], {"shift": 1, "low": 0, "high": 100, "exponent": 0}, tensors)
+    program = b.finish(b.add("concat", [INPUT, small]))
+    result = program(np.array([[[200, 7]]]))
+    assert result.levels.dtype == np.uint8 and result.levels.tolist() == [[[200, 7, 100, 4]]]

@@ -304,6 +304,16 @@ def test_ranges_and_places_that_cannot_be_are_refused(case: str) -> None:
     assert word in str(caught.value) and HOUSE_FORM.match(str(caught.value))
 
 
+def test_the_half_that_rounds_counts_in_the_product() -> None:
+    """(2^33 − 4)·(2^30 − 1) fits 63 bits, but not with 2^61 on top."""
+    b = Builder(Input(Value((1,), 0, 2**31 - 1)))
+    x = b.add("linear", [INPUT], tensors={"weight": b.constant(np.array([[4]]))})
+    tensors = {"multiplier": b.constant(np.array([2**30 - 1]))}
+    b.add("rescale", [x], {"shift": 31, "exponent": 0}, tensors)
+    with pytest.raises(ProgramError, match="the product must fit 64 bits"):
+        b.add("rescale", [x], {"shift": 62, "exponent": 0}, tensors)
+
+
 def test_sums_and_joins_need_one_shape_one_unit_and_equal_steps() -> None:
     b = Builder(Input(Value((2, 2), 0, 1, 0, 2)))
     flat = b.add("reshape", [INPUT], {"shape": [4]})

@@ -132,7 +132,6 @@ def _crossing(operations: Sequence[Operation], keys: dict[str, Key], output: str
     found = {INPUT, output}
     for made in operations:
         found.update(name for name in made.op.inputs if loop.get(name) != _loop_of(made, keys))
-        found.update(made.op.outputs if made.rates else ())
     return found
 
 
