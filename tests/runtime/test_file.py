@@ -16,10 +16,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from bitspike.runtime import Program, ProgramError, load, save
+from bitspike.runtime import Grid, Program, ProgramError, load, save
 from bitspike.runtime.document import VERSION
 from bitspike.runtime.file import from_bytes, to_bytes
 from bitspike.runtime.ops import OPERATIONS
+from bitspike.runtime.packing import unpack
 from programs import hostile
 from programs.golden import golden, images
 from programs.hostile import assembled, taken_apart
@@ -104,6 +105,13 @@ def test_long_texts_take_linear_time(text: str) -> None:
     with pytest.raises(ProgramError):
         from_bytes(hostile.framed(text.encode()))
     assert time.perf_counter() - began < 5
+
+
+@pytest.mark.parametrize("grid", [Grid(-1, 1), Grid(-4, 4, 1, "power"), Grid(-2, 2)])
+def test_codes_beyond_an_alphabet_are_refused(grid: Grid) -> None:
+    code = np.array([len(grid.levels)], np.uint8)
+    with pytest.raises(ProgramError, match=f"codes must lie below {len(grid.levels)}"):
+        unpack(code, grid, (1,))
 
 
 def test_a_missing_file_is_no_program_error(tmp_path: Path) -> None:
