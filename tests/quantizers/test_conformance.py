@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
@@ -9,8 +10,10 @@ import torch
 from torch import Tensor, nn
 
 from bitspike.formats import WeightFormat
+from bitspike.functional import round_half, scale_gradient
 from bitspike.quantizers import QUANTIZERS, Fixed, Float, Quantizer, Sign, TernaryWeight, Uniform
 from bitspike.testing import ConformanceError, check_quantizer
+from bitspike.testing.quantizer_trial import enclosing, tie_points
 from quantizers.cases import CONFIGURATIONS, Case, build, cases, label
 
 
@@ -33,7 +36,7 @@ class Rounds(Quantizer):
 
     def __init__(self) -> None:
         super().__init__()
-        self.format = WeightFormat(-3, 3)
+        self.format = WeightFormat(-3, 3, scale="layer")
 
     def initialise(self, w: Tensor) -> None:
         pass
@@ -55,7 +58,8 @@ class Sound(Rounds):
     """Straight-through without rounding error in the sum."""
 
     def forward(self, w: Tensor) -> Tensor:
-        return (self.levels(w.detach()) + (w - w.detach())) * self.scale(w)
+        ratio = self.ratio(w, self.scale(w))
+        return (self.levels(w.detach()) + (ratio - ratio.detach())) * self.scale(w)
 
 
 class Floors(Sound):
@@ -162,6 +166,132 @@ class Branches(Sound):
         return super().forward(w if w.max() < 1e6 else w.clamp(max=1e6))
 
 
+class Learned(Rounds):
+    """Sound, with a trained scale; each subclass has one fault of its gradient."""
+
+    weight_factor, scale_factor = 1.0, 1.0
+
+    def initialise(self, w: Tensor) -> None:
+        self.alpha = nn.Parameter(torch.full([1] * w.dim(), 0.25, dtype=w.dtype))
+
+    def to_int(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        return round_half((w / self.alpha).detach().clamp(-3, 3)), self.alpha.detach()
+
+    def through(self, w: Tensor) -> Tensor:
+        return self.ratio(w, self.alpha)
+
+    def forward(self, w: Tensor) -> Tensor:
+        k = self.to_int(w)[0]
+        through = self.through(w)
+        return (k + self.weight_factor * (through - through.detach())) * self.alpha
+
+
+class SevenTimes(Learned):
+    weight_factor = 7.0
+
+
+class WrongSign(Learned):
+    weight_factor = -1.0
+
+
+class SlightlyOff(Learned):
+    weight_factor = 1.0001
+
+
+class NoScaleGradient(Learned):
+    """Right for the weight; of the scale only the part that comes through the ratio."""
+
+    def forward(self, w: Tensor) -> Tensor:
+        k = self.to_int(w)[0]
+        through = self.through(w)
+        return k * self.alpha.detach() + (through - through.detach()) * self.alpha
+
+
+class ScaleWithoutGradient(Learned):
+    def forward(self, w: Tensor) -> Tensor:
+        through = self.ratio(w, self.alpha.detach())
+        return (self.to_int(w)[0] + (through - through.detach())) * self.alpha.detach()
+
+
+class NothingStops(Learned):
+    def through(self, w: Tensor) -> Tensor:
+        return w / self.alpha
+
+
+class StopsEarly(Learned):
+    def through(self, w: Tensor) -> Tensor:
+        return (w / self.alpha).clamp(-1, 1)
+
+
+class ClaimsSevenTimes(SevenTimes):
+    """Its ratio agrees with the gradient, and with no level."""
+
+    def ratio(self, w: Tensor, scale: Tensor) -> Tensor:
+        return (7 * w / scale).clamp(-3, 3)
+
+    weight_factor = 1.0
+
+
+class Gained(Learned):
+    """A gradient scale of its own, that the suite leaves out and then compares."""
+
+    scale_gradient, gain, weight_gain = True, 0.25, 1.0
+
+    def forward(self, w: Tensor) -> Tensor:
+        on = self.scale_gradient
+        alpha = scale_gradient(self.alpha, torch.tensor(self.gain if on else 1.0))
+        w = scale_gradient(w, torch.tensor(self.weight_gain if on else 1.0))
+        through = self.ratio(w, alpha)
+        return (self.to_int(w)[0].detach() + (through - through.detach())) * alpha
+
+
+class GainedWrongly(Gained):
+    gain = -0.25
+
+
+class GainsTheWeight(Gained):
+    weight_gain = 0.5
+
+
+class Frozen(Learned):
+    def initialise(self, w: Tensor) -> None:
+        super().initialise(w)
+        self.alpha.requires_grad_(False)
+
+
+class ReturnsThree(Sound):
+    def to_int(self, w: Tensor) -> tuple[Tensor, Tensor]:
+        return *super().to_int(w), torch.zeros(1)  # type: ignore[return-value]
+
+
+class SaysNone(Sound):
+    def __init__(self) -> None:
+        super().__init__()
+        self.format = WeightFormat(-3, 3)
+
+
+class SaysOutput(Sound):
+    def __init__(self) -> None:
+        super().__init__()
+        self.format = WeightFormat(-3, 3, scale="output")
+
+
+class HasNoFormat(Sound):
+    def __init__(self) -> None:
+        super().__init__()
+        del self.format
+
+
+class Stumbles(Sound):
+    def forward(self, w: Tensor) -> Tensor:
+        return super().forward(w) if w.is_contiguous() else torch.zeros(())[w.shape]
+
+
+class RealSevenTimes(Float):
+    def forward(self, w: Tensor) -> Tensor:
+        return w + 6 * (w - w.detach())
+
+
 class NotQuiteReal(Float):
     def forward(self, w: Tensor) -> Tensor:
         return w.bfloat16().to(w.dtype)
@@ -189,6 +319,23 @@ class NotQuiteReal(Float):
         (Shares(), "every replica must own its parameters"),
         (Widens(), "must keep shape, dtype and device"),
         (Constant(), "at least two levels"),
+        (SevenTimes(), "the gradient of the weight must be the difference of the relaxed quantizer"),
+        (WrongSign(), "the gradient of the weight must be the difference of the relaxed quantizer"),
+        (SlightlyOff(), "the gradient of the weight must be the difference of the relaxed quantizer"),
+        (NothingStops(), "the gradient of the weight must be the difference of the relaxed quantizer"),
+        (StopsEarly(), "the gradient of the weight must be the difference of the relaxed quantizer"),
+        (NoScaleGradient(), "the gradient of alpha must be the difference of the relaxed quantizer"),
+        (ScaleWithoutGradient(), "alpha must get a gradient"),
+        (ClaimsSevenTimes(), "one of the two that enclose its ratio"),
+        (GainedWrongly(), "the gradient of alpha must be scaled by a positive number"),
+        (GainsTheWeight(), "the gradient of the weight must not be scaled"),
+        (Frozen(), "alpha must get a gradient, got a parameter with requires_grad=False"),
+        (ReturnsThree(), "to_int must return two tensors, got tuple (Tensor, Tensor, Tensor)"),
+        (SaysNone(), "the scale must be 1 where format.scale is 'none', got 0.125"),
+        (SaysOutput(), "the scale must have the shape [7, 1]"),
+        (HasNoFormat(), "`format` must be there"),
+        (Stumbles(), "`calls_agree` must run to its end, got IndexError"),
+        (RealSevenTimes(), "the gradient of full-precision weights"),
         (NotQuiteReal(), "full-precision weights must pass unchanged"),
     ],
     ids=lambda value: type(value).__name__ if isinstance(value, Quantizer) else "",
@@ -199,8 +346,29 @@ def test_a_broken_quantizer_is_rejected(quantizer: Quantizer, words: str) -> Non
     assert words in str(caught.value)
 
 
-def test_the_sound_twin_of_the_broken_ones_passes() -> None:
-    check_quantizer(Sound())
+@pytest.mark.parametrize("sound", [Sound(), Learned(), Gained()], ids=lambda value: type(value).__name__)
+def test_the_sound_twins_of_the_broken_ones_pass(sound: Quantizer) -> None:
+    check_quantizer(sound)
+
+
+def test_an_error_names_the_first_offender_and_what_to_do() -> None:
+    with pytest.raises(ConformanceError) as caught:
+        check_quantizer(SevenTimes(), compiled=False)
+    text = str(caught.value)
+    assert text.startswith("check_quantizer(SevenTimes) on random [7, 5]: the gradient of the weight must be")
+    assert re.search(r"got -?[\d.]+ for -?[\d.]+, -?[\d.]+ at \[\d, \d\] \(\d+ of 35 values\); let forward", text)
+
+
+@pytest.mark.parametrize("record", [WeightFormat(-3, 3), WeightFormat(-3, 3, stride=2), WeightFormat(-1, 1, stride=2)])
+def test_tie_points_lie_between_the_levels(record: WeightFormat) -> None:
+    """Halfway between neighbours, where a level is one of two, and beyond both ends, where it is the end."""
+    points = tie_points(record)
+    below, above = enclosing(record, points)
+    inside = (points > record.low) & (points < record.high)
+    assert int(inside.sum()) == record.levels - 1 and len(points) == record.levels + 3
+    assert torch.equal((points - below)[inside], (above - points)[inside])
+    assert set((above - below)[inside].tolist()) == {float(record.stride)}
+    assert torch.equal(below[~inside], above[~inside])
 
 
 def test_one_that_does_not_compile_is_rejected() -> None:

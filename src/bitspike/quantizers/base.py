@@ -44,6 +44,21 @@ class Quantizer(Sealed, nn.Module, ABC):
     def initialise(self, w: Tensor) -> None:
         """Size the parameters for this weight and start them from its statistics."""
 
+    def ratio(self, w: Tensor, scale: Tensor) -> Tensor:
+        """What the levels round: a continuous function, flat where the gradient stops. A hook; here w/scale, clipped.
+
+        Near weights w0 with levels k0 the gradients of `forward` are those of ``(k0 + ratio − ratio0) · scale``, where
+        ratio0 and whatever `ratio` detaches are constants. Every level is one of the two that enclose the ratio.
+
+        Args:
+            w: latent weight [O, I, ...]. scale: what `to_int` gives, with gradients or without.
+
+        >>> from bitspike.quantizers import Sign
+        >>> Sign(clip=0.5).ratio(torch.tensor([0.25, -3.0]), torch.tensor(0.1)).tolist()
+        [0.25, -0.5]
+        """
+        return (w / scale).clamp(self.format.low, self.format.high)
+
     @property
     def bits(self) -> int:
         """Bits stored per weight."""

@@ -83,5 +83,5 @@ class PowerOfTwo(Quantizer):
         if self.scale_gradient:
             top = scale_gradient(top, lsq_gain(w.numel(), top.numel(), w.new_ones(())))
         scale = top / self.format.high
-        ratio = torch.clamp(w / scale, self.format.low, self.format.high)
+        ratio = self.ratio(w, scale)
         return (self._levels(w, scale) + (ratio - ratio.detach())) * scale
