@@ -48,7 +48,8 @@ class Quantizer(Sealed, nn.Module, ABC):
         """What the levels round: a continuous function, flat where the gradient stops. A hook; here w/scale, clipped.
 
         Near weights w0 with levels k0 the gradients of `forward` are those of ``(k0 + ratio − ratio0) · scale``, where
-        ratio0 and whatever `ratio` detaches are constants. Every level is one of the two that enclose the ratio.
+        ratio0, whatever `ratio` detaches and what the scale depends on but parameters are constants. Every level is one
+        of the two that enclose the ratio.
 
         Args:
             w: latent weight [O, I, ...]. scale: what `to_int` gives, with gradients or without.

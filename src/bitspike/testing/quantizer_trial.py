@@ -93,25 +93,31 @@ def enclosing(record: WeightFormat, ratio: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def beyond(quantizer: Quantizer, w: Tensor) -> Tensor:
-    """w with one weight in three far outside the alphabet and one in three four times as large."""
-    scale = quantizer.to_int(w)[1].expand(w.shape)
+    """w with one weight in three far outside the alphabet and one in three four times as large.
+
+    Where that moves the scale (bounds that depend on the weight), w itself.
+    """
+    scale = quantizer.to_int(w)[1]
     grid = quantizer.format.grid()
     far = torch.where(w < 0, float(grid[0] + 2 * (grid[0] - grid[1])), float(grid[-1] + 2 * (grid[-1] - grid[-2])))
     place = torch.arange(w.numel()).reshape(w.shape) % 3
-    return torch.where(place == 0, w, torch.where(place == 1, 4 * w, 1.3 * far * scale)).clone()
+    spread = torch.where(place == 0, w, torch.where(place == 1, 4 * w, 1.3 * far * scale))
+    return torch.where(quantizer.to_int(spread)[1] == scale, spread, w).clone()
 
 
 def straight_through(quantizer: Quantizer, w: Tensor, upstream: Tensor) -> list[Tensor]:
     """Differences of ``Σ upstream·(k0 + ratio − ratio0)·scale`` for the weight and every parameter, all in float64.
 
-    Levels are frozen; `ratio` and the scale of `to_int` are functions of weight and parameters.
+    Levels are frozen. The ratio is a function of weight and parameters, the scale one of the parameters: statistics of
+    the weight that it depends on are constants.
     """
+    here = w.clone()
     k = quantizer.to_int(w)[0].detach().clone()
     with relaxed(quantizer) as tape, torch.no_grad():
 
         def parts() -> tuple[Tensor, Tensor]:
             with tape.paused():  # to_int detaches all it returns
-                scale = quantizer.to_int(w)[1]
+                scale = quantizer.to_int(here)[1]
             return quantizer.ratio(w, scale), scale
 
         with tape.reference():
