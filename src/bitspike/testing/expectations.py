@@ -60,7 +60,7 @@ def expect_parts(owner: object, parts: Mapping[str, type], where: str) -> None:
     for name, kind in parts.items():
         if not hasattr(owner, name):
             fail(where, f"`{name}` must be there", "none", f"set it to a {kind.__name__} in the constructor")
-        if not isinstance(getattr(owner, name), kind):
+        if not isinstance(getattr(owner, name), (float, int) if kind is float else kind):
             got = type(getattr(owner, name)).__name__
             fail(where, f"`{name}` must be a {kind.__name__}", got, "set it in the constructor")
 

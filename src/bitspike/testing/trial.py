@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -13,6 +14,20 @@ from bitspike.neurons import Neuron
 
 T, B = 6, 4  # steps and batch of every input
 DTYPES = (torch.float32, torch.float64)
+
+
+class Trace(NamedTuple):
+    """One step of one input: membrane before firing, spikes, membrane after, each [B, C].
+
+    And, to broadcast: the value of a level, and what the membrane is divided by before `stairs` reads it.
+    """
+
+    neuron: Neuron
+    u: Tensor
+    s: Tensor
+    v: Tensor
+    over: Tensor
+    unit: Tensor
 
 
 @dataclass(frozen=True)
@@ -60,21 +75,19 @@ class Trial:
             yield neuron, self.uniform(T, B, self.channels, dtype=dtype)
             yield neuron, self.dyadic(dtype)
 
-    def traces(self) -> Iterator[tuple[Neuron, Tensor, Tensor, Tensor, Tensor, Tensor]]:
-        """(neuron, membrane before firing, spikes, membrane after), each [B, C], of every step of every input.
-
-        And, to broadcast: the value of a level, and what the membrane is divided by before `stairs` reads it.
-        """
+    def traces(self) -> Iterator[Trace]:
+        """Every step of every input."""
         for neuron, x_seq in self.inputs():
             state = neuron.initial_state(x_seq[0])
             over = neuron.emission.over(x_seq).detach().double().expand(x_seq.shape)
             unit = neuron.threshold_scale(x_seq).double().expand(x_seq.shape)
             for t, x in enumerate(x_seq.unbind(0)):
-                u = state.v * neuron.membrane.decay() + x
+                u = state[0] * neuron.membrane.decay() + x
+                at = torch.as_tensor(neuron.threshold_scale_at(state)).detach().double()
                 floor = neuron.membrane.floor_like(x)
                 u = u if floor is None else torch.maximum(u, torch.as_tensor(floor).to(u))
                 s, state = neuron.step(x, state)
-                yield neuron, u.detach(), s.detach(), state.v.detach(), over[t], unit[t]
+                yield Trace(neuron, u.detach(), s.detach(), state[0].detach(), over[t], unit[t] * at)
 
 
 def levels(neuron: Neuron, s: Tensor) -> Tensor:
