@@ -18,7 +18,7 @@ from bitspike.ops import using
 from bitspike.testing import expectations as tell
 from bitspike.testing.compiled import expect_compiles
 from bitspike.testing.relaxed import finite_differences
-from bitspike.testing.trial import DTYPES, B, T, Trial, levels
+from bitspike.testing.trial import DTYPES, B, T, Trial, levels, stairs_at
 
 _LEAST_RATE, _GREATEST_RATE = 0.02, 0.98
 _GRADIENT_TOLERANCE = 1e-6  # of 1 + |gradient|, in float64
@@ -258,13 +258,13 @@ def levels_follow_from_v(trial: Trial) -> None:
     for trace in trial.traces():
         neuron, s = trace.neuron, trace.s
         u = trace.u.double() / trace.unit
-        wanted = neuron.stairs.level(u)
+        wanted = trace.stairs.level(u)
         if neuron.format.real:
             k = (s != 0).double()
         else:
             k = neuron.emission.unscale_negative(s.double() / trace.over).round()
-        room = 16 * torch.finfo(s.dtype).eps * (u.abs() + neuron.stairs.first)
-        good = (k == wanted) | (neuron.stairs.margin(u) <= room)
+        room = 16 * torch.finfo(s.dtype).eps * (u.abs() + trace.stairs.first)
+        good = (k == wanted) | (trace.stairs.margin(u) <= room)
         if neuron.holds_back or neuron.cancels_only:
             good |= (k * wanted >= 0) & (k.abs() <= wanted.abs())
         must = "the level sent must be that of decay·v + x, v the first field of the state before"
@@ -275,7 +275,7 @@ def levels_follow_from_v(trial: Trial) -> None:
 def reset_keeps_charge(trial: Trial) -> None:
     """Silent: v = u. Hard reset: v = 0. Soft reset: v + threshold·2^-n·k = u."""
     soft = trial.neuron.membrane.reset_kind == "soft"
-    for neuron, u, s, v, over, unit in trial.traces():
+    for neuron, u, s, v, over, unit, _ in trial.traces():
         silent = s == 0
         tell.expect_all(~silent | (v == u), v, trial.where, "a silent neuron must keep its membrane", "reset if fired")
         if neuron.format.real:
@@ -359,8 +359,9 @@ def _declared(neuron: Neuron, x: Tensor, state: Any, s: Tensor, gate: float) -> 
     u = neuron.membrane.charge(state[0], x)
     charged, u = _slope(u, x), u.detach().requires_grad_()
     unit = (neuron.threshold_scale(u[None]).expand(u[None].shape)[0] * neuron.threshold_scale_at(state)).detach()
-    level = neuron.stairs.level(u / unit).requires_grad_()
-    bump = gate * neuron.surrogate.derivative(u.detach() / unit, neuron.stairs) / unit
+    stairs = stairs_at(neuron, 0)
+    level = stairs.level(u / unit).requires_grad_()
+    bump = gate * neuron.surrogate.derivative(u.detach() / unit, stairs) / unit
     over = neuron.emission.over(s[None]).detach().to(s).expand(s[None].shape)[0]
     if neuron.format.real:
         sent, told = level.detach() + u.detach() * bump, torch.ones_like(s, dtype=torch.bool)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from bitspike.functional import Stairs
 from bitspike.neurons import Neuron
 
 T, B = 6, 4  # steps and batch of every input
@@ -19,7 +20,8 @@ DTYPES = (torch.float32, torch.float64)
 class Trace(NamedTuple):
     """One step of one input: membrane before firing, spikes, membrane after, each [B, C].
 
-    And, to broadcast: the value of a level, and what the membrane is divided by before `stairs` reads it.
+    And, to broadcast: the value of a level, and what the membrane is divided by before ``stairs``, those of the step,
+    read it.
     """
 
     neuron: Neuron
@@ -28,6 +30,7 @@ class Trace(NamedTuple):
     v: Tensor
     over: Tensor
     unit: Tensor
+    stairs: Stairs
 
 
 @dataclass(frozen=True)
@@ -87,7 +90,16 @@ class Trial:
                 floor = neuron.membrane.floor_like(x)
                 u = u if floor is None else torch.maximum(u, torch.as_tensor(floor).to(u))
                 s, state = neuron.step(x, state)
-                yield Trace(neuron, u.detach(), s.detach(), state[0].detach(), over[t], unit[t] * at)
+                yield Trace(
+                    neuron, u.detach(), s.detach(), state[0].detach(), over[t], unit[t] * at, stairs_at(neuron, t)
+                )
+
+
+def stairs_at(neuron: Neuron, t: int) -> Stairs:
+    """The staircase of a step: that of the neuron, as far as the format of the step goes."""
+    formats = getattr(neuron, "formats", (neuron.format,))
+    top = formats[min(t, len(formats) - 1)].high
+    return neuron.stairs if neuron.format.real else replace(neuron.stairs, count=min(neuron.stairs.count, top))
 
 
 def levels(neuron: Neuron, s: Tensor) -> Tensor:
