@@ -16,6 +16,22 @@ from bitspike.registry import Registry
 from bitspike.sealed import Sealed
 
 QUANTIZERS: Registry[type[Quantizer]] = Registry("quantizer")
+HOOKS = (
+    "ratio",
+    "constants",
+    "scale_gradient",
+    "step_size",
+    "step_parameter",
+    "width",
+    "raw_bits",
+    "least_bits",
+    "bound",
+    "channel_axis",
+    "wanted_width",
+    "refresh",
+    "levels",
+)
+"""What a quantizer may have beside the parts it must have; docs/extending.md says who asks for each."""
 
 
 class Quantizer(Sealed, nn.Module, ABC):
