@@ -14,7 +14,7 @@ from bitspike.functional import round_half, scale_gradient
 from bitspike.quantizers import QUANTIZERS, Fixed, Float, Quantizer, Sign, TernaryWeight, Uniform
 from bitspike.testing import ConformanceError, check_quantizer
 from bitspike.testing.quantizer_trial import enclosing, tie_points
-from quantizers.cases import CONFIGURATIONS, Case, build, cases, label
+from quantizers.cases import OWN, Case, build, cases, label, options_of
 
 
 @pytest.mark.parametrize("case", cases(), ids=label)
@@ -28,7 +28,22 @@ def test_compiled_and_exported(name: str) -> None:
 
 
 def test_the_table_names_registered_quantizers_only() -> None:
-    assert set(CONFIGURATIONS) <= set(QUANTIZERS)
+    assert set(OWN) <= set(QUANTIZERS)
+
+
+class Unlisted(Uniform):
+    """A quantizer that stands in no list and takes fewer bits than others."""
+
+    def __init__(self, bits: int = 4, scale: str = "layer") -> None:
+        if bits not in (2, 3):
+            raise ValueError("two or three")
+        super().__init__(bits, scale)
+
+
+def test_options_are_read_from_the_constructor() -> None:
+    assert options_of(Unlisted) == [{"scale": s, "bits": b} for s in ("layer", "output") for b in (2, 3)]
+    assert options_of(Float) == [] and {"clip": 0.25} in options_of(Sign)
+    assert [options.get("bits") for options in options_of(Uniform)].count(8) == 2
 
 
 class Rounds(Quantizer):
