@@ -99,9 +99,9 @@ def looked_up(table: Table) -> set[str]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.Attribute) and last(node.value) in read:
                 found.add(node.attr)
-            elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("getattr", "hasattr"):
-                if last(node.args[0]) in read:
-                    found |= {value.value for value in node.args[1:2] if isinstance(value, ast.Constant)}
+            asks = isinstance(node, ast.Call) and last(node.func) in ("getattr", "hasattr")
+            if asks and last(node.args[0]) in read and isinstance(node.args[1], ast.Constant):
+                found.add(str(node.args[1].value))
     return found
 
 

@@ -144,6 +144,15 @@ def expect_untouched(run: Callable[[], object], module: nn.Module, tensors: dict
             fail(where, must, "a module that changed", "return the state instead of keeping it")
 
 
+def expect_no_draws(run: Callable[[], object], where: str) -> None:
+    """Fail if ``run`` moves torch's generator."""
+    before = torch.get_rng_state()
+    run()
+    if not torch.equal(torch.get_rng_state(), before):
+        must = "a call must not draw from torch's generator"
+        fail(where, must, "a generator that moved on", "draw what is random in the constructor")
+
+
 def expect_clean_state(module: nn.Module, constants: tuple[str, ...], where: str) -> None:
     """Fail if ``state_dict`` holds anything but parameters and the declared constants."""
     extra = set(module.state_dict()) - {name for name, _ in module.named_parameters()} - set(constants)

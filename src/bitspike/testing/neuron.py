@@ -186,7 +186,7 @@ def nothing_is_written(trial: Trial) -> None:
 
 
 def calls_agree(trial: Trial) -> None:
-    """Two calls, a copy, a pickled copy, a non-contiguous input and every chunking give the same bits."""
+    """Two calls, both modes, a copy, a pickled one, a non-contiguous input and every chunking give the same bits."""
 
     def same(found: object, wanted: object, what: str) -> None:
         tell.expect_same(found, wanted, trial.where, f"{what} must give equal bits", "keep the step pure")
@@ -195,6 +195,10 @@ def calls_agree(trial: Trial) -> None:
         whole = neuron.run(x)
         same(neuron.run(x), whole, "two calls")
         same(neuron(x), whole[0], "forward and run")
+        for mode in (True, False):
+            other = copy.deepcopy(neuron).train(mode)
+            same(other.run(x), whole, "training and evaluation")
+            same(other.run(x), whole, "two calls")
         same(copy.deepcopy(neuron).run(x), whole, "a deep copy")
         same(pickle.loads(pickle.dumps(neuron)).run(x), whole, "a pickled copy")
         same(neuron.run(x.permute(2, 1, 0).contiguous().permute(2, 1, 0)), whole, "a non-contiguous input")
@@ -205,6 +209,12 @@ def calls_agree(trial: Trial) -> None:
                 s, state = neuron.run(part, state)
                 parts.append(s)
             same((torch.cat(parts), state), whole, f"pieces of {sizes} steps and the whole")
+
+
+def nothing_is_drawn(trial: Trial) -> None:
+    """Torch's generator stays where it is."""
+    neuron, x = trial.neuron, trial.dyadic()
+    tell.expect_no_draws(lambda: neuron.step(x[0], neuron.run(x)[1]), trial.where)
 
 
 def fused_is_the_step(trial: Trial) -> None:
@@ -248,6 +258,19 @@ def samples_are_independent(trial: Trial) -> None:
             alone = neuron.run(x[:, i : i + 1])
             wanted = (s[:, i : i + 1], type(state)(*(part[i : i + 1] for part in state)))
             tell.expect_same(alone, wanted, trial.where, "the size of the batch must not matter", todo)
+
+
+def places_are_independent(trial: Trial) -> None:
+    """Values [T, B, C, H, W] are those of [T, B·H·W, C], bit for bit: axis 2 has the channels, whatever follows."""
+    c = trial.channels
+    for dtype in DTYPES:
+        neuron, x = trial.cast(dtype), trial.uniform(T, 2, c, 3, c, dtype=dtype, seed=6)  # W = C hides a wrong axis
+        s, state = neuron.run(x)
+        flat, after = neuron.run(x.movedim(2, -1).reshape(T, -1, c))
+        found = tuple(part.movedim(-3, -1).flatten(-4, -2) for part in (s, *state))
+        must = "channels must lie on axis 2 of [T, B, C, H, W]"
+        todo = "reshape what a channel has to [C, 1, 1]"
+        tell.expect_same(found, (flat, *after), trial.where, must, todo)
 
 
 def levels_follow_from_v(trial: Trial) -> None:
@@ -295,7 +318,12 @@ def reset_keeps_charge(trial: Trial) -> None:
 
 
 def normalised_sends_levels(trial: Trial) -> None:
-    """The normalised neuron has the same membrane and sends bare levels; a replica owns its parameters."""
+    """The normalised neuron has the same membrane and sends bare levels; a replica owns its parameters.
+
+    Making either leaves the neuron as it is.
+    """
+    neuron = trial.neuron
+    tell.expect_untouched(lambda: (neuron.normalised(), neuron.replicate(trial.channels)), neuron, {}, trial.where)
     for neuron, x in trial.inputs():
         s, state = neuron.run(x)
         k, same = neuron.normalised().run(x)
@@ -379,17 +407,29 @@ def _declared(neuron: Neuron, x: Tensor, state: Any, s: Tensor, gate: float) -> 
 def gradients_are_those_of_the_relaxed_neuron(trial: Trial) -> None:
     """Input and parameters get the finite differences of the relaxed neuron over three steps; all are finite.
 
-    A gradient scale (an attribute ``scale_gradient``) is left out, then compared: a gain in (0, 1] on parameters.
+    Those of parameters are also compared over six steps of many samples, for few samples may give zeros. A gradient
+    scale (an attribute ``scale_gradient``) is left out, then compared: a gain in (0, 1] on parameters.
     """
-    neuron = trial.cast(torch.float64)
     x = trial.uniform(3, 2, trial.channels, dtype=torch.float64, seed=3).requires_grad_()
-    named = {"the input": x, **dict(neuron.named_parameters())}
+    _expect_relaxed(trial, x, {"the input": x})
+    _expect_relaxed(trial, trial.uniform(T, 3 * B, trial.channels, dtype=torch.float64, seed=7), {})
+    for dtype in DTYPES:
+        cast, x = trial.cast(dtype), trial.dyadic(dtype).requires_grad_()
+        tell.expect_finite_gradients(cast(x), {"the input": x, **dict(cast.named_parameters())}, trial.where)
+
+
+def _expect_relaxed(trial: Trial, x: Tensor, inputs: dict[str, Tensor]) -> None:
+    """Fail unless inputs and parameters get the finite differences of the relaxed neuron."""
+    neuron = trial.cast(torch.float64)
+    named = {**inputs, **dict(neuron.named_parameters())}
     weight = torch.randn(x.shape, generator=torch.Generator().manual_seed(4), dtype=x.dtype).to(x.device)
 
     def loss() -> Tensor:
         s, state = neuron.run(x)
         return (s * weight).sum() + sum(((part * weight[0]).sum() for part in state), torch.zeros_like(weight).sum())
 
+    if not named:
+        return
     scaled = tell.gradients(loss(), list(named.values()))
     if hasattr(neuron, "scale_gradient"):
         neuron.scale_gradient = False  # type: ignore[assignment]
@@ -402,9 +442,6 @@ def gradients_are_those_of_the_relaxed_neuron(trial: Trial) -> None:
         good = (one - other).abs() <= _GRADIENT_TOLERANCE * (1 + other.abs())
         tell.expect_equal_where(good, one, other, trial.where, must, "check the surrogate and what is detached")
         tell.expect_gain(gained, one, name == "the input", name, trial.where)
-    for dtype in DTYPES:
-        cast, x = trial.cast(dtype), trial.dyadic(dtype).requires_grad_()
-        tell.expect_finite_gradients(cast(x), {"the input": x, **dict(cast.named_parameters())}, trial.where)
 
 
 CHECKS: tuple[Callable[[Trial], None], ...] = (
@@ -412,8 +449,10 @@ CHECKS: tuple[Callable[[Trial], None], ...] = (
     shapes_are_kept,
     nothing_is_written,
     calls_agree,
+    nothing_is_drawn,
     fused_is_the_step,
     samples_are_independent,
+    places_are_independent,
     inputs_are_telling,
     values_are_on_the_alphabet,
     boundary_fires,

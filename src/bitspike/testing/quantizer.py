@@ -54,7 +54,11 @@ def check_quantizer(quantizer: Quantizer, *, skip: Mapping[str, str] | None = No
         raise bad_value(
             "check_quantizer", "skip must name checks of this quantizer", sorted(unknown), "correct the names"
         )
+    before = tell.record(quantizer)
     for trial in trials(where, quantizer):
+        if tell.record(quantizer) != before:
+            must = "`replicate` must leave the prototype as it is"
+            tell.fail(trial.where, must, "one that changed", "initialise a deep copy")
         for check in checks:
             if check.__name__ not in (skip or {}):
                 tell.complete(check, trial)
@@ -75,6 +79,9 @@ def parts_are_declared(trial: QuantizerTrial) -> None:
         tell.fail(trial.where, "to_int must return two tensors", tell.kinds(pair), "return (integers, scale)")
     k, scale = pair
     tell.expect_kind(k, w, trial.where, "the integers must keep shape, dtype and device", "create them like the weight")
+    if (scale.dtype, scale.device) != (w.dtype, w.device):
+        got = f"{scale.dtype} on {scale.device} for {w.dtype} on {w.device}"
+        tell.fail(trial.where, "the scale must keep dtype and device", got, "create it like the weight")
     wanted = {"layer": (), "output": (0,), "input": (1,)}.get(quantizer.format.scale, ())
     shape = [size if axis in wanted else 1 for axis, size in enumerate(w.shape)]
     if list(scale.shape) != shape:
@@ -86,10 +93,13 @@ def parts_are_declared(trial: QuantizerTrial) -> None:
 
 
 def kind_is_kept(trial: QuantizerTrial) -> None:
-    """Shape, dtype and device are kept; every replica owns its parameters."""
+    """Shape, dtype and device are kept; every replica owns its parameters and leaves the weight alone."""
     must = "the quantized weight must keep shape, dtype and device"
     tell.expect_kind(trial.quantizer(trial.w), trial.w, trial.where, must, "create tensors like the weight")
+    before = trial.w.clone()
     other = trial.prototype.replicate(trial.w)
+    must = "`replicate` must leave the weight as it is"
+    tell.expect_same(trial.w, before, trial.where, must, "take statistics of a copy")
     held = {p.data_ptr() for p in (*trial.quantizer.parameters(), *trial.prototype.parameters())}
     if held & {p.data_ptr() for p in other.parameters()}:
         tell.fail(trial.where, "every replica must own its parameters", "shared ones", "initialise new parameters")
@@ -110,13 +120,21 @@ def nothing_is_written(trial: QuantizerTrial) -> None:
 
 
 def calls_agree(trial: QuantizerTrial) -> None:
-    """Two calls, copies, pickled copies and a non-contiguous weight give the same bits."""
+    """Two calls, both modes, copies, pickled copies and a non-contiguous weight give the same bits."""
     q, w, wanted = trial.quantizer, trial.w, trial.quantizer(trial.w).detach()
     turned = w.transpose(0, 1).contiguous().transpose(0, 1)
     calls = {"two calls": q(w), "a deep copy": copy.deepcopy(q)(w), "a non-contiguous weight": q(turned)}
     calls["a pickled copy"] = pickle.loads(pickle.dumps(q))(w)
+    for mode in (True, False):
+        calls[f"`train({mode})`"] = copy.deepcopy(q).train(mode)(w)
     for name, found in calls.items():
         tell.expect_same(found.detach(), wanted, trial.where, f"{name} must give equal bits", "keep the call pure")
+
+
+def nothing_is_drawn(trial: QuantizerTrial) -> None:
+    """Torch's generator stays where it is."""
+    q, w = trial.quantizer, trial.w
+    tell.expect_no_draws(lambda: (q(w), None if q.format.real else q.to_int(w)), trial.where)
 
 
 def gradients_are_finite(trial: QuantizerTrial) -> None:
@@ -239,6 +257,7 @@ REAL_CHECKS: tuple[Callable[[QuantizerTrial], None], ...] = (
     kind_is_kept,
     nothing_is_written,
     calls_agree,
+    nothing_is_drawn,
     gradients_are_finite,
     real_weights_pass,
 )
