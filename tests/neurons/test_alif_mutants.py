@@ -227,7 +227,7 @@ class WritesWhenNormalised(ALIF):
         (DiffersInEvaluation(), "training and evaluation must give equal bits"),
         (DrawsForNothing(), "must not draw from torch's generator"),
         (SharesTheSecondState(), "the size of the batch must not matter"),
-        (RisesAlongTheLastAxis(), "channels must lie on axis 2 of [T, B, C, H, W]"),
+        (RisesAlongTheLastAxis(), "channels must lie on axis 2 of values with places"),
         (RisesByData(), "rises must get a gradient, got none"),
         (IsFrozen(), "rises must get a gradient, got a parameter with requires_grad=False"),
         (GainsInTheBackwardPass(), "the gradient of rises must be the difference of the relaxed neuron"),

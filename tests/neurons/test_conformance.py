@@ -41,6 +41,11 @@ def test_a_rescaled_real_neuron() -> None:
         check_neuron(neuron, 5, constants=("threshold_factor",), compiled=False)
 
 
+def test_features_of_tokens() -> None:
+    for name in ("lif", "multibit", "real"):
+        check_neuron(NEURONS[name](train_amplitude="channel").replicate(CHANNELS, channel_dim=-1), 5, compiled=False)
+
+
 def test_the_table_names_registered_neurons_only() -> None:
     assert set(OWN) | set(OWN_FLOORS) <= set(NEURONS)
 

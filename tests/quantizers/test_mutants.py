@@ -266,6 +266,14 @@ class Gained(Learned):
         return (self.to_int(w)[0].detach() + (through - through.detach())) * alpha
 
 
+class GainedByArgument(Gained):
+    """Its argument is sealed, and the suite turns it off all the same."""
+
+    def __init__(self, scale_gradient: bool = True) -> None:
+        super().__init__()
+        self.scale_gradient = scale_gradient
+
+
 class GainedWrongly(Gained):
     gain = -0.25
 
@@ -397,7 +405,9 @@ def test_a_broken_quantizer_is_rejected(quantizer: Quantizer, words: str) -> Non
     assert words in str(caught.value)
 
 
-@pytest.mark.parametrize("sound", [Sound(), Learned(), Gained()], ids=lambda value: type(value).__name__)
+@pytest.mark.parametrize(
+    "sound", [Sound(), Learned(), Gained(), GainedByArgument()], ids=lambda value: type(value).__name__
+)
 def test_the_sound_twins_of_the_broken_ones_pass(sound: Quantizer) -> None:
     check_quantizer(sound)
 

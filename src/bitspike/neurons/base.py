@@ -29,6 +29,7 @@ HOOKS = (
     "threshold_scale",
     "threshold_scale_at",
     "keep_thresholds",
+    "channels",
     "detach_state",
     "cancels_only",
     "holds_back",

@@ -15,6 +15,7 @@ from bitspike.formats import SpikeFormat
 from bitspike.functional import Stairs, Surrogate
 from bitspike.neurons import Emission, Membrane, Neuron
 from bitspike.ops import using
+from bitspike.sealed import amend
 from bitspike.testing import expectations as tell
 from bitspike.testing.compiled import expect_compiles
 from bitspike.testing.relaxed import finite_differences
@@ -109,7 +110,7 @@ def shapes_are_kept(trial: Trial) -> None:
     kinds = [(trial.device, dtype) for dtype in (*DTYPES, torch.bfloat16)] + [(torch.device("meta"), torch.float32)]
     for device, dtype in kinds:
         neuron = trial.cast(dtype, device)
-        for shape in ((1, 1, c), (3, 1, c), (2, 7, c, 3, 5)):
+        for shape in ((1, 1, c), (3, 1, c), (2, 7, 3, 5, c) if trial.features_last else (2, 7, c, 3, 5)):
             x = trial.uniform(*shape, dtype=dtype).to(device)
             try:
                 s, state = neuron.run(x)
@@ -261,16 +262,18 @@ def samples_are_independent(trial: Trial) -> None:
 
 
 def places_are_independent(trial: Trial) -> None:
-    """Values [T, B, C, H, W] are those of [T, B·H·W, C], bit for bit: axis 2 has the channels, whatever follows."""
-    c = trial.channels
+    """Values [T, B, C, H, W] are those of [T, B·H·W, C], bit for bit; with ``channel_dim`` -1, [T, B, H, W, C]."""
+    c, axis = trial.channels, -1 if trial.features_last else 2
     for dtype in DTYPES:
-        neuron, x = trial.cast(dtype), trial.uniform(T, 2, c, 3, c, dtype=dtype, seed=6)  # W = C hides a wrong axis
+        neuron, flat = trial.cast(dtype), trial.uniform(T, 2 * 3 * c, c, dtype=dtype, seed=6)
+        x = flat.reshape(T, 2, 3, c, c).movedim(-1, axis)  # as many columns as channels: they hide a wrong axis
         s, state = neuron.run(x)
-        flat, after = neuron.run(x.movedim(2, -1).reshape(T, -1, c))
-        found = tuple(part.movedim(-3, -1).flatten(-4, -2) for part in (s, *state))
-        must = "channels must lie on axis 2 of [T, B, C, H, W]"
-        todo = "reshape what a channel has to [C, 1, 1]"
-        tell.expect_same(found, (flat, *after), trial.where, must, todo)
+        found = (s.movedim(axis, -1), *(part.movedim(axis if axis < 0 else axis - 1, -1) for part in state))
+        wanted, after = neuron.run(flat)
+        must = f"channels must lie on axis {axis} of values with places, all of which count alike"
+        todo = "shape what a channel has as `per_channel` of bitspike.neurons.emission does"
+        found = (found[0].reshape(flat.shape), *(part.reshape(flat[0].shape) for part in found[1:]))
+        tell.expect_same(found, (wanted, *after), trial.where, must, todo)
 
 
 def levels_follow_from_v(trial: Trial) -> None:
@@ -432,7 +435,7 @@ def _expect_relaxed(trial: Trial, x: Tensor, inputs: dict[str, Tensor]) -> None:
         return
     scaled = tell.gradients(loss(), list(named.values()))
     if hasattr(neuron, "scale_gradient"):
-        neuron.scale_gradient = False  # type: ignore[assignment]
+        amend(neuron, scale_gradient=False)
     found = tell.gradients(loss(), list(named.values()))
     wanted = finite_differences(loss, named.values(), neuron)
     for name, one, other, gained in zip(named, found, wanted, scaled, strict=True):

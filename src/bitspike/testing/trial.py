@@ -47,6 +47,11 @@ class Trial:
         return f"check_neuron({type(self.neuron).__name__})"
 
     @property
+    def features_last(self) -> bool:
+        """Whether channels are the last axis, as of tokens."""
+        return self.neuron.emission.channel_dim == -1
+
+    @property
     def top(self) -> float:
         """Membrane value at which the greatest level begins."""
         return self.neuron.stairs.first + (self.neuron.stairs.count - 1) * self.neuron.stairs.spacing
