@@ -384,6 +384,21 @@ def test_it_is_refused_with_a_remedy_that_works(name: str) -> None:
         assert float((snn(x) - net(x)).norm() / net(x).norm()) < 0.01
 
 
+def test_words() -> None:
+    """Indices are no inputs of an encoder; the network behind the embedding is converted on what that gives."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        embedding, behind = nn.Embedding(20, 6), nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    words = torch.randint(20, (32, 5), generator=rng(0))
+    with pytest.raises(
+        TypeError, match=r"ann2snn: the inputs must be floating-point .* torch.int64; .* behind its emb"
+    ):
+        bitspike.ann2snn(nn.Sequential(embedding, behind), PLAIN, words)
+    with torch.no_grad():
+        x = embedding(words)
+        assert float((bitspike.ann2snn(behind, PLAIN, x, 1, "max")(x) - behind(x)).abs().max()) < 0.02
+
+
 def test_the_length_of_a_batch() -> None:
     with pytest.raises(ValueError, match=r"upgrade: the forward must be traceable .*; write x.shape\[0\] for len"):
         bitspike.ann2snn(brought(lambda s, x: pooled(s, first(s, x.view(len(x), 3, 8, 8)))), PLAIN, images())
