@@ -384,6 +384,20 @@ def test_it_is_refused_with_a_remedy_that_works(name: str) -> None:
         assert float((snn(x) - net(x)).norm() / net(x).norm()) < 0.01
 
 
+def test_gradients_that_end_put_nothing_between() -> None:
+    def forward(s: Any, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            x = first(s, x)
+        return pooled(s, F.relu(s.b(x.detach()).detach()))
+
+    net, x = brought(forward), images()
+    snn = bitspike.ann2snn(net, PLAIN, x, 2, "max")
+    kinds = [type(node.module).__name__ for node in snn.graph if node.module is not None]
+    assert kinds == ["Repeat", "Conv2d", "Integer", "Conv2d", "Integer", "GlobalAvgPool", "Linear", "MeanReadout"]
+    with torch.no_grad():
+        assert float((snn(x) - net(x)).norm() / net(x).norm()) < 0.01
+
+
 def test_words() -> None:
     """Indices are no inputs of an encoder; the network behind the embedding is converted on what that gives."""
     with torch.random.fork_rng(devices=[]):
