@@ -27,7 +27,8 @@ FLOORS = (
     ("training",),
     ("testing", "report", "hub", "commands", "cli", "__main__"),
 )
-FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names}
+BESIDE = ("runtime",)  # without torch: imports itself, every floor may import it
+FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names} | dict.fromkeys(BESIDE, -1)
 LEAVES = ("neurons", "quantizers")  # one variant, one file: variants do not import each other
 OPTIONAL = ("sklearn", "matplotlib", "rich", "tyro", "tensorboard", "datasets", "kornia", "triton")
 MAX_LINES, MAX_MEDIAN = 500, 150
@@ -127,9 +128,13 @@ def test_import_floors() -> None:
 
 KNOWN = [
     "bitspike",
-    *(f"bitspike.{name}" for name in ("formats", "graph", "models", "cost", "cli", "neurons", "layers")),
+    *(
+        f"bitspike.{name}"
+        for name in ("formats", "checks", "graph", "models", "cost", "cli", "neurons", "layers", "runtime")
+    ),
     *(f"bitspike.neurons.{name}" for name in ("base", "lif", "ternary")),
     *(f"bitspike.models.{name}" for name in ("cnn", "_blocks")),
+    *(f"bitspike.runtime.{name}" for name in ("file", "spec")),
 ]
 VARIANTS = ["bitspike.neurons.lif", "bitspike.neurons.ternary"]
 
@@ -149,6 +154,8 @@ VARIANTS = ["bitspike.neurons.lif", "bitspike.neurons.ternary"]
         ("bitspike.neurons", "from ..cost import total", "floor 6"),
         ("bitspike.novel", "", "no floor"),
         ("bitspike.cli", "import bitspike.novel", "no floor"),
+        ("bitspike.runtime.file", "from bitspike.formats import pack", "floor -1"),
+        ("bitspike.runtime.file", "from ..checks import bad_value", "floor -1"),
     ],
 )
 def test_the_floor_check_finds(module: str, source: str, word: str) -> None:
@@ -164,6 +171,8 @@ def test_the_floor_check_finds(module: str, source: str, word: str) -> None:
         ("bitspike.neurons.lif", "from .base import Neuron\nfrom bitspike.neurons import base"),
         ("bitspike.neurons", "from .lif import LIF\nfrom .ternary import Ternary"),
         ("bitspike.cli", "import bitspike\nfrom bitspike import fold"),
+        ("bitspike.formats", "from bitspike.runtime import spec"),
+        ("bitspike.runtime.file", "import numpy\nfrom .spec import Spec"),
     ],
 )
 def test_the_floor_check_allows(module: str, source: str) -> None:
@@ -191,6 +200,21 @@ def test_contributing_has_the_floors() -> None:
     rows = re.findall(r"^\| (\d) \| (.*?) \|", page, re.MULTILINE)
     found = {int(number): tuple(re.findall(r"`(\w+)`", rooms)) for number, rooms in rows}
     assert found == {level: tuple(n for n in names if n != "__main__") for level, names in enumerate(FLOORS)}
+    beside = re.search(r"^\| beside \| (.*?) \|", page, re.MULTILINE)
+    assert beside and tuple(re.findall(r"`(\w+)`", beside[1])) == BESIDE
+
+
+def test_the_runtime_needs_no_torch() -> None:
+    """Its imports are relative, Python's own, and numpy: the same files are a package without the rest."""
+    allowed, found = {*sys.stdlib_module_names, "numpy"}, []
+    for name, path in SOURCES.items():
+        if unit_of(name) in BESIDE:
+            for node in ast.walk(parsed(path)):
+                modules = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+                if isinstance(node, ast.ImportFrom) and not node.level:
+                    modules = [node.module or ""]
+                found += [f"{name} imports {m}" for m in modules if m.partition(".")[0] not in allowed]
+    assert not found
 
 
 def test_every_room_says_in_one_sentence_what_it_is() -> None:

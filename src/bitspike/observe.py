@@ -121,13 +121,19 @@ def observe(net: nn.Module | Graph, batches: Iterable[Tensor]) -> dict[str, Acti
     return counts
 
 
-def potentials(neuron: Neuron, x_seq: Tensor) -> Tensor:
-    """Membrane before firing at every step, [T, B, ...], for the currents x_seq [T, B, ...] from a fresh state."""
+def potentials(neuron: Neuron, x_seq: Tensor, scaled: bool = False) -> Tensor:
+    """Membrane before firing at every step, [T, B, ...], for the currents x_seq [T, B, ...] from a fresh state.
+
+    Args:
+        scaled: in units of the thresholds, as `stairs` reads it: over `threshold_scale` and `threshold_scale_at`.
+    """
     state, seen = neuron.initial_state(x_seq[0]), []
     for x in x_seq.unbind(0):
-        seen.append(neuron.membrane.charge(state.v, x))
+        u = neuron.membrane.charge(state.v, x)
+        seen.append(u / neuron.threshold_scale_at(state) if scaled else u)
         _, state = neuron.step(x, state)
-    return torch.stack(seen)
+    u = torch.stack(seen)
+    return u / neuron.threshold_scale(u) if scaled else u
 
 
 def _size(shape: tuple[int, ...]) -> int:

@@ -12,8 +12,6 @@ from torch import Tensor, nn
 
 import bitspike
 from bitspike.cost import cost
-from bitspike.layers import Conv2d, Linear, MeanReadout, Repeat
-from bitspike.models import Network
 from bitspike.neurons import Integer, Signed
 from networks import rng
 
@@ -384,6 +382,33 @@ def test_it_is_refused_with_a_remedy_that_works(name: str) -> None:
         assert float((snn(x) - net(x)).norm() / net(x).norm()) < 0.01
 
 
+def test_gradients_that_end_put_nothing_between() -> None:
+    def forward(s: Any, x: Tensor) -> Tensor:
+        with torch.no_grad():
+            x = first(s, x)
+        return pooled(s, F.relu(s.b(x.detach()).detach()))
+
+    net, x = brought(forward), images()
+    snn = bitspike.ann2snn(net, PLAIN, x, 2, "max")
+    kinds = [type(node.module).__name__ for node in snn.graph if node.module is not None]
+    assert kinds == ["Repeat", "Conv2d", "Integer", "Conv2d", "Integer", "GlobalAvgPool", "Linear", "MeanReadout"]
+    with torch.no_grad():
+        assert float((snn(x) - net(x)).norm() / net(x).norm()) < 0.01
+
+
+def test_words() -> None:
+    """Indices are no inputs of an encoder; the network behind the embedding is converted on what that gives."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        embedding, behind = nn.Embedding(20, 6), nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    words = torch.randint(20, (32, 5), generator=rng(0))
+    with pytest.raises(TypeError, match=r"ann2snn: the inputs must be floating-point .* torch.int64; .* behind its"):
+        bitspike.ann2snn(nn.Sequential(embedding, behind), PLAIN, words)
+    with torch.no_grad():
+        x = embedding(words)
+        assert float((bitspike.ann2snn(behind, PLAIN, x, 1, "max")(x) - behind(x)).abs().max()) < 0.02
+
+
 def test_the_length_of_a_batch() -> None:
     with pytest.raises(ValueError, match=r"upgrade: the forward must be traceable .*; write x.shape\[0\] for len"):
         bitspike.ann2snn(brought(lambda s, x: pooled(s, first(s, x.view(len(x), 3, 8, 8)))), PLAIN, images())
@@ -425,34 +450,6 @@ def test_a_model_that_reads_what_an_earlier_call_kept() -> None:
         ValueError, match=r"upgrade: the traced code must .*; read nothing that an earlier call has kept"
     ):
         bitspike.ann2snn(net, PLAIN, images())
-
-
-def test_functions_in_a_network_of_our_own_layers() -> None:
-    """Over [T, B, ...] a function may mean any axis: it is refused; modules of activations are taken."""
-
-    class Body(nn.Module):
-        def __init__(self, act: nn.Module) -> None:
-            super().__init__()
-            self.a, self.act, self.head = Conv2d(3, 4, 3), act, Linear(4, 3)
-
-        def forward(self, x: Tensor) -> Tensor:
-            return self.head(self.act(self.a(x)).mean((3, 4)))  # type: ignore[no-any-return]
-
-    class Pooled(Body):
-        def forward(self, x: Tensor) -> Tensor:
-            return self.head(self.act(self.a(x))[:, :, :, 0, 0])  # type: ignore[no-any-return]
-
-    x = images()
-    words = r"ann2snn {}: a network of bitspike's own layers must be made of .*, got {}; pass a network of torch's"
-    with pytest.raises(ValueError, match=words.format("mean", "mean")):
-        bitspike.ann2snn(Network(Repeat(1), Body(nn.ReLU()), MeanReadout()).double(), PLAIN, x)
-    with pytest.raises(ValueError, match=words.format("act", "Softmax")):
-        bitspike.ann2snn(Network(Repeat(1), Pooled(nn.Softmax(2)), MeanReadout()).double(), BOTH, x)
-    for act in (nn.GELU(), nn.PReLU()):
-        net = Network(Repeat(1), Pooled(act), MeanReadout()).double().eval()
-        snn = bitspike.ann2snn(net, BOTH, x, 2, "max")
-        with torch.no_grad():
-            assert float((snn(x) - net(x)).norm() / net(x).norm()) < 0.01
 
 
 def test_an_activation_without_channels() -> None:

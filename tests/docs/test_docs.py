@@ -221,5 +221,5 @@ def test_links_exist(name: str) -> None:
 
 
 def test_the_index_lists_every_page() -> None:
-    listed = re.findall(r"^\| \[([\w.]+)\]\(\1\) \|", PAGES["index.md"], re.MULTILINE)
+    listed = re.findall(r"^\| \[([\w.-]+)\]\(\1\) \|", PAGES["index.md"], re.MULTILINE)
     assert sorted([*listed, "index.md"]) == sorted(PAGES)

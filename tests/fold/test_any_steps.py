@@ -16,7 +16,6 @@ from bitspike.graph import Graph
 from bitspike.layers import Flatten, Linear, MeanReadout, Refined, Repeat, Squeeze, Windows
 from bitspike.models import mlp
 from bitspike.neurons import Adaptive, Integer
-from bitspike.sealed import amend
 from builders import KINDS, residual
 from networks import SHAPE, liven, rng, samples
 
@@ -49,8 +48,7 @@ def test_an_encoder_of_other_steps(kind: str) -> None:
     net = liven(residual(KINDS[kind](), "spike", "mean"), samples(4))
     folded = fold(net, samples(4))
     for T in (1, 3, 6):
-        amend(net.encoder, T=T)
-        amend(folded.net.encoder, T=T)
+        net.encoder = folded.net.encoder = Repeat(T)
         assert torch.allclose(folded(samples(3)), net(samples(3)), rtol=0, atol=1e-9), T
 
 
@@ -80,7 +78,8 @@ def test_an_expanded_network_refuses_other_steps(layer: nn.Module, refuses: Any)
     expanded = expand_unary(folded)
     assert torch.allclose(expanded.run(x), folded(x), rtol=0, atol=1e-12)
     for model in (expanded.model, folded.net, net):
-        amend(next(m for m in model.modules() if isinstance(m, Repeat)), T=3)
+        name = next(name for name, module in model.named_modules() if isinstance(module, Repeat))
+        setattr(model, name, Repeat(3))
     with refuses(type(layer).__name__, "4"):
         expanded.run(x)
     assert torch.allclose(folded(x), net(x), rtol=0, atol=1e-12)

@@ -124,9 +124,10 @@ def test_different_steps_keep_the_contract(sharing: str) -> None:
     raw = neuron.emission.raw_amplitude
     assert raw is not None and raw.shape == (3, 5 if sharing == "channel" else 1)
     raw.data *= torch.tensor([[1.0], [0.7], [1.4]])
-    neuron.raw_bits.data.copy_(torch.tensor([2.0, 1.0, 2.0]))  # type: ignore[union-attr]
-    neuron.refresh()
-    check_neuron(neuron, 5, compiled=False)
+    for bits in ([2.0, 1.0, 2.0], [1.0, 2.0, 2.0]):
+        neuron.raw_bits.data.copy_(torch.tensor(bits))  # type: ignore[union-attr]
+        neuron.refresh()
+        check_neuron(neuron, 5, compiled=False)
 
 
 def test_loading_brings_the_format() -> None:

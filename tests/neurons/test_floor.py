@@ -14,9 +14,9 @@ from bitspike.ops import ScanFacts, explain, using
 from bitspike.quantizers import Sign
 from bitspike.sealed import amend
 from networks import rng
-from neurons.cases import FLOORS, Options, build
+from neurons.cases import OWN_FLOORS, Options, build
 
-CASES = [(name, options) for name, given in FLOORS.items() for options in given]
+CASES = [(name, options) for name, given in OWN_FLOORS.items() for options in given]
 
 
 def currents(*shape: int) -> torch.Tensor:

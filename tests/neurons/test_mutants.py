@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import Any, NamedTuple
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from bitspike import native
 from bitspike.formats import SpikeFormat
 from bitspike.functional import Rectangle, Stairs, fire
-from bitspike.neurons import LIF, Emission, MembraneState, MultiBit, Neuron, Real, Ternary
+from bitspike.neurons import LIF, Adaptive, Emission, MembraneState, MultiBit, Neuron, Real, Ternary
 from bitspike.ops import ScanSpec
 from bitspike.testing import ConformanceError, check_neuron
 
@@ -177,6 +178,125 @@ class ForgetsItsParameter(LIF):
         self.unused = nn.Parameter(torch.ones(()))
 
 
+class SevenTimes(LIF):
+    """A straight-through sum that finite differences of the neuron itself cannot see."""
+
+    def step(self, x: Tensor, state: MembraneState) -> State:
+        s, state = super().step(x, state)
+        return s + 6 * (s - s.detach()), state
+
+
+class SaysItDoesNotDetach(LIF):
+    def step(self, x: Tensor, state: MembraneState) -> State:
+        u = self.membrane.charge(state.v, x)
+        k = fire(u, self.stairs, self.surrogate)
+        return self.emission(k), MembraneState(self.membrane.reset(u, k.detach(), 1.0, False, False))
+
+
+class SaysItDetaches(LIF):
+    def __init__(self) -> None:
+        super().__init__(detach_reset=True, reset="soft")
+
+    def step(self, x: Tensor, state: MembraneState) -> State:
+        u = self.membrane.charge(state.v, x)
+        k = fire(u, self.stairs, self.surrogate)
+        return self.emission(k), MembraneState(u - k)
+
+
+class SaysItCutsTheState(LIF):
+    detach_state = True
+
+
+class CutsTheState(LIF):
+    def step(self, x: Tensor, state: MembraneState) -> State:
+        s, state = super().step(x, state)
+        return s, MembraneState(state.v.detach())
+
+
+class ReversesTheGain(Adaptive):
+    """LSQ's gradient scale with the wrong sign."""
+
+    def step(self, x: Tensor, state: Any) -> tuple[Tensor, Any]:
+        s, state = super().step(x, state)
+        if self.scale_gradient and self.fixed_step is None:
+            raw = self.step_parameter()
+            s = s - 2 * (raw - raw.detach()) * s.detach()
+        return s, state
+
+    def fused(self) -> str:
+        return "its step is the fault"
+
+
+class Two(NamedTuple):
+    first: Tensor
+    v: Tensor
+
+
+class Counts(NamedTuple):
+    v: Tensor
+    u: Tensor
+
+
+class PutsTheMembraneSecond(LIF):
+    def initial_state(self, x: Tensor) -> Any:
+        return Two(torch.zeros_like(x), torch.zeros_like(x))
+
+    def step(self, x: Tensor, state: Any) -> Any:
+        s, after = super().step(x, MembraneState(state.v))
+        return s, Two(state.first + s, after.v)
+
+
+class CallsItsSpikesV(LIF):
+    """Its first field has the name, not the membrane."""
+
+    def initial_state(self, x: Tensor) -> Any:
+        return Counts(torch.zeros_like(x), torch.zeros_like(x))
+
+    def step(self, x: Tensor, state: Any) -> Any:
+        s, after = super().step(x, MembraneState(state.u))
+        return s, Counts(state.v + s, after.v)
+
+
+class KeepsAPlainTuple(LIF):
+    def initial_state(self, x: Tensor) -> Any:
+        return (torch.zeros_like(x),)
+
+    def step(self, x: Tensor, state: Any) -> Any:
+        s, after = super().step(x, MembraneState(state[0]))
+        return s, (after.v,)
+
+
+class KeepsATensor(LIF):
+    def initial_state(self, x: Tensor) -> Any:
+        return torch.zeros_like(x)
+
+    def step(self, x: Tensor, state: Any) -> Any:
+        s, after = super().step(x, MembraneState(state))
+        return s, after.v
+
+
+class LosesTheState(LIF):
+    def step(self, x: Tensor, state: MembraneState) -> Any:
+        return super().step(x, state)[0]
+
+
+class IsFrozen(LIF):
+    def __init__(self) -> None:
+        super().__init__(learn_decay=True)
+        self.requires_grad_(False)
+
+
+class HasNoStairs(LIF):
+    def __init__(self) -> None:
+        super().__init__()
+        del self.stairs
+
+
+class Stumbles(LIF):
+    def normalised(self) -> Neuron:
+        raise KeyError("amplitude")
+
+
 class Explodes(LIF):
     def step(self, x: Tensor, state: MembraneState) -> State:
         s, state = super().step(x, state)
@@ -278,6 +398,20 @@ class WritesToItself(LIF):
         (CutsTheInput(), "the input must get a gradient"),
         (CutsTheMembrane(learn_decay=True), "the gradient of"),
         (ForgetsItsParameter(), "unused must get a gradient"),
+        (SevenTimes(), "ds/dx of the first step must be that of the surrogate"),
+        (SaysItDoesNotDetach(), "dv/dx of the first step"),
+        (SaysItDetaches(), "dv/dx of the first step"),
+        (SaysItCutsTheState(), "v must carry no gradient"),
+        (CutsTheState(), "dv/dx of the first step"),
+        (ReversesTheGain(2), "the gradient of emission.raw_amplitude must be scaled by a positive number"),
+        (PutsTheMembraneSecond(), "the first field of the state must be v, the membrane after the last reset, got Two"),
+        (CallsItsSpikesV(), "must be that of decay·v + x"),
+        (KeepsAPlainTuple(), "must be a NamedTuple of tensors whose first field is v, got tuple (Tensor)"),
+        (KeepsATensor(), "must be a NamedTuple of tensors whose first field is v, got Tensor"),
+        (LosesTheState(), "step must return (spikes, state), got Tensor"),
+        (IsFrozen(), "membrane.raw_decay must get a gradient, got a parameter with requires_grad=False"),
+        (HasNoStairs(), "`stairs` must be there, got none; set it to a Stairs"),
+        (Stumbles(), "`normalised_sends_levels` must run to its end, got KeyError"),
         (Explodes(), "the gradient of the input"),
         (Widens(), "must keep shape, dtype and device"),
         (LivesOnTheProcessor(), "must run on any device"),
@@ -314,3 +448,23 @@ def test_a_trained_width_is_kept() -> None:
     check_neuron(neuron, channels=5, compiled=False)  # the neuron's own three channels, not five
     with pytest.raises(ValueError, match="3 channels"):
         neuron(torch.zeros(1, 1, 5))
+
+
+class Waits(LIF):
+    """Silent for a step after a spike, and does not say so."""
+
+    def initial_state(self, x: Tensor) -> Any:
+        return Counts(torch.zeros_like(x), torch.zeros_like(x))
+
+    def step(self, x: Tensor, state: Any) -> Any:
+        u = self.membrane.charge(state.v, x)
+        k = fire(u, self.stairs, self.surrogate) * (1 - state.u)
+        return self.emission(k), Counts(self.membrane.reset(u, k, 1.0, False, False), k.detach())
+
+
+def test_who_holds_spikes_back_says_so() -> None:
+    with pytest.raises(ConformanceError, match=r"must be that of decay·v \+ x.*`holds_back`"):
+        check_neuron(Waits(), compiled=False)
+    quiet = Waits()
+    quiet.holds_back = True
+    check_neuron(quiet, compiled=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Mapping
 
 import pytest
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 
 from bitspike.layers import BatchNorm, Linear
 from bitspike.neurons import LIF, NEURONS, MultiBit, Neuron, Ternary
-from bitspike.quantizers import Quantizer, Uniform
+from bitspike.quantizers import QUANTIZERS, Quantizer, Uniform
 from bitspike.sealed import amend
 from bitspike.testing import finite_differences
 from neurons.cases import Options, cases, label
@@ -80,7 +81,8 @@ def test_every_pair_of_options(case: tuple[str, Options]) -> None:
 
 @pytest.mark.parametrize("case", weight_cases(), ids=weight_label)
 def test_every_quantizer(case: Case) -> None:
-    options = case[1] | ({"scale_gradient": False} if case[0] in ("uniform", "learned_bits", "power_of_two") else {})
+    scaled = "scale_gradient" in inspect.signature(QUANTIZERS[case[0]]).parameters
+    options = case[1] | ({"scale_gradient": False} if scaled else {})
     neuron = Ternary(train_amplitude="channel", amplitude=1.5, surrogate="atan", reset="soft", learn_decay=True)
     gradients = compare(network(neuron, build(case[0], options)))
     factors = [name for name in gradients if name.startswith("3.quantizer") and "bits" not in name]

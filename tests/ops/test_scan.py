@@ -90,6 +90,8 @@ def test_a_kernel_equals_the_definition(kernel: Kernel, case: tuple[str, Options
     if device == "cuda" and not torch.cuda.is_available():
         pytest.skip(f"not run: {kernel.operation} {kernel.name} needs {device}")
     neuron = build(*case)
+    if kernel.operation == "norm_scan" and neuron.membrane.initial:
+        pytest.skip("not run: `norm_scan` is for membranes that start at 0, as its layer sees to")
     facts = ScanFacts(neuron.fused(), torch.float32, torch.float32)
     reason = kernel.refuses(facts.dtype if kernel.operation == "squeeze" else facts)
     if reason:

@@ -1,4 +1,4 @@
-"""Every registered quantizer passes the public conformance suite; broken ones are rejected by name."""
+"""Every registered quantizer passes the public conformance suite; see test_mutants.py for broken ones."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 import torch
-from torch import Tensor, nn
 
 from bitspike.formats import WeightFormat
-from bitspike.quantizers import QUANTIZERS, Fixed, Float, Quantizer, Sign, TernaryWeight, Uniform
-from bitspike.testing import ConformanceError, check_quantizer
-from quantizers.cases import CONFIGURATIONS, Case, build, cases, label
+from bitspike.quantizers import QUANTIZERS, Fixed, Float, Sign, TernaryWeight, Uniform
+from bitspike.testing import check_quantizer
+from bitspike.testing.quantizer_trial import enclosing, tie_points
+from quantizers.cases import OWN, Case, build, cases, label, options_of
 
 
 @pytest.mark.parametrize("case", cases(), ids=label)
@@ -25,194 +25,34 @@ def test_compiled_and_exported(name: str) -> None:
 
 
 def test_the_table_names_registered_quantizers_only() -> None:
-    assert set(CONFIGURATIONS) <= set(QUANTIZERS)
+    assert set(OWN) <= set(QUANTIZERS)
 
 
-class Rounds(Quantizer):
-    """Plain rounding to integers −3 .. 3 with a unit scale; each subclass has one fault."""
+class Unlisted(Uniform):
+    """A quantizer that stands in no list and takes fewer bits than others."""
 
-    def __init__(self) -> None:
-        super().__init__()
-        self.format = WeightFormat(-3, 3)
-
-    def initialise(self, w: Tensor) -> None:
-        pass
-
-    def levels(self, w: Tensor) -> Tensor:
-        return (8 * w).round().clamp(-3, 3)
-
-    def scale(self, w: Tensor) -> Tensor:
-        return torch.full([1] * w.dim(), 0.125, dtype=w.dtype)
-
-    def to_int(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        return self.levels(w.detach()), self.scale(w)
-
-    def forward(self, w: Tensor) -> Tensor:
-        return (self.levels(w.detach()) + w - w.detach()) * self.scale(w)
+    def __init__(self, bits: int = 4, scale: str = "layer") -> None:
+        if bits not in (2, 3):
+            raise ValueError("two or three")
+        super().__init__(bits, scale)
 
 
-class Sound(Rounds):
-    """Straight-through without rounding error in the sum."""
-
-    def forward(self, w: Tensor) -> Tensor:
-        return (self.levels(w.detach()) + (w - w.detach())) * self.scale(w)
-
-
-class Floors(Sound):
-    def levels(self, w: Tensor) -> Tensor:
-        return (8 * w).floor().clamp(-3, 3)
+def test_options_are_read_from_the_constructor() -> None:
+    assert options_of(Unlisted) == [{"scale": s, "bits": b} for s in ("layer", "output") for b in (2, 3)]
+    assert options_of(Float) == [] and {"clip": 0.25} in options_of(Sign)
+    assert [options.get("bits") for options in options_of(Uniform)].count(8) == 2
 
 
-class Overflows(Sound):
-    def levels(self, w: Tensor) -> Tensor:
-        return (8 * w).round()
-
-
-class Halves(Sound):
-    def levels(self, w: Tensor) -> Tensor:
-        return (16 * w).round().clamp(-6, 6) / 2
-
-
-class Shrinks(Sound):
-    def levels(self, w: Tensor) -> Tensor:
-        return (6 * w).round().clamp(-3, 3)
-
-
-class Folds(Sound):
-    def levels(self, w: Tensor) -> Tensor:
-        return torch.where(w.abs() > 0.7, 1.0, 3.0).to(w.dtype) * w.sign() * (w.abs() > 0.05)
-
-
-class Negative(Sound):
-    def scale(self, w: Tensor) -> Tensor:
-        return -super().scale(w)
-
-
-class Disagrees(Sound):
-    def to_int(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        return self.levels(w.detach()), self.scale(w) * 2
-
-
-class LeaksGradient(Sound):
-    def to_int(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        return self.levels(w.detach()), nn.Parameter(self.scale(w))
-
-
-class Lies(Sound):
-    @property
-    def bits(self) -> int:
-        return 2
-
-
-class Remembers(Sound):
-    def forward(self, w: Tensor) -> Tensor:
-        self.last = w.detach()
-        return super().forward(w)
-
-
-class Writes(Sound):
-    def forward(self, w: Tensor) -> Tensor:
-        result = super().forward(w)
-        w.data.mul_(0.5)
-        return result
-
-
-class KeepsState(Sound):
-    def __init__(self) -> None:
-        super().__init__()
-        self.register_buffer("seen", torch.zeros(1))
-
-
-class Cuts(Sound):
-    def forward(self, w: Tensor) -> Tensor:
-        return self.levels(w.detach()) * self.scale(w)
-
-
-class Explodes(Sound):
-    def forward(self, w: Tensor) -> Tensor:
-        return super().forward(w) + 0 * (w - w).sqrt()
-
-
-class Random(Sound):
-    def levels(self, w: Tensor) -> Tensor:
-        return (8 * w + torch.rand_like(w)).round().clamp(-3, 3)
-
-
-class Shares(Sound):
-    def __init__(self) -> None:
-        super().__init__()
-        self.alpha = nn.Parameter(torch.tensor(0.125))
-
-    def replicate(self, w: Tensor) -> Quantizer:
-        return self
-
-
-class Widens(Sound):
-    def forward(self, w: Tensor) -> Tensor:
-        return super().forward(w).double()
-
-
-class Constant(Sound):
-    def levels(self, w: Tensor) -> Tensor:
-        return torch.zeros_like(w)
-
-
-class Branches(Sound):
-    def forward(self, w: Tensor) -> Tensor:
-        return super().forward(w if w.max() < 1e6 else w.clamp(max=1e6))
-
-
-class NotQuiteReal(Float):
-    def forward(self, w: Tensor) -> Tensor:
-        return w.bfloat16().to(w.dtype)
-
-
-@pytest.mark.parametrize(
-    ("quantizer", "words"),
-    [
-        (Rounds(), "forward must equal k·scale"),
-        (Floors(), "q(−w) must be −q(w)"),
-        (Overflows(), "levels must be on the grid"),
-        (Halves(), "levels must be on the grid"),
-        (Shrinks(), "quantizing twice"),
-        (Folds(), "levels must not fall"),
-        (Negative(), "scale must be positive"),
-        (Disagrees(), "forward must equal k·scale"),
-        (LeaksGradient(), "to_int must carry no gradient"),
-        (Lies(), "must hold every level"),
-        (Remembers(), "leave parameters, buffers and attributes"),
-        (Writes(), "must not write to its arguments"),
-        (KeepsState(), "state_dict must hold parameters"),
-        (Cuts(), "the weight must get a gradient"),
-        (Explodes(), "gradient of the weight must be finite"),
-        (Random(), "two calls must give equal bits"),
-        (Shares(), "every replica must own its parameters"),
-        (Widens(), "must keep shape, dtype and device"),
-        (Constant(), "at least two levels"),
-        (NotQuiteReal(), "full-precision weights must pass unchanged"),
-    ],
-    ids=lambda value: type(value).__name__ if isinstance(value, Quantizer) else "",
-)
-def test_a_broken_quantizer_is_rejected(quantizer: Quantizer, words: str) -> None:
-    with pytest.raises(ConformanceError) as caught:
-        check_quantizer(quantizer, compiled=False)
-    assert words in str(caught.value)
-
-
-def test_the_sound_twin_of_the_broken_ones_passes() -> None:
-    check_quantizer(Sound())
-
-
-def test_one_that_does_not_compile_is_rejected() -> None:
-    check_quantizer(Branches(), compiled=False)
-    with pytest.raises(ConformanceError, match="compiling in one graph"):
-        check_quantizer(Branches())
-
-
-def test_a_check_is_skipped_by_name_only(refuses: Any) -> None:
-    check_quantizer(Floors(), skip={"odd": "floor is not odd", "idempotent": "ties"}, compiled=False)
-    with refuses("check_quantizer", "['oddd']"):
-        check_quantizer(Floors(), skip={"oddd": "a typing error"})
+@pytest.mark.parametrize("record", [WeightFormat(-3, 3), WeightFormat(-3, 3, stride=2), WeightFormat(-1, 1, stride=2)])
+def test_tie_points_lie_between_the_levels(record: WeightFormat) -> None:
+    """Halfway between neighbours, where a level is one of two, and beyond both ends, where it is the end."""
+    points = tie_points(record)
+    below, above = enclosing(record, points)
+    inside = (points > record.low) & (points < record.high)
+    assert int(inside.sum()) == record.levels - 1 and len(points) == record.levels + 3
+    assert torch.equal((points - below)[inside], (above - points)[inside])
+    assert set((above - below)[inside].tolist()) == {float(record.stride)}
+    assert torch.equal(below[~inside], above[~inside])
 
 
 def test_the_prototype_is_left_alone() -> None:

@@ -9,7 +9,7 @@ from bitspike.ann2snn.rectifier import WHERE, Rectifier, check_slope, limits
 from bitspike.checks import bad_value
 from bitspike.graph.moves import kind_of, summands
 from bitspike.graph.surgery import Surgery
-from bitspike.layers import Affine, Encoder, Gain, MeanReadout, Restimulate, Synapse, TallyMap, TimeLayer
+from bitspike.layers import Affine, Detach, Encoder, Gain, MeanReadout, Restimulate, Synapse, TallyMap, TimeLayer
 from bitspike.neurons import Neuron
 from bitspike.upgrade.layers import Merged
 from bitspike.upgrade.parts import MOVES, OTHER, name_of, nature
@@ -118,7 +118,8 @@ class Analog:
         module, surgery = self.surgery.get(item), self.surgery
         if item.op in ("placeholder", "output") or isinstance(module, (Encoder, Synapse, Affine, nn.Identity)):
             return
-        if isinstance(module, Merged) and isinstance(module.body, (nn.Dropout, _DropoutNd)):
+        dropped = isinstance(module, Merged) and isinstance(module.body, (nn.Dropout, _DropoutNd))
+        if dropped or isinstance(module, Detach):
             surgery.remove(item)
         elif isinstance(module, Merged):
             if nature(module.body) != MOVES:

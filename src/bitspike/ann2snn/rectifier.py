@@ -73,9 +73,11 @@ def check_neuron(neuron: Neuron) -> None:
     if neuron.format.signed and not isinstance(neuron, Rectifies):
         must = "a signed neuron must be able to take spikes back, as a ReLU sends nothing below 0"
         raise bad_value(WHERE, must, f"{name} ({neuron.format.label()})", "take Signed, LIF, MultiBit or Integer")
-    if type(neuron).threshold_scale is not Neuron.threshold_scale:
+    moving = type(neuron).threshold_scale_at is not Neuron.threshold_scale_at
+    if moving or type(neuron).threshold_scale is not Neuron.threshold_scale:
         must = "the thresholds must be numbers of their own, as the amplitude is set here"
-        raise bad_value(WHERE, must, f"{name}, whose step is both", "take MultiBit or Integer")
+        got = f"{name}, whose threshold moves" if moving else f"{name}, whose step is both"
+        raise bad_value(WHERE, must, got, "take MultiBit or Integer")
     if membrane.raw_decay is not None or membrane.fixed_decay != 1 or membrane.reset_kind != "soft":
         must = f"{name} must be integrate-and-fire with soft reset"
         got = f"decay {membrane.fixed_decay:g}, {membrane.reset_kind} reset"

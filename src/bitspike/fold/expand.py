@@ -11,7 +11,6 @@ from bitspike.functional import unary_expand
 from bitspike.graph import Graph, trace
 from bitspike.graph.surgery import Surgery
 from bitspike.layers import Squeeze, Synapse, TimeLayer, Windows
-from bitspike.sealed import amend
 
 
 class UnarySynapse(TimeLayer):
@@ -60,10 +59,8 @@ def expand_unary(model: nn.Module) -> Graph:
     done = 0
     for item in surgery:
         synapse = surgery.get(item)
-        if isinstance(synapse, Squeeze):
+        if isinstance(synapse, (Squeeze, Windows)):
             synapse.takes = graph[item.all_input_nodes[0].name].T
-        elif isinstance(synapse, Windows):
-            amend(synapse, frames=synapse.frames or graph[item.all_input_nodes[0].name].T or None)
         record = graph[item.all_input_nodes[0].name].format if isinstance(synapse, Synapse) else None
         if not isinstance(synapse, Synapse) or record is None or not record.unary:
             continue

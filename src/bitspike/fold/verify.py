@@ -126,8 +126,7 @@ def compare(reference: Graph, folded: Graph, x: Tensor, report: FoldReport) -> F
         if flips.any():
             original = reference[node.name].module
             if isinstance(original, Neuron):
-                u = potentials(original, currents[node.name])
-                u = u / _unit(original, u)
+                u = potentials(original, currents[node.name], scaled=True)
                 margin = original.stairs.margin(u)
                 first = flips & (flips.cumsum(0) == 1)
                 layer.worst_margin = greatest(layer.worst_margin, float(margin[first].max()))

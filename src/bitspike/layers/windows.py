@@ -58,6 +58,7 @@ class Windows(TimeLayer):
     scaling = "linear"
     stateful = True
     remedies: ClassVar = {"T": "call set_steps"}
+    takes: int = 0  # as of `Squeeze`
     summed_parts: int = 0  # divisor of the sums that a folded network sends; 0: it sends means, or plain sums
 
     def __init__(self, T: int = 1, frames: int | None = None, learn_T: bool = False, bound: int | None = None) -> None:
@@ -165,6 +166,9 @@ class Windows(TimeLayer):
         frames = len(x)
         if self.frames is not None and frames != self.frames:
             raise bad_value("Windows", f"a sequence must have {self.frames} frames", frames, "change frames=")
+        if self.takes not in (0, frames):
+            must = f"an expanded network takes the {self.takes} frames it was made for"
+            raise bad_value("Windows", must, frames, "fold and expand it for these")
         passes = frames == self.T and self.factor(frames) == 1
         y = x if passes else self.stream_step(x, None, frames)[0]
         if self.raw_steps is None or self.summed:

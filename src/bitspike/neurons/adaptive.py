@@ -69,6 +69,7 @@ class Adaptive(Neuron):
     remedies: ClassVar = {"surrogate": "leave it, the gradient is straight-through and reads none"}
     settable = ("scale_gradient",)
     formats: tuple[SpikeFormat, ...]
+    detach_state = True
 
     def __init__(
         self,

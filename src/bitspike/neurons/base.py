@@ -21,6 +21,34 @@ from bitspike.renamed import adopt_old_hooks, old_attribute, old_method
 from bitspike.sealed import Sealed, amend
 
 NEURONS: Registry[type[Neuron]] = Registry("neuron")
+HOOKS = (
+    "run",
+    "constants",
+    "extra_cost",
+    "fused",
+    "threshold_scale",
+    "threshold_scale_at",
+    "keep_thresholds",
+    "channels",
+    "detach_state",
+    "cancels_only",
+    "holds_back",
+    "rectify",
+    "rescaled",
+    "formats",
+    "scale_gradient",
+    "width",
+    "raw_bits",
+    "least_bits",
+    "bound",
+    "channel_axis",
+    "wanted_width",
+    "refresh",
+    "levels",
+    "step_parameter",
+)
+"""What a neuron may have beside the parts it must have; docs/extending.md says who asks for each."""
+
 _OLD_HOOKS = {"unit_like": "threshold_scale", "takes_back": "cancels_only"}
 
 
@@ -49,6 +77,8 @@ class Neuron(Sealed, nn.Module, ABC):
         membrane: decay and reset.
         emission: value of one level on the wire.
         cancels_only: whether negative levels only take back what was sent before.
+        holds_back: whether a level nearer to 0 than that of the membrane may be sent, as in a refractory period.
+        detach_state: whether no gradient passes from one time step to the next.
 
     A leaf may also say in `fused` what a fused kernel has to know; a subclass that changes ``step`` starts again
     without. ``constants`` names the buffers that ``state_dict`` holds.
@@ -65,6 +95,8 @@ class Neuron(Sealed, nn.Module, ABC):
     emission: Emission
     constants: tuple[str, ...] = ()
     cancels_only: bool = False
+    holds_back: bool = False
+    detach_state: bool = False
     _runs_itself: bool = False
     sealed: ClassVar[tuple[str, ...]] = ("threshold", "format", "stairs", "membrane", "emission")
     settable: ClassVar[tuple[str, ...]] = ("surrogate",)
@@ -199,6 +231,14 @@ class Neuron(Sealed, nn.Module, ABC):
     def threshold_scale(self, u: Tensor) -> Tensor:
         """What membranes [T, B, C, ...] are divided by before `stairs` reads them, to broadcast; 1 for most neurons."""
         return torch.ones((), dtype=u.dtype, device=u.device)
+
+    def threshold_scale_at(self, state: Any) -> Tensor | float:
+        """A hook: what the membranes of the step from ``state`` are divided by besides, to broadcast over [B, ...].
+
+        The threshold of that step over the fixed one that `stairs` is made for; 1 unless the threshold moves. A soft
+        reset takes the threshold of its step.
+        """
+        return 1.0
 
     def extra_repr(self) -> str:
         return f"{self.format.label()}, threshold={self.threshold:g}, {self.surrogate}"

@@ -16,6 +16,22 @@ from bitspike.registry import Registry
 from bitspike.sealed import Sealed
 
 QUANTIZERS: Registry[type[Quantizer]] = Registry("quantizer")
+HOOKS = (
+    "ratio",
+    "constants",
+    "scale_gradient",
+    "step_size",
+    "step_parameter",
+    "width",
+    "raw_bits",
+    "least_bits",
+    "bound",
+    "channel_axis",
+    "wanted_width",
+    "refresh",
+    "levels",
+)
+"""What a quantizer may have beside the parts it must have; docs/extending.md says who asks for each."""
 
 
 class Quantizer(Sealed, nn.Module, ABC):
@@ -43,6 +59,22 @@ class Quantizer(Sealed, nn.Module, ABC):
     @abstractmethod
     def initialise(self, w: Tensor) -> None:
         """Size the parameters for this weight and start them from its statistics."""
+
+    def ratio(self, w: Tensor, scale: Tensor) -> Tensor:
+        """What the levels round: a continuous function, flat where the gradient stops. A hook; here w/scale, clipped.
+
+        Near weights w0 with levels k0 the gradients of `forward` are those of ``(k0 + ratio − ratio0) · scale``, where
+        ratio0, whatever `ratio` detaches and what the scale depends on but parameters are constants. Every level is one
+        of the two that enclose the ratio.
+
+        Args:
+            w: latent weight [O, I, ...]. scale: what `to_int` gives, with gradients or without.
+
+        >>> from bitspike.quantizers import Sign
+        >>> Sign(clip=0.5).ratio(torch.tensor([0.25, -3.0]), torch.tensor(0.1)).tolist()
+        [0.25, -0.5]
+        """
+        return (w / scale).clamp(self.format.low, self.format.high)
 
     @property
     def bits(self) -> int:

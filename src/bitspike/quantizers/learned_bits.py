@@ -128,6 +128,11 @@ class LearnedBits(Quantizer):
         top = greatest_level(self.width, None, True, w.dtype)
         return bounded(step, *weight_bounds(w, step, top, self.width == 1))
 
+    def ratio(self, w: Tensor, scale: Tensor) -> Tensor:
+        """w/α clipped to ±Q; Q has the gradient of the bits."""
+        top = greatest_level(self.width, self.raw_bits, True, w.dtype)
+        return torch.clamp(w / scale, -top, top)
+
     def _levels(self, ratio: Tensor, top: Tensor) -> Tensor:
         """Hard levels of w/α; no gradient."""
         graded = round_half(torch.clamp(ratio.detach(), -top.detach(), top.detach()))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from bitspike.checks import bad_value, floating, integer, one_of
@@ -37,7 +36,8 @@ class PowerOfTwo(Quantizer):
     Raises:
         ValueError: a number out of its range, or an unknown name. TypeError: an argument of another kind.
 
-    >>> q = PowerOfTwo(3).replicate(torch.ones(1, 4)); q.to_int(torch.tensor([[0.125, 0.3, -0.75, -9.0]]))[0].tolist()
+    >>> import torch; q = PowerOfTwo(3).replicate(torch.ones(1, 4))
+    >>> q.to_int(torch.tensor([[0.125, 0.3, -0.75, -9.0]]))[0].tolist()
     [[1.0, 1.0, -4.0, -4.0]]
     """
 
@@ -83,5 +83,5 @@ class PowerOfTwo(Quantizer):
         if self.scale_gradient:
             top = scale_gradient(top, lsq_gain(w.numel(), top.numel(), w.new_ones(())))
         scale = top / self.format.high
-        ratio = torch.clamp(w / scale, self.format.low, self.format.high)
+        ratio = self.ratio(w, scale)
         return (self._levels(w, scale) + (ratio - ratio.detach())) * scale

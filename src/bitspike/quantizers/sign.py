@@ -40,6 +40,10 @@ class Sign(Quantizer):
         """α = mean |w| over the weights that share it."""
         self.factor.initialise(w, w.abs())
 
+    def ratio(self, w: Tensor, scale: Tensor) -> Tensor:
+        """w itself up to ±clip: the slope of a level is that of the latent weight, whatever the factor."""
+        return w.clamp(-self.clip, self.clip)
+
     def to_int(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """±1 and α."""
         floating("Sign", w)

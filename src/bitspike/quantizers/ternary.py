@@ -52,6 +52,10 @@ class TernaryWeight(Quantizer):
             axes = [a for a in range(w.dim()) if self.factor.raw_factor.shape[a] == 1]
             self.factor.raw_factor.data -= kept.mean(axes, keepdim=True).clamp(min=1.0 / w.numel()).log()
 
+    def ratio(self, w: Tensor, scale: Tensor) -> Tensor:
+        """w itself up to ±clip: the slope of a level is that of the latent weight, whatever the factor."""
+        return w.clamp(-self.clip, self.clip)
+
     def to_int(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """{-1, 0, 1} and α."""
         floating("TernaryWeight", w)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 import torch
@@ -34,6 +34,64 @@ def expect_all(good: Tensor, values: Tensor, where: str, must: str, todo: str) -
     """Fail with the first of ``values`` where ``good`` is False."""
     if not bool(good.all()):
         fail(where, must, first_bad(~good, values), todo)
+
+
+def expect_equal_where(good: Tensor, found: Tensor, wanted: Tensor, where: str, must: str, todo: str) -> None:
+    """Fail with the first pair of values where ``good`` is False."""
+    if not bool(good.all()):
+        place = tuple((~good).nonzero()[0].tolist())
+        fail(where, must, f"{found[place].item():.9g} for {wanted[place].item():.9g}, {first_bad(~good, found)}", todo)
+
+
+def kinds(value: Any) -> str:
+    """What a value is, with the names of a named tuple or the kinds of a tuple's entries.
+
+    >>> kinds((1, torch.ones(1)))
+    'tuple (int, Tensor)'
+    """
+    name = type(value).__name__
+    if not isinstance(value, tuple):
+        return name
+    return f"{name} ({', '.join(getattr(value, '_fields', [type(item).__name__ for item in value]))})"
+
+
+def expect_parts(owner: object, parts: Mapping[str, type], where: str) -> None:
+    """Fail unless an object has every part, of its class."""
+    for name, kind in parts.items():
+        if not hasattr(owner, name):
+            fail(where, f"`{name}` must be there", "none", f"set it to a {kind.__name__} in the constructor")
+        if not isinstance(getattr(owner, name), (float, int) if kind is float else kind):
+            got = type(getattr(owner, name)).__name__
+            fail(where, f"`{name}` must be a {kind.__name__}", got, "set it in the constructor")
+
+
+def expect_trainable(module: nn.Module, where: str) -> None:
+    """Fail if a parameter cannot get a gradient."""
+    for name, parameter in module.named_parameters():
+        if not parameter.requires_grad:
+            todo = "make a constant a buffer and name it in `constants`, or thaw it for the check"
+            fail(where, f"{name} must get a gradient", "a parameter with requires_grad=False", todo)
+
+
+def complete(check: Callable[[Any], None], trial: Any) -> None:
+    """Run a check; whatever else than `ConformanceError` stops it becomes one."""
+    try:
+        check(trial)
+    except ConformanceError:
+        raise
+    except Exception as error:
+        must = f"`{check.__name__}` must run to its end"
+        got, todo = f"{type(error).__name__}: {str(error)[:200]}", "see the error above, which the check met on its way"
+        raise ConformanceError(message(trial.where, must, got, todo)) from error
+
+
+def expect_gain(scaled: Tensor, plain: Tensor, kept: bool, name: str, where: str) -> None:
+    """Fail unless a scaled gradient is the plain one (``kept``) or that times a gain in (0, 1]."""
+    gain = scaled / plain
+    good = (gain - 1).abs() <= 1e-9 if kept else (gain > 0) & (gain <= 1 + 1e-9)
+    good |= (plain.abs() <= 1e-12) & (scaled.abs() <= 1e-12)
+    must = "not be scaled" if kept else "be scaled by a positive number <= 1"
+    expect_equal_where(good, scaled, plain, where, f"the gradient of {name} must {must}", "mend the gradient scale")
 
 
 def expect_kind(found: Tensor, like: Tensor, where: str, must: str, todo: str) -> None:
@@ -84,6 +142,15 @@ def expect_untouched(run: Callable[[], object], module: nn.Module, tensors: dict
         if one != other:
             must = "a call must leave parameters, buffers and attributes as they are"
             fail(where, must, "a module that changed", "return the state instead of keeping it")
+
+
+def expect_no_draws(run: Callable[[], object], where: str) -> None:
+    """Fail if ``run`` moves torch's generator."""
+    before = torch.get_rng_state()
+    run()
+    if not torch.equal(torch.get_rng_state(), before):
+        must = "a call must not draw from torch's generator"
+        fail(where, must, "a generator that moved on", "draw what is random in the constructor")
 
 
 def expect_clean_state(module: nn.Module, constants: tuple[str, ...], where: str) -> None:

@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import copy
-import math
 import pickle
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,17 +12,28 @@ from torch import Tensor
 from bitspike.checks import bad_value
 from bitspike.formats import WeightFormat, pack, unpack
 from bitspike.quantizers import Quantizer
+from bitspike.sealed import amend
 from bitspike.testing import expectations as tell
 from bitspike.testing.compiled import expect_compiles
+from bitspike.testing.quantizer_trial import (
+    SHAPES,
+    QuantizerTrial,
+    beyond,
+    enclosing,
+    straight_through,
+    trials,
+    weights,
+)
 
-_SHAPES = ((7, 5), (4, 3, 3, 3), (1, 13), (2, 1))
+_GRADIENT_TOLERANCE = 1e-6  # of 1 + |gradient|, in float64
 
 
 def check_quantizer(quantizer: Quantizer, *, skip: Mapping[str, str] | None = None, compiled: bool = True) -> None:
     """Raise unless a quantizer keeps the contract that layers, folding, packing and training rely on.
 
     Every check runs on copies made with ``replicate`` for weights of several shapes: random, all on a dyadic grid,
-    and halfway between levels. A full-precision quantizer must be the identity.
+    and halfway between levels. A full-precision quantizer must be the identity. Gradients are compared with finite
+    differences of the relaxed quantizer, see `bitspike.quantizers.Quantizer.ratio`.
 
     Args:
         quantizer: a prototype; it is left as it is.
@@ -38,80 +47,60 @@ def check_quantizer(quantizer: Quantizer, *, skip: Mapping[str, str] | None = No
     >>> from bitspike.quantizers import Sign
     >>> check_quantizer(Sign("output"), compiled=False)
     """
+    where = f"check_quantizer({type(quantizer).__name__})"
+    tell.expect_parts(quantizer, {"format": WeightFormat}, where)
     checks = REAL_CHECKS if quantizer.format.real else REAL_CHECKS + INTEGER_CHECKS
     unknown = set(skip or {}) - {check.__name__ for check in checks}
     if unknown:
         raise bad_value(
             "check_quantizer", "skip must name checks of this quantizer", sorted(unknown), "correct the names"
         )
-    where = f"check_quantizer({type(quantizer).__name__})"
-    for shape in _SHAPES:
-        for dtype in (torch.float32, torch.float64):
-            for kind, w in weights(shape, dtype).items():
-                trial = QuantizerTrial(f"{where} on {kind} {list(shape)}", quantizer, *_prepared(quantizer, w, kind))
-                for check in checks:
-                    if check.__name__ not in (skip or {}):
-                        check(trial)
+    before = tell.record(quantizer)
+    for trial in trials(where, quantizer):
+        if tell.record(quantizer) != before:
+            must = "`replicate` must leave the prototype as it is"
+            tell.fail(trial.where, must, "one that changed", "initialise a deep copy")
+        for check in checks:
+            if check.__name__ not in (skip or {}):
+                tell.complete(check, trial)
     if compiled:
-        w = weights(_SHAPES[0], torch.float32)["random"]
+        w = weights(SHAPES[0], torch.float32)["random"]
         expect_compiles(quantizer.replicate(w), w, None, where)
 
 
-@dataclass(frozen=True)
-class QuantizerTrial:
-    """A replica under test and its weight."""
-
-    where: str
-    prototype: Quantizer
-    quantizer: Quantizer
-    w: Tensor
-
-    def levels(self) -> tuple[Tensor, Tensor]:
-        return self.quantizer.to_int(self.w)
-
-    def groups(self) -> list[Tensor]:
-        """Flat indices of the weights that share a scale."""
-        scale = self.levels()[1]
-        label = torch.arange(scale.numel()).reshape(scale.shape).expand(self.w.shape).reshape(-1)
-        return [(label == group).nonzero().reshape(-1) for group in range(scale.numel())]
-
-
-def weights(shape: tuple[int, ...], dtype: torch.dtype) -> dict[str, Tensor]:
-    """Random weights whose channels differ in size, and weights on a grid of 1/16 with zeros and repeats."""
-    generator = torch.Generator().manual_seed(math.prod(shape))
-    random = torch.randn(shape, generator=generator, dtype=torch.float64)
-    random *= torch.logspace(0, -2, shape[0], dtype=torch.float64).reshape(-1, *[1] * (len(shape) - 1))
-    dyadic = torch.randint(-24, 25, shape, generator=generator).double() / 16
-    dyadic.view(-1)[0] = 0.0
-    return {"random": random.to(dtype), "dyadic": dyadic.to(dtype), "ties": dyadic.to(dtype)}
-
-
-def _prepared(quantizer: Quantizer, w: Tensor, kind: str) -> tuple[Quantizer, Tensor]:
-    """A replica for w; for "ties" its positive parameters become powers of two and w lies halfway between levels."""
-    own = quantizer.replicate(w)
-    if kind == "ties" and not own.format.real:
-        for parameter in own.parameters():
-            if bool((parameter > 0).all()):
-                parameter.data = parameter.data.log2().round().exp2()
-        scale = own.to_int(w)[1]
-        points = _ties(own.format).to(w.dtype)
-        w = (points[torch.arange(w.numel()) % len(points)].reshape(w.shape) * scale).clone()
-    return own, w
-
-
-def _ties(record: WeightFormat) -> Tensor:
-    """Points beyond both ends of an alphabet, then halfway between neighbouring levels, those nearest to 0 first."""
-    grid = torch.tensor(record.grid(), dtype=torch.float64)
-    halves = (grid[1:] + grid[:-1]) / 2
-    ends = grid[[-1, 0, -1, 0]] + torch.tensor([0.5, -0.5, 1.5, -1.5], dtype=torch.float64)
-    return torch.cat([ends, halves[halves.abs().argsort(stable=True)]])
+def parts_are_declared(trial: QuantizerTrial) -> None:
+    """The parts that every reader uses are there, of their kind; parameters can be trained; `to_int` is a pair."""
+    quantizer, w = trial.quantizer, trial.w
+    tell.expect_parts(quantizer, {"format": WeightFormat, "constants": tuple}, trial.where)
+    tell.expect_trainable(quantizer, trial.where)
+    if quantizer.format.real:
+        return
+    pair = quantizer.to_int(w)
+    if not (isinstance(pair, tuple) and len(pair) == 2 and all(isinstance(part, Tensor) for part in pair)):
+        tell.fail(trial.where, "to_int must return two tensors", tell.kinds(pair), "return (integers, scale)")
+    k, scale = pair
+    tell.expect_kind(k, w, trial.where, "the integers must keep shape, dtype and device", "create them like the weight")
+    if (scale.dtype, scale.device) != (w.dtype, w.device):
+        got = f"{scale.dtype} on {scale.device} for {w.dtype} on {w.device}"
+        tell.fail(trial.where, "the scale must keep dtype and device", got, "create it like the weight")
+    wanted = {"layer": (), "output": (0,), "input": (1,)}.get(quantizer.format.scale, ())
+    shape = [size if axis in wanted else 1 for axis, size in enumerate(w.shape)]
+    if list(scale.shape) != shape:
+        must = f"the scale must have the shape {shape}, as format.scale is {quantizer.format.scale!r}"
+        tell.fail(trial.where, must, list(scale.shape), "make scale and format agree")
+    if quantizer.format.scale == "none":
+        must = "the scale must be 1 where format.scale is 'none'"
+        tell.expect_all(scale == 1, scale, trial.where, must, "say in the format who shares it")
 
 
 def kind_is_kept(trial: QuantizerTrial) -> None:
-    """Shape, dtype and device are kept; every replica owns its parameters."""
+    """Shape, dtype and device are kept; every replica owns its parameters and leaves the weight alone."""
     must = "the quantized weight must keep shape, dtype and device"
     tell.expect_kind(trial.quantizer(trial.w), trial.w, trial.where, must, "create tensors like the weight")
+    before = trial.w.clone()
     other = trial.prototype.replicate(trial.w)
+    must = "`replicate` must leave the weight as it is"
+    tell.expect_same(trial.w, before, trial.where, must, "take statistics of a copy")
     held = {p.data_ptr() for p in (*trial.quantizer.parameters(), *trial.prototype.parameters())}
     if held & {p.data_ptr() for p in other.parameters()}:
         tell.fail(trial.where, "every replica must own its parameters", "shared ones", "initialise new parameters")
@@ -132,13 +121,21 @@ def nothing_is_written(trial: QuantizerTrial) -> None:
 
 
 def calls_agree(trial: QuantizerTrial) -> None:
-    """Two calls, copies, pickled copies and a non-contiguous weight give the same bits."""
+    """Two calls, both modes, copies, pickled copies and a non-contiguous weight give the same bits."""
     q, w, wanted = trial.quantizer, trial.w, trial.quantizer(trial.w).detach()
     turned = w.transpose(0, 1).contiguous().transpose(0, 1)
     calls = {"two calls": q(w), "a deep copy": copy.deepcopy(q)(w), "a non-contiguous weight": q(turned)}
     calls["a pickled copy"] = pickle.loads(pickle.dumps(q))(w)
+    for mode in (True, False):
+        calls[f"`train({mode})`"] = copy.deepcopy(q).train(mode)(w)
     for name, found in calls.items():
         tell.expect_same(found.detach(), wanted, trial.where, f"{name} must give equal bits", "keep the call pure")
+
+
+def nothing_is_drawn(trial: QuantizerTrial) -> None:
+    """Torch's generator stays where it is."""
+    q, w = trial.quantizer, trial.w
+    tell.expect_no_draws(lambda: (q(w), None if q.format.real else q.to_int(w)), trial.where)
 
 
 def gradients_are_finite(trial: QuantizerTrial) -> None:
@@ -149,15 +146,55 @@ def gradients_are_finite(trial: QuantizerTrial) -> None:
     )
 
 
+def levels_enclose_the_ratio(trial: QuantizerTrial) -> None:
+    """Every level is one of the two next to what `ratio` says is rounded, so a gradient of another size is no ratio."""
+    k, scale = trial.levels()
+    ratio = trial.quantizer.ratio(trial.w, scale).detach()
+    tell.expect_kind(ratio, trial.w, trial.where, "the ratio must keep shape, dtype and device", "create it like w")
+    below, above = enclosing(trial.quantizer.format, ratio)
+    must = "every level must be one of the two that enclose its ratio"
+    tell.expect_all((k >= below) & (k <= above), ratio, trial.where, must, "let `ratio` be what the levels round")
+
+
+def gradients_are_those_of_the_relaxed_quantizer(trial: QuantizerTrial) -> None:
+    """Weight and parameters get the differences of ``(k0 + ratio − ratio0)·scale``, inside the clip range and beyond.
+
+    A gradient scale (an attribute ``scale_gradient``) multiplies the gradients of parameters by a gain in (0, 1].
+    """
+    if trial.kind != "random" or trial.w.dtype != torch.float64 or not 13 <= trial.w.numel() <= 64:
+        return  # differences take a call an element; a scale of one weight lies on its bound
+    own = copy.deepcopy(trial.quantizer)
+    w = beyond(own, trial.w).requires_grad_()
+    upstream = torch.randn(w.shape, generator=torch.Generator().manual_seed(5), dtype=w.dtype)
+    named = {"the weight": w, **{name: leaf for name, leaf in own.named_parameters()}}
+    scaled = tell.gradients((own(w) * upstream).sum(), list(named.values()))
+    if hasattr(own, "scale_gradient"):
+        amend(own, scale_gradient=False)
+    plain = tell.gradients((own(w) * upstream).sum(), list(named.values()))
+    wanted = straight_through(own, w.detach(), upstream)
+    for (name, leaf), one, other, gained in zip(named.items(), plain, wanted, scaled, strict=True):
+        if one is None or gained is None:
+            tell.fail(trial.where, f"{name} must get a gradient", "none", "keep the graph connected to it")
+        good = (one - other).abs() <= _GRADIENT_TOLERANCE * (1 + other.abs())
+        must = f"the gradient of {name} must be the difference of the relaxed quantizer (k0 + ratio − ratio0)·scale"
+        todo = "let forward and `ratio` agree; both stop at the clip"
+        tell.expect_equal_where(good, one, other, trial.where, must, todo)
+        tell.expect_gain(gained, one, leaf is w, name, trial.where)
+
+
 def real_weights_pass(trial: QuantizerTrial) -> None:
-    """Full precision is the identity."""
+    """Full precision is the identity, forward and backward."""
     if trial.quantizer.format.real:
         must = "full-precision weights must pass unchanged"
         tell.expect_same(trial.quantizer(trial.w), trial.w, trial.where, must, "return the weight")
+        w = trial.w.clone().requires_grad_()
+        (gradient,) = torch.autograd.grad(trial.quantizer(w).sum(), [w])
+        must = "the gradient of full-precision weights must pass unchanged"
+        tell.expect_same(gradient, torch.ones_like(w), trial.where, must, "return the weight")
 
 
 def levels_are_on_the_grid(trial: QuantizerTrial) -> None:
-    """to_int gives levels of the format's grid, no gradient, at most 2^bits of them."""
+    """to_int gives integers of the alphabet, no gradient, at most 2^bits of them."""
     record, (k, scale) = trial.quantizer.format, trial.levels()
     if k.requires_grad or scale.requires_grad:
         tell.fail(trial.where, "to_int must carry no gradient", "one that does", "detach")
@@ -217,9 +254,11 @@ def weights_are_telling(trial: QuantizerTrial) -> None:
 
 
 REAL_CHECKS: tuple[Callable[[QuantizerTrial], None], ...] = (
+    parts_are_declared,
     kind_is_kept,
     nothing_is_written,
     calls_agree,
+    nothing_is_drawn,
     gradients_are_finite,
     real_weights_pass,
 )
@@ -231,4 +270,6 @@ INTEGER_CHECKS: tuple[Callable[[QuantizerTrial], None], ...] = (
     idempotent,
     odd,
     levels_pack,
+    levels_enclose_the_ratio,
+    gradients_are_those_of_the_relaxed_quantizer,
 )

@@ -209,10 +209,11 @@ def finite_differences(
     with relaxed(model, forwards) as tape, torch.no_grad():
         with tape.reference():
             loss()
-        return [_differences(loss, leaf, tape, step) for leaf in leaves]
+        return [central_differences(loss, leaf, tape, step) for leaf in leaves]
 
 
-def _differences(loss: Callable[[], Tensor], leaf: Tensor, tape: Tape, step: float) -> Tensor:
+def central_differences(loss: Callable[[], Tensor], leaf: Tensor, tape: Tape, step: float = 1e-6) -> Tensor:
+    """Differences of a loss on replays of the tape, one element of ``leaf`` after the other."""
     result = torch.zeros_like(leaf)
     for place in itertools.product(*map(range, leaf.shape)):
         centre = float(leaf.data[place])

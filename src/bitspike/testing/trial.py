@@ -4,15 +4,33 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
+from bitspike.functional import Stairs
 from bitspike.neurons import Neuron
 
 T, B = 6, 4  # steps and batch of every input
 DTYPES = (torch.float32, torch.float64)
+
+
+class Trace(NamedTuple):
+    """One step of one input: membrane before firing, spikes, membrane after, each [B, C].
+
+    And, to broadcast: the value of a level, and what the membrane is divided by before ``stairs``, those of the step,
+    read it.
+    """
+
+    neuron: Neuron
+    u: Tensor
+    s: Tensor
+    v: Tensor
+    over: Tensor
+    unit: Tensor
+    stairs: Stairs
 
 
 @dataclass(frozen=True)
@@ -27,6 +45,11 @@ class Trial:
     @property
     def where(self) -> str:
         return f"check_neuron({type(self.neuron).__name__})"
+
+    @property
+    def features_last(self) -> bool:
+        """Whether channels are the last axis, as of tokens."""
+        return self.neuron.emission.channel_dim == -1
 
     @property
     def top(self) -> float:
@@ -60,21 +83,28 @@ class Trial:
             yield neuron, self.uniform(T, B, self.channels, dtype=dtype)
             yield neuron, self.dyadic(dtype)
 
-    def traces(self) -> Iterator[tuple[Neuron, Tensor, Tensor, Tensor, Tensor, Tensor]]:
-        """(neuron, membrane before firing, spikes, membrane after), each [B, C], of every step of every input.
-
-        And, to broadcast: the value of a level, and what the membrane is divided by before `stairs` reads it.
-        """
+    def traces(self) -> Iterator[Trace]:
+        """Every step of every input."""
         for neuron, x_seq in self.inputs():
             state = neuron.initial_state(x_seq[0])
             over = neuron.emission.over(x_seq).detach().double().expand(x_seq.shape)
             unit = neuron.threshold_scale(x_seq).double().expand(x_seq.shape)
             for t, x in enumerate(x_seq.unbind(0)):
-                u = state.v * neuron.membrane.decay() + x
+                u = state[0] * neuron.membrane.decay() + x
+                at = torch.as_tensor(neuron.threshold_scale_at(state)).detach().double()
                 floor = neuron.membrane.floor_like(x)
                 u = u if floor is None else torch.maximum(u, torch.as_tensor(floor).to(u))
                 s, state = neuron.step(x, state)
-                yield neuron, u.detach(), s.detach(), state.v.detach(), over[t], unit[t]
+                yield Trace(
+                    neuron, u.detach(), s.detach(), state[0].detach(), over[t], unit[t] * at, stairs_at(neuron, t)
+                )
+
+
+def stairs_at(neuron: Neuron, t: int) -> Stairs:
+    """The staircase of a step: that of the neuron, as far as the format of the step goes."""
+    formats = getattr(neuron, "formats", (neuron.format,))
+    top = formats[min(t, len(formats) - 1)].high
+    return neuron.stairs if neuron.format.real else replace(neuron.stairs, count=min(neuron.stairs.count, top))
 
 
 def levels(neuron: Neuron, s: Tensor) -> Tensor:

@@ -1,0 +1,29 @@
+"""Runs integer programs: what a folded network means on a device, without torch and without floating point."""
+
+from .builder import Builder
+from .errors import ProgramError
+from .file import load, save
+from .interpreter import State
+from .plan import Plan
+from .program import Program, Result
+from .spec import INPUT, Constant, Grid, Input, Op, Spec, Value
+from .verifier import verify
+
+__all__ = [
+    "INPUT",
+    "Builder",
+    "Constant",
+    "Grid",
+    "Input",
+    "Op",
+    "Plan",
+    "Program",
+    "ProgramError",
+    "Result",
+    "Spec",
+    "State",
+    "Value",
+    "load",
+    "save",
+    "verify",
+]

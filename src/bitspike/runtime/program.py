@@ -1,0 +1,218 @@
+"""A verified program: call it on samples, or stream to it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from .arithmetic import Array, round_half
+from .errors import fault
+from .interpreter import State, step
+from .limits import MAX_ARENA_BYTES
+from .ops import Operation
+from .ops.sums import accumulator_bits
+from .plan import Plan, plan
+from .spec import Spec
+from .verifier import verify
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a program sends.
+
+    Attributes:
+        levels: integers: [B, ...] behind a mean read-out, else [steps, B, ...].
+        steps: what levels are to be divided by for a mean (1 where it is none, or nothing has come yet).
+        exponent: one unit is worth 2^-exponent.
+        classes: names, or none.
+        clamped: operation → numbers that were clamped; those which are not named clamped nothing.
+    """
+
+    levels: Array
+    steps: int = 1
+    exponent: int = 0
+    classes: tuple[str, ...] = ()
+    clamped: Mapping[str, int] = field(default_factory=dict)
+
+    @property
+    def values(self) -> Array:
+        """levels/steps·2^-exponent in float64: for people and comparisons, no part of the meaning."""
+        return np.ldexp(self.levels / self.steps, -self.exponent)
+
+    def top(self, k: int = 1) -> list[list[tuple[str, float]]]:
+        """For every sample the k classes with the most, as (name or number, value); the lower number first in a tie.
+
+        >>> Result(np.array([[1, 3, 3]]), steps=2, classes=("a", "b", "c")).top(2)
+        [[('b', 1.5), ('c', 1.5)]]
+        """
+        if self.levels.ndim != 2 or not 1 <= k <= self.levels.shape[1]:
+            must = f"levels must be [B, classes] and 1 <= k <= {self.levels.shape[-1]}"
+            raise fault("top", must, f"{list(self.levels.shape)}, k = {k}", "use a mean read-out")
+        order = np.argsort(-self.levels, 1, kind="stable")[:, :k]
+        names = self.classes or tuple(map(str, range(self.levels.shape[1])))
+        rows = zip(order.tolist(), self.values.tolist(), strict=True)
+        return [[(names[i], values[i]) for i in chosen] for chosen, values in rows]
+
+
+class Program:
+    """A program that `verify` has accepted.
+
+    Args:
+        spec: its records.
+
+    Raises:
+        ProgramError: the spec is not legal, or its memory plan is too large.
+    """
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        self.operations: tuple[Operation, ...] = verify(spec)
+        self.plan: Plan = plan(spec.input, self.operations, spec.output)
+        if self.plan.peak_bytes > MAX_ARENA_BYTES:
+            must = f"one sample must fit {MAX_ARENA_BYTES:,} bytes"
+            raise fault("program", must, f"{self.plan.peak_bytes:,}", "make the values smaller")
+        self._last = next((made for made in self.operations if made.final), None)
+        self._output = next(v for made in self.operations for n, v in self._written(made) if n == spec.output)
+
+    @staticmethod
+    def _written(made: Operation) -> Any:
+        return zip(made.op.outputs, made.written, strict=True)
+
+    def __call__(self, x: Any, batch: int = 64, progress: Progress | None = None) -> Result:
+        """Run samples from a fresh state.
+
+        Args:
+            x: one sample or a batch: [B, ...] where the input is repeated, else sequences [steps, B, ...]. Integers of
+                the input's alphabet; real numbers where it has a scale.
+            batch: samples at a time; the result does not depend on it.
+            progress: called with (samples done, all samples).
+
+        Returns:
+            `Result` for all samples; of one sample without a batch axis it has a batch of one.
+
+        Raises:
+            ProgramError: another shape or alphabet, or a sequence of another length where steps are summed.
+        """
+        if type(batch) is not int or batch < 1:
+            raise fault("program", "batch must be an integer >= 1", repr(batch), "leave it out")
+        levels, parts, steps = self._sequence(x), [], 1
+        total, clamped = levels.shape[1], Counter[str]()
+        for start in range(0, total, batch):
+            part, state = self._step(levels[:, start : start + batch], None)
+            parts.append(part)
+            steps = self._steps(state)
+            clamped.update(state.clamped)
+            if progress is not None:
+                progress(min(start + batch, total), total)
+        whole = np.concatenate(parts, 1)
+        return self._result(whole, steps, clamped)
+
+    def stream(self, x: Any, state: State | None = None) -> tuple[Result, State]:
+        """Feed one chunk of a live input and get what comes out for it; chunks of any length give the whole run.
+
+        Args:
+            x: [n, B, ...], n >= 1 steps, of a repeated input as well (what its encoder would send).
+            state: what the call for the chunk before returned; None at first.
+
+        Returns:
+            (`Result`, state): behind a mean read-out the sum over all steps so far, else the steps that came out, which
+            may be none.
+        """
+        levels = self._levels(x, "stream")
+        value = self.spec.input.value
+        if (
+            levels.ndim != len(value.shape) + 2
+            or levels.shape[2:] != value.shape
+            or not levels.shape[0] * levels.shape[1]
+        ):
+            must = f"a chunk must be [n, B, {', '.join(map(str, value.shape))}], n, B >= 1"
+            raise fault("stream", must, list(levels.shape), "add the missing axes")
+        if state is not None and state.batch != levels.shape[1]:
+            raise fault(
+                "stream",
+                f"a chunk must have the {state.batch} samples of the state",
+                levels.shape[1],
+                "start a new stream",
+            )
+        part, after = self._step(levels, state)
+        return self._result(part, self._steps(after), after.clamped), after
+
+    def quantize(self, x: Any) -> Array:
+        """Real numbers → levels of the input: ``clip(round_half(x·m·2^-s), low, high)``, halves away from zero.
+
+        Exact for float32 and lesser types, so the same on every machine; float64 is rounded to float32 first.
+        """
+        given = self.spec.input
+        numbers = np.asarray(x)
+        if given.scale is None:
+            must = f"the input must be integers {given.value.low}..{given.value.high}"
+            raise fault("program", must, numbers.dtype, "convert it; this program takes no real numbers")
+        numbers = numbers.astype(np.float32)
+        if not np.isfinite(numbers).all():
+            raise fault("program", "the input must be finite", "NaN or infinity", "look for them in the data")
+        multiplier, shift = given.scale
+        levels = round_half(np.ldexp(numbers.astype(np.float64) * multiplier, -shift))
+        return np.clip(levels, given.value.low, given.value.high).astype(given.value.dtype)
+
+    def report(self) -> str:
+        """A line for every operation: what it writes, its range, its accumulator; then the memory plan."""
+        lines = []
+        for made in self.operations:
+            for name, value in self._written(made):
+                width = f", {accumulator_bits(value)}-bit sums" if "weight" in made.constants else ""
+                clamps = ", may clamp" if getattr(made, "clamps", False) else ""
+                shape = "×".join(map(str, value.shape))
+                lines.append(
+                    f"{made.op.kind:12} {name}: {shape}, {value.low}..{value.high} ({value.dtype}){width}{clamps}"
+                )
+        return "\n".join([*lines, str(self.plan)])
+
+    def _step(self, levels: Array, state: State | None) -> tuple[Array, State]:
+        part, after = step(self.operations, levels, state, self.spec.output)
+        return part, after
+
+    def _steps(self, state: State) -> int:
+        if self._last is None:
+            return 1
+        tallied = state.parts.get(self._last.op.name)
+        return max(tallied.counted, 1) if tallied is not None else 1
+
+    def _result(self, levels: Array, steps: int, clamped: Mapping[str, int]) -> Result:
+        if self._last is not None:
+            empty = np.zeros((levels.shape[1], *levels.shape[2:]), np.int64)
+            levels = levels[0] if len(levels) else empty
+        return Result(levels, steps, self._output.exponent or 0, self.spec.classes, dict(clamped))
+
+    def _levels(self, x: Any, where: str) -> Array:
+        """Integers of the alphabet, in the type of the input."""
+        numbers, value = np.asarray(x), self.spec.input.value
+        if numbers.dtype.kind == "f":
+            return self.quantize(numbers)
+        if numbers.dtype.kind not in "iu":
+            raise fault(where, "the input must be integers or real numbers", numbers.dtype, "convert it")
+        if numbers.size and (int(numbers.min()) < value.low or int(numbers.max()) > value.high):
+            got = f"{numbers.min()}..{numbers.max()}"
+            raise fault(where, f"the input must lie in {value.low}..{value.high}", got, "quantize it")
+        return numbers.astype(value.dtype)
+
+    def _sequence(self, x: Any) -> Array:
+        """Samples of any form the call takes → [steps, B, ...]."""
+        levels, given = self._levels(x, "program"), self.spec.input
+        value, lead = given.value, 1 if given.repeat else 2
+        if levels.ndim == len(value.shape) + lead - 1:
+            levels = np.expand_dims(levels, lead - 1)
+        names = "[B, {}]" if given.repeat else "[steps, B, {}]"
+        must = f"samples must be {names.format(', '.join(map(str, value.shape)))}, not empty"
+        if levels.ndim != len(value.shape) + lead or levels.shape[lead:] != value.shape or 0 in levels.shape[:lead]:
+            raise fault("program", must, list(levels.shape), "reshape them")
+        if given.repeat:
+            return np.broadcast_to(levels, (value.steps, *levels.shape))
+        if len(levels) != value.steps and any(made.rates for made in self.operations):
+            raise fault("program", f"a sequence must have {value.steps} steps", len(levels), "cut or pad it")
+        return levels

@@ -1,0 +1,213 @@
+"""Legal programs drawn at random: every operation, residual paths, branches with other numbers of steps."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from bitspike.runtime import INPUT, Builder, Grid, Input, Program, ProgramError, Value
+
+GRIDS = (Grid(0, 1), Grid(-1, 1), Grid(-1, 1, stride=2), Grid(-7, 7), Grid(-127, 127), Grid(-4, 4, 1, "power"))
+
+
+class Draw:
+    """Adds operations to a program, each on values that were written before.
+
+    Args:
+        seed: of everything. size: operations that are tried.
+    """
+
+    def __init__(self, seed: int, size: int = 14) -> None:
+        self.r = np.random.default_rng(seed)
+        steps = int(self.r.choice([1, 2, 3, 4, 4]))
+        sides = (int(self.r.integers(1, 4)), *(int(self.r.integers(2, 6)) for _ in range(self.r.integers(1, 3))))
+        low, high = [(0, 1), (-1, 1), (0, 255), (-128, 127)][self.r.integers(4)]
+        repeat = bool(self.r.integers(2))
+        self.b = Builder(Input(Value(sides, low, high, 0, steps), repeat, (1, 0)))
+        moves: list[Callable[[], str]] = [
+            *(
+                self.convolve,
+                self.fire,
+                self.fire,
+                self.add,
+                self.concat,
+                self.windows,
+                self.windows,
+                self.pool,
+                self.tally,
+            ),
+            *(self.multiply, self.lookup, self.sums, self.slice, self.latch, self.pad),
+        ]
+        while len(self.b.operations) < size:
+            try:
+                moves[self.r.integers(len(moves))]()
+            except ProgramError:
+                continue  # what does not fit is not added
+
+    def names(self) -> list[str]:
+        """The input twice as likely as it was, the last values most."""
+        return [INPUT, *list(self.b.values)[-6:]]
+
+    def any(self) -> str:
+        names = self.names()
+        return names[self.r.integers(len(names))]
+
+    def ints(self, low: int, high: int, *shape: int) -> np.ndarray:
+        return self.r.integers(low, high + 1, shape)
+
+    def small(self, x: str, low: int = -100, high: int = 100) -> str:
+        """A value brought to a small range, some of it clamped."""
+        value, channels = self.b.values[x], self.b.values[x].shape[0]
+        span = max(abs(value.low), value.high, 1)
+        by_step = (int(self.ints(1, 3)),) if self.r.integers(3) == 0 else ()
+        top = 2 ** min(30, 61 - span.bit_length())
+        factor = max(1, min(top - 1, (100 << 24) // span * 2))
+        multiplier = self.ints(-factor, factor, *by_step, self.r.choice([1, channels]))
+        tensors = {"multiplier": self.b.constant(multiplier)}
+        if self.r.integers(2):
+            tensors["bias"] = self.b.constant(self.ints(-9, 9, channels))
+        return self.b.add("rescale", [x], {"shift": 24, "low": low, "high": high, "exponent": 0}, tensors)
+
+    def convolve(self) -> str:
+        x = self.any()
+        channels, *sides = self.b.values[x].shape
+        grid, axes = GRIDS[self.r.integers(len(GRIDS))], len(sides)
+        if not sides:
+            outputs = int(self.ints(1, 4))
+            weight = self.b.constant(self.r.choice(np.array(grid.levels), (outputs, channels)), grid)
+            return self.small(self.b.add("linear", [x], {"exponent": None}, {"weight": weight}))
+        groups = channels if self.r.integers(3) == 0 else 1
+        outputs = groups * int(self.ints(1, 2))
+        shape = (outputs, channels // groups, *(int(self.ints(1, 3)) for _ in range(axes)))
+        place = {name: [int(self.ints(0, 2)) for _ in range(axes)] for name in ("before", "after")}
+        place |= {name: [int(self.ints(1, 2)) for _ in range(axes)] for name in ("stride", "dilation")}
+        tensors = {"weight": self.b.constant(self.r.choice(np.array(grid.levels), shape), grid)}
+        if self.r.integers(2):
+            tensors["bias"] = self.b.constant(self.ints(-50, 50, outputs))
+        return self.small(self.b.add("convolution", [x], {**place, "groups": groups, "exponent": None}, tensors))
+
+    def fire(self) -> str:
+        x = self.any()
+        channels, r = self.b.values[x].shape[0], self.r
+
+        def tensor(low: int, high: int) -> str:
+            by_step = (2,) if r.integers(3) == 0 else ()
+            return self.b.constant(self.ints(low, high, *by_step, r.choice([1, channels])))
+
+        signed, soft = bool(r.integers(2)), bool(r.integers(2))
+        count = [int(self.ints(1, 3)) for _ in range(self.ints(1, 2))]
+        attributes = {"count": count, "signed": signed, "reset": "soft" if soft else "hard"}
+        attributes["decay"] = [[1, 0], [0, 0], [1, 2], [5, 3]][r.integers(4)]
+        tensors = {"first": tensor(1, 40)}
+        if max(count) > 1:
+            tensors["spacing"] = tensor(1, 40)
+        if soft:
+            tensors["charge"] = tensor(1, 40)
+        if signed:
+            attributes |= {"cancel": bool(r.integers(2)), "up": int(self.ints(1, 3)), "down": int(self.ints(1, 3))}
+        elif r.integers(2):
+            tensors["gate"] = tensor(-5, 60)
+        for role in ("initial", "floor"):
+            if r.integers(3) == 0:
+                tensors[role] = self.b.constant(self.ints(-40, 10, channels))
+        name = f"fire{len(self.b.operations)}"
+        outputs = (name, f"{name}.u") if r.integers(3) == 0 else (name,)
+        return self.b.add("fire", [x], attributes, tensors, name, outputs)
+
+    def add(self) -> str:
+        names = self.names()
+        pairs = [(a, c) for a in names for c in names if self._alike(a, c)]
+        a, c = pairs[self.r.integers(len(pairs))]
+        return self.b.add("add", [a, c])
+
+    def _alike(self, a: str, c: str) -> bool:
+        return self.b.values[a].shape == self.b.values[c].shape and self.b.values[a].steps == self.b.values[c].steps
+
+    def concat(self) -> str:
+        a = self.any()
+        return self.b.add("concat", [a, self.any(), a])
+
+    def windows(self) -> str:
+        x = self.any()
+        now, own = self.b.values[x].steps, self.b.given.value.steps
+        steps = int(self.ints(1, 4)) if now == own else own  # away from the input's steps, or back
+        return self.b.add("windows", [x], {"frames": self.b.values[x].steps, "steps": steps})
+
+    def _window(self, x: str) -> dict[str, list[int]]:
+        sides = self.b.values[x].shape[1:]
+        kernel = [int(self.ints(1, min(3, side))) for side in sides]
+        padding = [int(self.ints(0, k // 2)) for k in kernel]
+        return {"kernel": kernel, "stride": [int(self.ints(1, 2)) for _ in sides], "padding": padding}
+
+    def _maximum(self, kind: str) -> str:
+        x = self.any()
+        place = self._window(x)
+        dilation = [1] * len(place["kernel"])
+        return self.b.add(kind, [x], {**place, "dilation": dilation, "ceil": bool(self.r.integers(2))})
+
+    def pool(self) -> str:
+        return self._maximum("maxpool")
+
+    def tally(self) -> str:
+        return self._maximum("tally")
+
+    def sums(self) -> str:
+        x = self.any()
+        return self.b.add("sumpool", [x], {**self._window(x), "ceil": bool(self.r.integers(2)), "divisor": 36})
+
+    def multiply(self) -> str:
+        x = self.any()
+        return self.b.add("multiply", [self.small(x), self.small(x)])
+
+    def lookup(self) -> str:
+        x = self.small(self.any(), -5, 6)
+        shape = (*((2,) if self.r.integers(2) else ()), self.b.values[x].shape[0], 12)
+        return self.b.add(
+            "lookup", [x], {"first": -5, "exponent": 0}, {"table": self.b.constant(self.ints(-99, 99, *shape))}
+        )
+
+    def slice(self) -> str:
+        x = self.any()
+        shape = self.b.values[x].shape
+        start = [int(self.ints(0, n - 1)) for n in shape]
+        stride = [int(self.ints(1, 2)) for _ in shape]
+        return self.b.add("slice", [x], {"start": start, "stop": list(shape), "stride": stride})
+
+    def pad(self) -> str:
+        x = self.any()
+        axes = len(self.b.values[x].shape)
+        before, after = ([int(self.ints(0, 1)) for _ in range(axes)] for _ in range(2))
+        return self.b.add("pad", [x], {"before": before, "after": after})
+
+    def latch(self) -> str:
+        return self.b.add("latch", [self.any()])
+
+    def finish(self) -> Program:
+        """What was written last comes out, as it is or through a read-out."""
+        x = list(self.b.values)[-1]
+        size, kind = self.b.values[x].size, int(self.r.integers(3))
+        if kind == 0:
+            return self._whole(x)
+        flat = self.b.add("reshape", [x], {"shape": [size]})
+        weight = self.b.constant(self.ints(-7, 7, 3, size), Grid(-7, 7))
+        y = self.b.add("linear", [self.small(flat)], tensors={"weight": weight})
+        y = self.b.add("mean", [y], {"keep": [0, 1]}) if kind == 1 else y
+        return self._whole(y, ["a", "b", "c"])
+
+    def _whole(self, y: str, classes: list[str] | None = None) -> Program:
+        used = {name for op in self.b.operations for name in op.tensors.values()}  # some belong to what did not fit
+        self.b.constants = {name: constant for name, constant in self.b.constants.items() if name in used}
+        return self.b.finish(y, classes or [], {"drawn": True})
+
+
+def drawn(seed: int, size: int = 14) -> Program:
+    """A program; the same for the same seed."""
+    return Draw(seed, size).finish()
+
+
+def input_of(program: Program, seed: int, batch: int = 2, windows: int = 1) -> np.ndarray:
+    """Levels for so many windows of steps, or samples where the input is repeated."""
+    value, random = program.spec.input.value, np.random.default_rng(seed)
+    lead = (batch,) if program.spec.input.repeat and windows == 1 else (value.steps * windows, batch)
+    return random.integers(value.low, value.high + 1, (*lead, *value.shape))
