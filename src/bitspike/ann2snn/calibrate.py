@@ -67,8 +67,8 @@ def calibrate(skeleton: Skeleton, x: Tensor, T: int, options: Options) -> tuple[
         if item.op == "placeholder":
             values[item] = (x, x)
         elif item.op == "output":
-            logits = values[item.all_input_nodes[0]][0]
-            _finish(skeleton, *values[item.all_input_nodes[0]], report, options)
+            outputs = [values[node] for node in item.all_input_nodes]
+            logits = _finish(skeleton, outputs, report, options)
         elif item.name in skeleton.places:
             place, current = skeleton.places[item.name], values[item.all_input_nodes[0]]
             current, moved = _fit(place, [arriving.pop(node) for node in fed.get(item, [])], current)
@@ -263,14 +263,22 @@ def _move_synapse(module: Synapse, factor: Tensor, correction: Tensor | None) ->
         module.bias.mul_(factor)
 
 
-def _finish(skeleton: Skeleton, wanted: Tensor, got: Tensor, report: ConversionReport, options: Options) -> None:
-    """Correct the mean of the logits and compare them."""
-    finite("ann2snn", "the logits of the ANN on the calibration data", wanted)
-    finite("ann2snn", "the logits of the spiking network on the calibration data", got)
+def _finish(
+    skeleton: Skeleton, outputs: list[tuple[Tensor, Tensor]], report: ConversionReport, options: Options
+) -> Tensor:
+    """Correct the mean of the logits and compare them, all outputs together; returns those of the ANN (the first)."""
+    for wanted, got in outputs:
+        finite("ann2snn", "the logits of the ANN on the calibration data", wanted)
+        finite("ann2snn", "the logits of the spiking network on the calibration data", got)
+    wanted, got = outputs[0]
     bias = None if skeleton.logits is None else skeleton.logits.bias
-    if options.correction != "none" and bias is not None and got.dim() == 2 and got.shape[1] == len(bias):
+    alone = len(outputs) == 1 and got.dim() == 2
+    if options.correction != "none" and alone and bias is not None and got.shape[1] == len(bias):
         correction = (wanted - got).mean(0)
         bias.add_(correction)
-        got = got + correction
-    report.logit_error = relative(got, wanted)
-    report.agreement = float((wanted.argmax(1) == got.argmax(1)).double().mean())
+        outputs = [(wanted, got + correction)]
+    flat = [torch.cat([pair[index].flatten() for pair in outputs]) for index in (0, 1)]
+    report.logit_error = relative(flat[1], flat[0])
+    kinds = [(w.argmax(1) == g.argmax(1)).double() for w, g in outputs if w.dim() > 1 and w.shape[1] > 1]
+    report.agreement = float(torch.stack([same.mean() for same in kinds]).mean()) if kinds else 1.0
+    return wanted

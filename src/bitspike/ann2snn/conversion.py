@@ -104,6 +104,10 @@ def ann2snn(
     x = _inputs(data)
     check_numbers("ann2snn", model)
     made = skeleton(model, neuron, x, T, sharing, initial, readout, leaves)
+    outputs = next(item for item in made.graph.fx.nodes if item.op == "output").all_input_nodes
+    if len(outputs) > 1 and (readout != "mean" or fine_tune):
+        must = 'a network with several outputs must be read out by "mean" and not be fine-tuned'
+        raise bad_value("ann2snn", must, f"{len(outputs)} outputs", "leave readout and fine_tune as they are")
     report, logits = calibrate(made, x, T, Options(threshold, percentile, sharing, initial, correction))
     if integer("ann2snn", "fine_tune", fine_tune, 0, 10_000):
         if len(x) < 2:

@@ -44,7 +44,8 @@ class ConversionReport:
     Attributes:
         samples, T: of the calibration. format: of the spikes. threshold, sharing, initial, correction: options.
         layers: node → `LayerConversion`.
-        logit_error: root of Σ(SNN − ANN)² / Σ ANN² over the logits. agreement: share of samples with the same class.
+        logit_error: root of Σ(SNN − ANN)² / Σ ANN² over the logits. agreement: share of samples with the same class
+            (1 where there are no classes); of several outputs both are over all of them.
         first_step: the first step whose logits count. tuning: logit error on judging samples before and after fine-
             tuning, (0, 0) without; thresholds changed only if it fell.
         analog: the user's name of an operation that stays as it is, with analog values → what it is; `cost` leaves them

@@ -132,7 +132,7 @@ def trace_user(
         _forget(before)
         _kept_state(model, lambda value: isinstance(value, fx.Proxy))
     except ValueError as error:
-        if sample is None or not len(sample):
+        if sample is None or not len(sample) or isinstance(error.__cause__, UntraceableError):
             raise
         graph, training = _run(root, leaf, sample, error, evaluation)
     root.eval()
@@ -159,6 +159,9 @@ def _run(
         must = "the forward must be traceable, or run on a sample in a way that values do not decide"
         todo = error.todo or _REMEDY
         raise bad_value("upgrade", must, f"{error}; symbolically: {before}", todo) from refused
+    except Exception as error:
+        must, got = "the model must run on the sample", f"{type(error).__name__}: {error}"
+        raise bad_value("upgrade", must, got, f"pass another; it is run because {refused}") from error
     root.fixed_shape = tuple(sample.shape[1:])
     if evaluation:
         return run.graph, run.graph
