@@ -52,8 +52,6 @@ def measure(case: Case, seed: int = 0) -> dict[str, Outcome]:
             wanted = reference.run(model, x, NEURON, case.activations, T)
             mapped = {kind.__name__ for kind in case.activations}
             kept = [name for name, kind in net.report.left_alone.items() if kind in mapped]
-                name for name, kind in net.report.left_alone.items() if kind in {k.__name__ for k in case.activations}
-            ]
             if kept:
                 return f"activations that stay, as the report says: {', '.join(kept)}"
             return f"{difference(net(x), wanted):.0e}"

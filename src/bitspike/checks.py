@@ -131,9 +131,18 @@ def wide(where: str, x: torch.Tensor) -> None:
         raise bad_type(where, must, x.dtype, "convert input and network with .float()")
 
 
-def time_first(where: str, x: torch.Tensor, least: int = 2) -> None:
-    """Raise unless ``x`` is a floating tensor ``[T, B, ...]`` with T >= 1 and at least ``least`` axes."""
-    floating(where, x)
+def is_indices(x: torch.Tensor) -> bool:
+    """Whether a tensor holds numbers of words, for an embedding: int64 or int32."""
+    return isinstance(x, torch.Tensor) and x.dtype in (torch.int64, torch.int32)
+
+
+def time_first(where: str, x: torch.Tensor, least: int = 2, indices: bool = False) -> None:
+    """Raise unless ``x`` is a floating tensor ``[T, B, ...]`` with T >= 1 and at least ``least`` axes.
+
+    With ``indices`` it may hold numbers of words, too.
+    """
+    if not (indices and is_indices(x)):
+        floating(where, x)
     if x.dim() < least:
         raise bad_value(where, f"the input must be [T, B, ...] with at least {least} axes", list(x.shape), "add them")
     if x.shape[0] < 1:

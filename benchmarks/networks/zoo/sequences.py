@@ -52,7 +52,7 @@ class Tcn(nn.Module):
         return self.fc(self.net(x)[:, :, -1])
 
 
-@case("text: embedding and convolution", words())
+@case("text: embedding and convolution", words(), convert="behind its embedding")
 class TextConv(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +66,7 @@ class TextConv(nn.Module):
         return self.fc(torch.cat(x, 1))
 
 
-@case("text: bag of words", words())
+@case("text: bag of words", words(), convert="behind its embedding")
 class Bag(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_leaves
 
-from bitspike.checks import bad_value, finite, wide
+from bitspike.checks import bad_value, finite, is_indices, wide
 from bitspike.fold.factors import move_factors
 from bitspike.fold.norms import fold_norms
 from bitspike.fold.verify import FoldReport, compare
@@ -93,7 +93,8 @@ def fold_norms_only(model: nn.Module) -> Graph:
 
 def check_finite(model: nn.Module, sample: Tensor) -> None:
     """Raise `ValueError` on NaN or inf in weights, buffers or the sample, and on bad variances, naming where."""
-    wide("fold", sample)
+    if not is_indices(sample):
+        wide("fold", sample)
     finite("fold", "the sample", sample)
     check_numbers("fold", model)
 
@@ -103,7 +104,7 @@ def _fold(reference: Graph, sample: Tensor, tolerance: float | None) -> Folded:
     surgery = Surgery(reference)
     surgery.module.eval()
     affines = fold_norms(surgery)
-    moved = move_factors(surgery, shapes, sample.dtype)
+    moved = move_factors(surgery, shapes, _dtype(reference, sample))
     folded = surgery.finish()
     check_numbers("fold (what folding made of the weights)", folded.model)
     report = FoldReport(gains=moved.gains, affines=affines + moved.affines, absorbed=moved.absorbed)
@@ -114,7 +115,7 @@ def _fold(reference: Graph, sample: Tensor, tolerance: float | None) -> Folded:
 
 
 def _judge(report: FoldReport, reference: Graph, sample: Tensor, tolerance: float | None) -> None:
-    double = sample.dtype == torch.float64
+    double = _dtype(reference, sample) == torch.float64
     allowed = tolerance if tolerance is not None else (1e-9 if double else 1e-3)
     with torch.no_grad():
         size = max(1.0, *(float(out.abs().max()) for out in tree_leaves(reference.run(sample))))
@@ -130,6 +131,12 @@ def _judge(report: FoldReport, reference: Graph, sample: Tensor, tolerance: floa
         if not layer.worst_margin <= margin:
             must = f"no spike farther than {margin:g} from its threshold may flip in {sample.dtype}"
             raise bad_value(f"fold {name}", must, layer.worst_margin, "report it: folding this network is wrong")
+
+
+def _dtype(graph: Graph, sample: Tensor) -> torch.dtype:
+    """The type that the network computes in: that of the sample, or where it holds indices, of the weights."""
+    weights = (p.dtype for p in graph.model.parameters() if p.is_floating_point())
+    return sample.dtype if sample.is_floating_point() else next(weights, torch.get_default_dtype())
 
 
 def _shapes(graph: Graph, sample: Tensor) -> dict[str, tuple[int, ...]]:

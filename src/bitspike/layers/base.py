@@ -116,13 +116,15 @@ def new_quantizer(prototype: Quantizer | None, weight: Tensor) -> Quantizer:
     return (Float() if prototype is None else prototype).replicate(weight)
 
 
-def merge_time(where: str, x: Tensor, axes: int) -> Tensor:
+def merge_time(where: str, x: Tensor, axes: int, indices: bool = False) -> Tensor:
     """[T, B, ...] with that many axes → [T·B, ...]; raises `ValueError` on another number of axes.
+
+    With ``indices`` x may hold numbers of words.
 
     A view where the steps lie one after the other, channels-last frames included. Steps that an encoder only repeats
     are copied in the memory order of a frame.
     """
-    time_first(where, x)
+    time_first(where, x, indices=indices)
     if x.dim() != axes:
         names = {3: "[T, B, C]", 5: "[T, B, C, H, W]"}.get(axes, f"{axes} axes")
         raise bad_value(where, f"the input must be {names}", list(x.shape), "check the layer before")

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_leaves
 
-from bitspike.checks import bad_value, finite, floating
+from bitspike.checks import bad_value, finite, floating, is_indices
 from bitspike.layers import Synapse
 from bitspike.upgrade.trace import place
 
@@ -26,13 +26,16 @@ Values = dict[fx.Node, list[Any]]
 
 def different_steps(sample: Tensor) -> list[Tensor]:
     """A few inputs [B, ...], another one at every step, so that mixing the batch is seen."""
-    floating("upgrade", sample)
+    if not is_indices(sample):
+        floating("upgrade", sample)
     finite("upgrade", "the sample", sample)
     if sample.dim() < 2 or not len(sample):
         raise bad_value("upgrade", "the sample must be [B, ...]", list(sample.shape), "pass inputs of the model")
     few = sample.detach()[:_SAMPLES]
     if len(few) == 1:
-        few = torch.cat([few, 0.9 * few, 0.8 * few])
+        few = few.repeat(3, *[1] * (few.dim() - 1)) if is_indices(few) else torch.cat([few, 0.9 * few, 0.8 * few])
+    if is_indices(few):
+        return [torch.cat([few, few.flip(1)]).roll(t, 0)[: len(few)] for t in range(STEPS)]
     return [few.roll(t, 0) * (1 - 0.25 * t) for t in range(STEPS)]
 
 

@@ -45,14 +45,14 @@ class Merged(TimeLayer):
     def forward(self, *inputs: Tensor) -> Tensor:
         """Tensors [T, B, ...] → [T, B, ...]."""
         for x in inputs:
-            time_first(self.where, x)
+            time_first(self.where, x, indices=True)
         if self.by_step and self.training:
             return torch.cat([self._merged(*(x[t : t + 1] for x in inputs)) for t in range(len(inputs[0]))])
         return self._merged(*inputs)
 
     def _merged(self, *inputs: Tensor) -> Tensor:
         steps, batch = inputs[0].shape[:2]
-        y: Any = self.body(*(merge_time(self.where, x, x.dim()) for x in inputs))
+        y: Any = self.body(*(merge_time(self.where, x, x.dim(), indices=True) for x in inputs))
         if y.dim() == 0 or y.shape[0] != steps * batch:
             must = f"axis 0 must stay the batch, here T·B = {steps}·{batch}"
             raise bad_value(self.where, must, list(y.shape), "use x.shape[0] for the batch, and keep it in front")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from bitspike.checks import bad_type, bad_value, floating
+from bitspike.checks import bad_type, bad_value, floating, is_indices
 from bitspike.formats import SpikeFormat
 from bitspike.layers.base import TimeLayer
 from bitspike.registry import Registry
@@ -33,7 +33,8 @@ class Encoder(TimeLayer):
 
     def _check(self, x: Tensor) -> None:
         where = type(self).__name__
-        floating(where, x)
+        if not (self.repeats and is_indices(x)):
+            floating(where, x)
         if x.dim() < 2:
             raise bad_value(where, "the input must be [B, ...]", list(x.shape), "add a batch axis")
         # On the CPU a look at the values waits for nothing; elsewhere the borders look (fit, evaluate, fold).
