@@ -54,7 +54,7 @@ def stream(net: nn.Module | Graph, x_seq: Tensor, states: States | None = None) 
     True
     """
     graph = net if isinstance(net, Graph) else trace(net)
-    time_first("stream", x_seq, indices=True)
+    time_first("stream", x_seq, indices=graph.reads_indices)
     if states is None:
         check_numbers("stream", graph.model)
     if states is None or x_seq.device.type == "cpu":  # there a look at the values waits for nothing

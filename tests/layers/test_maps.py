@@ -232,7 +232,7 @@ def test_a_sample_does_not_see_its_batch_in_double(layer: nn.Module) -> None:
         (lambda: Flatten()(torch.zeros(T, B)), "Flatten", ["3 axes"]),
         (lambda: Affine(torch.ones(1), torch.ones(1))(torch.zeros(T, B)), "Affine", ["3 axes"]),
         (lambda: Gain(torch.ones(1))(torch.zeros(T, B)), "Gain", ["3 axes"]),
-        (lambda: MeanReadout()(torch.zeros(T, B)), "MeanReadout", ["3 axes"]),
+        (lambda: MeanReadout()(torch.zeros(T)), "MeanReadout", ["2 axes"]),
         (lambda: StepReadout()(torch.zeros(0, B, 1)), "StepReadout", ["T (axis 0)"]),
     ],
 )

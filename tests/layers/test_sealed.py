@@ -30,7 +30,7 @@ from bitspike.models.pad import PadShortcut
 from bitspike.models.residual_block import ResidualBlock
 from bitspike.neurons import LIF, Adaptive, Emission, Integer, Membrane, MultiBit, Neuron, Real, Signed
 from bitspike.sealed import Sealed, amend
-from bitspike.upgrade.layers import Convolution, Merged, ZeroPad
+from bitspike.upgrade.layers import Convolution, Merged, SameSize, ZeroPad
 from bitspike.upgrade.pointwise import Pointwise
 from bitspike.upgrade.transposed import TransposedConvolution
 from conftest import HOUSE_FORM
@@ -47,7 +47,7 @@ GIVEN: dict[type, tuple[Any, ...]] = {  # what constructors must be given
     **{Membrane: (0.5, False, "soft", True), quantizers.Factor: ("layer",), Noise: ("here",), Gain: (ONES,)},
     **{Affine: (ONES, ONES), layers.TallyPool: (nn.MaxPool1d(2),), Merged: (nn.ReLU(), "here"), ZeroPad: ((1, 1),)},
     **{ResidualBlock: BLOCK, InputBlock: BLOCK},
-    **{Pointwise: (nn.Linear(2, 3),), TransposedConvolution: (nn.ConvTranspose2d(2, 3, 1),)},
+    **{SameSize: ((2,),), Pointwise: (nn.Linear(2, 3),), TransposedConvolution: (nn.ConvTranspose2d(2, 3, 1),)},
     **{layers.TallyMap: (nn.Sigmoid(),)},
     **{Convolution: (nn.Conv2d(2, 3, 1),), UnarySynapse: (Linear(5, 3), 3)},
     **{quantizers.Fixed: (WeightFormat(-1, 1),), Real: (0.5, 0.25, False, "surrogate")},

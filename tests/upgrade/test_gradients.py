@@ -288,7 +288,7 @@ LOST: dict[str, tuple[Callable[[Any, Tensor], Tensor], str]] = {
     "checkpoint": (saving(False), r"torch\.utils\.checkpoint, or .*; call the function itself in the forward"),
     "reentrant": (saving(True), r"torch\.utils\.checkpoint, or .*; call the function itself in the forward"),
     "in place": (scaled, r"what is computed with gradients must not be written in place without them, got i?mul in"),
-    "hook": (hooked, r"at .*test_gradients.py:\d+ \(y\.register_hook\(.*name its class in leaves"),
+    "hook": (hooked, r"register_hook makes a RemovableHandle .*test_gradients.py:\d+\).*name its class in leaves"),
 }
 
 

@@ -68,7 +68,7 @@ def fold(model: nn.Module, sample: Tensor, tolerance: float | None = None) -> Fo
             untraceable network, a negative amplitude before max pooling, or logits or flipped spikes that differ by
             more than the tolerance.
     """
-    check_finite(model, sample)
+    check_finite(model, sample, is_indices(sample) and trace(model).reads_indices)
     training = [module for module in model.modules() if module.training]
     model.eval()
     try:
@@ -91,9 +91,9 @@ def fold_norms_only(model: nn.Module) -> Graph:
     return surgery.finish()
 
 
-def check_finite(model: nn.Module, sample: Tensor) -> None:
+def check_finite(model: nn.Module, sample: Tensor, indices: bool = False) -> None:
     """Raise `ValueError` on NaN or inf in weights, buffers or the sample, and on bad variances, naming where."""
-    if not is_indices(sample):
+    if not indices:
         wide("fold", sample)
     finite("fold", "the sample", sample)
     check_numbers("fold", model)

@@ -113,6 +113,18 @@ class Graph:
         if any(isinstance(node.module, Encoder) and node.module.intensities for node in takers):
             check_intensities(where, x)
 
+    @property
+    def reads_indices(self) -> bool:
+        """Whether a layer right behind the input, or behind what only repeats it, reads numbers of words."""
+        passes = {node.name for node in self.of_kind("input")}
+        for node in self:
+            if passes.intersection(node.inputs):
+                if getattr(node.module, "reads_indices", False):
+                    return True
+                if getattr(node.module, "repeats", False) or getattr(node.module, "keeps_format", False):
+                    passes.add(node.name)
+        return False
+
     def of_kind(self, kind: str) -> list[Node]:
         """The nodes of one kind, in order."""
         return [node for node in self if node.kind == kind]

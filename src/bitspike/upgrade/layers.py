@@ -80,6 +80,11 @@ class Merged(TimeLayer):
         return self.keeps_format and self.scaling == "linear" and not isinstance(self.body, _DropoutNd) and self.alone
 
     @property
+    def reads_indices(self) -> bool:
+        """Whether an embedding is in the body, whose input are numbers of words."""
+        return any(isinstance(module, (nn.Embedding, nn.EmbeddingBag)) for module in self.body.modules())
+
+    @property
     def alone(self) -> bool:
         """Whether the body takes one tensor; of several that a linear one takes only the sizes of the others count."""
         return (

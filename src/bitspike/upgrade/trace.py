@@ -155,10 +155,9 @@ def _run(
     try:
         run = recorded(root.eval(), leaf, few, _line)
     except UntraceableError as error:
-        before = str(refused).removeprefix("upgrade: ")
         must = "the forward must be traceable, or run on a sample in a way that values do not decide"
         todo = error.todo or _REMEDY
-        raise bad_value("upgrade", must, f"{error}; symbolically: {before}", todo) from refused
+        raise bad_value("upgrade", must, error, todo) from refused
     except Exception as error:
         must, got = "the model must run on the sample", f"{type(error).__name__}: {error}"
         raise bad_value("upgrade", must, got, f"pass another; it is run because {refused}") from error
