@@ -163,9 +163,9 @@ def test_the_advice_to_use_the_reference_works() -> None:
 @pytest.mark.parametrize("neuron", [Ternary(train_amplitude="channel"), Adaptive(2, sharing="channel")])
 def test_the_advice_to_replicate_works(neuron: Neuron) -> None:
     x = torch.randn(3, 2, 7, 5)
-    with pytest.raises(ValueError, match=r"Emission: .*call replicate\(channels\)"):
+    with pytest.raises(ValueError, match=r"Emission: .*call neuron\.replicate\(channels, channel_dim=-1\) for tokens"):
         neuron.replicate(4)(x)
-    assert neuron.replicate(7)(x).shape == x.shape
+    assert neuron.replicate(5, channel_dim=-1)(x).shape == neuron.replicate(7, channel_dim=1)(x).shape == x.shape
 
 
 def test_the_advice_to_call_contiguous_works() -> None:

@@ -74,12 +74,14 @@ def moved(**entries: Any) -> bytes:
     return assembled({name: entry for name, entry in header.items() if entry is not None}, program, body)
 
 
-def rebodied(change: Callable[[bytearray], object]) -> bytes:
-    """The smallest file with other tensor bytes, under a digest that is right."""
+def rebodied(change: Callable[[bytearray], object], **offsets: list[int]) -> bytes:
+    """The smallest file with other tensor bytes, under a digest that is right, and perhaps other offsets."""
     header, program, body = taken_apart(smallest())
     new = bytearray(body)
     change(new)
     program["sha256"] = hashlib.sha256(new).hexdigest()
+    for name, ends in offsets.items():
+        header[name]["data_offsets"] = ends
     return assembled(header, program, bytes(new))
 
 
@@ -100,14 +102,15 @@ def files() -> dict[str, bytes]:
         "header_key_twice": framed(b'{"weight":1,"weight":2}', body),
         "cut": good[:-1],
         "cut_in_the_header": good[: len(good) // 2],
-        "longer": good + b"\0",
+        "longer": rebodied(lambda b: b.append(0)),
+        "longer_than_its_digest": good + b"\0",
         "bit_flipped": good[:-1] + bytes([good[-1] ^ 1]),
         "no_metadata": framed(json.dumps(header | {"__metadata__": {}}).encode(), body),
         "more_metadata": framed(json.dumps(header | {"__metadata__": {KEY: "{}", "x": "y"}}).encode(), body),
         "metadata_no_text": framed(json.dumps(header | {"__metadata__": {KEY: program}}).encode(), body),
         "another_safetensors": framed(b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', b"\0" * 4),
         "offsets_overlap": moved(weight={"data_offsets": [1, 2]}),
-        "offsets_with_a_hole": moved(bias={"data_offsets": [1, 3]}, weight={"data_offsets": [3, 4]}) + b"\0",
+        "offsets_with_a_hole": rebodied(lambda b: b.insert(0, 0), bias=[1, 3], weight=[3, 4]),
         "offsets_backwards": moved(bias={"data_offsets": [2, 0]}),
         "offsets_beyond_the_end": moved(weight={"data_offsets": [2**40, 2**40 + 1]}),
         "offsets_no_integers": moved(weight={"data_offsets": [2.0, 3.0]}),

@@ -84,7 +84,7 @@ def gather(
         TypeError, ValueError: items of another form, shapes or kinds that do not fit, NaN or inf, nothing at all.
 
     >>> gather([(torch.zeros(8, 2), torch.arange(8) % 2)] * 4).train
-    ArraySet('given/train': 24 samples 2, 2 classes)
+    ArraySet('given/train': 23 samples 2, 2 classes)
     """
     pairs = {"train": _read(f"gather {name}", train)}
     if not isinstance(validation, (int, float)):
