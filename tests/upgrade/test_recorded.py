@@ -143,6 +143,16 @@ def kept(s: Any, x: Tensor) -> Tensor:
     return s.fc2(s.last[0].relu())
 
 
+def written_through_a_view(s: Any, x: Tensor) -> Tensor:
+    y = s.fc1(x[: len(x)])
+    y.view(-1).add_(1)
+    return s.fc2(F.relu(y))
+
+
+def drawn(s: Any, x: Tensor) -> Tensor:
+    return s.fc2(F.relu(s.fc1(x[: len(x)]) + torch.randn(8).to(x)))
+
+
 REFUSED: dict[str, tuple[Forward, str]] = {
     "item": (item, r"__float__ makes a float of values that depend on the input \(.*test_recorded.py:\d+\)"),
     "branch": (branch, r"__bool__ makes a bool .*test_recorded.py:\d+\)"),
@@ -150,6 +160,8 @@ REFUSED: dict[str, tuple[Forward, str]] = {
     "unbound": (unbound, r"another batch size takes another path"),
     "share": (share_of_the_batch, r"others of the batch.* at \w+ in the forward"),
     "foreign": (foreign, r"made outside of torch's calls"),
+    "view": (written_through_a_view, r"computes something else than the forward did"),
+    "drawn": (drawn, r"computes something else than the forward did, which keeps a state, draws numbers"),
     "kept": (kept, r"must keep no value of the forward, got state in its attribute 'last'"),
 }
 

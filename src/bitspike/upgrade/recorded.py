@@ -69,6 +69,7 @@ class _Recorder(TorchFunctionMode):
         self.carries: set[int] = set()
         self.path: list[str] = []
         self.inside = 0
+        self.out: Any = None
 
     def record(self, x: Tensor) -> fx.Graph:
         """Run the root on inputs; returns the graph of the run."""
@@ -79,8 +80,8 @@ class _Recorder(TorchFunctionMode):
             return self._module(call, module, args, kwargs)
 
         with mock.patch.object(nn.Module, "__call__", traced), watched(lambda: not self.inside, Tensor), self:
-            out = self.root(x)
-        self._create("output", "output", (self._argument(out),), {})
+            self.out = self.root(x)
+        self._create("output", "output", (self._argument(self.out),), {})
         self.graph.lint()
         return self.graph
 
@@ -224,7 +225,19 @@ def recorded(root: nn.Module, leaf: Callable[[nn.Module, str], bool], x: Tensor,
     _free_batch(graphs[0], graphs[1], len(x), len(more))
     for index, constant in enumerate(runs[0].constants):
         root.register_buffer(f"_tensor_constant{index}", constant.clone(), persistent=False)
+    if not root.training:
+        _replay(root, graphs[0], more, runs[1].out)
     return Run(graphs[0], {carried for run in runs for carried in run.carries}, runs)
+
+
+@torch.no_grad()
+def _replay(root: nn.Module, graph: fx.Graph, x: Tensor, wanted: Any) -> None:
+    """Raise unless the graph computes what the forward did; a write into a view of a tensor, say, leaves no trace."""
+    pairs = zip(tree_leaves(fx.Interpreter(root, graph=graph).run(x.clone())), tree_leaves(wanted), strict=True)
+    tensors = [(a, b) for a, b in pairs if isinstance(b, Tensor)]
+    if not all(a.shape == b.shape and torch.allclose(a, b, 1e-4, 1e-5, equal_nan=True) for a, b in tensors):
+        what = "what is written down computes something else than the forward did, which keeps a state, draws numbers"
+        raise UntraceableError(f"{what}, or writes in place", "write new tensors; keep states and numbers out of it")
 
 
 def _free_batch(graph: fx.Graph, other: fx.Graph, first: int, second: int) -> None:
