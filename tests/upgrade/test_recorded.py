@@ -160,7 +160,7 @@ REFUSED: dict[str, tuple[Forward, str]] = {
     "unbound": (unbound, r"another batch size takes another path"),
     "share": (share_of_the_batch, r"others of the batch.* at \w+ in the forward"),
     "foreign": (foreign, r"made outside of torch's calls"),
-    "view": (written_through_a_view, r"computes something else than the forward did"),
+    "view": (written_through_a_view, r"must compute what the model does, got a difference"),
     "drawn": (drawn, r"computes something else than the forward did, which keeps a state, draws numbers"),
     "kept": (kept, r"must keep no value of the forward, got state in its attribute 'last'"),
 }
