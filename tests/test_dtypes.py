@@ -23,6 +23,7 @@ from bitspike.layers import (
     GlobalAvgPool,
     Join,
     Latency,
+    Linear,
     MaxPool2d,
     MeanReadout,
     Noise,
@@ -124,9 +125,19 @@ def test_layers_of_two_inputs_refuse_them_as_either() -> None:
         expect_refused(lambda x, norm=norm: norm_then_fire(norm, LIF(), X, lambda: x))  # type: ignore[misc]
 
 
-@pytest.mark.parametrize("encoder", [Repeat(2), Poisson(2), Latency(2), Noise("noise")])
+@pytest.mark.parametrize("encoder", [Poisson(2), Latency(2), Noise("noise")])
 def test_encoders_refuse_them(encoder: nn.Module) -> None:
     expect_refused(encoder)
+
+
+def test_numbers_of_words_are_repeated_and_any_layer_but_an_embedding_refuses_them() -> None:
+    words = torch.tensor([[1, 2, 0, 3]])
+    assert torch.equal(Repeat(2)(words), words.expand(2, 1, 4))
+    for wrong in (words.bool(), words.to(torch.int8), words.to(torch.complex64)):
+        with pytest.raises(TypeError, match="Repeat: the input must be a floating-point tensor"):
+            Repeat(2)(wrong)
+    with pytest.raises(TypeError, match="Linear: the input must be a floating-point tensor"):
+        nn.Sequential(Repeat(2), Linear(4, 3))(words)
 
 
 @pytest.mark.parametrize("case", cases(), ids=label)
