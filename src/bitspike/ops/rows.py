@@ -12,7 +12,12 @@ from bitspike.ops import buffers
 
 
 def in_rows(x: Tensor) -> Tensor:
-    """x [T, B, ...] whose steps are dense rows: contiguous, or channels-last over [T·B, C, H, W]; else a copy."""
+    """x [T, B, ...] whose steps are dense rows: contiguous, or channels-last over [T·B, C, H, W]; else a copy.
+
+    A row that repeats is copied in its own memory order.
+    """
+    if repeats(x) and channels_last(one_row(x)):
+        return x.movedim(2, -1).contiguous().movedim(-1, 2)
     return x if x.is_contiguous() or channels_last(x) else x.contiguous()
 
 
