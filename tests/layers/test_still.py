@@ -172,6 +172,14 @@ def test_the_first_convolution_sees_a_still_image_once(training: bool, monkeypat
     assert frames[0] == B and set(frames[1:]) == {4 * B}
 
 
+def test_a_rectifier_in_place_may_follow() -> None:
+    """It cannot write into a view that repeats one step."""
+    for norm in ("none", "joint"):
+        for training in (True, False):
+            net = chain(Conv2d(2, C, 3), norm, nn.ReLU(inplace=True)).train(training)
+            same(outcome(net, image(), 3, False), outcome(net, image(), 3, True), 2e-5)
+
+
 @pytest.mark.parametrize("encoder", sorted(set(ENCODERS) - {"repeat"}))
 def test_no_other_encoder_is_taken_for_a_still_image(encoder: str, monkeypatch: pytest.MonkeyPatch) -> None:
     frames = watched(monkeypatch)
