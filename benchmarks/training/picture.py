@@ -81,7 +81,13 @@ def picture(group: str, record: Record, path: Path) -> None:
     tallest = max(len(found) for _, found in panels)
     figure = Figure(figsize=(13, lines * (1.2 + 0.19 * tallest)), layout="constrained")
     FigureCanvasAgg(figure)
-    unit = "MiB" if group == "memory" else "ms, forward and backward" if group != "networks" else "ms a training step"
+    unit = (
+        "MiB"
+        if group == "memory"
+        else "ms, forward and backward"
+        if group not in ("networks", "still")
+        else "ms a training step"
+    )
     for axes, panel in zip(figure.subplots(lines, 2, squeeze=False).flat, [*panels, None], strict=False):
         if panel is None:
             axes.set_axis_off()

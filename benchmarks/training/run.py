@@ -1,6 +1,6 @@
 """Training speed and memory of bitspike beside other libraries, on a CPU with two threads.
 
-Usage: .venv/bin/python benchmarks/training/run.py [--cases neuron networks memory published] [--pairs 9] [--out DIR]
+Usage: .venv/bin/python benchmarks/training/run.py [--cases neuron networks still memory published] [--pairs 9]
 
 Writes one JSON a group. See README.md for the rules.
 """
@@ -23,7 +23,7 @@ from process import ROOT, THREADS, WORKERS, Places
 
 from bitspike.files import write_json_atomic
 
-GROUPS = ("neuron", "networks", "memory", "published")
+GROUPS = ("neuron", "networks", "still", "memory", "published")
 RESULTS = Path(__file__).parent / "results"
 
 

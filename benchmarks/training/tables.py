@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/training/tables.py [--check] [--results DIR] [--page FILE.md]
 
-Names: summary, bounds, machine, computes, and the groups neuron, networks, memory, published. A quick run is never
-shown.
+Names: summary, bounds, machine, computes, and the groups neuron, networks, still, memory, published. A quick run is
+never shown.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bitspike.files import read_json
 from bitspike.report import as_markdown, rewrite_blocks
 
 ROOT = Path(__file__).resolve().parents[2]
-GROUPS = ("neuron", "networks", "memory", "published")
+GROUPS = ("neuron", "networks", "still", "memory", "published")
 Record = dict[str, Any]
 
 

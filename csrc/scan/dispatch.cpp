@@ -11,7 +11,7 @@
 
 namespace {
 
-constexpr int ABI = 5;  // equals ABI in src/bitspike/native.py; raise both when an exported signature or struct changes
+constexpr int ABI = 6;  // equals ABI in src/bitspike/native.py; raise both when an exported signature or struct changes
 
 typedef void (*GompParallel)(void (*fn)(void*), void* data, unsigned num_threads, unsigned flags);
 

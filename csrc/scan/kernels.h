@@ -70,6 +70,7 @@ struct NormArgs {
     void* grad_shortcut;      // [T, size] or null
     float* grads;             // [4, channels] of weight and of bias; then working memory
     double eps;
+    int64_t onward;           // elements from a row of y to the next: size, or 0 where all are the same
 };
 
 // The adaptive neuron; in its refined form the current is held for all steps and the spikes are averaged. `scan` has its

@@ -172,6 +172,7 @@ template <class V> struct NormBlock : Block<V> {
     NormBlock(const NormArgs& args, int64_t start, int64_t n, int64_t next, bool past)
         : Block<V>(args.scan, start, n, next, past), norm(args), length(period(args.scan, n)) {}
 
+    int64_t of_y(int64_t t) const { return t * norm.onward + this->start; }  // where its row of step t is
     void per_channel(const float* given, float* out) const { spread(this->a, this->start, this->n, length, given, out); }
     void moment(int which, float* out) const { per_channel(norm.moments + which * this->a.channels, out); }
     void add_up(float* values, double* into) const { gather(this->a, this->start, this->n, length, values, into); }
@@ -186,7 +187,7 @@ template <class V> struct NormBlock : Block<V> {
         std::memset(squares, 0, length * sizeof(float));
         for (int64_t t = 0; t < a.steps; ++t)
             moments_row<V>(
-                y.read(a.x, t * a.size + this->start, n, t + 1 < a.steps ? a.size : 0), about, sums, squares, n, length);
+                y.read(a.x, of_y(t), n, t + 1 < a.steps ? norm.onward : 0), about, sums, squares, n, length);
         add_up(sums, partial);
         add_up(squares, partial + a.channels);
     }
@@ -202,7 +203,7 @@ template <class V> struct NormBlock : Block<V> {
         copy_or_zero(nullptr, 0, n, v);
         for (int64_t t = 0; t < a.steps; ++t) {
             const int64_t at = t * a.size + this->start, onward = t + 1 < a.steps ? a.size : 0;
-            const Ahead given = y.read(a.x, at, n, onward);
+            const Ahead given = y.read(a.x, of_y(t), n, onward ? norm.onward : 0);
             const Ahead added = ADDED ? shortcut.read(norm.shortcut, at, n, onward) : given;
             forward_row<V, A, SOFT, BITS>(
                 this->constants, Normed<V, ADDED>{given, added, scale, shift, Turn<V>(length)}, v,
@@ -221,8 +222,8 @@ template <class V> struct NormBlock : Block<V> {
         copy_or_zero(nullptr, 0, n, carried);
         for (int64_t t = a.steps - 1; t >= 0; --t) {
             const int64_t at = t * a.size + this->start, onward = t ? -a.size : 0;
-            f(grad_s.read(a.grad_s, at, n, onward), y.read(a.x, at, n, onward), carried, this->bits(a.window, t),
-              this->bits(a.fired, t), at);
+            f(grad_s.read(a.grad_s, at, n, onward), y.read(a.x, of_y(t), n, t ? -norm.onward : 0), carried,
+              this->bits(a.window, t), this->bits(a.fired, t), at);
         }
     }
 
@@ -271,8 +272,8 @@ template <class V> struct NormBlock : Block<V> {
         for (int64_t t = 0; t < a.steps; ++t) {
             const int64_t at = t * a.size + this->start, onward = t + 1 < a.steps ? a.size : 0;
             slopes_row<V>(
-                given.read(grad_x, at, n, onward), y.read(a.x, at, n, onward), Slopes{mean, scale, slope, offset},
-                grad_y.place(a.grad_x, at, n), n, length, this->past);
+                given.read(grad_x, at, n, onward), y.read(a.x, of_y(t), n, onward ? norm.onward : 0),
+                Slopes{mean, scale, slope, offset}, grad_y.place(a.grad_x, at, n), n, length, this->past);
             grad_y.write(a.grad_x, at, n);
         }
     }
@@ -293,9 +294,7 @@ template <class V> struct Renormed : Steps {
         std::memset(products, 0, block.length * sizeof(float));
     }
 
-    Ahead row(Row<V>& of, const void* base, int64_t t, int64_t onward) const {
-        return of.read(base, t * block.a.size + block.start, block.n, onward);
-    }
+    Ahead row_of_y(int64_t t, int64_t onward) { return y.read(block.a.x, block.of_y(t), block.n, onward); }
 
     template <bool ADDED> void fill(Ahead given, Ahead added) {
         Normed<V, ADDED> normed{given, added, scale, shift, Turn<V>(block.length)};
@@ -303,17 +302,17 @@ template <class V> struct Renormed : Steps {
     }
 
     Ahead current(int64_t t) override {
-        const int64_t onward = t + 1 < block.a.steps ? block.a.size : 0;
-        const Ahead given = row(y, block.a.x, t, onward);
+        const int64_t size = block.a.size, onward = t + 1 < block.a.steps ? size : 0;
+        const Ahead given = row_of_y(t, onward ? block.norm.onward : 0);
         if (block.norm.shortcut)
-            fill<true>(given, row(shortcut, block.norm.shortcut, t, onward));
+            fill<true>(given, shortcut.read(block.norm.shortcut, t * size + block.start, block.n, onward));
         else
             fill<false>(given, given);
         return Ahead{x, x, block.n};
     }
 
     void found(int64_t t, const float* grad_x) override {
-        const Ahead given = row(y, block.a.x, t, t ? -block.a.size : 0);
+        const Ahead given = row_of_y(t, t ? -block.norm.onward : 0);
         totals_row<V>(grad_x, given, mean, sums, products, block.n, block.length);
     }
 };

@@ -23,7 +23,7 @@ import torch
 
 from bitspike.checks import bad_value, message, one_of
 
-ABI = 5
+ABI = 6
 ISAS = ("scalar", "avx2", "avx512")
 _LOCK = threading.Lock()
 _SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")

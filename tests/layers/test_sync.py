@@ -85,6 +85,25 @@ def test_sums_of_bfloat16_are_taken_in_float32(alone: None) -> None:
         torch.testing.assert_close(ours[name], torchs[name], rtol=1e-5, atol=1e-5)
 
 
+@pytest.mark.parametrize("mode", ["joint", "threshold", "per_step"])
+def test_a_still_image_is_reduced_as_its_copies_are(mode: str, alone: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In one reduction of joint statistics; every step keeps its own, which other processes wait for."""
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    image, found, totals, honest = torch.randn(3, C, 2, 2, dtype=torch.float64), [], [], sync._total
+    monkeypatch.setattr(sync, "_total", lambda x: totals.append(x.detach()) or honest(x))
+    for every in (False, True):
+        layer, x = BatchNorm(C, mode).double(), image.clone().requires_grad_()
+        steps = x.expand(4, *x.shape)
+        y = layer(steps.contiguous() if every else steps)
+        grads = torch.autograd.grad((y * torch.arange(y.numel()).reshape(y.shape)).sum(), [x, *layer.parameters()])
+        found.append([y, *grads, layer.running_mean, layer.running_var])
+    for one, other in zip(*found, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-9)
+    half = len(totals) // 2
+    assert half == (8 if mode == "per_step" else 2)
+    torch.testing.assert_close(totals[:half], totals[half:])
+
+
 def test_the_norm_asks_whether_processes_are_several(alone: None, monkeypatch: pytest.MonkeyPatch) -> None:
     layer, x, called = BatchNorm(C), torch.randn(2, 3, C), []
     monkeypatch.setattr(norm, "sync_batch_norm", lambda x, *_: called.append(1) or x)

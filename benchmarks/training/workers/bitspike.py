@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from bitspike import keep_memory
-from bitspike.models import he_resnet20
+from bitspike.models import MODELS
 from bitspike.neurons import NEURONS, Neuron
 from bitspike.ops import lean, table, using
 from workers.inputs import currents
@@ -95,16 +95,24 @@ def neuron_case(spec: Spec) -> Prepared:
     return made
 
 
+def copied(still: torch.Tensor) -> torch.Tensor:
+    """A repeated image as T copies in memory, in the memory order of a frame."""
+    return torch.cat(still.unbind(0)).unflatten(0, still.shape[:2])
+
+
 def network_case(spec: Spec) -> Prepared:
-    """One training step of `he_resnet20`, checked against the reference first."""
+    """One training step of a network, by default `he_resnet20`, checked against the reference first."""
     name = "reference" if spec["neuron"] == "relu" else kernel(spec)
     neuron = make(spec)
 
     def net(width: int = spec["width"], image: int = spec["image"]) -> nn.Module:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # inert factors
-            build = partial(he_resnet20, neuron, T=spec["T"], width=width, shape=(3, image, image))
-            return seeded(build)
+            model = MODELS[spec.get("network", "he_resnet20")]
+            made = seeded(partial(model, neuron, T=spec["T"], width=width, shape=(3, image, image)))
+        if spec.get("copies"):
+            made.encoder.register_forward_hook(lambda _module, _given, still: copied(still))
+        return made
 
     @contextmanager
     def context() -> Iterator[None]:

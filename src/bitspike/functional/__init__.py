@@ -23,6 +23,7 @@ from bitspike.functional.quantize import (
     unhidden,
 )
 from bitspike.functional.steps import LEAST_STEP, bounded, weight_bounds
+from bitspike.functional.still import held, once, repeats, still
 from bitspike.functional.surrogate import SURROGATES, Stairs, Surrogate, fire
 from bitspike.functional.surrogates import ATan, FastSigmoid, Rectangle, Sigmoid, Triangle
 
@@ -44,10 +45,13 @@ __all__ = [
     "fire",
     "follow",
     "greatest_level",
+    "held",
     "learns_bits",
     "lsq_gain",
+    "once",
     "popcount",
     "processes",
+    "repeats",
     "reset_hard",
     "reset_soft",
     "round_half",
@@ -56,6 +60,7 @@ __all__ = [
     "scale_gradient",
     "sign_pm1",
     "signs",
+    "still",
     "unary_expand",
     "unhidden",
     "weight_bounds",

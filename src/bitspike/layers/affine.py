@@ -9,6 +9,7 @@ from torch import Tensor
 
 from bitspike.checks import one_of, time_first
 from bitspike.formats import SpikeFormat
+from bitspike.functional import once
 from bitspike.layers.base import TimeLayer
 from bitspike.neurons.emission import over_time
 
@@ -37,6 +38,9 @@ class Affine(TimeLayer):
     def forward(self, x: Tensor) -> Tensor:
         """x [T, B, C, ...] → the same shape."""
         time_first("Affine", x, 3)
+        return once(self._map, x)
+
+    def _map(self, x: Tensor) -> Tensor:
         return (x * _per_channel(self.scale, x) + _per_channel(self.shift, x)).to(x.dtype)
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules import module as every
 
 from bitspike.checks import bad_value, time_first
+from bitspike.functional import once, repeats, still
 from bitspike.ops import Place, integer_forward, saver
 from bitspike.quantizers import Float, Quantizer
 from bitspike.renamed import old_method
@@ -83,13 +84,17 @@ class Synapse(TimeLayer):
         """Multiply-accumulates of one sample and step that produce an output [T, B, ...] of this shape."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [T, B, I, ...] through the quantized weight."""
+        """x [T, B, I, ...] through the quantized weight; a still image once for all steps (see `once`)."""
         weight = self.quantizer(self.weight)
         integer, keeper = integer_forward(), saver()
-        connect = self.connect if integer is None else integer.map_of(self, x)
-        y = connect(x, weight, self.bias)
+        connect = self.connect if integer is None else integer.map_of(self, x[:1] if still(x) else x)
+
+        def over_steps(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+            return once(lambda step: connect(step, weight, bias), x)
+
+        y = over_steps(x, weight, self.bias)
         if keeper is not None and y.requires_grad:
-            keeper.linear(y, connect, x, weight, self.bias)
+            keeper.linear(y, over_steps, x, weight, self.bias)
         return y
 
     def columns(self, factor: Tensor) -> Tensor:
@@ -128,7 +133,7 @@ def merge_time(where: str, x: Tensor, axes: int, indices: bool = False) -> Tenso
     if x.dim() != axes:
         names = {3: "[T, B, C]", 5: "[T, B, C, H, W]"}.get(axes, f"{axes} axes")
         raise bad_value(where, f"the input must be {names}", list(x.shape), "check the layer before")
-    if x.stride(0) == 0 and x.shape[0] > 1:
+    if repeats(x):
         return torch.cat(x.unbind(0))
     return x.flatten(0, 1)
 

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor, nn
 
 from bitspike.checks import bad_value, integer, one_of, positive, time_first
-from bitspike.functional.norm import batch_norm
+from bitspike.functional import held, once, still
+from bitspike.functional.norm import batch_norm, batch_norm_of_copies
 from bitspike.layers.base import TimeLayer
 from bitspike.layers.sync import sync_batch_norm, synced
 from bitspike.ops import NormParts
@@ -58,19 +59,38 @@ class BatchNorm(TimeLayer):
         self.running_var: Tensor
 
     def forward(self, x: Tensor) -> Tensor:
-        """x [T, B, C, ...] → the same shape."""
+        """x [T, B, C, ...] → the same shape; a still image is normalised once for all steps (see `once`)."""
         time_first("BatchNorm", x, 3)
         if x.shape[2] != self.weight.numel():
             must = f"the input must be [T, B, {self.weight.numel()}, ...]"
             raise bad_value("BatchNorm", must, list(x.shape), "check the layer before")
-        if self.training and self.mode == "per_step":
+        if not self.training:
+            return once(self._joint, x)
+        if still(x) and self._copies_suffice(x):
+            return held(self._normalise_copies(x[0], len(x)).unsqueeze(0), len(x))
+        if self.mode == "per_step":
             return torch.stack([self._normalise(step) for step in x.unbind(0)])
-        return self._normalise(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+        return self._joint(x)
 
     def parts(self) -> NormParts:
         """What the operation "norm_scan" has to know of joint statistics."""
         weight = self.weight if self.height == 1.0 else self.weight * self.height
         return NormParts(weight, self.bias, self.running_mean, self.running_var, self.momentum, self.eps)
+
+    def _joint(self, x: Tensor) -> Tensor:
+        return self._normalise(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+    def _copies_suffice(self, x: Tensor) -> bool:
+        """Whether one of T equal steps has all statistics: a variance, and other processes reduce alike."""
+        return x[0].numel() > x.shape[2] and not (synced() and (self.mode == "per_step" or x.device.type == "cuda"))
+
+    def _normalise_copies(self, x: Tensor, steps: int) -> Tensor:
+        weight = self.weight if self.height == 1.0 else self.weight * self.height
+        parts = self.running_mean, self.running_var, weight, self.bias, self.momentum, self.eps
+        if synced():
+            return sync_batch_norm(x, *parts, steps)
+        each = (1, steps) if self.mode == "per_step" else (steps, 1)
+        return batch_norm_of_copies(x, *parts, *each)
 
     def _normalise(self, x: Tensor) -> Tensor:
         weight = self.weight if self.height == 1.0 else self.weight * self.height

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from bitspike.checks import floating
+from bitspike.functional import repeats
 from bitspike.layers.base import hooked
 from bitspike.layers.norm import BatchNorm
 from bitspike.layers.sync import synced
@@ -32,7 +33,7 @@ def norm_then_fire(
     """
     if not (isinstance(norm, BatchNorm) and isinstance(neuron, Neuron) and _plain(norm, neuron, y)):
         y = norm(y)
-        return neuron(y if shortcut is None else y + _floating(shortcut()))  # type: ignore[no-any-return]
+        return neuron(_writable(y, neuron) if shortcut is None else y + _floating(shortcut()))  # type: ignore[no-any-return]
     added = None if shortcut is None else _floating(shortcut())
     spec = neuron.fused()
     if added is not None and (added.shape != y.shape or added.dtype != y.dtype):
@@ -46,6 +47,12 @@ def _floating(added: Tensor) -> Tensor:
     if isinstance(added, Tensor):
         floating("norm_then_fire (shortcut)", added)
     return added
+
+
+def _writable(x: Tensor, module: nn.Module) -> Tensor:
+    """x, or a copy for a module that writes into its input where that repeats one step (a ReLU in place, say)."""
+    writes = getattr(module, "inplace", False) is True
+    return x.contiguous() if writes and isinstance(x, Tensor) and repeats(x) else x
 
 
 class Chain(nn.Sequential):
@@ -63,7 +70,7 @@ class Chain(nn.Sequential):
         while layers:
             layer = layers.pop(0)
             pair = layers and isinstance(layer, BatchNorm) and isinstance(layers[0], Neuron)
-            x = norm_then_fire(layer, layers.pop(0), x) if pair else layer(x)
+            x = norm_then_fire(layer, layers.pop(0), x) if pair else layer(_writable(x, layer))
         return x
 
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from bitspike.checks import bad_value, integer, one_of, time_first
 from bitspike.formats import SpikeFormat
+from bitspike.functional import once
 from bitspike.layers.base import TimeLayer, in_full, merge_time, split_time
 
 
@@ -63,6 +64,9 @@ class AvgPool2d(TimeLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, C, H, W] → [T, B, C, H', W']."""
+        return once(self._pool, x)
+
+    def _pool(self, x: Tensor) -> Tensor:
         merged = merge_time("AvgPool2d", x, 5)
         where = (self.kernel, self.stride, self.padding, self.ceil)
         if not self.divisor:
@@ -105,6 +109,9 @@ class SumPool2d(TimeLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, C, H, W] → [T, B, C, H', W']."""
+        return once(self._pool, x)
+
+    def _pool(self, x: Tensor) -> Tensor:
         merged = merge_time("SumPool2d", x, 5)
         return split_time(F.avg_pool2d(merged, self.kernel, self.stride, self.padding, divisor_override=1), x)
 
@@ -128,6 +135,9 @@ class MaxPool2d(TimeLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, C, H, W] → [T, B, C, H', W']."""
+        return once(self._pool, x)
+
+    def _pool(self, x: Tensor) -> Tensor:
         return split_time(F.max_pool2d(merge_time("MaxPool2d", x, 5), self.kernel, self.stride), x)
 
 
@@ -229,6 +239,9 @@ class GlobalAvgPool(TimeLayer):
 
     def forward(self, x: Tensor) -> Tensor:
         """Mean over the last two axes."""
+        return once(self._average, x)
+
+    def _average(self, x: Tensor) -> Tensor:
         merge_time("GlobalAvgPool", x, 5)
         if not self.divisor:
             return x.mean((3, 4))
@@ -248,7 +261,7 @@ class Flatten(TimeLayer):
     def forward(self, x: Tensor) -> Tensor:
         """Flatten all axes after the batch."""
         time_first("Flatten", x, 3)
-        return x.flatten(2)
+        return once(lambda step: step.flatten(2), x)
 
     def carry(self, factor: Tensor, shape: tuple[int, ...]) -> Tensor:
         """A per-channel factor becomes one per feature."""

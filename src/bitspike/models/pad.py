@@ -7,6 +7,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from bitspike.checks import bad_value, integer
+from bitspike.functional import once
 from bitspike.layers import TimeLayer, merge_time, split_time
 
 
@@ -41,6 +42,9 @@ class PadShortcut(TimeLayer):
         if x.dim() != 5 or x.shape[2] != self.inputs:
             must = f"the input must be [T, B, {self.inputs}, H, W]"
             raise bad_value("PadShortcut", must, list(x.shape), "check the layer before")
+        return once(self._pad, x)
+
+    def _pad(self, x: Tensor) -> Tensor:
         frames = merge_time("PadShortcut", x, 5)[..., :: self.stride, :: self.stride]  # 4 axes keep channels-last
         return split_time(F.pad(frames, (0, 0, 0, 0, self.before, self.behind)), x)
 

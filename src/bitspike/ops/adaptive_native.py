@@ -15,10 +15,11 @@ import torch
 from torch import Tensor
 
 from bitspike.checks import bad_value
+from bitspike.functional import repeats
 from bitspike.functional.learned import lsq_gain, processes, scale_gradient
 from bitspike.ops.dispatch import register
 from bitspike.ops.operators import Operator, define, library
-from bitspike.ops.rows import address, channels_last, empty_rows, given_where, in_rows, same_rows
+from bitspike.ops.rows import address, channels_last, empty_rows, given_where, rows_or_one, same_rows
 from bitspike.ops.scan_native import ScanCall, why_not_native
 from bitspike.ops.spec import GRADED, AdaptiveSpec, MembraneState, ScanFacts, TimedState
 
@@ -102,23 +103,13 @@ def _run(
     fixed = [float(given) if isinstance(given, (int, float)) else 1.0 for given in (spec.decay, divisor)]
     codes = [int(spec.signed), int(spec.levels), int(divisor is not None), steps]
     return torch.ops.bitspike.adaptive(  # type: ignore[no-any-return]
-        _rows(x_seq), v, time, decay, sizes, spec.tops, by, fixed, codes
+        rows_or_one(x_seq), v, time, decay, sizes, spec.tops, by, fixed, codes
     )
-
-
-def _repeats(x: Tensor) -> bool:
-    """Whether all steps of x [T, ...] are the same memory."""
-    return len(x) > 1 and x.stride(0) == 0
-
-
-def _rows(x: Tensor) -> Tensor:
-    """x as dense rows (see `in_rows`), or one dense row that repeats."""
-    return in_rows(x[0].unsqueeze(0)).expand_as(x) if _repeats(x) else in_rows(x)
 
 
 def _rows_like(grad: Tensor, x: Tensor) -> Tensor:
     """grad [T, ...] in the dtype of x and with steps laid out as its steps; copied only where it differs."""
-    few = grad[:1] if _repeats(grad) else grad
+    few = grad[:1] if repeats(grad) else grad
     if few.dtype != x.dtype or few[0].stride() != x[0].stride() or (len(few) > 1 and few.stride(0) != x[0].numel()):
         last = channels_last(x[0].unsqueeze(0))
         few = empty_rows(x, few.shape, last, x.dtype, False).copy_(few)
@@ -163,8 +154,8 @@ def _call(name: str, tensors: _Pointers, given: _Given) -> None:
     call = _scan_call(x[0].unsqueeze(0), given.fixed[0], given.decay, given.sizes.shape[1], steps)
     sizes, tops = given.sizes.contiguous(), given.tops.contiguous()
     begin = 0 if given.time is None else int(given.time.flatten()[0])
-    onward = call.size if len(x) == steps and not _repeats(x) else 0
-    grad_onward = 0 if grad is None or _repeats(grad) else call.size
+    onward = call.size if len(x) == steps and not repeats(x) else 0
+    grad_onward = 0 if grad is None or repeats(grad) else call.size
     numbers = len(tops), begin, *codes[:2], onward, grad_onward, codes[2], int(len(x) != steps)
     by = given.fixed[1] if given.divisor is None else float(given.divisor)
     getattr(library(*_CALLS), name)(tensors.of(call) + _ARGS.pack(address(sizes), address(tops), *numbers, by))
@@ -203,7 +194,7 @@ def _fake_backward(grad: Tensor | None, *inputs: Any, real: bool = False) -> tup
 def _backward(grad: Tensor | None, *inputs: Any) -> tuple[Tensor, ...]:
     """Gradients of x, v, decay, sizes, tops and divisor."""
     given = _Given(*inputs)
-    x = _rows(given.x)  # a hook on saved tensors may have given it back in another memory order
+    x = rows_or_one(given.x)  # a hook on saved tensors may have given it back in another memory order
     grads = _fake_backward(grad, x, *given[1:], real=True)
     if grad is None or not x.numel():
         for one in grads:

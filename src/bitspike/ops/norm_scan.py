@@ -6,7 +6,8 @@ from typing import Any, NamedTuple
 
 from torch import Tensor
 
-from bitspike.functional.norm import batch_norm
+from bitspike.functional import held, still
+from bitspike.functional.norm import batch_norm, batch_norm_of_copies
 from bitspike.ops.dispatch import REFERENCE, register
 
 
@@ -41,9 +42,11 @@ def norm_scan_reference(neuron: Any, y_seq: Tensor, norm: NormParts, shortcut: T
     Returns:
         Spikes [T, B, C, ...].
     """
-    flat, running = y_seq.flatten(0, 1), (norm.running_mean, norm.running_var)
-    x = batch_norm(flat, *running, norm.weight, norm.bias, True, norm.momentum, norm.eps)
-    x = x.unflatten(0, y_seq.shape[:2])
+    parts, rest = (norm.running_mean, norm.running_var, norm.weight, norm.bias), (norm.momentum, norm.eps)
+    if still(y_seq) and y_seq[0].numel() > y_seq.shape[2]:
+        x = held(batch_norm_of_copies(y_seq[0], *parts, *rest, len(y_seq)).unsqueeze(0), len(y_seq))
+    else:
+        x = batch_norm(y_seq.flatten(0, 1), *parts, True, *rest).unflatten(0, y_seq.shape[:2])
     return neuron(x if shortcut is None else x + shortcut)  # type: ignore[no-any-return]
 
 

@@ -7,12 +7,30 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from bitspike.functional import repeats
 from bitspike.ops import buffers
 
 
 def in_rows(x: Tensor) -> Tensor:
-    """x [T, B, ...] whose steps are dense rows: contiguous, or channels-last over [T·B, C, H, W]; else a copy."""
+    """x [T, B, ...] whose steps are dense rows: contiguous, or channels-last over [T·B, C, H, W]; else a copy.
+
+    A row that repeats is copied in its own memory order.
+    """
+    if repeats(x) and channels_last(one_row(x)):
+        return x.movedim(2, -1).contiguous().movedim(-1, 2)
     return x if x.is_contiguous() or channels_last(x) else x.contiguous()
+
+
+def one_row(x: Tensor) -> Tensor:
+    """x [T, ...] itself, or one row [1, ...] of it where all are the same memory."""
+    return x[0].unsqueeze(0) if repeats(x) else x
+
+
+def rows_or_one(x: Tensor) -> Tensor:
+    """x as dense rows (see `in_rows`), or one dense row that repeats."""
+    row = one_row(x)
+    dense = in_rows(row)
+    return x if dense is row else dense.expand_as(x)
 
 
 def channels_last(x: Tensor) -> bool:
