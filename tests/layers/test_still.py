@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bitspike import int8, lean
 from bitspike.cost import cost
-from bitspike.functional import repeats
+from bitspike.functional import held, repeats
 from bitspike.layers import (
     ENCODERS,
     Affine,
@@ -178,6 +178,18 @@ def test_a_rectifier_in_place_may_follow() -> None:
         for training in (True, False):
             net = chain(Conv2d(2, C, 3), norm, nn.ReLU(inplace=True)).train(training)
             same(outcome(net, image(), 3, False), outcome(net, image(), 3, True), 2e-5)
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_the_sum_over_steps_keeps_the_memory_order(order: torch.memory_format) -> None:
+    """Else the convolution before would convert its gradient."""
+    leaf = image(order).requires_grad_()
+    y = held(leaf.unsqueeze(0), 3)
+    assert repeats(y) and y.stride()[1:] == leaf.stride()
+    weight = torch.empty_strided(y.shape, (leaf.numel(), *leaf.stride())).normal_()
+    (grad,) = torch.autograd.grad((y * weight).sum(), leaf)
+    assert grad.stride() == leaf.stride()
+    torch.testing.assert_close(grad, weight.sum(0))
 
 
 @pytest.mark.parametrize("encoder", sorted(set(ENCODERS) - {"repeat"}))

@@ -27,7 +27,14 @@ def still(x: object) -> bool:
 
 
 def held(y: Tensor, steps: int) -> Tensor:
-    """One step [1, B, ...] → the same at every step [T, B, ...], a view; its gradient is the sum over the steps."""
+    """One step [1, B, ...] → the same at every step [T, B, ...], a view; its gradient is the sum over the steps.
+
+    Of dense steps it is repeated as one row of numbers: the sum of such rows is fast and keeps the memory order.
+    """
+    if y.is_contiguous() and y.dim() > 1:
+        return y.reshape(1, -1).expand(steps, -1).unflatten(1, y.shape[1:])
+    if y.dim() == 5 and y.movedim(2, -1).is_contiguous():
+        return held(y.movedim(2, -1), steps).movedim(-1, 2)
     return y.expand(steps, *y.shape[1:])
 
 
