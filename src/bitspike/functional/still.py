@@ -32,7 +32,8 @@ def held(y: Tensor, steps: int) -> Tensor:
     Of dense steps it is repeated as one row of numbers: the sum of such rows is fast and keeps the memory order.
     """
     if y.is_contiguous() and y.dim() > 1:
-        return y.reshape(1, -1).expand(steps, -1).unflatten(1, y.shape[1:])
+        rows: Tensor = y.reshape(1, -1).expand(steps, -1)
+        return rows.reshape(steps, *y.shape[1:])
     if y.dim() == 5 and y.movedim(2, -1).is_contiguous():
         return held(y.movedim(2, -1), steps).movedim(-1, 2)
     return y.expand(steps, *y.shape[1:])
