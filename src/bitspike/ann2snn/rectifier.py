@@ -78,6 +78,9 @@ def check_neuron(neuron: Neuron) -> None:
         must = "the thresholds must be numbers of their own, as the amplitude is set here"
         got = f"{name}, whose threshold moves" if moving else f"{name}, whose step is both"
         raise bad_value(WHERE, must, got, "take MultiBit or Integer")
+    if membrane.raw_threshold is not None:
+        must = f"the thresholds of {name} must be fixed, as they are set here"
+        raise bad_value(WHERE, must, f"train_threshold={membrane.threshold_kind!r}", "train them after the conversion")
     if membrane.raw_decay is not None or membrane.fixed_decay != 1 or membrane.reset_kind != "soft":
         must = f"{name} must be integrate-and-fire with soft reset"
         got = f"decay {membrane.fixed_decay:g}, {membrane.reset_kind} reset"

@@ -173,7 +173,8 @@ class Neuron(Sealed, nn.Module, ABC):
     def channels(self) -> int:
         """A hook: how many channels have numbers of their own; 0: all share them."""
         a = self.emission.raw_amplitude
-        return a.shape[-1] if a is not None and a.dim() and self.emission.train_kind == "channel" else 0
+        own = a.shape[-1] if a is not None and a.dim() and self.emission.train_kind == "channel" else 0
+        return max(own, self.membrane.channels())
 
     def features_last(self, x_seq: Tensor) -> bool:
         """Whether channels are the last of more than three axes [T, B, ..., C]; by default they are axis 2.
@@ -211,6 +212,7 @@ class Neuron(Sealed, nn.Module, ABC):
         """
         twin = copy.deepcopy(self)
         twin.emission.resize(channels, channel_dim)
+        twin.membrane.resize(channels, twin.emission.channel_dim)
         return twin
 
     def normalised(self) -> Neuron:
@@ -229,8 +231,11 @@ class Neuron(Sealed, nn.Module, ABC):
         """A hook: store as a constant what firing reads from the emission, before that is replaced."""
 
     def threshold_scale(self, u: Tensor) -> Tensor:
-        """What membranes [T, B, C, ...] are divided by before `stairs` reads them, to broadcast; 1 for most neurons."""
-        return torch.ones((), dtype=u.dtype, device=u.device)
+        """What membranes [T, B, C, ...] are divided by before `stairs` reads them, to broadcast; 1 for most neurons.
+
+        Trained thresholds over the one that `stairs` is made for.
+        """
+        return self.membrane.threshold_over(u)
 
     def threshold_scale_at(self, state: Any) -> Tensor | float:
         """A hook: what the membranes of the step from ``state`` are divided by besides, to broadcast over [B, ...].
@@ -257,6 +262,8 @@ def fused_levels(neuron: Neuron, charge: float) -> ScanSpec | str:
         return f"{type(neuron).__name__} has parts of its own"
     if membrane.floor is not None:
         return "a membrane floor has no kernel"
+    if membrane.raw_threshold is not None:
+        return "trained thresholds have no kernel"
     return spec_of(
         neuron.stairs,
         neuron.surrogate,

@@ -67,8 +67,9 @@ def check_neuron(
     tell.expect_parts(neuron, PARTS, where)
     tell.expect_trainable(neuron, where)
     own = copy.deepcopy(neuron).to(device)
-    if own.emission.train_kind == "channel":
-        width = int(own.emission.scale().shape[-1]) if own.emission.scale().dim() else 1
+    if own.emission.train_kind == "channel" or own.membrane.per_channel:
+        scale = own.emission.scale()
+        width = max(int(scale.shape[-1]) if scale.dim() else 1, own.membrane.channels())
         channels = width if width > 1 else channels
         own = _distinct(own if width > 1 else own.replicate(channels).to(device))
     trial = Trial(own, channels, torch.device(device), (*own.constants, *constants))
@@ -79,9 +80,12 @@ def check_neuron(
 
 
 def _distinct(neuron: Neuron) -> Neuron:
-    """Give every channel an amplitude of its own."""
+    """Give every channel an amplitude, a decay and a threshold of its own."""
+    for own in (neuron.membrane.raw_decay, neuron.membrane.raw_threshold):
+        if own is not None and own.dim():
+            own.data = own + torch.linspace(-0.25, 0.25, own.numel()).to(own)
     raw = neuron.emission.raw_amplitude
-    if raw is not None:
+    if raw is not None and neuron.emission.train_kind == "channel":
         ramp = torch.linspace(0, 1, raw.shape[-1]).to(raw)
         raw.data = raw * (1 + ramp) if neuron.emission.raw else raw + ramp
     return neuron
