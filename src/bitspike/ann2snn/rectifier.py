@@ -68,6 +68,8 @@ def check_neuron(neuron: Neuron) -> None:
         got = getattr(neuron, "__name__", type(neuron).__name__)
         raise bad_type(WHERE, "the neuron must be a Neuron", got, "e.g. MultiBit(2, 2, decay=1.0)")
     name, membrane = type(neuron).__name__, neuron.membrane
+    if neuron.feeds_back:
+        raise bad_value(WHERE, "the neuron must not feed its spikes back, as no ReLU does", name, "take its neuron")
     if neuron.format.real:
         raise bad_value(WHERE, "the neuron must emit levels", f"{name} with real spikes", "take MultiBit")
     if neuron.format.signed and not isinstance(neuron, Rectifies):

@@ -33,6 +33,8 @@ HOOKS = (
     "detach_state",
     "cancels_only",
     "holds_back",
+    "feeds_back",
+    "current",
     "rectify",
     "rescaled",
     "formats",
@@ -78,6 +80,7 @@ class Neuron(Sealed, nn.Module, ABC):
         emission: value of one level on the wire.
         cancels_only: whether negative levels only take back what was sent before.
         holds_back: whether a level nearer to 0 than that of the membrane may be sent, as in a refractory period.
+        feeds_back: whether spikes of the step before are part of its current, see `current`.
         detach_state: whether no gradient passes from one time step to the next.
 
     A leaf may also say in `fused` what a fused kernel has to know; a subclass that changes ``step`` starts again
@@ -96,6 +99,7 @@ class Neuron(Sealed, nn.Module, ABC):
     constants: tuple[str, ...] = ()
     cancels_only: bool = False
     holds_back: bool = False
+    feeds_back: bool = False
     detach_state: bool = False
     _runs_itself: bool = False
     sealed: ClassVar[tuple[str, ...]] = ("threshold", "format", "stairs", "membrane", "emission")
@@ -244,6 +248,10 @@ class Neuron(Sealed, nn.Module, ABC):
         reset takes the threshold of its step.
         """
         return 1.0
+
+    def current(self, x: Tensor, state: Any) -> Tensor:
+        """A hook: what charges the membranes in the step from ``state``; x but in recurrent layers."""
+        return x
 
     def extra_repr(self) -> str:
         return f"{self.format.label()}, threshold={self.threshold:g}, {self.surrogate}"

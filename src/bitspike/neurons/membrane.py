@@ -97,8 +97,10 @@ class Membrane(Sealed, nn.Module):
 
     def channels(self) -> int:
         """How many channels have a decay or threshold of their own; 0: all share them."""
-        own = (raw.numel() for raw in (self.raw_decay, self.raw_threshold) if raw is not None and raw.dim())
-        return max(own, default=0)
+        for raw in (self.raw_decay, self.raw_threshold):
+            if raw is not None and raw.dim():
+                return raw.numel()
+        return 0
 
     def resize(self, channels: int, channel_dim: int | None) -> None:
         """Give every channel its own numbers, if this membrane has them per channel; see `Emission.resize`."""
