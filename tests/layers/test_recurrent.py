@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
 from typing import Any
 
@@ -9,8 +10,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from bitspike import lean
 from bitspike.ann2snn.rectifier import check_neuron as check_rectifier
 from bitspike.cost import cost
+from bitspike.fold.expand import expand_unary
 from bitspike.fold.folding import fold
 from bitspike.layers import BatchNorm, Conv2d, Gain, Linear, Recurrent
 from bitspike.models import assign
@@ -185,6 +188,33 @@ def test_fold_puts_a_gain_before_integer_weights_only_where_channels_differ() ->
     assert per_channel.emission.raw_amplitude is not None
     per_channel.emission.raw_amplitude.data += torch.linspace(0, 1, C)
     assert isinstance(per_channel.normalised().before, Gain)
+
+
+def test_sub_steps_are_refused_where_integer_spikes_are_fed_back() -> None:
+    net = nn.Sequential(Linear(4, C), layer(Integer(3)), Linear(C, 2)).eval()
+    folded = fold(net, torch.randn(4, 3, 4))
+    with pytest.raises(ValueError, match="no integer spikes may be fed back"):
+        expand_unary(folded)
+
+
+def test_lean_and_autocast() -> None:
+    """The same gradients with less memory; membranes and spikes in the dtypes of every neuron under autocast."""
+    net = nn.Sequential(Linear(4, C), layer(MultiBit(1, 1), Uniform(4)), Linear(C, 2))
+    x = 2 * torch.randn(6, 8, 4)
+    found = []
+    for context in (contextlib.nullcontext(), lean()):
+        net.zero_grad()
+        with context:
+            loss = net(x).square().sum()
+        loss.backward()
+        found.append([p.grad.clone() for p in net.parameters()])
+    assert all(torch.equal(one, other) for one, other in zip(*found, strict=True))
+    with torch.autocast("cpu", torch.bfloat16):
+        current = net[0](x)
+        s, state = net[1].run(current)
+    assert current.dtype == s.dtype == torch.bfloat16
+    assert state.v.dtype == torch.float32
+    assert 0.02 < float((s != 0).float().mean()) < 0.98
 
 
 def test_convolutions() -> None:

@@ -115,7 +115,9 @@ class Membrane(Sealed, nn.Module):
     def decay_like(self, x: Tensor) -> Tensor | float:
         """Factor per step, to broadcast over currents of one step x [B, C, ...]."""
         decay = self.decay()
-        return per_channel(decay, x, self.channel_dim) if isinstance(decay, Tensor) else decay
+        if not isinstance(decay, Tensor) or not decay.dim():
+            return decay
+        return per_channel(decay, x, self.channel_dim).to(x.dtype)
 
     def charge(self, v: Tensor, x: Tensor) -> Tensor:
         """Membrane before firing, ``decay·v + x``, not below the floor."""
