@@ -10,13 +10,14 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from bitspike import lean
+from bitspike import int8, lean
 from bitspike.ann2snn.rectifier import check_neuron as check_rectifier
 from bitspike.cost import cost
 from bitspike.fold.expand import expand_unary
 from bitspike.fold.folding import fold
 from bitspike.layers import BatchNorm, Conv2d, Gain, Linear, Recurrent
 from bitspike.models import assign
+from bitspike.models.network import inert_parameters
 from bitspike.neurons import LIF, Adaptive, Integer, MultiBit, Neuron, Real, Signed, Ternary
 from bitspike.observe import observe, potentials
 from bitspike.ops import using
@@ -295,6 +296,22 @@ def test_assign_replaces_its_neuron_and_keeps_its_weights() -> None:
     assert isinstance(net[1].neuron, Ternary)
     assert net[1].synapse.weight is weight
     assert net[1].emission.raw_amplitude.shape == (C,)
+
+
+def test_an_amplitude_that_is_fed_back_is_not_inert() -> None:
+    """Behind linear → norm alone it would be."""
+    neuron = LIF(amplitude=1.5, train_amplitude="layer")
+    for made, inert in ((neuron, ["0.emission.raw_amplitude"]), (layer(neuron), [])):
+        assert list(inert_parameters(nn.Sequential(made, Linear(C, C, bias=False), BatchNorm(C)))) == inert
+
+
+def test_int8_forwards_give_the_same_bits() -> None:
+    net = nn.Sequential(layer(LIF(), Uniform(4)))
+    x = torch.randn(5, 3, C)
+    with torch.no_grad():
+        wanted = net(x)
+        with int8():
+            assert torch.equal(net(x), wanted)
 
 
 def remembered(recurrent: bool) -> float:
