@@ -129,7 +129,7 @@ def potentials(neuron: Neuron, x_seq: Tensor, scaled: bool = False) -> Tensor:
     """
     state, seen = neuron.initial_state(x_seq[0]), []
     for x in x_seq.unbind(0):
-        u = neuron.membrane.charge(state.v, x)
+        u = neuron.membrane.charge(state.v, neuron.current(x, state))
         seen.append(u / neuron.threshold_scale_at(state) if scaled else u)
         _, state = neuron.step(x, state)
     u = torch.stack(seen)

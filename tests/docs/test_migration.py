@@ -19,6 +19,7 @@ from torch import Tensor, nn
 import bitspike
 import foreign
 from bitspike.functional import ATan, FastSigmoid, Sigmoid
+from bitspike.layers import Linear, Recurrent
 from bitspike.neurons import LIF, Integer, Neuron, Ternary
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "migration.md").read_text(encoding="utf-8")
@@ -179,6 +180,27 @@ def test_rows_of_snntorch() -> None:
     assert not torch.equal(
         foreign.handed_on(soft, x).double(), LIF(decay=0.9, reset="soft").double()(x)
     )  # "nothing has"
+
+
+@pytest.mark.parametrize("linear", [True, False], ids=["linear", "element-wise"])
+def test_rows_of_recurrent_containers(linear: bool) -> None:
+    """SpikingJelly's containers by their equation, i_t = f(x_t, s_{t−1}): a linear map of both, or their sum."""
+    torch.manual_seed(2)
+    node, whole = foreign.LIFNode(TAU, False, V).double(), nn.Linear(3 + 40, 40).double()
+    x, s, wanted = 2 * torch.randn(9, 5, 3 if linear else 40, dtype=torch.float64), torch.zeros(5, 40).double(), []
+    currents = []
+    for step in x:
+        current = whole(torch.cat([step, s], 1)) if linear else step + s
+        currents.append(current)
+        s = foreign.over_time(node, torch.stack(currents))[-1]
+        wanted.append(s)
+    layer = Recurrent(LIF(V, 1 - 1 / TAU), Linear(40, 40, bias=False)).double()
+    layer.synapse.weight.data = whole.weight.data[:, 3:].clone() if linear else torch.eye(40).double()
+    before = Linear(3, 40).double()
+    before.load_state_dict({"weight": whole.weight[:, :3].detach(), "bias": whole.bias.detach()}, strict=False)
+    with torch.no_grad():
+        got = layer(before(x) if linear else x)
+    assert torch.equal(got, torch.stack(wanted)) and 0.02 < got.mean() < 0.98
 
 
 def test_learned_betas_are_learned(page: dict[str, Any]) -> None:

@@ -48,7 +48,7 @@ GIVEN: dict[type, tuple[Any, ...]] = {  # what constructors must be given
     **{Affine: (ONES, ONES), layers.TallyPool: (nn.MaxPool1d(2),), Merged: (nn.ReLU(), "here"), ZeroPad: ((1, 1),)},
     **{ResidualBlock: BLOCK, InputBlock: BLOCK},
     **{SameSize: ((2,),), Pointwise: (nn.Linear(2, 3),), TransposedConvolution: (nn.ConvTranspose2d(2, 3, 1),)},
-    **{layers.TallyMap: (nn.Sigmoid(),)},
+    **{layers.TallyMap: (nn.Sigmoid(),), layers.Recurrent: (LIF(), Linear(3, 3))},
     **{Convolution: (nn.Conv2d(2, 3, 1),), UnarySynapse: (Linear(5, 3), 3)},
     **{quantizers.Fixed: (WeightFormat(-1, 1),), Real: (0.5, 0.25, False, "surrogate")},
 }

@@ -69,6 +69,14 @@ OWN_FLOORS: Mapping[str, Sequence[Options]] = {
     "real": ({"floor": -0.25, "gradient": "surrogate"},),
 }
 
+# Each apart, too: neither a fused kernel nor learned bits go with trained thresholds.
+TRAINED: tuple[Options, ...] = (
+    {"train_threshold": "layer", "decay": 0.5, "reset": "soft", "detach_reset": False},
+    {"train_threshold": "channel", "decay": 0.5, "learn_decay": "channel", "reset": "soft", "detach_reset": True},
+    {"train_threshold": "channel", "threshold": 0.7, "reset": "hard", "detach_reset": False, "surrogate": "atan:2.0"},
+    {"decay": 0.5, "learn_decay": "channel", "amplitude": 0.75, "train_amplitude": "channel", "threshold": 0.7},
+)
+
 
 def accepted(kind: type[Neuron], group: Sequence[Options]) -> list[Options]:
     """The options of a group as far as a constructor has them, each once; without those that it refuses."""
@@ -131,7 +139,7 @@ def cases(strength: int) -> list[tuple[str, Options]]:
     found = []
     for name, kind in NEURONS.items():
         rows = covering(factors(kind, OWN.get(name, ())), strength)
-        found += [(name, options) for options in ({}, *map(merged, rows), *floors(name))]
+        found += [(name, options) for options in ({}, *map(merged, rows), *floors(name), *accepted(kind, TRAINED))]
     return found
 
 

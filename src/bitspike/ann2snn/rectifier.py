@@ -68,6 +68,8 @@ def check_neuron(neuron: Neuron) -> None:
         got = getattr(neuron, "__name__", type(neuron).__name__)
         raise bad_type(WHERE, "the neuron must be a Neuron", got, "e.g. MultiBit(2, 2, decay=1.0)")
     name, membrane = type(neuron).__name__, neuron.membrane
+    if neuron.feeds_back:
+        raise bad_value(WHERE, "the neuron must not feed its spikes back, as no ReLU does", name, "take its neuron")
     if neuron.format.real:
         raise bad_value(WHERE, "the neuron must emit levels", f"{name} with real spikes", "take MultiBit")
     if neuron.format.signed and not isinstance(neuron, Rectifies):
@@ -78,6 +80,9 @@ def check_neuron(neuron: Neuron) -> None:
         must = "the thresholds must be numbers of their own, as the amplitude is set here"
         got = f"{name}, whose threshold moves" if moving else f"{name}, whose step is both"
         raise bad_value(WHERE, must, got, "take MultiBit or Integer")
+    if membrane.raw_threshold is not None:
+        must = f"the thresholds of {name} must be fixed, as they are set here"
+        raise bad_value(WHERE, must, f"train_threshold={membrane.threshold_kind!r}", "train them after the conversion")
     if membrane.raw_decay is not None or membrane.fixed_decay != 1 or membrane.reset_kind != "soft":
         must = f"{name} must be integrate-and-fire with soft reset"
         got = f"decay {membrane.fixed_decay:g}, {membrane.reset_kind} reset"

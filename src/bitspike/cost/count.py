@@ -9,6 +9,7 @@ Every rule reads formats, T and parts; none reads the class of a neuron. docs/co
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -40,6 +41,7 @@ from bitspike.layers import (
     Encoder,
     Gain,
     Potential,
+    Recurrent,
     Restimulate,
     Squeeze,
     StepReadout,
@@ -49,6 +51,8 @@ from bitspike.layers import (
     check_numbers,
 )
 from bitspike.neurons import Neuron
+
+_FED_BACK = ("before", "synapse", "behind")
 
 
 @torch.no_grad()
@@ -129,6 +133,8 @@ class _Counter:
             if not (module.emission.scale() == 1).all():
                 layers.append(amplitude_row(node, module, value, formats, memory))
             elements.append(neuron_row(node, module, value, formats, memory))
+            if isinstance(module, Recurrent):
+                layers.extend(self._recurrent(node, module, value))
             if len(value) > 1 and states_of(module, args[0]) is None:
                 self.result.uncounted.append(f"{node.name}.state")
         elif isinstance(module, Restimulate) and module.weight is not None:
@@ -174,6 +180,27 @@ class _Counter:
         if spikes is not None:
             train = Train(spikes.trains(self.edges.sent), self.trains.get(before.name))
         return synapse_row(node, module, x, y, spikes, bits, self.memory, train, self.roles.get(node.name))
+
+    def _recurrent(self, node: Node, module: Recurrent, s: Tensor) -> list[LayerCost]:
+        """The synapse that spikes of the step before pass, what folding put around it, and the addition of its current.
+
+        At the first step nothing was sent.
+        """
+        sent = torch.cat([torch.zeros_like(s[:1]), s[:-1]])
+        spikes, rows = self.edges.note(node, s), []
+        own = {name: replace(node, name=f"{node.name}.{name}", path=f"{node.path}.{name}") for name in _FED_BACK}
+        if isinstance(module.before, Gain):
+            rows.append(scaling_row(own["before"], module.before, sent, sent, True, self.memory))
+        currents = module.synapse(module.before(sent))
+        role = module.synapse.role
+        rows.append(synapse_row(own["synapse"], module.synapse, sent, currents, spikes, 32, self.memory, None, role))
+        summed = float(s[1:].numel()) / s.shape[1]
+        rows[-1].adds += summed
+        rows[-1].fixed_adds += summed
+        if isinstance(module.behind, Affine):
+            behind = scaling_row(own["behind"], module.behind, currents, currents, False, self.memory)
+            rows.append(behind)
+        return rows
 
     def _keep_train(self, node: Node, args: tuple[Any, ...], value: Any) -> None:
         """The spikes at all steps of their trains, behind a sum or mean over time and what follows."""

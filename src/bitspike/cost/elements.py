@@ -118,7 +118,8 @@ def neuron_row(node: Node, module: Neuron, s: Tensor, formats: tuple[SpikeFormat
     carried = (steps - 1) * neurons
     if not leak.any():  # a neuron that forgets all keeps nothing
         return row
-    row.side_multiplications, row.shifts = (carried * part for part in scaled_values(leak, _ONE))
+    once = torch.ones(1, 1, max(leak.numel(), 1), dtype=torch.bool)
+    row.side_multiplications, row.shifts = (carried * part / leak.numel() for part in scaled_values(leak, once, 1))
     extra = module.extra_cost() or ExtraCost()
     row.fixed_adds = float(carried * (1 + extra.adds))
     row.side_multiplications += float(carried * extra.multiplications)

@@ -10,7 +10,7 @@ from bitspike.checks import bad_value
 from bitspike.functional import unary_expand
 from bitspike.graph import Graph, trace
 from bitspike.graph.surgery import Surgery
-from bitspike.layers import Squeeze, Synapse, TimeLayer, Windows
+from bitspike.layers import Recurrent, Squeeze, Synapse, TimeLayer, Windows
 
 
 class UnarySynapse(TimeLayer):
@@ -52,7 +52,8 @@ def expand_unary(model: nn.Module) -> Graph:
         time then take no other number of steps, which would make fractions.
 
     Raises:
-        ValueError: nothing to expand, or a spike with an amplitude (fold first).
+        ValueError: nothing to expand, a spike with an amplitude (fold first), or integer spikes that a recurrent layer
+            feeds back, where there is no synapse to put sub-steps in front of.
     """
     graph = trace(model)
     surgery = Surgery(graph)
@@ -61,6 +62,9 @@ def expand_unary(model: nn.Module) -> Graph:
         synapse = surgery.get(item)
         if isinstance(synapse, (Squeeze, Windows)):
             synapse.takes = graph[item.all_input_nodes[0].name].T
+        if isinstance(synapse, Recurrent) and synapse.format.unary:
+            must = "no integer spikes may be fed back inside a layer"
+            raise bad_value("expand_unary", must, f"Recurrent {item.name}", "give it binary neurons, e.g. LIF")
         record = graph[item.all_input_nodes[0].name].format if isinstance(synapse, Synapse) else None
         if not isinstance(synapse, Synapse) or record is None or not record.unary:
             continue

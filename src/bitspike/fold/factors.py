@@ -357,6 +357,8 @@ def _absorb_in_neuron(surgery: Surgery, item: fx.Node, amplitude: Tensor, moved:
     feeder = surgery.get(source)
     if not isinstance(consumer, Synapse) or consumer.quantizer.format.real or len(source.users) != 1:
         return _ONE
+    if not hasattr(surgery.get(item), "rescaled"):
+        return _ONE
     _, scale = consumer.quantizer.to_int(consumer.weight.detach())
     if scale.shape[1] == 1 or consumer.groups > 1:
         return _ONE

@@ -128,7 +128,9 @@ def compare(reference: Graph, folded: Graph, x: Tensor, report: FoldReport) -> F
             if isinstance(original, Neuron):
                 u = potentials(original, currents[node.name], scaled=True)
                 margin = original.stairs.margin(u)
-                first = flips & (flips.cumsum(0) == 1)
+                # fed back, a flip changes the others of its sample, too
+                any_of = flips.flatten(2).any(2).reshape(*flips.shape[:2], *[1] * (flips.dim() - 2))
+                first = flips & ((any_of if original.feeds_back else flips).cumsum(0) == 1)
                 layer.worst_margin = greatest(layer.worst_margin, float(margin[first].max()))
                 layer.largest = greatest(layer.largest, float(u.abs().max()))
         ratio = _unit(node.module, wanted) / _unit(reference[node.name].module, wanted)

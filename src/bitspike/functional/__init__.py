@@ -24,7 +24,7 @@ from bitspike.functional.quantize import (
 )
 from bitspike.functional.steps import LEAST_STEP, bounded, weight_bounds
 from bitspike.functional.still import held, once, repeats, still
-from bitspike.functional.surrogate import SURROGATES, Stairs, Surrogate, fire
+from bitspike.functional.surrogate import SURROGATES, Stairs, Surrogate, fire, fire_scaled
 from bitspike.functional.surrogates import ATan, FastSigmoid, Rectangle, Sigmoid, Triangle
 
 __all__ = [
@@ -43,6 +43,7 @@ __all__ = [
     "bounded",
     "charge",
     "fire",
+    "fire_scaled",
     "follow",
     "greatest_level",
     "held",

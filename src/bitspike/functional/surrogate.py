@@ -54,6 +54,22 @@ class Stairs:
             return torch.clamp(torch.floor((u - self.first) / self.spacing) + 1, 0, self.count)
         return torch.clamp(torch.floor((u.abs() - self.first) / self.spacing) + 1, 0, self.count) * u.sign()
 
+    def scaled_level(self, u: Tensor, scale: Tensor) -> Tensor:
+        """Integer level of every membrane value where all boundaries are multiplied by ``scale``; no gradient.
+
+        A boundary is the rounded product ``first·scale``, and fires; u over the scale might miss it by a rounding.
+
+        Args:
+            u: membranes. scale: > 0, broadcasts over u.
+
+        >>> Stairs(0.7).scaled_level(torch.tensor([0.7]) * 0.3, torch.tensor(0.3))
+        tensor([1.])
+        """
+        u, scale = u.detach(), scale.detach().to(u.dtype)
+        reached = (u.abs() if self.signed else u) - torch.full_like(scale, self.first) * scale
+        k = torch.clamp(torch.floor(reached / (self.spacing * scale)) + 1, 0, self.count)
+        return k * u.sign() if self.signed else k
+
     def margin(self, u: Tensor) -> Tensor:
         """Distance of every membrane value to the nearest boundary (for flip reports)."""
         magnitude = u.abs() if self.signed else u
@@ -119,6 +135,50 @@ def fire(u: Tensor, stairs: Stairs, surrogate: Surrogate) -> Tensor:
     if surrogate.relaxed:
         return surrogate.primitive(u, stairs)
     return _Fire.apply(u, stairs, surrogate)  # type: ignore[no-any-return,no-untyped-call]
+
+
+class _FireScaled(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, ratio: Tensor, level: Tensor, stairs: Stairs, surrogate: Surrogate) -> Tensor:
+        ctx.save_for_backward(ratio)
+        ctx.stairs, ctx.surrogate = stairs, surrogate
+        return level.clone()
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None]:
+        (ratio,) = ctx.saved_tensors
+        return grads[0] * ctx.surrogate.derivative(ratio, ctx.stairs), None, None, None
+
+
+def fire_scaled(u: Tensor, scale: Tensor, stairs: Stairs, surrogate: Surrogate) -> Tensor:
+    """Levels ``k(u/scale)`` forward; backward the surrogate's derivative h at ``r = u/scale``, times dr.
+
+        dk/du = h(r)/scale        dk/dscale = −h(r)·r/scale
+
+    So the windows of the surrogate widen with the thresholds.
+
+    Args:
+        u: membrane before firing, any shape, floating. scale: > 0, what all boundaries are multiplied by; broadcasts
+            over u. stairs, surrogate: as in `fire`.
+
+    Returns:
+        Integers in the dtype and shape of u.
+
+    Raises:
+        TypeError: u is not floating.
+
+    >>> from bitspike.functional import Rectangle
+    >>> scale = torch.tensor(2.0, requires_grad=True)
+    >>> k = fire_scaled(torch.tensor([1.9, 2.0]), scale, Stairs(1.0), Rectangle())
+    >>> k.sum().backward(); k.tolist(), round(float(scale.grad), 3)
+    ([0.0, 1.0], -0.975)
+    """
+    if not u.is_floating_point():
+        floating("fire_scaled", u)
+    ratio = u / scale.to(u.dtype)
+    if surrogate.relaxed:
+        return surrogate.primitive(ratio, stairs)
+    return _FireScaled.apply(ratio, stairs.scaled_level(u, scale), stairs, surrogate)  # type: ignore[no-any-return,no-untyped-call]
 
 
 SURROGATES: Registry[Callable[..., Surrogate]] = Registry("surrogate")

@@ -11,6 +11,7 @@ from bitspike.layers.pool import AvgPool2d, Flatten, GlobalAvgPool, MaxPool2d, S
 from bitspike.layers.potential import Potential
 from bitspike.layers.quantized import Conv2d, Linear
 from bitspike.layers.readout import MeanReadout, StepReadout
+from bitspike.layers.recurrent import Recurrent
 from bitspike.layers.restimulate import Restimulate
 from bitspike.layers.sound import check_numbers, not_numbers
 from bitspike.layers.squeeze import Join, Refined, Squeeze
@@ -38,6 +39,7 @@ __all__ = [
     "Noise",
     "Poisson",
     "Potential",
+    "Recurrent",
     "Refined",
     "Repeat",
     "Restimulate",

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from bitspike.checks import bad_value, one_of
 from bitspike.graph import Graph, Node, trace
-from bitspike.layers import BatchNorm, Encoder, Potential, Refined, Synapse, TimeLayer
+from bitspike.layers import BatchNorm, Encoder, Potential, Recurrent, Refined, Synapse, TimeLayer
 from bitspike.neurons import Neuron
 from bitspike.quantizers import Float, Quantizer
 from bitspike.registry import Registry
@@ -102,10 +102,15 @@ def assign(
         must = "a network in which potentials stimulate must get its neurons when it is built"
         raise bad_value("assign", must, repr(match), "call restimulate after assign")
     changed = []
+    recurrent = {id(m.neuron) for m in model.modules() if isinstance(m, Recurrent)}
     for name, module in list(model.named_modules()):
-        if not fnmatch.fnmatchcase(name, match):
+        if not fnmatch.fnmatchcase(name, match) or id(module) in recurrent:
             continue
-        if isinstance(module, Neuron) and neuron is not None:
+        if isinstance(module, Recurrent) and neuron is not None:  # its synapse stays
+            axis = neuron.emission.channel_dim or module.emission.channel_dim
+            module.neuron = neuron.replicate(len(module.synapse.weight), axis)
+            changed.append(name)
+        elif isinstance(module, Neuron) and neuron is not None:
             parent, _, own = name.rpartition(".")
             axis = neuron.emission.channel_dim or module.emission.channel_dim
             setattr(model.get_submodule(parent), own, neuron.replicate(channels_of(model, name), axis))
@@ -191,7 +196,8 @@ def inert_parameters(model: nn.Module | Graph) -> dict[str, str]:
         if isinstance(node.module, Neuron):
             name, reason = f"{node.path}.emission.raw_amplitude", "every consumer is linear → batch norm"
             emission = node.module.emission
-            inert = emission.train_kind == "layer" and not emission.raw and _all_cancelled(graph, node)
+            free = node.module.feeds_back or emission.raw
+            inert = emission.train_kind == "layer" and not free and _all_cancelled(graph, node)
         elif isinstance(node.module, Synapse):
             name, reason = f"{node.path}.quantizer.factor.raw_factor", "batch norm follows the layer"
             named = [n for n, _ in node.module.quantizer.named_parameters() if n == "factor.raw_factor"]

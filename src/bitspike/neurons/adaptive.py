@@ -50,7 +50,7 @@ class Adaptive(Neuron):
         threshold: initial γ, > 0, default 1; training starts it from the first batch.
         sharing: who shares γ: "layer" (default) or "channel".
         steps: time steps with B and γ of their own, the last ones for all later steps; default 1, shared over time.
-        decay: factor per step in [0, 1], default 1 (no leak). learn_decay: learn it (one per layer).
+        decay: factor per step in [0, 1], default 1 (no leak). learn_decay: learn it, True (one per layer) or "channel".
         signed: whether levels may be negative.
         bit_gradient: "true", or "release", which halves dL/dB at one bit.
         scale_gradient: apply G; False leaves the plain gradient (for tests).
@@ -80,7 +80,7 @@ class Adaptive(Neuron):
         sharing: str = "layer",
         steps: int = 1,
         decay: float = 1.0,
-        learn_decay: bool = False,
+        learn_decay: bool | str = False,
         signed: bool = False,
         bit_gradient: str = "true",
         scale_gradient: bool = True,
@@ -118,7 +118,8 @@ class Adaptive(Neuron):
     def channels(self) -> int:
         """Step sizes per channel, those of a folded neuron too."""
         size = self.step_size()
-        return size.shape[-1] if self.sharing == "channel" and size.dim() else 0
+        own = size.shape[-1] if self.sharing == "channel" and size.dim() else 0
+        return max(own, self.membrane.channels())
 
     def wanted_width(self) -> Tensor:
         """Bits that the parameters ask for, int64 [] or [steps]."""
@@ -204,6 +205,8 @@ class Adaptive(Neuron):
         """The record for fused kernels."""
         if type(self.membrane) is not Membrane or type(self.emission) is not Emission:
             return f"{type(self).__name__} has parts of its own"
+        if self.membrane.channels():
+            return "decays per channel have no kernel"
         size, levels = self.step_size(), self.fixed_step is not None
         return AdaptiveSpec(
             size.reshape(self.steps, -1),

@@ -33,6 +33,8 @@ HOOKS = (
     "detach_state",
     "cancels_only",
     "holds_back",
+    "feeds_back",
+    "current",
     "rectify",
     "rescaled",
     "formats",
@@ -78,6 +80,7 @@ class Neuron(Sealed, nn.Module, ABC):
         emission: value of one level on the wire.
         cancels_only: whether negative levels only take back what was sent before.
         holds_back: whether a level nearer to 0 than that of the membrane may be sent, as in a refractory period.
+        feeds_back: whether spikes of the step before are part of its current, see `current`.
         detach_state: whether no gradient passes from one time step to the next.
 
     A leaf may also say in `fused` what a fused kernel has to know; a subclass that changes ``step`` starts again
@@ -96,6 +99,7 @@ class Neuron(Sealed, nn.Module, ABC):
     constants: tuple[str, ...] = ()
     cancels_only: bool = False
     holds_back: bool = False
+    feeds_back: bool = False
     detach_state: bool = False
     _runs_itself: bool = False
     sealed: ClassVar[tuple[str, ...]] = ("threshold", "format", "stairs", "membrane", "emission")
@@ -173,7 +177,8 @@ class Neuron(Sealed, nn.Module, ABC):
     def channels(self) -> int:
         """A hook: how many channels have numbers of their own; 0: all share them."""
         a = self.emission.raw_amplitude
-        return a.shape[-1] if a is not None and a.dim() and self.emission.train_kind == "channel" else 0
+        own = a.shape[-1] if a is not None and a.dim() and self.emission.train_kind == "channel" else 0
+        return max(own, self.membrane.channels())
 
     def features_last(self, x_seq: Tensor) -> bool:
         """Whether channels are the last of more than three axes [T, B, ..., C]; by default they are axis 2.
@@ -211,6 +216,7 @@ class Neuron(Sealed, nn.Module, ABC):
         """
         twin = copy.deepcopy(self)
         twin.emission.resize(channels, channel_dim)
+        twin.membrane.resize(channels, twin.emission.channel_dim)
         return twin
 
     def normalised(self) -> Neuron:
@@ -229,8 +235,11 @@ class Neuron(Sealed, nn.Module, ABC):
         """A hook: store as a constant what firing reads from the emission, before that is replaced."""
 
     def threshold_scale(self, u: Tensor) -> Tensor:
-        """What membranes [T, B, C, ...] are divided by before `stairs` reads them, to broadcast; 1 for most neurons."""
-        return torch.ones((), dtype=u.dtype, device=u.device)
+        """What membranes [T, B, C, ...] are divided by before `stairs` reads them, to broadcast; 1 for most neurons.
+
+        Trained thresholds over the one that `stairs` is made for.
+        """
+        return self.membrane.threshold_over(u)
 
     def threshold_scale_at(self, state: Any) -> Tensor | float:
         """A hook: what the membranes of the step from ``state`` are divided by besides, to broadcast over [B, ...].
@@ -239,6 +248,10 @@ class Neuron(Sealed, nn.Module, ABC):
         reset takes the threshold of its step.
         """
         return 1.0
+
+    def current(self, x: Tensor, state: Any) -> Tensor:
+        """A hook: what charges the membranes in the step from ``state``; x but in recurrent layers."""
+        return x
 
     def extra_repr(self) -> str:
         return f"{self.format.label()}, threshold={self.threshold:g}, {self.surrogate}"
@@ -257,6 +270,8 @@ def fused_levels(neuron: Neuron, charge: float) -> ScanSpec | str:
         return f"{type(neuron).__name__} has parts of its own"
     if membrane.floor is not None:
         return "a membrane floor has no kernel"
+    if membrane.raw_threshold is not None:
+        return "trained thresholds have no kernel"
     return spec_of(
         neuron.stairs,
         neuron.surrogate,

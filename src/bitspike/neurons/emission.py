@@ -176,7 +176,7 @@ def per_channel(a: Tensor, k: Tensor, channel_dim: int | None = None) -> Tensor:
     if features_last(k.shape, a.numel(), channel_dim):
         return a
     if k.dim() < 2 or k.shape[1] != a.numel():
-        must = f"a per-channel amplitude of {a.numel()} channels needs [B, {a.numel()}, ...]"
+        must = f"numbers for {a.numel()} channels need [B, {a.numel()}, ...]"
         raise bad_value("Emission", must, list(k.shape), "call replicate(channels) for the right width")
     return a.reshape(-1, *[1] * (k.dim() - 2))
 

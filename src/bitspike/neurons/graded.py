@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bitspike.checks import integer, one_of
+from bitspike.checks import bad_value, integer, one_of
 from bitspike.functional import asked, fire, greatest_level, rounded
 from bitspike.neurons.base import Neuron, fresh, fused_levels
 from bitspike.ops import MembraneState, ScanSpec
@@ -47,6 +47,9 @@ class Graded(Neuron):
         """
         where = type(self).__name__
         self.grows = one_of(where, "learn_bits", grows, ("none", "integer", "fraction"))
+        if grows != "none" and self.membrane.raw_threshold is not None:
+            must = "thresholds are trained where bits are fixed, for both would set the worth of a level"
+            raise bad_value(where, must, f"learn_bits={grows!r}", "leave one of them out")
         self.bits, self.least_bits = bits, least
         self.register_buffer("width", None)
         self.width: Tensor | None
@@ -98,13 +101,14 @@ class Graded(Neuron):
         """One step, x [B, ...]."""
         u = self.membrane.charge(state.v, x)
         if self.raw_bits is None:
-            k = fire(u, self.stairs, self.surrogate)
+            k = self.membrane.fire(u, self.stairs, self.surrogate)
             sent = k
         else:
             k, sent = self._fire_learned(u, self.raw_bits)
         soft = self.membrane.reset_kind == "soft"
         taken = sent if soft else k
-        v = self.membrane.reset(u, taken, self.stairs.spacing, graded=self.stairs.count > 1, signed=False)
+        charge = self.membrane.scaled(self.stairs.spacing, u)
+        v = self.membrane.reset(u, taken, charge, graded=self.stairs.count > 1, signed=False)
         return self.emission(sent), MembraneState(v)
 
     def _fire_learned(self, u: Tensor, raw: nn.Parameter) -> tuple[Tensor, Tensor]:

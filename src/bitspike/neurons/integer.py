@@ -26,13 +26,14 @@ class Integer(Graded):
     Args:
         D: greatest integer, 1 to 255.
         threshold: membrane value of one spike, > 0, default 1; level 1 fires at threshold/2 (rounding, halves up).
-        decay: factor per step in [0, 1], default 0.25. learn_decay: learn it (one per layer).
+        decay: factor per step in [0, 1], default 0.25. learn_decay: learn it, True (one per layer) or "channel".
         reset: "soft" or "hard". detach_reset: cut the gradient of the reset, default True.
         surrogate: object, name or "name:parameter"; default one window over [0, D·threshold].
         amplitude, train_amplitude, raw_amplitude: see `Emission`; default 1, fixed.
         initial: membrane before the first step, default 0. floor: least membrane, <= 0; default none.
         learn_bits: "none", or "integer": learn B with D = 2^B − 1, see `Graded`; D must be of that form.
         bound: greatest B, up to 8; default two more than at first.
+        train_threshold: "none", "layer" or "channel": learn thresholds, see `Membrane`; only with fixed bits.
 
     Called with currents [T, B, ...], it returns spikes of that shape; `run` takes and returns the state as well.
 
@@ -48,7 +49,7 @@ class Integer(Graded):
         D: int = 4,
         threshold: float = 1.0,
         decay: float = 0.25,
-        learn_decay: bool = False,
+        learn_decay: bool | str = False,
         reset: str = "soft",
         detach_reset: bool = True,
         surrogate: str | Surrogate = "rectangle",
@@ -59,9 +60,10 @@ class Integer(Graded):
         floor: float | None = None,
         learn_bits: str = "none",
         bound: int | None = None,
+        train_threshold: str = "none",
     ) -> None:
         super().__init__()
-        membrane = Membrane(decay, learn_decay, reset, detach_reset, initial, floor)
+        membrane = Membrane(decay, learn_decay, reset, detach_reset, initial, floor, train_threshold)
         emission = Emission(amplitude, train_amplitude, raw_amplitude)
         self.sharing = assemble(self, threshold, surrogate, membrane, emission)
         self.format = SpikeFormat(amplitude=self.sharing)

@@ -27,13 +27,14 @@ class MultiBit(Graded):
     Args:
         m: integer bits, n: fractional bits; m + n from 1 to 8.
         threshold: membrane value of one whole spike, > 0, default 1; level 1 fires at 2^-n·threshold.
-        decay: factor per step in [0, 1], default 0.5. learn_decay: learn it (one per layer).
+        decay: factor per step in [0, 1], default 0.5. learn_decay: learn it, True (one per layer) or "channel".
         reset: "soft" (default; loses nothing) or "hard". detach_reset: cut the gradient of the reset, default True.
         surrogate: object, name or "name:parameter"; default one window over the whole range.
         amplitude, train_amplitude, raw_amplitude: see `Emission`; default 1, fixed.
         initial: membrane before the first step, default 0. floor: least membrane, <= 0; default none.
         learn_bits: "none"; "integer": learn m; or "fraction": learn n. See `Graded`.
         bound: greatest m + n, up to 8; default two more than at first.
+        train_threshold: "none", "layer" or "channel": learn thresholds, see `Membrane`; only with fixed bits.
 
     Called with currents [T, B, ...], it returns spikes of that shape; `run` takes and returns the state as well.
 
@@ -50,7 +51,7 @@ class MultiBit(Graded):
         n: int = 1,
         threshold: float = 1.0,
         decay: float = 0.5,
-        learn_decay: bool = False,
+        learn_decay: bool | str = False,
         reset: str = "soft",
         detach_reset: bool = True,
         surrogate: str | Surrogate = "rectangle",
@@ -61,9 +62,10 @@ class MultiBit(Graded):
         floor: float | None = None,
         learn_bits: str = "none",
         bound: int | None = None,
+        train_threshold: str = "none",
     ) -> None:
         super().__init__()
-        membrane = Membrane(decay, learn_decay, reset, detach_reset, initial, floor)
+        membrane = Membrane(decay, learn_decay, reset, detach_reset, initial, floor, train_threshold)
         emission = Emission(amplitude, train_amplitude, raw_amplitude)
         self.sharing = assemble(self, threshold, surrogate, membrane, emission)
         self.format = SpikeFormat(amplitude=self.sharing)

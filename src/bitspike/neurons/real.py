@@ -28,7 +28,7 @@ class Real(Neuron):
 
     Args:
         threshold: u that fires (>=), > 0; default 0.5.
-        decay: factor per step in [0, 1], default 0.25. learn_decay: learn it (one per layer).
+        decay: factor per step in [0, 1], default 0.25. learn_decay: learn it, True (one per layer) or "channel".
         gradient: "mask" (option A: the gate is a constant mask) or "surrogate" (option B: ``ds/du = m + u·h``).
         surrogate: h of option B: object, name or "name:parameter"; default a rectangle of width 1.
         amplitude, train_amplitude, raw_amplitude: factor on the emitted value, see `Emission`; default 1, fixed.
@@ -47,7 +47,7 @@ class Real(Neuron):
         self,
         threshold: float = 0.5,
         decay: float = 0.25,
-        learn_decay: bool = False,
+        learn_decay: bool | str = False,
         gradient: str = "mask",
         surrogate: str | Surrogate = "rectangle:1.0",
         amplitude: float = 1.0,

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from bitspike.checks import bad_value, integer
 from bitspike.formats import SpikeFormat
-from bitspike.functional import Stairs, Surrogate, fire
+from bitspike.functional import Stairs, Surrogate
 from bitspike.neurons.assembly import assemble, fire_at
 from bitspike.neurons.base import NEURONS, ExtraCost, Neuron, fresh, fused_levels
 from bitspike.neurons.emission import Emission
@@ -42,13 +42,14 @@ class Signed(Neuron):
     Args:
         D: greatest |level|, 1 to 255; default 1.
         threshold: membrane value of one level, > 0, default 1; level ±1 fires at ±threshold/2.
-        decay: factor per step in [0, 1], default 0.25. learn_decay: learn it (one per layer).
+        decay: factor per step in [0, 1], default 0.25. learn_decay: learn it, True (one per layer) or "channel".
         reset: "soft" or "hard". detach_reset: cut the gradient of the reset, default True.
         surrogate: object, name or "name:parameter"; default one window over [−D·threshold, D·threshold].
         amplitude, train_amplitude, raw_amplitude: see `Emission`; default 1, fixed.
         initial: membrane before the first step, default 0.
         slope: value of a negative level over that of a positive one, in (0, 1]; default 1.
         cancels_only: negative levels only down to a sum of 0; needs slope 1. takes_back: its old name.
+        train_threshold: "none", "layer" or "channel": learn thresholds, see `Membrane`.
 
     Called with currents [T, B, ...], it returns spikes of that shape; `run` takes and returns the state as well.
 
@@ -71,7 +72,7 @@ class Signed(Neuron):
         D: int = 1,
         threshold: float = 1.0,
         decay: float = 0.25,
-        learn_decay: bool = False,
+        learn_decay: bool | str = False,
         reset: str = "soft",
         detach_reset: bool = True,
         surrogate: str | Surrogate = "rectangle",
@@ -82,12 +83,13 @@ class Signed(Neuron):
         slope: float = 1.0,
         cancels_only: bool = False,
         takes_back: bool | None = None,
+        train_threshold: str = "none",
     ) -> None:
         super().__init__()
         if takes_back is not None:
             old_argument("Signed", "takes_back", "cancels_only")
             cancels_only = takes_back
-        membrane = Membrane(decay, learn_decay, reset, detach_reset, initial)
+        membrane = Membrane(decay, learn_decay, reset, detach_reset, initial, train_threshold=train_threshold)
         sharing = assemble(self, threshold, surrogate, membrane, Emission(amplitude, train_amplitude, raw_amplitude))
         integer("Signed", "D", D, 1, 255)
         fire_at(self, Stairs(threshold / 2, threshold, D, signed=True), SpikeFormat(-D, D, amplitude=sharing))
@@ -107,10 +109,11 @@ class Signed(Neuron):
     def step(self, x: Tensor, state: MembraneState | TallyState) -> tuple[Tensor, MembraneState | TallyState]:
         """One step, x [B, ...]."""
         u = self.membrane.charge(state.v, x)
-        k = fire(u, self.stairs, self.surrogate)
+        k = self.membrane.fire(u, self.stairs, self.surrogate)
         if isinstance(state, TallyState):
             k = torch.where(k.detach() < -state.sent.detach(), 0 - state.sent, k)
-        v = self.membrane.reset(u, k, self.threshold, graded=self.stairs.count > 1, signed=True)
+        taken = self.membrane.scaled(self.threshold, u)
+        v = self.membrane.reset(u, k, taken, graded=self.stairs.count > 1, signed=True)
         after = TallyState(v, state.sent + k) if isinstance(state, TallyState) else MembraneState(v)
         return self.emission(k), after
 

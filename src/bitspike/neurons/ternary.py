@@ -6,7 +6,7 @@ from torch import Tensor
 
 from bitspike.checks import bad_value
 from bitspike.formats import SpikeFormat
-from bitspike.functional import Stairs, Surrogate, fire
+from bitspike.functional import Stairs, Surrogate
 from bitspike.neurons.assembly import assemble, fire_at
 from bitspike.neurons.base import NEURONS, Neuron, fresh, fused_levels
 from bitspike.neurons.emission import Emission
@@ -27,13 +27,14 @@ class Ternary(Neuron):
 
     Args:
         threshold: |u| that fires (>=), > 0; default 0.5.
-        decay: factor per step in [0, 1], default 0.25. learn_decay: learn it (one per layer).
+        decay: factor per step in [0, 1], default 0.25. learn_decay: learn it, True (one per layer) or "channel".
         reset: "hard" or "soft". detach_reset: cut the gradient of the reset.
         surrogate: object, name or "name:parameter"; default a rectangle of width 2·threshold, i.e. |u| <= 2·threshold.
         amplitude: initial or fixed a, default 1.
         train_amplitude: "none", "layer" or "channel". raw_amplitude: train a itself, which may then turn negative.
         initial: membrane before the first step, default 0.
         floor: least membrane, <= -threshold (negative spikes must fire); default none.
+        train_threshold: "none", "layer" or "channel": learn thresholds, see `Membrane`.
 
     Called with currents [T, B, ...], it returns spikes of that shape; `run` takes and returns the state as well.
 
@@ -48,7 +49,7 @@ class Ternary(Neuron):
         self,
         threshold: float = 0.5,
         decay: float = 0.25,
-        learn_decay: bool = False,
+        learn_decay: bool | str = False,
         reset: str = "hard",
         detach_reset: bool = False,
         surrogate: str | Surrogate = "rectangle",
@@ -57,9 +58,10 @@ class Ternary(Neuron):
         raw_amplitude: bool = False,
         initial: float = 0.0,
         floor: float | None = None,
+        train_threshold: str = "none",
     ) -> None:
         super().__init__()
-        membrane = Membrane(decay, learn_decay, reset, detach_reset, initial, floor)
+        membrane = Membrane(decay, learn_decay, reset, detach_reset, initial, floor, train_threshold)
         sharing = assemble(self, threshold, surrogate, membrane, Emission(amplitude, train_amplitude, raw_amplitude))
         fire_at(self, Stairs(threshold, 2 * threshold, signed=True), SpikeFormat(-1, 1, amplitude=sharing))
         if floor is not None and floor > -threshold:
@@ -72,8 +74,8 @@ class Ternary(Neuron):
     def step(self, x: Tensor, state: MembraneState) -> tuple[Tensor, MembraneState]:
         """One step, x [B, ...]."""
         u = self.membrane.charge(state.v, x)
-        k = fire(u, self.stairs, self.surrogate)
-        v = self.membrane.reset(u, k, self.stairs.first, graded=False, signed=True)
+        k = self.membrane.fire(u, self.stairs, self.surrogate)
+        v = self.membrane.reset(u, k, self.membrane.scaled(self.stairs.first, u), graded=False, signed=True)
         return self.emission(k), MembraneState(v)
 
     def fused(self) -> ScanSpec | str:

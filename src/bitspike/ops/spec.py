@@ -126,6 +126,8 @@ def spec_of(
     >>> spec_of(Stairs(1.0), Rectangle(), 0.5, False, True, 1.0, 1.0).bits_suffice
     True
     """
+    if isinstance(decay, Tensor) and decay.dim():
+        return "decays per channel have no kernel"
     shape = _SHAPES.get(type(surrogate))
     if shape is None or surrogate.relaxed:
         return f"the surrogate {type(surrogate).__name__} has no kernel"

@@ -67,8 +67,9 @@ def check_neuron(
     tell.expect_parts(neuron, PARTS, where)
     tell.expect_trainable(neuron, where)
     own = copy.deepcopy(neuron).to(device)
-    if own.emission.train_kind == "channel":
-        width = int(own.emission.scale().shape[-1]) if own.emission.scale().dim() else 1
+    if own.emission.train_kind == "channel" or own.membrane.per_channel:
+        scale = own.emission.scale()
+        width = max(int(scale.shape[-1]) if scale.dim() else 1, own.membrane.channels())
         channels = width if width > 1 else channels
         own = _distinct(own if width > 1 else own.replicate(channels).to(device))
     trial = Trial(own, channels, torch.device(device), (*own.constants, *constants))
@@ -79,9 +80,12 @@ def check_neuron(
 
 
 def _distinct(neuron: Neuron) -> Neuron:
-    """Give every channel an amplitude of its own."""
+    """Give every channel an amplitude, a decay and a threshold of its own."""
+    for own in (neuron.membrane.raw_decay, neuron.membrane.raw_threshold):
+        if own is not None and own.dim():
+            own.data = own + torch.linspace(-0.25, 0.25, own.numel()).to(own)
     raw = neuron.emission.raw_amplitude
-    if raw is not None:
+    if raw is not None and neuron.emission.train_kind == "channel":
         ramp = torch.linspace(0, 1, raw.shape[-1]).to(raw)
         raw.data = raw * (1 + ramp) if neuron.emission.raw else raw + ramp
     return neuron
@@ -330,6 +334,8 @@ def normalised_sends_levels(trial: Trial) -> None:
     for neuron, x in trial.inputs():
         s, state = neuron.run(x)
         k, same = neuron.normalised().run(x)
+        if neuron.feeds_back:  # the spikes that are kept are levels there
+            state, same = tuple(state[:-1]), tuple(same[:-1])
         todo = "let threshold, decay and reset follow the levels, never the amplitude"
         tell.expect_same(same, state, trial.where, "the normalised neuron must have the same membrane", todo)
         must = "the normalised neuron must send the spikes without their scale"
@@ -387,7 +393,7 @@ def _slope(y: Tensor, x: Tensor) -> Tensor:
 
 def _declared(neuron: Neuron, x: Tensor, state: Any, s: Tensor, gate: float) -> tuple[dict[str, Tensor], Tensor]:
     """ds/dx and dv/dx that the parts declare, and where: where the level sent is that of the membrane."""
-    u = neuron.membrane.charge(state[0], x)
+    u = neuron.membrane.charge(state[0], neuron.current(x, state))
     charged, u = _slope(u, x), u.detach().requires_grad_()
     unit = (neuron.threshold_scale(u[None]).expand(u[None].shape)[0] * neuron.threshold_scale_at(state)).detach()
     stairs = stairs_at(neuron, 0)

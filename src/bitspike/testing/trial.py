@@ -90,7 +90,7 @@ class Trial:
             over = neuron.emission.over(x_seq).detach().double().expand(x_seq.shape)
             unit = neuron.threshold_scale(x_seq).double().expand(x_seq.shape)
             for t, x in enumerate(x_seq.unbind(0)):
-                u = state[0] * neuron.membrane.decay() + x
+                u = state[0] * neuron.membrane.decay_like(x) + neuron.current(x, state)
                 at = torch.as_tensor(neuron.threshold_scale_at(state)).detach().double()
                 floor = neuron.membrane.floor_like(x)
                 u = u if floor is None else torch.maximum(u, torch.as_tensor(floor).to(u))

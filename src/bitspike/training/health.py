@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bitspike.functional import LEAST_STEP
-from bitspike.layers import Refined, Synapse
+from bitspike.layers import Recurrent, Refined, Synapse
 from bitspike.neurons import Neuron
 from bitspike.training.step_sizes import StepSizes
 
@@ -36,7 +36,7 @@ class Watch:
     @contextmanager
     def watching(self) -> Iterator[None]:
         """Within the block the passes of the network are seen."""
-        inside = {id(m.neuron) for m in self.model.modules() if isinstance(m, Refined)}
+        inside = {id(m.neuron) for m in self.model.modules() if isinstance(m, (Recurrent, Refined))}
         hooks = [
             module.register_forward_hook(self._see(name))
             for name, module in self.model.named_modules()
