@@ -93,6 +93,22 @@ def amend(made: Sealed, **values: Any) -> None:
         super(Sealed, made).__setattr__(name, value)
 
 
+def rewritten(made: torch.nn.Module, *buffers: torch.Tensor) -> bool:
+    """Whether buffers hold something else than when this was last asked: written to in place, or other tensors.
+
+    Averages of models (`torch.optim.swa_utils.AveragedModel`) copy into buffers; what is derived from them must follow.
+    """
+    if torch.compiler.is_compiling():
+        return False
+    try:
+        now = tuple((id(buffer), buffer._version) for buffer in buffers)
+    except RuntimeError:  # made in inference mode: it does not count
+        return True
+    before = made.__dict__.get("_read")
+    made.__dict__["_read"] = now
+    return before != now
+
+
 def _arguments(cls: type) -> list[str]:
     """Names of the arguments of a class's own constructor."""
     if "__init__" not in cls.__dict__:

@@ -83,7 +83,7 @@ def test_balanced_weights_are_counted() -> None:
     [
         ({"class_weights": [1.0, -1.0]}, r"a class weight must lie in \[0, 1000000"),
         ({"class_weights": [float("nan")]}, "finite"),
-        ({"class_weights": [0.0, 0.0]}, "must not all be 0"),
+        ({"class_weights": [0.0, 0.0]}, "the greatest of class_weights must be at least 1e-6"),
         ({"class_weights": [1.0], "balance_classes": True}, "not be given together"),
         ({"class_weights": 3}, "must be a list"),
         ({"loss": "mse", "class_weights": [1.0]}, "class_weights must be left out where the loss is 'mse'"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.dropout import _DropoutNd
 
@@ -79,7 +80,8 @@ class Analog:
         body = module.body if isinstance(module, Merged) else body
         assert body is not None
         what = kind or _what(body)
-        if what in _SOFTMAX and _is_last(self.surgery, item):
+        source = item.all_input_nodes[0].name
+        if what in _SOFTMAX and _is_last(self.surgery, item) and _keeps_order(body, self.shapes.get(source)):
             self.outside = f"{what} ({path or item.name})"
             self.surgery.remove(item)
             return None
@@ -208,13 +210,25 @@ def _passes_spikes(surgery: Surgery, item: fx.Node) -> bool:
 
 
 def _is_last(surgery: Surgery, item: fx.Node) -> bool:
-    """Whether nothing but moves is between a node and the end of the network."""
+    """Whether nothing that could move values is between a node and the end of the network."""
     for user in item.users:
         module = surgery.get(user)
-        moved = isinstance(module, TimeLayer) and module.keeps_format and not isinstance(module, Synapse)
-        if user.op != "output" and not isinstance(module, MeanReadout) and not (moved and _is_last(surgery, user)):
+        same = isinstance(module, (nn.Identity, nn.Dropout)) and _is_last(surgery, user)
+        if user.op != "output" and not isinstance(module, MeanReadout) and not same:
             return False
     return True
+
+
+@torch.no_grad()
+def _keeps_order(body: nn.Module, shape: tuple[int, ...] | None) -> bool:
+    """Whether a softmax runs over axis 1 of [B, K, ...], so that the greatest logit stays the greatest."""
+    if shape is None or len(shape) < 3:
+        return False
+    x = torch.randn(4, *shape[2:], generator=torch.Generator().manual_seed(0)).double()
+    try:
+        return bool((body(x).argmax(1) == x.argmax(1)).all())
+    except RuntimeError:
+        return False
 
 
 def _what(body: nn.Module) -> str:

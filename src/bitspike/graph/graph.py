@@ -287,6 +287,9 @@ def trace(model: nn.Module) -> Graph:
     >>> [node.kind for node in trace(nn.Sequential(Linear(2, 3), LIF()))]
     ['input', 'synapse', 'neuron', 'output']
     """
+    for module in model.modules():
+        if callable(follow := getattr(module, "follow", None)):
+            follow()  # widths and steps that were written into buffers
     tracer = _Tracer()
     try:
         with watched():

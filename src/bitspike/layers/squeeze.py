@@ -15,7 +15,7 @@ from bitspike.layers.base import TimeLayer, hooked
 from bitspike.layers.windows import Windows
 from bitspike.neurons import Neuron
 from bitspike.ops import ScanFacts, choose
-from bitspike.sealed import Sealed, amend
+from bitspike.sealed import Sealed, amend, rewritten
 
 
 class Squeeze(TimeLayer):
@@ -226,6 +226,14 @@ class Refined(Sealed, nn.Module):
         amend(self.before, T=T)
         self.steps.fill_(T)
 
+    def follow(self) -> None:
+        """Take over steps that somebody has written into the buffer, such as an average of models."""
+        if rewritten(self, self.steps):
+            T = integer("Refined", "steps", int(self.steps), 1, 10_000)
+            if isinstance(self.before, Windows):
+                self.before.use(T)
+            amend(self.before, T=T)
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """As torch's; then the steps in use are those loaded."""
         super()._load_from_state_dict(state_dict, prefix, *args)
@@ -243,6 +251,7 @@ class Refined(Sealed, nn.Module):
         Averaged spikes are the operation "refined", whose native kernel never has trains in memory. The modules are
         called one after the other where one has hooks, and by a trace, which so sees them all.
         """
+        self.follow()
         if not self._plain(x):
             return self.after(self.neuron(self.before(x)))  # type: ignore[no-any-return]
         spec = self.neuron.fused()

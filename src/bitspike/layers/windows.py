@@ -13,7 +13,7 @@ from bitspike.checks import bad_value, integer, time_first
 from bitspike.formats import SpikeFormat
 from bitspike.functional import asked, follow, rounded
 from bitspike.layers.base import TimeLayer
-from bitspike.sealed import amend
+from bitspike.sealed import amend, rewritten
 
 
 class OpenWindow(NamedTuple):
@@ -101,6 +101,11 @@ class Windows(TimeLayer):
         amend(self, T=T)
         self.steps.fill_(T)
 
+    def follow(self) -> None:
+        """Take over steps that somebody has written into the buffer, such as an average of models."""
+        if rewritten(self, self.steps):
+            amend(self, T=integer("Windows", "steps", int(self.steps), 1, 10_000))
+
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """As torch's; then the steps in use are those loaded."""
         super()._load_from_state_dict(state_dict, prefix, *args)
@@ -163,6 +168,7 @@ class Windows(TimeLayer):
     def forward(self, x: Tensor) -> Tensor:
         """[T₁, B, ...] → [T, B, ...]."""
         time_first("Windows", x)
+        self.follow()
         frames = len(x)
         if self.frames is not None and frames != self.frames:
             raise bad_value("Windows", f"a sequence must have {self.frames} frames", frames, "change frames=")

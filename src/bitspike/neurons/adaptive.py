@@ -26,7 +26,7 @@ from bitspike.neurons.base import NEURONS, ExtraCost, Neuron, fresh
 from bitspike.neurons.emission import Emission, over_time, per_channel
 from bitspike.neurons.membrane import Membrane
 from bitspike.ops import AdaptiveSpec, MembraneState, TimedState
-from bitspike.sealed import amend
+from bitspike.sealed import amend, rewritten
 
 
 @NEURONS.register("adaptive")
@@ -129,6 +129,11 @@ class Adaptive(Neuron):
         """Put the wanted width to use. Call it between optimiser steps, never in a compiled graph."""
         self.width.copy_(asked("Adaptive", self.wanted_width()))
         self._describe()
+
+    def follow(self) -> None:
+        """Take over widths that somebody has written into the buffer, such as an average of models."""
+        if rewritten(self, self.width):
+            self._describe()
 
     def _describe(self) -> None:
         """Format (of the widest step) and staircase, from the width."""

@@ -25,7 +25,7 @@ from bitspike.functional import (
     weight_bounds,
 )
 from bitspike.quantizers.base import QUANTIZERS, Quantizer
-from bitspike.sealed import amend
+from bitspike.sealed import amend, rewritten
 
 
 @QUANTIZERS.register("learned_bits")
@@ -105,6 +105,11 @@ class LearnedBits(Quantizer):
         """Least and greatest level and their stride at a width."""
         high = max(1, 2 ** (bits - 1) - 1)
         return -high, high, 2 if bits == 1 else 1
+
+    def follow(self) -> None:
+        """Take over a width that somebody has written into the buffer, such as an average of models."""
+        if rewritten(self, self.width):
+            self._describe()
 
     def _describe(self) -> None:
         low, high, stride = self.levels(int(self.width))

@@ -115,7 +115,7 @@ def at_chance(accuracy: float, labels: Tensor, classes: int) -> str | None:
     """
     n = len(labels)
     chance = max(1 / classes, float(torch.bincount(labels.long()).max()) / n)
-    bar = chance + _SURE * math.sqrt(chance * (1 - chance) / n)
+    bar = min(chance + _SURE * math.sqrt(chance * (1 - chance) / n), 1 - 0.5 / n)  # all right is right
     if accuracy > bar or chance == 1:
         return None
     said = f"validation accuracy {accuracy:.2%} is that of guessing ({chance:.2%}, up to {bar:.2%} by luck)"

@@ -116,8 +116,9 @@ class TrainConfig:
         if self.class_weights is not None:
             for weight in self.class_weights:
                 in_range(where, "a class weight", weight, 0, 1e6)
-            if not any(self.class_weights):
-                raise bad_value(where, "class_weights must not all be 0", list(self.class_weights), "raise one")
+            if max(self.class_weights) < 1e-6:
+                must = "the greatest of class_weights must be at least 1e-6"
+                raise bad_value(where, must, list(self.class_weights), "raise one")
             if self.balance_classes:
                 todo = "leave one of them out"
                 raise bad_value(where, "class_weights and balance_classes must not be given together", "both", todo)

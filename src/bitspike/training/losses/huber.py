@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+
 import torch.nn.functional as F
 from torch import Tensor
 
+from bitspike.checks import bad_value
 from bitspike.training.losses.base import REGRESSION_LOSSES
 
 
@@ -17,5 +20,7 @@ def huber_loss(outputs: Tensor, targets: Tensor, delta: float = 1.0) -> Tensor:
     Args:
         outputs: [B, K], or [T, B, K], which is averaged over time. targets: [B, K]. delta: δ > 0.
     """
+    if not 0 < delta < math.inf:
+        raise bad_value("huber", "delta must be a number > 0", delta, "set train.loss_options.delta")
     mean = outputs.mean(0) if outputs.dim() == 3 else outputs
     return F.huber_loss(mean, targets, delta=delta)
