@@ -48,7 +48,8 @@ class CompileReport:
         layers: one record a synapse and neuron. rescales: operation → [greatest relative error of its factors, greatest
             absolute error of its biases in units of its output].
         clamped: operation → numbers clamped on the calibration data.
-        agreement: share of calibration samples with the class of the folded network. max_logit_difference: on them.
+        agreement: share of calibration samples with the class of the folded network; None where the program is fed with
+            something else than they are, so that it was not run on them. max_logit_difference: on them.
         notes: what a reader has to know, one sentence each.
     """
 
@@ -57,7 +58,7 @@ class CompileReport:
     layers: list[LayerReport] = field(default_factory=list)
     rescales: dict[str, list[float]] = field(default_factory=dict)
     clamped: dict[str, int] = field(default_factory=dict)
-    agreement: float = 1.0
+    agreement: float | None = None
     max_logit_difference: float = 0.0
     notes: list[str] = field(default_factory=list)
 
@@ -95,9 +96,13 @@ class CompileReport:
         return rows
 
     def __str__(self) -> str:
-        total = sum(self.clamped.values())
-        return (
-            f"compile: {len(self.layers)} layers, calibrated on {self.samples} samples: agreement "
-            f"{self.agreement:.2%}, max logit difference {self.max_logit_difference:.3g}, {total} numbers clamped"
-            + "".join(f"; {note}" for note in self.notes)
+        ran = (
+            ""
+            if self.agreement is None
+            else (
+                f": agreement {self.agreement:.2%}, max logit difference {self.max_logit_difference:.3g}, "
+                f"{sum(self.clamped.values())} numbers clamped"
+            )
         )
+        notes = "".join(f"; {note}" for note in self.notes)
+        return f"compile: {len(self.layers)} layers, calibrated on {self.samples} samples{ran}{notes}"

@@ -27,6 +27,7 @@ from bitspike.layers import (
     StepReadout,
     SumPool2d,
     Synapse,
+    TallyMap,
     TallyMaxPool2d,
     TallyPool,
     Windows,
@@ -90,6 +91,8 @@ def rule_of(node: Node) -> Rule:
         return neuron.neuron
     if isinstance(module, Synapse):
         return synapse.synapse
+    if isinstance(module, TallyMap):
+        raise Refused(f"{module.what} is an analog operation without an integer one")
     if type(module) not in LAYERS:
         raise Refused(f"{type(module).__name__} has no integer operation")
     return LAYERS[type(module)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,8 +11,9 @@ from bitspike.graph import Node
 from bitspike.graph.moves import axis_of, joined, summands, taken, whole_in
 from bitspike.layers import Join
 from bitspike.lower.lowering import Lowering
+from bitspike.lower.rules.moved import taken_channels
 from bitspike.lower.rules.time import hold, squeeze_sum, windows_sum
-from bitspike.lower.wire import Array, Refused, Wire, wire
+from bitspike.lower.wire import Refused, Wire, wire
 
 
 def add(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
@@ -122,17 +122,4 @@ def select(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
     if index is None or low.measured.shapes[node.name][3:] != shape[3:]:
         raise Refused("it takes something else than channels")
     x = low.plain(low.wires[source], source)
-    places = index.tolist()
-    cuts = [0, *(i for i in range(1, len(places)) if places[i] != places[i - 1] + 1), len(places)]
-    parts = [part(low, x, places[a], places[b - 1] + 1, f"{node.name}.part{a}") for a, b in pairwise(cuts)]
-    name = parts[0].name if len(parts) == 1 else low.add("concat", node.name, parts)
-    factor: Array = x.factor[..., places] if x.factor.ndim and x.factor.shape[-1] > 1 else x.factor
-    return wire(name, factor)
-
-
-def part(low: Lowering, x: Wire, start: int, stop: int, name: str) -> Wire:
-    """Channels from start to stop."""
-    shape = low.value(x).shape
-    rest = [0] * (len(shape) - 1)
-    attributes = {"start": [start, *rest], "stop": [stop, *shape[1:]], "stride": [1] * len(shape)}
-    return wire(low.add("slice", name, [x], attributes))
+    return taken_channels(low, x, index.tolist(), node.name)
