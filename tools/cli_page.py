@@ -22,8 +22,9 @@ error, a number out of range, too little memory) with one line on the error stre
 the corrected command, 130 on Ctrl-C (the same command then goes on where it was, `train` with `--resume`), 141
 without a word where the reader of its output has left (`| head`): files are written before anything is printed.
 `verify` exits with 1 beyond a bound, `train` if a budget is not kept or the run has gone bad (findings, below),
-`study` and `demo` if a job has diverged. Results go to the output, progress to the error stream: a live line on a terminal, elsewhere a line a job and
-an epoch, and every 30 s within an epoch. `--json FILE` writes a command's result as JSON with stable keys.
+`study` and `demo` if a job has diverged. Results go to the output, progress to the error stream: a live line on a
+terminal, elsewhere a line a job and an epoch, and every 30 s within an epoch. `--json FILE` writes a command's result
+as JSON with stable keys.
 `bitspike --version` names versions and the kernels in use; `python -m bitspike` is the same as `bitspike`.
 """
 

@@ -2,34 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
-import torch
-from torch import nn
 
-from bitspike.fold import fold
-from bitspike.layers import BatchNorm
 from bitspike.lower import CompileReport
 from bitspike.testing import check_program
-from networks import NETS, WEIGHTS, dyadic, liven, make_neuron, samples
-
-WIDE = {"input_bits": 16, "weight_bits": 16, "spike_bits": 16}
-
-
-def on_grid(model: nn.Module, x: torch.Tensor) -> nn.Module:
-    """Livened on a grid; the tiny γ is 2^-6, since currents of 2^-20 steps need more than 32 bits to be exact."""
-    liven(model, x, grid=16)
-    for module in model.modules():
-        if isinstance(module, BatchNorm):
-            module.weight.data[1] = 2.0**-6
-    return model
-
-
-def folded_on_grid(net: str, neuron: Any, weight: str, T: int) -> tuple[Any, torch.Tensor]:
-    x = dyadic(samples(12))
-    model = NETS[net](neuron, WEIGHTS[weight](), T=T)
-    return fold(on_grid(model, x), x), x
+from lower_nets import WIDE, folded_on_grid
+from networks import NETS, make_neuron
 
 
 @pytest.mark.parametrize("T", [1, 3])

@@ -58,7 +58,8 @@ def maximum(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
     axes = 1 if isinstance(pool, nn.MaxPool1d) else 2
     if len(low.value(wires[0]).shape) != axes + 1:
         raise Refused(f"it pools over {axes} axes, and gets {list(low.value(wires[0]).shape)}")
-    x = low.plain(wires[0], low.source(node), positive=True, steady=tally)
+    room = low.value(wires[0]).steps if tally else 1  # its sums over time are 32 bits wide
+    x = low.plain(wires[0], low.source(node), room=room, positive=True, steady=tally)
     attributes = {
         "kernel": _each(pool.kernel_size if hasattr(pool, "kernel_size") else pool.kernel, axes),
         "stride": _each(pool.stride, axes),
