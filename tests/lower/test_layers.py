@@ -57,9 +57,10 @@ def test_deep_networks(name: str) -> None:
     x = dyadic(torch.randn(2, *TINY[name]["shape"], dtype=torch.float64, generator=rng(1)))
     neuron = make_neuron("ternary", decay=0.5, amplitude=2.0)
     warnings.simplefilter("ignore", UserWarning)  # factors that are inert
-    check_program(
-        folded(MODELS[name](neuron, WEIGHTS["ternary-layer"](), T=2, **{"width": 4, **TINY[name]}), x), x, **WIDE
-    )
+    model = MODELS[name](neuron, WEIGHTS["ternary-layer"](), T=2, **{"width": 4, **TINY[name]})
+    ninths = name in ("resnet18", "resnet34")  # of the 3×3 pool behind their stem: ties are not exact
+    _, found = check_program(folded(model, x), x, exact=not ninths, **WIDE)
+    assert found.forced_flips <= 1e-3 * ninths * sum(layer.spikes for layer in found.layers.values())
 
 
 @pytest.mark.parametrize("over", ["step", "first", "whole"])
