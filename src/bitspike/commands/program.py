@@ -136,13 +136,13 @@ def run(
         top: Classes to show for each sample.
         json: Write the predictions to this file too.
     """
+    integer("--top", "it", top, 1, LARGE)
     program = load(model)
     names, x = read_samples(program, input)
     result = program(x)
     classes = result.values.shape[1] if result.values.ndim == 2 else 0
     if not classes:
         raise bad_value("run", "the program must have a mean read-out", list(result.levels.shape), "stream it instead")
-    integer("--top", "it", top, 1, LARGE)
     found = result.top(min(top, classes))
     rows = [
         {"input": name, "classes": [{"class": kind, "value": value} for kind, value in best]}

@@ -19,11 +19,11 @@ from bitspike.lower.wire import Refused, Wire, wire
 def add(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
     """A residual sum; levels with one factor are added as they are, everything else as currents."""
     item = low.graph.items[node.name]
-    names = [part.name for part in summands(item)]
+    names = [branch.name for branch in summands(item)]
     if len(names) < 2:
         raise Refused("it is no plain sum of two branches or more")
     parts = [low.wires[name] for name in names]
-    steps = {low.value(part).steps for part in parts}
+    steps = {low.value(branch).steps for branch in parts}
     if isinstance(node.module, Join):
         parts = _joined_steps(low, node, names, parts, steps)
     elif len(steps) > 1 and min(steps) == 1 and len(steps) == 2:
@@ -34,7 +34,7 @@ def add(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
         ]
     elif len(steps) > 1:
         raise Refused(f"its branches have {' and '.join(map(str, sorted(steps)))} steps")
-    if len({low.value(part).shape for part in parts}) > 1:
+    if len({low.value(branch).shape for branch in parts}) > 1:
         raise Refused("its branches have other shapes, which torch broadcasts and a program does not")
     parts = together(low, node, names, parts, len(parts))
     return wire(low.add("add", node.name, parts), parts[0].factor)
@@ -42,7 +42,7 @@ def add(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
 
 def together(low: Lowering, node: Node, names: list[str], parts: list[Wire], count: int) -> list[Wire]:
     """Wires in one unit, whose sum (of ``count``) fits 32 bits."""
-    values = [low.value(part) for part in parts]
+    values = [low.value(branch) for branch in parts]
     first = parts[0]
     whole = all(v.exponent == values[0].exponent and v.exponent is not None for v in values)
     alike = all(p.scalar and p.factor == first.factor for p in parts)
@@ -52,14 +52,14 @@ def together(low: Lowering, node: Node, names: list[str], parts: list[Wire], cou
     common = _shifts(low, parts) if total < 2**15 else None
     if common is not None:
         made = []
-        for i, part in enumerate(parts):
-            ratio = Wire(part.name, part.factor / common, np.zeros(()))
+        for i, branch in enumerate(parts):
+            ratio = Wire(branch.name, branch.factor / common, np.zeros(()))
             made.append(low.settle(ratio, 0, f"{node.name}.levels{i}").times(common))
         return made
-    far = sum(low.bound(part) for part in parts) if count > 1 else max(low.bound(part) for part in parts)
+    far = sum(low.bound(branch) for branch in parts) if count > 1 else max(low.bound(branch) for branch in parts)
     most = max([low.measured.most.get(name, 0.0) for name in [*names, node.name]])
     exponent = low.fraction_bits_of(far, most)
-    return [low.settle(part, exponent, f"{node.name}.current{i}") for i, part in enumerate(parts)]
+    return [low.settle(branch, exponent, f"{node.name}.current{i}") for i, branch in enumerate(parts)]
 
 
 def _shifts(low: Lowering, parts: list[Wire]) -> float | None:
@@ -79,19 +79,19 @@ def _joined_steps(low: Lowering, node: Node, names: list[str], parts: list[Wire]
     if len(steps) == 1:
         return parts
     made = []
-    for i, (name, part) in enumerate(zip(names, parts, strict=True)):
-        before = low.value(part).steps
+    for i, (name, branch) in enumerate(zip(names, parts, strict=True)):
+        before = low.value(branch).steps
         if node.module.keep_time:
-            made.append(windows_sum(low, part, name, max(steps), f"{node.name}.windows{i}", math.gcd))
+            made.append(windows_sum(low, branch, name, max(steps), f"{node.name}.windows{i}", math.gcd))
         else:
-            made.append(squeeze_sum(low, part, name, f"{node.name}.mean{i}").times(1 / before))
+            made.append(squeeze_sum(low, branch, name, f"{node.name}.mean{i}").times(1 / before))
     return made
 
 
 def concat(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
     """Channels side by side."""
     item = low.graph.items[node.name]
-    names = [part.name for part in joined(item)]
+    names = [branch.name for branch in joined(item)]
     if not names:
         raise Refused("what it puts side by side cannot be read off")
     parts = [low.wires[name] for name in names]
@@ -99,11 +99,11 @@ def concat(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
         raise Refused("it joins something else than channels")
     if len(parts) == 1:
         return parts[0]
-    plain = [low.plain(part, name) for part, name in zip(parts, names, strict=True)]
-    values = [low.value(part) for part in plain]
+    plain = [low.plain(branch, name) for branch, name in zip(parts, names, strict=True)]
+    values = [low.value(branch) for branch in plain]
     if len({v.exponent for v in values}) > 1 or any(p.factor.ndim == 2 for p in plain):
         plain = together(low, node, names, plain, 1)
-        values = [low.value(part) for part in plain]
+        values = [low.value(branch) for branch in plain]
     spread = [np.broadcast_to(p.factor, (v.shape[0],)) for p, v in zip(plain, values, strict=True)]
     return wire(low.add("concat", node.name, plain), np.concatenate(spread))
 
