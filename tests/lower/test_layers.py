@@ -15,6 +15,7 @@ import analog
 import bitspike
 from bitspike.data import ImageSet
 from bitspike.layers import (
+    ENCODERS,
     AvgPool2d,
     ClipFloor,
     Conv2d,
@@ -36,6 +37,7 @@ from bitspike.models import Policy
 from bitspike.neurons import LIF, Integer, MultiBit, Signed, Ternary
 from bitspike.quantizers import Float
 from bitspike.testing import check_program
+from bitspike.upgrade.layers import Convolution
 from builders import KINDS, MODELS, TINY, WIRINGS, residual
 from lower_nets import WIDE, on_grid
 from networks import SHAPE, WEIGHTS, dyadic, make_neuron, rng, samples, small_cnn
@@ -230,3 +232,29 @@ def test_what_is_rounded_is_reported() -> None:
     assert all(layer.safe and 0 < layer.rounding < 1e-8 for layer in neurons)  # the decay, of 30 bits
     assert all(error < 1e-6 and bias <= 0.5 for error, bias in report.rescales.values())
     assert report == CompileReport.of(bitspike.compile(model, [x[:32].double(), x[32:].double()]))
+
+
+@pytest.mark.parametrize("name", sorted(ENCODERS))
+def test_every_encoder(name: str) -> None:
+    x = dyadic(samples(6)).clamp(0, 1)
+    network = folded(small_cnn(LIF(decay=0.5), WEIGHTS["sign-layer"](), T=3, encoder=name), x)
+    program, _ = check_program(network, x, **WIDE)
+    assert program.spec.input.repeat == ENCODERS[name](3).repeats  # type: ignore[call-arg]
+    assert program.spec.input.repeat or "fed with what" in CompileReport.of(program).notes[0]
+
+
+def test_one_dimension_groups_and_a_late_readout() -> None:
+    torch.manual_seed(0)
+    first, second = nn.Conv1d(2, 4, 3, padding="same", dilation=2), nn.Conv1d(4, 4, 3, stride=2, groups=2)
+    pool, readout = TallyPool(nn.MaxPool1d(2)), MeanReadout(3)
+    readout.keep[0] = 0  # type: ignore[index]
+    layers = Convolution(first), LIF(decay=0.5), pool, Convolution(second), LIF(decay=0.5)
+    net = nn.Sequential(Repeat(4), *layers, Flatten(), Linear(12, 3), readout).double()
+    for module in net.modules():
+        if isinstance(module, (Convolution, Linear)):
+            module.weight.data.copy_(dyadic(2 * module.weight.data))
+            module.bias.data.copy_(dyadic(module.bias.data))  # type: ignore[union-attr]
+    x = dyadic(torch.randn(5, 2, 16, generator=rng(0), dtype=torch.float64))
+    _, found = check_program(bitspike.fold(net, x), x, exact=False, **WIDE)
+    assert found.end_to_end_flips == 0
+    assert found.max_logit_difference <= 1e-12  # the division by three steps is the reader's
