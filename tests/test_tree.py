@@ -24,7 +24,7 @@ FLOORS = (
     ("models", "graph", "observe", "checked"),
     ("cost", "data", "fold", "upgrade", "stream"),
     ("ann2snn", "allocation"),
-    ("training",),
+    ("training", "lower"),
     ("testing", "report", "hub", "commands", "cli", "__main__"),
 )
 BESIDE = ("runtime",)  # without torch: imports itself, every floor may import it

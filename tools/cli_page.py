@@ -21,9 +21,10 @@ Written by `python tools/cli_page.py`; do not edit. Every command exits with 0 o
 error, a number out of range, too little memory) with one line on the error stream and nothing left behind that blocks
 the corrected command, 130 on Ctrl-C (the same command then goes on where it was, `train` with `--resume`), 141
 without a word where the reader of its output has left (`| head`): files are written before anything is printed.
-`train` exits with 1 if a budget is not kept or the run has gone bad (findings, below), `study` and `demo` if a job has
-diverged. Results go to the output, progress to the error stream: a live line on a terminal, elsewhere a line a job and
-an epoch, and every 30 s within an epoch. `--json FILE` writes a command's result as JSON with stable keys.
+`verify` exits with 1 beyond a bound, `train` if a budget is not kept or the run has gone bad (findings, below),
+`study` and `demo` if a job has diverged. Results go to the output, progress to the error stream: a live line on a
+terminal, elsewhere a line a job and an epoch, and every 30 s within an epoch. `--json FILE` writes a command's result
+as JSON with stable keys.
 `bitspike --version` names versions and the kernels in use; `python -m bitspike` is the same as `bitspike`.
 """
 
@@ -86,6 +87,7 @@ def options(function: Callable[..., None]) -> Iterator[tuple[str, str, str]]:
             "queue",
             "recipe",
             "checkpoint",
+            "model",
         )
         flag = name.upper() if positional else "--" + name.replace("_", "-")
         default = "required" if parameter.default is inspect.Parameter.empty else str(parameter.default)

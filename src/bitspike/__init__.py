@@ -23,6 +23,7 @@ __all__ = [
     "allocation",
     "ann2snn",
     "checked",
+    "compile",
     "cost",
     "data",
     "detach",
@@ -48,7 +49,11 @@ __all__ = [
 
 
 def __getattr__(name: str) -> object:
-    """Names of the last release."""
+    """`compile`, which loads what lowering needs, and names of the last release."""
+    if name == "compile":
+        from bitspike.lower import compile as lowered
+
+        return lowered
     if name == "convert":
         import importlib
 

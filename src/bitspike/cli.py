@@ -12,7 +12,20 @@ from collections.abc import Callable, Sequence
 import torch
 
 from bitspike import __version__, native
-from bitspike.commands import compare, convert, cost, demo, evaluate, fold, study, train
+from bitspike.commands import (
+    compare,
+    compile,
+    convert,
+    cost,
+    demo,
+    evaluate,
+    fold,
+    inspect,
+    run,
+    study,
+    train,
+    verify,
+)
 from bitspike.commands.parse import parse
 from bitspike.process_memory import keep_memory
 
@@ -21,6 +34,10 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "eval": evaluate,
     "fold": fold,
     "cost": cost,
+    "compile": compile,
+    "verify": verify,
+    "run": run,
+    "inspect": inspect,
     "convert": convert,
     "compare": compare,
     "study": study,

@@ -1,8 +1,22 @@
 """The commands of ``bitspike`` on the command line, one typed function each, thin calls into the library."""
 
 from bitspike.commands.convert import convert
-from bitspike.commands.inspect import compare, cost, evaluate, fold
+from bitspike.commands.finished import compare, cost, evaluate, fold
+from bitspike.commands.program import compile, inspect, run, verify
 from bitspike.commands.study import demo, study
 from bitspike.commands.train import train
 
-__all__ = ["compare", "convert", "cost", "demo", "evaluate", "fold", "study", "train"]
+__all__ = [
+    "compare",
+    "compile",
+    "convert",
+    "cost",
+    "demo",
+    "evaluate",
+    "fold",
+    "inspect",
+    "run",
+    "study",
+    "train",
+    "verify",
+]

@@ -5,6 +5,7 @@ from bitspike.testing.encoder import check_encoder
 from bitspike.testing.expectations import ConformanceError
 from bitspike.testing.loss import check_loss
 from bitspike.testing.neuron import check_neuron
+from bitspike.testing.program import check_program
 from bitspike.testing.quantizer import check_quantizer
 from bitspike.testing.relaxed import Relaxed, Tape, finite_differences, relaxed
 
@@ -16,6 +17,7 @@ __all__ = [
     "check_encoder",
     "check_loss",
     "check_neuron",
+    "check_program",
     "check_quantizer",
     "finite_differences",
     "relaxed",

@@ -1,0 +1,215 @@
+"""``bitspike compile``, ``verify``, ``run`` and ``inspect``: integer programs of finished runs."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import torch
+import tyro
+
+from bitspike.checks import bad_value, in_range, integer
+from bitspike.commands.options import LARGE, Json, RunPath, write_json
+from bitspike.commands.samples import read_samples
+from bitspike.data import Batches, ImageSet, Samples, Splits
+from bitspike.files import write_json_atomic
+from bitspike.fold import fold as fold_network
+from bitspike.fold.folding import Folded
+from bitspike.lower import CompileReport, Pixels, compare
+from bitspike.lower import compile as lower
+from bitspike.report import as_text
+from bitspike.runtime import load, save
+from bitspike.runtime.ops.sums import accumulator_bits
+from bitspike.training.job import VERIFY_SAMPLES
+from bitspike.training.recipe import Recipe
+from bitspike.training.runs import open_run
+
+Which = Literal["final", "best"]
+ModelPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+_BATCH = 64
+
+
+def compile(
+    run: RunPath,
+    out: Annotated[Path, tyro.conf.arg(aliases=["-o"])],
+    weights: Which = "final",
+    samples: int = VERIFY_SAMPLES,
+    weight_bits: Literal[8, 16] = 8,
+    spike_bits: Literal[4, 8, 16] = 8,
+    input_bits: Literal[8, 16] = 8,
+    pixels: bool = False,
+    json: Json = None,
+) -> None:
+    """Lower a run to a program of integer operations, one file that runs without torch.
+
+    Args:
+        run: Folder of a finished run.
+        out: File of the program, by custom MODEL.bitspike.
+        weights: Weights after the last epoch, or those with the best validation accuracy.
+        samples: Training samples to calibrate on.
+        weight_bits: Bits of real weights; those that were trained with fewer keep them.
+        spike_bits: Bits of real spikes.
+        input_bits: Bits of a normalised input, signed.
+        pixels: The program takes raw uint8 images and normalises them by a table.
+        json: Write the report to this file too.
+    """
+    integer("--samples", "it", samples, 1, LARGE)
+    recipe, splits, folded = _folded(run, weights)
+    order = torch.randperm(len(splits.train), generator=torch.Generator().manual_seed(recipe.seed))
+    part = splits.train.subset(order[:samples])
+    calibration = [x for x, _ in Batches(part, _BATCH)]
+    raw = _pixels(splits.train) if pixels else None
+    info = _info(recipe, splits.train, pixels)
+    program = lower(
+        folded,
+        calibration,
+        weight_bits=weight_bits,
+        spike_bits=spike_bits,
+        input_bits=input_bits,
+        pixels=raw,
+        classes=tuple(splits.train.classes),
+        info=info,
+    )
+    out.parent.mkdir(parents=True, exist_ok=True)
+    size = save(program, out)
+    report = CompileReport.of(program)
+    write_json(json, {**report.as_dict(), "size_bytes": size})
+    print(as_text(report.table()))
+    print(report)
+    print(f"{size:,} bytes, {program.plan.peak_bytes:,} bytes of memory for a sample; {out}")
+
+
+def verify(
+    run: RunPath,
+    model: ModelPath,
+    weights: Which = "final",
+    samples: int = 0,
+    drop: float = 0.01,
+    agreement: float = 0.95,
+    json: Json = None,
+) -> None:
+    """A program against the folded network of its run, on test data; leaves verify.json, exits with 1 beyond a bound.
+
+    Args:
+        run: Folder of the run.
+        model: File of the program.
+        weights: Those that were compiled.
+        samples: Test samples to compare on; 0 takes all.
+        drop: Accuracy that the program may lose against the folded network, as a share.
+        agreement: Share of samples that must get the same class at least.
+        json: Write the result to this file too.
+    """
+    integer("--samples", "it", samples, 0, LARGE)
+    in_range("--drop", "it", drop, 0, 1)
+    in_range("--agreement", "it", agreement, 0, 1)
+    _, splits, folded = _folded(run, weights)
+    program = load(model)
+    data = splits.test if not samples else splits.test.subset(torch.arange(min(samples, len(splits.test))))
+    images = data.images.split(_BATCH) if program.spec.info.get("pixels") else ()
+    classes = data.labels.dim() == 1
+    batches = ((x, y) if classes else x for x, y in Batches(data, _BATCH))
+    found = compare(program, folded, batches, (part.numpy() for part in images))
+    lost = max(0.0, (found.folded_accuracy or 0.0) - (found.accuracy or 0.0))
+    kept = lost <= drop and found.agreement >= agreement
+    document = {**found.as_dict(), "drop": drop, "least_agreement": agreement, "kept": kept}
+    write_json_atomic(run / "verify.json", document)
+    write_json(json, document)
+    print(as_text(found.table()))
+    print(found)
+    if not kept:
+        print(f"beyond the bound: accuracy lost {lost:.2%} of {drop:.2%}, agreement {found.agreement:.2%}")
+        raise SystemExit(1)
+
+
+def run(
+    model: ModelPath,
+    input: Annotated[Path, tyro.conf.arg(metavar="INPUT")],
+    top: int = 3,
+    json: Json = None,
+) -> None:
+    """Run a program on an array, a picture or a folder of pictures.
+
+    Args:
+        model: File of the program.
+        input: X.npy of one sample or a batch (uint8 images as they are, or numbers as the network takes them), a
+            picture, or a folder of pictures, which must have the size of the program's input.
+        top: Classes to show for each sample.
+        json: Write the predictions to this file too.
+    """
+    integer("--top", "it", top, 1, LARGE)
+    program = load(model)
+    names, x = read_samples(program, input)
+    result = program(x)
+    classes = result.values.shape[1] if result.values.ndim == 2 else 0
+    if not classes:
+        raise bad_value("run", "the program must have a mean read-out", list(result.levels.shape), "stream it instead")
+    found = result.top(min(top, classes))
+    rows = [
+        {"input": name, "classes": [{"class": kind, "value": value} for kind, value in best]}
+        for name, best in zip(names, found, strict=True)
+    ]
+    write_json(json, {"predictions": rows, "clamped": dict(result.clamped)})
+    table = [["input", *(f"{i + 1}." for i in range(min(top, classes)))]]
+    table += [[name, *(f"{k} {v:.3g}" for k, v in best)] for name, best in zip(names, found, strict=True)]
+    print(as_text(table))
+
+
+def inspect(model: ModelPath, json: Json = None) -> None:
+    """Operations of a program, their ranges and bits, and its memory plan.
+
+    Args:
+        model: File of the program.
+        json: Write the same to this file too.
+    """
+    program = load(model)
+    rows = [["operation", "name", "writes", "range", "type", "sums", "weights"]]
+    records: list[dict[str, Any]] = []
+    for made in program.operations:
+        weight = made.op.tensors.get("weight")
+        bits = program.spec.constants[weight].bits if weight else 0
+        for name, value in zip(made.op.outputs, made.written, strict=True):
+            sums = f"{accumulator_bits(value)} bit" if weight else ""
+            shape = "×".join(map(str, value.shape))
+            ends = f"{value.low}..{value.high}"
+            rows.append([made.kind, name, shape, ends, str(value.dtype), sums, f"{bits} bit" if bits else ""])
+            records.append(
+                {
+                    "kind": made.kind,
+                    "name": name,
+                    "shape": list(value.shape),
+                    "low": value.low,
+                    "high": value.high,
+                    "steps": value.steps,
+                    "weight_bits": bits,
+                }
+            )
+    size, peak = model.stat().st_size, program.plan.peak_bytes
+    info = {key: value for key, value in program.spec.info.items() if key != "compile"}
+    write_json(json, {"operations": records, "size_bytes": size, "peak_bytes": peak, "info": info})
+    print(as_text(rows))
+    report = CompileReport.of(program)
+    if report.layers:
+        print(as_text(report.table()))
+        print(report)
+    print(program.plan)
+    print(f"{size:,} bytes; {', '.join(f'{key} {value}' for key, value in info.items())}")
+
+
+def _folded(run: Path, weights: Which) -> tuple[Recipe, Splits, Folded]:
+    """Recipe, data and folded network of a run, checked on validation samples."""
+    recipe, splits, model = open_run(run, weights)
+    x, _ = next(iter(Batches(splits.validation, min(VERIFY_SAMPLES, len(splits.validation)))))
+    return recipe, splits, fold_network(model, x)
+
+
+def _pixels(data: Samples) -> Pixels:
+    if not isinstance(data, ImageSet):
+        raise bad_value("--pixels", "the data set must hold uint8 images", data.name, "leave it out")
+    return Pixels(data.top, data.mean, data.std)
+
+
+def _info(recipe: Recipe, data: Samples, pixels: bool) -> dict[str, Any]:
+    known: dict[str, Any] = {"recipe": recipe.name, "T": recipe.model.T, "encoder": recipe.model.encoder}
+    if isinstance(data, ImageSet):
+        known |= {"top": data.top, "mean": list(data.mean), "std": list(data.std)}
+    return {**known, "data": data.name, "pixels": pixels, "layout": "channels, rows, columns"}

@@ -1,0 +1,223 @@
+"""A program against the folded network it came from: spikes of every layer, outputs, classes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bitspike.checks import bad_value
+from bitspike.graph import Graph, Node, trace
+from bitspike.layers import Encoder
+from bitspike.lower.report import CompileReport
+from bitspike.lower.wire import Array
+from bitspike.neurons import Neuron
+from bitspike.observe import levels_of
+from bitspike.runtime import INPUT, Program
+from bitspike.runtime.arithmetic import round_half
+
+
+@dataclass
+class SpikeFlips:
+    """Spikes of one layer that differ.
+
+    Attributes:
+        spikes: neuron-steps compared. fired: of them, in the folded network. forced: flips where the program's layers
+            before get the folded network's spikes. end_to_end: flips where each runs by itself.
+    """
+
+    spikes: int = 0
+    fired: int = 0
+    forced: int = 0
+    end_to_end: int = 0
+
+
+@dataclass
+class Comparison:
+    """A program beside its folded network.
+
+    Attributes:
+        samples: compared. layers: neuron → `SpikeFlips`. agreement: share with the same class.
+        max_logit_difference: greatest difference of an output; that with the network's spikes forced on the program is
+            ``max_logit_difference_forced``. largest_logit: greatest |output| of the network.
+        accuracy, folded_accuracy: share correct of program and network; None without labels.
+        clamped: operation → numbers that the program clamped.
+    """
+
+    samples: int = 0
+    layers: dict[str, SpikeFlips] = field(default_factory=dict)
+    agreement: float = 1.0
+    max_logit_difference: float = 0.0
+    max_logit_difference_forced: float = 0.0
+    largest_logit: float = 0.0
+    accuracy: float | None = None
+    folded_accuracy: float | None = None
+    clamped: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def forced_flips(self) -> int:
+        """Teacher-forced flips of all layers."""
+        return sum(layer.forced for layer in self.layers.values())
+
+    @property
+    def end_to_end_flips(self) -> int:
+        """End-to-end flips of all layers."""
+        return sum(layer.end_to_end for layer in self.layers.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
+        return {**asdict(self), "forced_flips": self.forced_flips, "end_to_end_flips": self.end_to_end_flips}
+
+    def table(self) -> list[list[str]]:
+        """Rows for `bitspike.report.as_text`, titles first."""
+        rows = [["layer", "spikes", "rate %", "flips forced", "flips end to end"]]
+        for name, layer in self.layers.items():
+            rate = 100 * layer.fired / max(layer.spikes, 1)
+            rows.append([name, str(layer.spikes), f"{rate:.2f}", str(layer.forced), str(layer.end_to_end)])
+        return rows
+
+    def __str__(self) -> str:
+        spikes = sum(layer.spikes for layer in self.layers.values())
+        accuracy = "" if self.accuracy is None else f", accuracy {self.accuracy:.2%}, folded {self.folded_accuracy:.2%}"
+        return (
+            f"program against folded network: {self.samples} samples, agreement {self.agreement:.2%}{accuracy}, flips "
+            f"{self.forced_flips} teacher-forced and {self.end_to_end_flips} end to end of {spikes} spikes, "
+            f"max logit difference {self.max_logit_difference:.3g} of {self.largest_logit:.3g}"
+        )
+
+
+@torch.no_grad()
+def compare(
+    program: Program, folded: nn.Module, batches: Iterable[Tensor | tuple[Tensor, Tensor]], raw: Iterable[Any] = ()
+) -> Comparison:
+    """Run batches through a program and its folded network.
+
+    Args:
+        program: what `compile` made, or a file of it. folded: the network it was made from.
+        batches: inputs of the network, or (inputs, labels). raw: what the program is fed with instead, a batch each,
+            where it takes raw images.
+
+    Raises:
+        ValueError: a layer of the network that the program lacks, or spikes of another shape; no batches.
+    """
+    graph = folded if isinstance(folded, Graph) else getattr(folded, "graph", None)
+    graph = graph if isinstance(graph, Graph) else trace(folded)
+    levels = {layer.name: layer.level for layer in CompileReport.of(program).layers if layer.kind == "neuron"}
+    rows = {made.op.name: made.attributes for made in program.operations if made.kind == "fire"}
+    found, right, instead = Comparison(), [0, 0, 0], iter(raw)
+    same = 0.0
+    for batch in batches:
+        x, labels = batch if isinstance(batch, (tuple, list)) else (batch, None)
+        expected, spikes, sent = _network(graph, x)
+        fed = next(instead, None)
+        forced = {
+            name: _fed(graph[name].module, s, levels.get(name, 1.0), rows.get(name)) for name, s in spikes.items()
+        }
+        given = _sequence(program, sent if fed is None else fed)
+        own, output, clamped = run(program, given)
+        taught, output_forced, _ = run(program, given, forced)
+        for name, wanted in forced.items():
+            real = graph[name].module.format.real  # type: ignore[union-attr]
+            _count(found, name, spikes[name].cpu().numpy() != 0 if real else wanted, own, taught)
+        for name, count in clamped.items():
+            found.clamped[name] = found.clamped.get(name, 0) + count
+        found.max_logit_difference = max(found.max_logit_difference, float(np.abs(output - expected).max()))
+        forced_difference = float(np.abs(output_forced - expected).max())
+        found.max_logit_difference_forced = max(found.max_logit_difference_forced, forced_difference)
+        found.largest_logit = max(found.largest_logit, float(np.abs(expected).max()))
+        got, wanted_class = (y.argmax(-1) if y.ndim == 2 else y.mean(0).argmax(-1) for y in (output, expected))
+        same += float((got == wanted_class).mean()) * len(got)
+        found.samples += len(got)
+        if labels is not None:
+            truth = labels.cpu().numpy()
+            right = [right[0] + int((got == truth).sum()), right[1] + int((wanted_class == truth).sum()), 1]
+    if not found.samples:
+        raise bad_value("compare", "there must be batches", "none", "pass inputs of the network")
+    found.agreement = same / found.samples
+    if right[2]:
+        found.accuracy, found.folded_accuracy = right[0] / found.samples, right[1] / found.samples
+    return found
+
+
+def run(
+    program: Program, levels: Array, forced: Mapping[str, Array] | None = None
+) -> tuple[dict[str, Array], Array, dict[str, int]]:
+    """Run a program on whole sequences [steps, B, ...] of integers from a fresh state, operation by operation.
+
+    Args:
+        forced: fire operation → spikes [steps, B, ...] which the operations behind it get instead of its own.
+
+    Returns:
+        (spikes of every fire operation, output in float64, operation → numbers clamped).
+    """
+    values: dict[str, Array] = {INPUT: levels}
+    spikes: dict[str, Array] = {}
+    clamped: dict[str, int] = {}
+    output, last = np.zeros(0), {n: i for i, made in enumerate(program.operations) for n in made.op.inputs}
+    for i, made in enumerate(program.operations):
+        ran = made.run(tuple(values[name] for name in made.op.inputs), None)
+        values.update(zip(made.op.outputs, ran.outputs, strict=True))
+        if ran.clamped:
+            clamped[made.op.name] = ran.clamped
+        if made.kind == "fire":
+            spikes[made.op.name] = ran.outputs[0]
+            if forced is not None and made.op.name in forced:
+                values[made.op.outputs[0]] = forced[made.op.name].astype(ran.outputs[0].dtype)
+        if program.spec.output in made.op.outputs:
+            output = np.ldexp(values[program.spec.output].astype(np.float64), -(made.written[0].exponent or 0))
+            output = output[0] / max(ran.state.counted, 1) if made.final else output
+        for name in made.op.inputs:
+            if last[name] <= i:
+                values.pop(name, None)
+    return spikes, output, clamped
+
+
+def _network(graph: Graph, x: Tensor) -> tuple[Array, dict[str, Tensor], Array]:
+    """(output, neuron → what it sends, what the encoder sends) of the folded network."""
+    spikes: dict[str, Tensor] = {}
+    sent = [x]
+
+    def note(node: Node, call: Any, args: tuple[Any, ...]) -> Any:
+        value = call()
+        if isinstance(node.module, Neuron):
+            spikes[node.name] = value.clone()
+        if isinstance(node.module, Encoder):
+            sent[0] = value
+        return value
+
+    output = graph.run(x, handler=note)
+    return output.double().cpu().numpy(), spikes, sent[0].cpu().numpy()
+
+
+def _fed(module: Any, sent: Tensor, level: float, row: Mapping[str, Any] | None) -> Array:
+    """Integers that a program would send for what a folded neuron sent."""
+    if module.format.real:
+        return round_half(sent.double().cpu().numpy() / level).astype(np.int64)
+    k = levels_of(module, sent).cpu().numpy().astype(np.int64)
+    return k if row is None else np.where(k < 0, k * row["down"], k * row["up"])
+
+
+def _count(found: Comparison, name: str, wanted: Array, own: Mapping[str, Array], taught: Mapping[str, Array]) -> None:
+    if name not in own or own[name].shape != wanted.shape:
+        must = f"the program must have a layer {name} of {list(wanted.shape)}"
+        got = list(own[name].shape) if name in own else "none"
+        raise bad_value("compare", must, got, "compile this network again")
+    layer = found.layers.setdefault(name, SpikeFlips())
+    layer.spikes += wanted.size
+    layer.fired += int((wanted != 0).sum())
+    kind = (lambda s: s != 0) if wanted.dtype == bool else (lambda s: s)  # of real spikes: whether there is one
+    layer.forced += int((kind(taught[name]) != wanted).sum())
+    layer.end_to_end += int((kind(own[name]) != wanted).sum())
+
+
+def _sequence(program: Program, given: Any) -> Array:
+    """[steps, B, ...] of the input's integers."""
+    given = np.asarray(given)
+    value = program.spec.input.value
+    if program.spec.input.repeat and given.ndim == len(value.shape) + 1:
+        given = np.broadcast_to(given, (value.steps, *given.shape))
+    return program.quantize(given) if program.spec.input.scale is not None else given.astype(value.dtype)

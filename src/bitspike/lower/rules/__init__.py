@@ -1,0 +1,1 @@
+"""One rule an operation of a folded network."""

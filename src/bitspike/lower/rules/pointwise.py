@@ -1,0 +1,61 @@
+"""Affine maps, gains, norms and activations: most of them wait for the next rescale."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from bitspike.graph import Node
+from bitspike.layers import Affine, BatchNorm, ClipFloor, Gain
+from bitspike.lower.lowering import Lowering
+from bitspike.lower.wire import Refused, Wire
+
+
+def affine(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
+    """``scale·x + shift``, also of a batch norm in evaluation mode."""
+    module = node.module
+    if isinstance(module, BatchNorm):
+        if module.training:
+            raise Refused("it is a batch norm in training mode; fold the network")
+        scale, shift = module.affine()
+    else:
+        assert isinstance(module, Affine)
+        scale, shift = module.scale, module.shift
+    return wires[0].times(scale.detach().double().cpu().numpy(), shift.detach().double().cpu().numpy())
+
+
+def gain(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
+    """``factor·x``; the factor may change from step to step."""
+    module, value = node.module, low.value(wires[0])
+    assert isinstance(module, Gain)
+    if module.channel_dim == -1 and len(value.shape) > 1:
+        raise Refused("it has a factor per feature of tokens, a program has channels in front")
+    factor = module.factor.detach().double().cpu().numpy()
+    if factor.ndim and factor.shape[-1] not in (1, value.shape[0]):
+        factor = np.repeat(factor, value.shape[0] // factor.shape[-1], -1)
+    if factor.ndim == 1 and factor.size == 1:
+        factor = factor[0]
+    return wires[0].times(factor)
+
+
+def relu(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
+    """``max(x, 0)`` of a current; the clamp below 0 is the function itself."""
+    (x,) = wires
+    value = low.value(x)
+    if value.low >= 0 and not x.shift.any() and (x.factor >= 0).all():
+        return x
+    source = low.source(node)
+    return low.settle(x, low.fraction_bits(x, source), f"{node.name}.relu", low=0)
+
+
+def clip_floor(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
+    """Levels 0 .. L of λ/L each: first a current, so that the shift is not rounded to levels, then the levels."""
+    module = node.module
+    assert isinstance(module, ClipFloor)
+    step = float(module.ceiling().detach().double()) / module.levels
+    x = low.current(wires[0], low.source(node), f"{node.name}.current")
+    return low.settle(x, 0, f"{node.name}.levels", unit=step, low=0, high=module.levels)
+
+
+def same(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
+    """Nothing: identity, dropout, the read-out of every step."""
+    return wires[0]

@@ -1,0 +1,125 @@
+"""Sums of branches, concatenations and parts: all branches in one unit."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from bitspike.graph import Node
+from bitspike.graph.moves import axis_of, joined, summands, taken, whole_in
+from bitspike.layers import Join
+from bitspike.lower.lowering import Lowering
+from bitspike.lower.rules.moved import taken_channels
+from bitspike.lower.rules.time import hold, squeeze_sum, windows_sum
+from bitspike.lower.wire import Refused, Wire, wire
+
+
+def add(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
+    """A residual sum; levels with one factor are added as they are, everything else as currents."""
+    item = low.graph.items[node.name]
+    names = [branch.name for branch in summands(item)]
+    if len(names) < 2:
+        raise Refused("it is no plain sum of two branches or more")
+    parts = [low.wires[name] for name in names]
+    steps = {low.value(branch).steps for branch in parts}
+    if isinstance(node.module, Join):
+        parts = _joined_steps(low, node, names, parts, steps)
+    elif len(steps) > 1 and min(steps) == 1 and len(steps) == 2:
+        name = [f"{node.name}.hold{i}" for i in range(len(parts))]
+        parts = [
+            hold(low, low.plain(p, n), max(steps), h) if low.value(p).steps == 1 else p
+            for p, n, h in zip(parts, names, name, strict=True)
+        ]
+    elif len(steps) > 1:
+        raise Refused(f"its branches have {' and '.join(map(str, sorted(steps)))} steps")
+    if len({low.value(branch).shape for branch in parts}) > 1:
+        raise Refused("its branches have other shapes, which torch broadcasts and a program does not")
+    parts = together(low, node, names, parts, len(parts))
+    return wire(low.add("add", node.name, parts), parts[0].factor)
+
+
+def together(low: Lowering, node: Node, names: list[str], parts: list[Wire], count: int) -> list[Wire]:
+    """Wires in one unit, whose sum (of ``count``) fits 32 bits."""
+    values = [low.value(branch) for branch in parts]
+    first = parts[0]
+    whole = all(v.exponent == values[0].exponent and v.exponent is not None for v in values)
+    alike = all(p.scalar and p.factor == first.factor for p in parts)
+    total = sum(max(abs(v.low), abs(v.high)) for v in values)
+    if whole and alike and total < 2**31:
+        return parts
+    common = _shifts(low, parts) if total < 2**15 else None
+    if common is not None:
+        made = []
+        for i, branch in enumerate(parts):
+            ratio = Wire(branch.name, branch.factor / common, np.zeros(()))
+            made.append(low.settle(ratio, 0, f"{node.name}.levels{i}").times(common))
+        return made
+    far = sum(low.bound(branch) for branch in parts) if count > 1 else max(low.bound(branch) for branch in parts)
+    most = max([low.measured.most.get(name, 0.0) for name in [*names, node.name]])
+    exponent = low.fraction_bits_of(far, most)
+    return [low.settle(branch, exponent, f"{node.name}.current{i}") for i, branch in enumerate(parts)]
+
+
+def _shifts(low: Lowering, parts: list[Wire]) -> float | None:
+    """A factor of which those of all wires are whole multiples up to 256, if there is one."""
+    if any(p.shift.any() or low.value(p).exponent is None for p in parts):
+        return None
+    factors = np.concatenate([np.abs(p.factor).reshape(-1) for p in parts])
+    if not (factors > 0).all():
+        return None
+    ratio = factors / factors.min()
+    return float(factors.min()) if (ratio == np.floor(ratio)).all() and ratio.max() <= 256 else None
+
+
+def _joined_steps(low: Lowering, node: Node, names: list[str], parts: list[Wire], steps: set[int]) -> list[Wire]:
+    """Branches of a `Join` with one number of steps."""
+    assert isinstance(node.module, Join)
+    if len(steps) == 1:
+        return parts
+    made = []
+    for i, (name, branch) in enumerate(zip(names, parts, strict=True)):
+        before = low.value(branch).steps
+        if node.module.keep_time:
+            made.append(windows_sum(low, branch, name, max(steps), f"{node.name}.windows{i}", math.gcd))
+        else:
+            made.append(squeeze_sum(low, branch, name, f"{node.name}.mean{i}").times(1 / before))
+    return made
+
+
+def concat(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
+    """Channels side by side."""
+    item = low.graph.items[node.name]
+    names = [branch.name for branch in joined(item)]
+    if not names:
+        raise Refused("what it puts side by side cannot be read off")
+    parts = [low.wires[name] for name in names]
+    if axis_of(item, len(low.value(parts[0]).shape) + 2) != 2:
+        raise Refused("it joins something else than channels")
+    if len(parts) == 1:
+        return parts[0]
+    plain = [low.plain(branch, name) for branch, name in zip(parts, names, strict=True)]
+    values = [low.value(branch) for branch in plain]
+    if len({v.exponent for v in values}) > 1 or any(p.factor.ndim == 2 for p in plain):
+        plain = together(low, node, names, plain, 1)
+        values = [low.value(branch) for branch in plain]
+    spread = [np.broadcast_to(p.factor, (v.shape[0],)) for p, v in zip(plain, values, strict=True)]
+    return wire(low.add("concat", node.name, plain), np.concatenate(spread))
+
+
+def split(low: Lowering, node: Node, wires: list[Wire]) -> Any:
+    """Nothing until a piece is taken."""
+    return wires[0]
+
+
+def select(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
+    """Some channels, also a piece of a split."""
+    item = low.graph.items[node.name]
+    source = whole_in(item).name
+    shape = low.measured.shapes[source]
+    index = taken(item, shape)
+    if index is None or low.measured.shapes[node.name][3:] != shape[3:]:
+        raise Refused("it takes something else than channels")
+    x = low.plain(low.wires[source], source)
+    return taken_channels(low, x, index.tolist(), node.name)
