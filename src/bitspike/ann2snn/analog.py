@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, fx, nn
 from torch.nn.modules.dropout import _DropoutNd
@@ -81,7 +83,11 @@ class Analog:
         assert body is not None
         what = kind or _what(body)
         source = item.all_input_nodes[0].name
-        if what in _SOFTMAX and _is_last(self.surgery, item) and _keeps_order(body, self.shapes.get(source)):
+        if (
+            what in _SOFTMAX
+            and _is_last(self.surgery, item, self.shapes)
+            and _keeps_order(body, self.shapes.get(source))
+        ):
             self.outside = f"{what} ({path or item.name})"
             self.surgery.remove(item)
             return None
@@ -209,11 +215,15 @@ def _passes_spikes(surgery: Surgery, item: fx.Node) -> bool:
     return (linear and not isinstance(module, MeanReadout)) or isinstance(module, (nn.Identity, nn.Dropout))
 
 
-def _is_last(surgery: Surgery, item: fx.Node) -> bool:
-    """Whether nothing that could move values is between a node and the end of the network."""
+def _is_last(surgery: Surgery, item: fx.Node, shapes: Shapes) -> bool:
+    """Whether nothing that changes the order of the classes is between a node and the end of the network."""
     for user in item.users:
         module = surgery.get(user)
-        same = isinstance(module, (nn.Identity, nn.Dropout)) and _is_last(surgery, user)
+        moved = isinstance(module, TimeLayer) and module.keeps_format and not isinstance(module, Synapse)
+        moved = (
+            moved and math.prod(shapes.get(item.all_input_nodes[0].name, (0,) * 4)[3:]) == 1
+        )  # one place: axes are dropped
+        same = (moved or isinstance(module, (nn.Identity, nn.Dropout))) and _is_last(surgery, user, shapes)
         if user.op != "output" and not isinstance(module, MeanReadout) and not same:
             return False
     return True

@@ -276,7 +276,9 @@ def _refuse_memories(root: nn.Module, graph: fx.Graph, named: tuple[type[nn.Modu
         if isinstance(module, (nn.RNNBase, nn.RNNCellBase)) and not isinstance(module, named):
             kind = type(module).__name__
             must = f"{place(node)} ({kind}) has a memory of its own, which upgrade does not turn into spikes"
-            todo = f"put bitspike.layers.Recurrent in its place, or run it as it is in every step with leaves=(nn.{kind},)"
+            todo = (
+                f"put bitspike.layers.Recurrent in its place, or run it as it is in every step with leaves=(nn.{kind},)"
+            )
             raise bad_value("upgrade", must, "no word of it", todo)
 
 
