@@ -293,9 +293,16 @@ def test_it_is_taken(name: str, T: int) -> None:
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
 
 
-@pytest.mark.parametrize(
-    "last", [nn.Softmax(dim=1), nn.LogSoftmax(dim=1), nn.Softmax2d(), nn.Sequential(nn.Softmax(1), nn.Flatten(1))]
-)
+def test_a_softmax_of_groups_stays_for_the_classes_change_their_order_without_it() -> None:
+    torch.manual_seed(0)
+    layers = nn.Linear(8, 16), nn.ReLU(), nn.Linear(16, 6), nn.Unflatten(1, (2, 3)), nn.LogSoftmax(2), nn.Flatten(1)
+    model, x = nn.Sequential(*layers).eval(), torch.randn(64, 8)
+    snn = bitspike.ann2snn(model, Signed(255, decay=1.0), x, 1)
+    with torch.no_grad():
+        assert snn.report.outside == "" and (snn(x).argmax(1) == model(x).argmax(1)).double().mean() > 0.98
+
+
+@pytest.mark.parametrize("last", [nn.Softmax(dim=1), nn.LogSoftmax(dim=1), nn.Softmax2d()])
 def test_a_softmax_at_the_end_of_a_map(last: nn.Module) -> None:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(0)

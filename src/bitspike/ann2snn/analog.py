@@ -217,14 +217,16 @@ def _passes_spikes(surgery: Surgery, item: fx.Node) -> bool:
 
 def _is_last(surgery: Surgery, item: fx.Node, shapes: Shapes) -> bool:
     """Whether nothing that changes the order of the classes is between a node and the end of the network."""
+    one_place = math.prod(shapes.get(item.all_input_nodes[0].name, (0,) * 4)[3:]) == 1  # moves only drop axes
     for user in item.users:
         module = surgery.get(user)
         moved = isinstance(module, TimeLayer) and module.keeps_format and not isinstance(module, Synapse)
-        moved = (
-            moved and math.prod(shapes.get(item.all_input_nodes[0].name, (0,) * 4)[3:]) == 1
-        )  # one place: axes are dropped
-        same = (moved or isinstance(module, (nn.Identity, nn.Dropout))) and _is_last(surgery, user, shapes)
-        if user.op != "output" and not isinstance(module, MeanReadout) and not same:
+        same = isinstance(module, (nn.Identity, nn.Dropout)) or (moved and one_place)
+        if (
+            user.op != "output"
+            and not isinstance(module, MeanReadout)
+            and not (same and _is_last(surgery, user, shapes))
+        ):
             return False
     return True
 
