@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import itertools
+from typing import Any
 
 import pytest
 import torch
@@ -60,11 +61,12 @@ def test_real_spikes_by_their_bits(bits: int) -> None:
     assert 0 < found.max_logit_difference_forced <= 2.0 ** (3 - bits) * found.largest_logit
 
 
-def test_a_neuron_whose_step_is_another_is_refused() -> None:
-    class Late(type(make_neuron("lif"))):  # type: ignore[misc]
-        """Fires at twice the membrane of its stairs."""
+@pytest.mark.parametrize("name", sorted(NEURONS))
+def test_a_neuron_whose_step_is_another_is_refused(name: str) -> None:
+    class Late(NEURONS[name]):  # type: ignore[misc,valid-type]
+        """Charges half of its current."""
 
-        def step(self, x: torch.Tensor, state: object) -> object:
+        def step(self, x: torch.Tensor, state: Any) -> Any:
             return super().step(x / 2, state)
 
     folded, x = folded_on_grid("study_cnn", Late(), "sign-layer", 2)

@@ -40,7 +40,7 @@ def neuron(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
     counts = [f.high for f in formats_over_time(getattr(module, "formats", module.format), value.steps)]
     counts = counts[:1] if len(set(counts)) == 1 else counts
     charge = charge_of(module) if membrane.reset_kind == "soft" else 0.0
-    check_row(module, counts[0] if len(counts) == 1 else 0, charge)
+    check_row(module, counts, charge, value.shape[0])
     step = stairs.spacing if max(counts) > 1 else stairs.first
     unit = simple(scale.max(0) if scale.ndim == 2 else scale) * step
     bits = fraction_bits(low, node, wires[0], unit, module)
@@ -155,7 +155,7 @@ def _slope(module: Neuron, attributes: dict[str, Any], errors: list[float]) -> f
 
 def _real(low: Lowering, node: Node, module: Neuron, x: Wire, scale: Array) -> Wire:
     """Real spikes, as ``spike_bits`` levels of one step a layer."""
-    check_row(module, 0, 0.0)
+    check_row(module, (), 0.0, low.value(x).shape[0])
     bits, top = low.options.spike_bits, 2**low.options.spike_bits - 1
     unit = np.asarray(module.stairs.first)
     most = max(low.measured.most.get(node.name, 0.0), module.stairs.first) / float(unit)
@@ -175,7 +175,7 @@ def _real(low: Lowering, node: Node, module: Neuron, x: Wire, scale: Array) -> W
     made = _fire(low, node, settled, {"count": [top], "reset": "hard", "decay": decay}, constants)
     worth = spacing / one * float(unit)
     _report(low, node, bits, fraction, unit, max([lost, *errors]), reach(low, x, unit, module), worth)
-    low.report.notes.append(f"real spikes of {node.name} are levels 0..{top} of {worth:.4g} each")
+    low.report.notes.append(f"real spikes of {node.name} are levels 0..{top} of {worth:.4g} each, larger ones {top}")
     return wire(made, worth)
 
 

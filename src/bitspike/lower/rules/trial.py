@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 from bitspike.lower.wire import Refused
 from bitspike.neurons import Neuron
 
-_STEPS, _NUMBERS = 5, 257
+_STEPS, _NUMBERS = 5, 1024
 
 
 @torch.no_grad()
@@ -32,29 +33,44 @@ def charge_of(module: Neuron) -> float:
 
 
 @torch.no_grad()
-def check_row(module: Neuron, count: int, charge: float) -> None:
+def check_row(module: Neuron, counts: Sequence[int], charge: float, channels: int) -> None:
     """Raise `Refused` unless a neuron sends what the row sends, in float64 on currents up to a few thresholds.
 
     Args:
-        count: greatest level; 0 where it differs by step, or spikes are real: those are not tried out.
-        charge: what a level takes in a soft reset.
+        counts: greatest level, by step where it differs; none where spikes are real.
+        charge: what a level takes in a soft reset. channels: of its currents.
     """
-    if not count:
-        return
-    stairs, channels = module.stairs, max(module.channels(), 1)
-    reach = stairs.first + stairs.spacing * min(count, 40)
+    stairs = module.stairs
+    reach = stairs.first + stairs.spacing * min(max(counts, default=1), 40)
     generator = torch.Generator().manual_seed(0)
-    x = torch.rand(_STEPS, _NUMBERS, channels, generator=generator, dtype=torch.float64) * 2.4 - 1.0
+    x = (
+        torch.rand(_STEPS, max(_NUMBERS // channels, 16), channels, generator=generator, dtype=torch.float64) * 2.4
+        - 1.0
+    )
     x *= reach * module.threshold_scale(x)
-    got = module.emission.levels(module.run(x)[0]).round()
-    wanted = _row(module, x, count, charge)
-    differ = int((got != wanted).sum())
+    sent = module.run(x)[0]
+    if module.format.real:
+        differ = int(((sent - _real(module, x)).abs() > 1e-9 * reach).sum())
+    else:
+        differ = int((module.emission.levels(sent).round() != _row(module, x, counts, charge)).sum())
     if differ > 2:  # a membrane may lie within a rounding of its threshold
         name = type(module).__name__
         raise Refused(f"a step of {name} is not charge, fire and reset of a program: {differ} of {x.numel()} spikes")
 
 
-def _row(module: Neuron, x: Tensor, count: int, charge: float) -> Tensor:
+def _real(module: Neuron, x: Tensor) -> Tensor:
+    """``u`` where it is at least the threshold, which then starts again at 0."""
+    v, sent, scale = torch.zeros_like(x[0]), [], module.threshold_scale(x)
+    for current in x:
+        u = v * float(module.membrane.decay()) + current
+        floor = module.membrane.floor_like(u)
+        u = u if floor is None else torch.maximum(u, torch.as_tensor(floor, dtype=u.dtype))
+        sent.append(torch.where(u / scale >= module.stairs.first, u, 0.0))
+        v = u - sent[-1]
+    return torch.stack(sent)
+
+
+def _row(module: Neuron, x: Tensor, counts: Sequence[int], charge: float) -> Tensor:
     stairs, membrane, scales = module.stairs, module.membrane, module.threshold_scale(x)
     v: Any = torch.full_like(x[0], membrane.initial)
     sent, sums = [], torch.zeros_like(x[0])
@@ -64,7 +80,7 @@ def _row(module: Neuron, x: Tensor, count: int, charge: float) -> Tensor:
         floor = membrane.floor_like(u)
         u = u if floor is None else torch.maximum(u, torch.as_tensor(floor, dtype=u.dtype))
         n = (u.abs() if stairs.signed else u) / scale
-        k = (torch.floor((n - stairs.first) / stairs.spacing) + 1).clamp(0, count)
+        k = (torch.floor((n - stairs.first) / stairs.spacing) + 1).clamp(0, counts[min(t, len(counts) - 1)])
         k = torch.where((u < 0) & stairs.signed, -k, k)
         if module.cancels_only:
             k = torch.maximum(k, -sums)
