@@ -12,13 +12,14 @@ from torch.utils._pytree import tree_leaves
 
 from bitspike.checks import finite, greatest
 from bitspike.graph import Graph, Node
+from bitspike.layers import ClipFloor
 from bitspike.neurons import Neuron
 from bitspike.observe import levels_of, potentials
 
 
 @dataclass
 class LayerFlips:
-    """Spikes of one neuron layer that differ.
+    """Spikes of one neuron layer that differ, or levels of a `ClipFloor`.
 
     Attributes:
         spikes: neuron-steps compared. forced: flips when both networks are fed the unfolded network's spikes.
@@ -100,6 +101,9 @@ def compare(reference: Graph, folded: Graph, x: Tensor, report: FoldReport) -> F
         if isinstance(node.module, Neuron):
             levels[node.name] = levels_of(node.module, value)
             currents[node.name] = args[0]
+        elif isinstance(node.module, ClipFloor):
+            levels[node.name], currents[node.name] = _steps(node.module, value), args[0]
+        if node.name in currents:
             finite(f"fold {node.name}", "the current of the network on the sample", args[0])  # firing hides NaN
         return value
 
@@ -111,12 +115,16 @@ def compare(reference: Graph, folded: Graph, x: Tensor, report: FoldReport) -> F
         if isinstance(node.module, Neuron):
             own[node.name] = _sent(node.module, value.clone())  # a later in-place addition must not change it
             finite(f"fold {node.name}", "the current of the folded network on the sample", args[0])
+        elif isinstance(node.module, ClipFloor):
+            own[node.name] = _steps(node.module, value)
         return value
 
     got = folded.run(x, handler=free)
 
     def forced(node: Node, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
         value = call()
+        if isinstance(node.module, ClipFloor):
+            return _force_steps(report, node, value, levels[node.name], currents[node.name])
         if not isinstance(node.module, Neuron):
             return value
         wanted = levels[node.name]
@@ -143,7 +151,8 @@ def compare(reference: Graph, folded: Graph, x: Tensor, report: FoldReport) -> F
     flipped = torch.zeros(x.shape[reference.batch_axis], dtype=torch.bool, device=x.device)
     for name, layer in report.layers.items():
         module = folded[name].module
-        flips = _differ(module, own[name], levels[name])  # type: ignore[arg-type]
+        rounds = isinstance(module, ClipFloor)
+        flips = own[name] != levels[name] if rounds else _differ(module, own[name], levels[name])  # type: ignore[arg-type]
         total = layer.spikes + flips.numel()
         layer.rate = (layer.rate * layer.spikes + float((levels[name] != 0).sum())) / total
         layer.spikes = total
@@ -153,6 +162,26 @@ def compare(reference: Graph, folded: Graph, x: Tensor, report: FoldReport) -> F
     pairs = zip(tree_leaves(expected), tree_leaves(got), strict=True)
     _compare_logits(report, list(pairs), flipped, output in reference.timed)
     return report
+
+
+def _steps(module: ClipFloor, value: Tensor) -> Tensor:
+    """The levels 0..L of a staircase's output."""
+    return (value * module.levels / module.ceiling().to(value.dtype)).round()
+
+
+def _force_steps(report: FoldReport, node: Node, value: Tensor, wanted: Tensor, x: Tensor) -> Tensor:
+    """Count the flipped levels of a staircase, as of a neuron's spikes; returns the output of the unfolded one."""
+    assert isinstance(node.module, ClipFloor)
+    step = node.module.ceiling().to(value.dtype) / node.module.levels
+    flips = _steps(node.module, value) != wanted
+    layer = report.layers.setdefault(node.name, LayerFlips())
+    layer.forced += int(flips.sum())
+    if flips.any():
+        place = x / step
+        margin = (place - place.floor() - 0.5).abs() * step  # levels change half way between them
+        layer.worst_margin = greatest(layer.worst_margin, float(margin[flips].max()))
+        layer.largest = greatest(layer.largest, float(x.abs().max()))
+    return wanted * step
 
 
 def _compare_logits(report: FoldReport, pairs: list[tuple[Tensor, Tensor]], flipped: Tensor, timed: bool) -> None:
