@@ -46,6 +46,7 @@ HOOKS = (
     "channel_axis",
     "wanted_width",
     "refresh",
+    "follow",
     "levels",
     "step_parameter",
 )
