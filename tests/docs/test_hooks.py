@@ -55,7 +55,7 @@ TABLES = {
         Neuron,
         NEURONS,
         (Widths, Rectifies),
-        (Neuron, Widths, Rectifies, NEURONS["real"]),
+        (Neuron, Widths, Rectifies, NEURONS["real"], NEURONS["adaptive"]),
         OF_NEURONS,
         frozenset({*PARTS, "initial_state", "step"} - {"constants"}),
         frozenset({"forward", "replicate", "normalised", "record_spikes", "extra_repr", "features_last"})

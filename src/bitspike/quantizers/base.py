@@ -29,7 +29,6 @@ HOOKS = (
     "channel_axis",
     "wanted_width",
     "refresh",
-    "follow",
     "levels",
 )
 """What a quantizer may have beside the parts it must have; docs/extending.md says who asks for each."""
