@@ -38,8 +38,29 @@ class LayerFlips:
     rate: float = 0.0
 
 
+class FlipTotals:
+    """What reports of flips by layer (``layers``: name → record with ``forced`` and ``end_to_end``) have in common."""
+
+    layers: dict[str, Any]
+
+    @property
+    def forced_flips(self) -> int:
+        """Teacher-forced flips of all layers."""
+        return sum(layer.forced for layer in self.layers.values())
+
+    @property
+    def end_to_end_flips(self) -> int:
+        """End-to-end flips of all layers."""
+        return sum(layer.end_to_end for layer in self.layers.values())
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
+        record: Any = self  # the subclasses are dataclasses
+        return {**asdict(record), "forced_flips": self.forced_flips, "end_to_end_flips": self.end_to_end_flips}
+
+
 @dataclass
-class FoldReport:
+class FoldReport(FlipTotals):
     """What folding did and how the result compares on data.
 
     Attributes:
@@ -65,20 +86,6 @@ class FoldReport:
     affines: list[str] = field(default_factory=list)
     absorbed: list[str] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
-
-    @property
-    def forced_flips(self) -> int:
-        """Teacher-forced flips of all layers."""
-        return sum(layer.forced for layer in self.layers.values())
-
-    @property
-    def end_to_end_flips(self) -> int:
-        """End-to-end flips of all layers."""
-        return sum(layer.end_to_end for layer in self.layers.values())
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for a JSON file."""
-        return {**asdict(self), "forced_flips": self.forced_flips, "end_to_end_flips": self.end_to_end_flips}
 
     def __str__(self) -> str:
         spikes = sum(layer.spikes for layer in self.layers.values())

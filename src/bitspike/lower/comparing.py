@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bitspike.checks import bad_value
+from bitspike.fold.verify import FlipTotals
 from bitspike.graph import Graph, Node, trace
 from bitspike.layers import Encoder
 from bitspike.lower.report import CompileReport
@@ -37,7 +38,7 @@ class SpikeFlips:
 
 
 @dataclass
-class Comparison:
+class Comparison(FlipTotals):
     """A program beside its folded network.
 
     Attributes:
@@ -57,20 +58,6 @@ class Comparison:
     accuracy: float | None = None
     folded_accuracy: float | None = None
     clamped: dict[str, int] = field(default_factory=dict)
-
-    @property
-    def forced_flips(self) -> int:
-        """Teacher-forced flips of all layers."""
-        return sum(layer.forced for layer in self.layers.values())
-
-    @property
-    def end_to_end_flips(self) -> int:
-        """End-to-end flips of all layers."""
-        return sum(layer.end_to_end for layer in self.layers.values())
-
-    def as_dict(self) -> dict[str, Any]:
-        """Plain values for a JSON file."""
-        return {**asdict(self), "forced_flips": self.forced_flips, "end_to_end_flips": self.end_to_end_flips}
 
     def table(self) -> list[list[str]]:
         """Rows for `bitspike.report.as_text`, titles first."""
