@@ -49,4 +49,4 @@ class Mean(Operation):
             weight = keep[min(seen, len(keep) - 1)]
             total = total + step if weight else total
             count, seen = count + weight, seen + 1
-        return Ran((total[None],), Tallied(total, count, seen))
+        return Ran((total[None].astype(self.written[0].dtype),), Tallied(total, count, seen))
