@@ -81,11 +81,13 @@ def mutated(data: bytes, seed: int) -> bytes:
         elif body:
             body[draw.randrange(len(body))] ^= 1 << draw.randrange(8)
     if isinstance(program, dict):
-        program["sha256"] = hashlib.sha256(body).hexdigest()
+        program["sha256"] = "0" * 64
     header["__metadata__"] = {"bitspike.program": json.dumps(program)}
     text = json.dumps(header).encode()
     text += b" " * (-len(text) % 8)
-    return len(text).to_bytes(8, "little") + text + bytes(body)
+    size = len(text).to_bytes(8, "little")
+    right = hashlib.sha256(size + text + body).hexdigest()  # of the file with zeros in its place
+    return size + text.replace(b"0" * 64, right.encode(), 1) + bytes(body)
 
 
 def _tree_changed(tree: Any, draw: random.Random) -> None:

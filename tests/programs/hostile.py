@@ -6,8 +6,8 @@ without much memory.
 
 from __future__ import annotations
 
-import hashlib
 import json
+import re
 import sys
 from collections.abc import Callable
 from itertools import pairwise
@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from bitspike.runtime import INPUT, Builder, Grid, Input, Value
+from bitspike.runtime.digest import digest
 from bitspike.runtime.file import KEY, to_bytes
 
 Header = dict[str, Any]
@@ -40,10 +41,21 @@ def taken_apart(data: bytes) -> tuple[Header, dict[str, Any], bytes]:
 
 
 def assembled(header: Header, program: object, body: bytes) -> bytes:
-    """The file again; a program that is no text becomes JSON."""
+    """The file again, its digest made right; a program that is no text becomes JSON."""
     text = program if isinstance(program, str) else json.dumps(program, separators=(",", ":"))
     header = {**header, "__metadata__": {KEY: text}}
-    return framed(json.dumps(header, separators=(",", ":")).encode(), body)
+    return sealed(framed(json.dumps(header, separators=(",", ":")).encode(), body))
+
+
+def sealed(data: bytes) -> bytes:
+    """The file with the right digest where it names one."""
+    size = int.from_bytes(data[:8], "little")
+    header, body = data[8 : 8 + size], data[8 + size :]
+    named = re.search(rb'\\"sha256\\": ?\\"([0-9a-f]{64})\\"', header)
+    if named is None:
+        return data
+    old = named.group(1)
+    return data[:8] + header.replace(old, digest(header, body, old.decode()).encode(), 1) + body
 
 
 def framed(header: bytes, body: bytes = b"") -> bytes:
@@ -79,7 +91,6 @@ def rebodied(change: Callable[[bytearray], object], **offsets: list[int]) -> byt
     header, program, body = taken_apart(smallest())
     new = bytearray(body)
     change(new)
-    program["sha256"] = hashlib.sha256(new).hexdigest()
     for name, ends in offsets.items():
         header[name]["data_offsets"] = ends
     return assembled(header, program, bytes(new))
@@ -104,6 +115,7 @@ def files() -> dict[str, bytes]:
         "cut_in_the_header": good[: len(good) // 2],
         "longer": rebodied(lambda b: b.append(0)),
         "longer_than_its_digest": good + b"\0",
+        "tensors_renamed_under_their_digest": good.replace(b"bias", b"bais"),
         "bit_flipped": good[:-1] + bytes([good[-1] ^ 1]),
         "no_metadata": framed(json.dumps(header | {"__metadata__": {}}).encode(), body),
         "more_metadata": framed(json.dumps(header | {"__metadata__": {KEY: "{}", "x": "y"}}).encode(), body),
@@ -127,7 +139,10 @@ def files() -> dict[str, bytes]:
         "another_major_version": changed(lambda p: p.update(version=[2, 0])),
         "a_later_minor_version": changed(lambda p: p.update(version=[1, 99])),
         "version_no_integers": changed(lambda p: p.update(version=[1, True])),
-        "another_digest": changed(lambda p: p.update(sha256="0" * 64)),
+        "another_digest": good.replace(program["sha256"].encode(), b"0" * 64),
+        "digest_no_digits": changed(lambda p: p.update(sha256="é" * 64)),
+        "digest_nothing": changed(lambda p: p.update(sha256="")),
+        "header_changed_under_its_digest": good.replace(b'\\"high\\":1,', b'\\"high\\":2,', 1),
         "key_twice": retold('"repeat":true', '"repeat":true,"repeat":false'),
         "key_unknown": changed(lambda p: p.update(more=1)),
         "key_missing": changed(lambda p: p.pop("classes")),
@@ -172,7 +187,6 @@ def arena_huge() -> bytes:
             for x, y in rows
         ]
         program["constants"], program["output"] = {}, "b"
-        program["sha256"] = hashlib.sha256(b"").hexdigest()
 
     _, program, _ = taken_apart(smallest())
     change(program)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from .arithmetic import Array
+from .digest import NOTHING, digest
 from .document import read_document, write_document
 from .errors import fault
 from .limits import MAX_FILE_BYTES, MAX_HEADER_BYTES
@@ -59,7 +59,7 @@ def to_bytes(spec: Spec) -> bytes:
     order = sorted(stored, key=lambda name: (-stored[name].dtype.itemsize, name))
     parts = [stored[name].astype(stored[name].dtype.newbyteorder("<"), copy=False).tobytes() for name in order]
     body = b"".join(parts)
-    document = write_document(spec, hashlib.sha256(body).hexdigest())
+    document = write_document(spec, NOTHING)
     header: dict[str, Any] = {"__metadata__": {KEY: json.dumps(document, ensure_ascii=True, separators=(",", ":"))}}
     place = 0
     for name, part in zip(order, parts, strict=True):
@@ -69,6 +69,7 @@ def to_bytes(spec: Spec) -> bytes:
         place += len(part)
     text = json.dumps(header, ensure_ascii=True, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
+    text = text.replace(NOTHING.encode(), digest(text, body).encode(), 1)
     return len(text).to_bytes(8, "little") + text + body
 
 
@@ -77,16 +78,16 @@ def from_bytes(data: bytes) -> Spec:
     size = int.from_bytes(data[:8], "little") if len(data) >= 8 else -1
     if not 2 <= size <= min(MAX_HEADER_BYTES, len(data) - 8):
         raise fault("file", "it must be a safetensors file with its header", f"{len(data)} bytes", "fetch it again")
-    header = parse(data[8 : 8 + size], "header")
-    body = memoryview(data)[8 + size :]
+    raw, body = data[8 : 8 + size], memoryview(data)[8 + size :]
+    header = parse(raw, "header")
     metadata = header.pop("__metadata__", None)
     text = metadata.get(KEY) if isinstance(metadata, dict) and len(metadata) == 1 else None
     if not isinstance(text, str):
         raise fault("file", f"its metadata must hold {KEY} alone", type(metadata).__name__, "is it a bitspike program?")
     tensors = _tensors(header, body)
     document = read_document(parse(text.encode("utf-8", "surrogatepass"), "program"))
-    if hashlib.sha256(body).hexdigest() != document.sha256:
-        raise fault("file", "its tensors must have the digest that the program names", "another", "fetch it again")
+    if digest(raw, body, document.sha256) != document.sha256:
+        raise fault("file", "it must have the digest that it names", "another", "fetch it again")
     if set(tensors) != set(document.constants):
         raise fault(
             "file", "its tensors must be the constants", sorted(set(tensors) ^ set(document.constants)), "save it again"
