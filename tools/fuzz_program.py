@@ -10,6 +10,7 @@ not needed. A file that breaks something is left as crash-*.bitspike in the curr
 from __future__ import annotations
 
 import argparse
+import copy
 import hashlib
 import importlib.util
 import json
@@ -100,7 +101,7 @@ def _tree_changed(tree: Any, draw: random.Random) -> None:
             continue
         move = draw.randrange(5)
         if move == 0:
-            tree[key] = draw.choice(NASTY)
+            tree[key] = copy.deepcopy(draw.choice(NASTY))
         elif move == 1 and isinstance(tree[key], int):
             tree[key] += draw.choice([-1, 1, 2**31, -(2**31)])
         elif move == 2:

@@ -15,13 +15,18 @@ class Draw:
     """Adds operations to a program, each on values that were written before.
 
     Args:
-        seed: of everything. size: operations that are tried.
+        seed: of everything. size: operations that are tried. wide: channels and sides of real layers, so that kernels
+            fill their registers; few numbers otherwise.
     """
 
-    def __init__(self, seed: int, size: int = 14) -> None:
-        self.r = np.random.default_rng(seed)
+    def __init__(self, seed: int, size: int = 14, wide: bool = False) -> None:
+        self.r, self.wide = np.random.default_rng(seed), wide
         steps = int(self.r.choice([1, 2, 3, 4, 4]))
-        sides = (int(self.r.integers(1, 4)), *(int(self.r.integers(2, 6)) for _ in range(self.r.integers(1, 3))))
+        channels, side = (40, 14) if wide else (4, 6)
+        sides = (
+            int(self.r.integers(1, channels)),
+            *(int(self.r.integers(2, side)) for _ in range(self.r.integers(1, 3))),
+        )
         low, high = [(0, 1), (-1, 1), (0, 255), (-128, 127)][self.r.integers(4)]
         repeat = bool(self.r.integers(2))
         self.b = Builder(Input(Value(sides, low, high, 0, steps), repeat, (1, 0)))
@@ -74,11 +79,11 @@ class Draw:
         channels, *sides = self.b.values[x].shape
         grid, axes = GRIDS[self.r.integers(len(GRIDS))], len(sides)
         if not sides:
-            outputs = int(self.ints(1, 4))
+            outputs = int(self.ints(1, 200 if self.wide else 4))
             weight = self.b.constant(self.r.choice(np.array(grid.levels), (outputs, channels)), grid)
             return self.small(self.b.add("linear", [x], {"exponent": None}, {"weight": weight}))
         groups = channels if self.r.integers(3) == 0 else 1
-        outputs = groups * int(self.ints(1, 2))
+        outputs = groups * int(self.ints(1, 2) if groups > 1 or not self.wide else self.ints(1, 90))
         shape = (outputs, channels // groups, *(int(self.ints(1, 3)) for _ in range(axes)))
         place = {name: [int(self.ints(0, 2)) for _ in range(axes)] for name in ("before", "after")}
         place |= {name: [int(self.ints(1, 2)) for _ in range(axes)] for name in ("stride", "dilation")}
@@ -201,9 +206,9 @@ class Draw:
         return self.b.finish(y, classes or [], {"drawn": True})
 
 
-def drawn(seed: int, size: int = 14) -> Program:
+def drawn(seed: int, size: int = 14, wide: bool = False) -> Program:
     """A program; the same for the same seed."""
-    return Draw(seed, size).finish()
+    return Draw(seed, size, wide).finish()
 
 
 def input_of(program: Program, seed: int, batch: int = 2, windows: int = 1) -> np.ndarray:

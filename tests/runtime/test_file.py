@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import subprocess
 import sys
@@ -175,7 +176,8 @@ def test_mutated_programs_are_refused_or_run(data: st.DataObject) -> None:
             tree = tree[key]
         kind = data.draw(st.integers(0, 3))
         if kind == 0:
-            tree[path[-1]] = data.draw(st.sampled_from(NASTY) | st.integers(-300, 300))
+            drawn = data.draw(st.sampled_from(NASTY) | st.integers(-300, 300))
+            tree[path[-1]] = copy.deepcopy(drawn)  # a later change must not reach into the list
         elif kind == 1:
             other = program
             for key in data.draw(st.sampled_from(places)):
@@ -219,6 +221,7 @@ sys.modules["bitspike_runtime"] = module
 spec.loader.exec_module(module)
 import numpy
 program = module.load(sys.argv[2])
+import copy
 import json
 expected = json.load(open(sys.argv[2].replace(".bitspike", ".json"), encoding="utf-8"))
 assert program(numpy.array(expected["input"])).levels.tolist() == expected["levels"]

@@ -69,12 +69,12 @@ def plan(given: Input, operations: Sequence[Operation], output: str) -> Plan:
             states[f"{made.op.name}.{slot.name}"] = Place(top, slot.size_bytes)
             top += _aligned(slot.size_bytes)
     sizes = _sizes(given, operations, keys, crossing)
-    values = _placed(sizes, lives, top)
+    values = placed(sizes, lives, top)
     peak = max([top, *(place.offset + _aligned(place.size_bytes) for place in values.values())])
     return Plan(tuple(loops), values, states, top, peak)
 
 
-def _placed(sizes: dict[str, tuple[int, int]], lives: dict[str, tuple[int, int]], top: int) -> dict[str, Place]:
+def placed(sizes: dict[str, tuple[int, int]], lives: dict[str, tuple[int, int]], top: int) -> dict[str, Place]:
     """The largest first, each at the lowest place from ``top`` on that is free as long as it lives."""
     values: dict[str, Place] = {}
     known = np.zeros((4, len(sizes)), np.int64)  # start, end, first and last place in the order

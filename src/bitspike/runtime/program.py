@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from .arithmetic import Array, round_half
+from .backends import Engine, choose
 from .errors import fault
-from .interpreter import State, step
 from .limits import MAX_ARENA_BYTES
 from .ops import Operation
 from .ops.sums import accumulator_bits
@@ -65,12 +65,15 @@ class Program:
 
     Args:
         spec: its records.
+        engine: "interpreter" (NumPy, the definition), "native", or "auto": native where it is there. All give the same
+            integers; ``program.engine`` says what runs, and why.
+        threads: of the native engine at most; None: one a core. isa: its instruction set; None: the best.
 
     Raises:
-        ProgramError: the spec is not legal, or its memory plan is too large.
+        ProgramError: the spec is not legal, its memory plan is too large, or the engine cannot be had.
     """
 
-    def __init__(self, spec: Spec) -> None:
+    def __init__(self, spec: Spec, engine: str = "auto", threads: int | None = None, isa: str | None = None) -> None:
         self.spec = spec
         self.operations: tuple[Operation, ...] = verify(spec)
         self.plan: Plan = plan(spec.input, self.operations, spec.output)
@@ -79,6 +82,12 @@ class Program:
             raise fault("program", must, f"{self.plan.peak_bytes:,}", "make the values smaller")
         self._last = next((made for made in self.operations if made.final), None)
         self._output = next(v for made in self.operations for n, v in self._written(made) if n == spec.output)
+        self._engine = choose(spec, self.operations, engine, threads, isa)
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the program; its text says which engine that is, and why."""
+        return self._engine
 
     @staticmethod
     def _written(made: Operation) -> Any:
@@ -104,21 +113,21 @@ class Program:
         levels, parts, steps = self._sequence(x), [], 1
         total, clamped = levels.shape[1], Counter[str]()
         for start in range(0, total, batch):
-            part, state = self._step(levels[:, start : start + batch], None)
+            part, state = self._engine.step(levels[:, start : start + batch], None)
             parts.append(part)
-            steps = self._steps(state)
+            steps = self._engine.counted(state)
             clamped.update(state.clamped)
             if progress is not None:
                 progress(min(start + batch, total), total)
         whole = np.concatenate(parts, 1)
         return self._result(whole, steps, clamped)
 
-    def stream(self, x: Any, state: State | None = None) -> tuple[Result, State]:
+    def stream(self, x: Any, state: Any = None) -> tuple[Result, Any]:
         """Feed one chunk of a live input and get what comes out for it; chunks of any length give the whole run.
 
         Args:
             x: [n, B, ...], n >= 1 steps, of a repeated input as well (what its encoder would send).
-            state: what the call for the chunk before returned; None at first.
+            state: what the call for the chunk before returned, which stays as it is; None at first.
 
         Returns:
             (`Result`, state): behind a mean read-out the sum over all steps so far, else the steps that came out, which
@@ -140,8 +149,8 @@ class Program:
                 levels.shape[1],
                 "start a new stream",
             )
-        part, after = self._step(levels, state)
-        return self._result(part, self._steps(after), after.clamped), after
+        part, after = self._engine.step(levels, state)
+        return self._result(part, self._engine.counted(after), after.clamped), after
 
     def quantize(self, x: Any) -> Array:
         """Real numbers → levels of the input: ``clip(round_half(x·m·2^-s), low, high)``, halves away from zero.
@@ -171,17 +180,7 @@ class Program:
                 lines.append(
                     f"{made.op.kind:12} {name}: {shape}, {value.low}..{value.high} ({value.dtype}){width}{clamps}"
                 )
-        return "\n".join([*lines, str(self.plan)])
-
-    def _step(self, levels: Array, state: State | None) -> tuple[Array, State]:
-        part, after = step(self.operations, levels, state, self.spec.output)
-        return part, after
-
-    def _steps(self, state: State) -> int:
-        if self._last is None:
-            return 1
-        tallied = state.parts.get(self._last.op.name)
-        return max(tallied.counted, 1) if tallied is not None else 1
+        return "\n".join([*lines, str(self.plan), str(self._engine)])
 
     def _result(self, levels: Array, steps: int, clamped: Mapping[str, int]) -> Result:
         if self._last is not None:

@@ -1,0 +1,101 @@
+// The table of kernels: scalar.cpp is the definition, other files override entries for an instruction set. All of them
+// give the same integers.
+
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+// Largest blocks of pixels that the widest kernel takes at a time.
+constexpr int MAX_BLOCK = 12;
+
+// y = clamp(((x·m_c + half) >> shift) + b_c, low, high); m, b point to the first channel of a tile, b may be null.
+struct RescaleArgs {
+    const int32_t* m;
+    const int32_t* b;
+    int shift;
+    int32_t low, high;
+    bool clamps;
+    bool narrow;  // products and their half fit 32 bits
+};
+
+// One step of a neuron; the table pointers are at the first channel of a tile, null where there is none.
+struct FireArgs {
+    const int32_t *first, *spacing, *charge, *gate, *floor;
+    int32_t count;
+    bool is_signed, hard, cancel;
+    int32_t decay, decay_shift;  // decay == 1 << decay_shift: v stays
+    int32_t up, down;
+    int spacing_shift;  // all spacings are 1 << it, or -1
+    bool narrow;        // charge·count fits 31 bits
+};
+
+// Sums over a padded operand: out[r][o] = bias_o + Σ_s Σ_i w·x[base + r·step + segment_s + i].
+// `weight` is what `pack` made of this kernel's layout; channels [o0, o0 + outputs) are written.
+struct ConvArgs {
+    const void* x;            // operand at the first pixel of a run
+    const void* weight;       // packed, at its first output block
+    const int32_t* bias;      // [O], with what an offset of x adds taken off
+    const int32_t* segments;  // offsets into the operand, in elements
+    int nsegments, length;    // elements of a segment
+    int64_t step;             // elements between neighbouring pixels
+    int rows;                 // pixels
+    int outputs;              // of this call
+    int64_t weight_width;     // outputs of the whole layer: rows of unpacked weights
+    int64_t width;            // numbers between rows of out
+    int32_t* out;
+};
+
+// Depthwise: one input channel an output channel; taps are segments of length 1.
+struct DepthwiseArgs {
+    const void* x;
+    const int32_t* weight;  // [taps][C]
+    const int32_t* bias;    // [C]
+    const int32_t* taps;
+    int ntaps, channels;
+    int64_t step;
+    int rows;
+    int32_t* out;
+};
+
+typedef int64_t (*RescaleFn)(int32_t* y, const int32_t* x, int64_t rows, int channels, const RescaleArgs& a);
+typedef int64_t (*RescaleWideFn)(int32_t* y, const int64_t* x, int64_t rows, int channels, const RescaleArgs& a);
+typedef int64_t (*FireFn)(int32_t* s, int32_t* u, const int32_t* x, int32_t* v, int32_t* sent, int64_t rows,
+                          int channels, const FireArgs& a);
+typedef void (*AddFn)(int32_t* y, const int32_t* x, int64_t n);  // y += x modulo 2^32
+typedef void (*FoldFn)(int32_t* y, const void* x, int dtype, int64_t n);  // y = y + x, or max(y, x)
+typedef void (*LoadFn)(int32_t* y, const void* x, int dtype, int64_t n);
+typedef void (*StoreFn)(void* y, const int32_t* x, int dtype, int64_t n);
+// Operand of a convolution: numbers of a row, plus an offset, in the form of the kernel (int32, uint8 or int16).
+typedef void (*OperandFn)(void* y, const void* x, int dtype, int64_t n, int32_t offset);
+typedef void (*ConvFn)(const ConvArgs& a);
+typedef void (*DepthwiseFn)(const DepthwiseArgs& a);
+
+enum Form { FORM_I32 = 0, FORM_U8 = 1, FORM_I16 = 2, FORM_WIDE = 3, FORM_DEPTHWISE = 4, FORMS = 5 };
+
+struct Kernels {
+    RescaleFn rescale;
+    RescaleWideFn rescale_wide;
+    FireFn fire;
+    AddFn add;
+    FoldFn sum, maximum;
+    LoadFn load;
+    StoreFn store;
+    OperandFn operand[FORMS];
+    ConvFn conv[FORMS];  // by form of the operand; null where this instruction set has none
+    DepthwiseFn depthwise;
+};
+
+extern const Kernels SCALAR_KERNELS;
+#if defined(BITSPIKE_AVX512VNNI)
+extern const Kernels AVX512VNNI_KERNELS;
+#endif
+
+enum EngineIsa { ENGINE_SCALAR = 0, ENGINE_AVX512VNNI = 1, ENGINE_ISAS = 2 };
+
+// Kernels of an instruction set, or null where this build or this CPU lacks it.
+const Kernels* kernels_of(int isa);
+const char* isa_name(int isa);
+
+// Layout of packed weights of FORM_U8 and FORM_I16: blocks of 16 outputs, then depth by 4 bytes, then output.
+constexpr int LANES = 16;

@@ -1,0 +1,98 @@
+// A program as the engine runs it: groups of operations over tiles, made from the words that Python wrote.
+//
+// Values lie as [steps][places][channels]. A group has one head at most (what reads neighbours: a convolution, a pool)
+// and a tail of operations that work number by number; it runs tile by tile, and what only the group itself reads stays in
+// a few buffers of 32-bit integers.
+
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "kernels.h"
+
+enum Dtype { DTYPE_I8, DTYPE_U8, DTYPE_I16, DTYPE_U16, DTYPE_I32, DTYPE_I64, DTYPES };
+
+enum Kind {
+    // heads: they read values of the arena
+    OP_CONV,
+    OP_SUMPOOL,
+    OP_MAXPOOL,
+    OP_TALLY,
+    OP_WINDOWS,
+    OP_REMAP,
+    OP_CONCAT,
+    // loads and stores
+    OP_LOAD,
+    OP_LOAD_ROW,
+    OP_STORE,
+    // number by number
+    OP_RESCALE,
+    OP_ADD,
+    OP_MULTIPLY,
+    OP_FIRE,
+    OP_FIRE_POTENTIAL,
+    OP_LOOKUP,
+    OP_LATCH,
+    OP_MEAN,
+    KINDS
+};
+
+struct Value {
+    int64_t channels, places, height, width;
+    int dtype;
+    int64_t capacity;  // steps
+    int64_t offset;    // bytes into the arena
+};
+
+struct Op {
+    int kind;
+    int report;                 // counter of clamped numbers, or -1
+    int slot;                   // buffer that it writes, or -1
+    bool wide;                  // 64-bit numbers in it
+    std::vector<int> in;        // values (heads, loads), else operations of the same group
+    std::vector<int64_t> at;    // numbers by kind: see parse in program.cpp
+    std::vector<std::vector<int32_t>> tables;
+    // made from these once:
+    std::vector<unsigned char> packed;  // weights in the layout of the kernel
+    std::vector<int32_t> bias;          // with the offset of the operand taken off
+    std::vector<int32_t> segments;
+    int id = 0;                         // over all groups
+};
+
+struct Join {  // steps of several inputs that do not come together: what is there for all of them goes on
+    std::vector<int> from, to;
+    std::vector<int64_t> state, count;  // offsets of what waits, and of how many steps that are
+};
+
+struct Group {
+    bool is_join = false;
+    Join join;
+    int64_t channels = 0, places = 0;
+    int slots = 0;
+    std::vector<Op> ops;
+    // tiles: runs of places, or of channels where there is one place
+    int64_t tile_places = 1;
+    int64_t tile_channels = 0;
+    int64_t tiles = 1;
+    int64_t slot_bytes = 0;  // of one buffer
+};
+
+struct Program {
+    const Kernels* kernels = nullptr;
+    std::vector<Value> values;
+    std::vector<Group> groups;
+    int input = 0, output = -1;  // output -1: that of the read-out
+    int reports = 0, ops = 0;
+    int64_t chunk = 1;  // input steps at a time at most
+    int64_t arena_bytes = 0, state_bytes = 0, scratch_bytes = 0;  // scratch: buffers of one thread
+    int64_t max_count = 0;
+    const Op* mean = nullptr;
+    int64_t mean_size = 0;
+};
+
+// Words and tables as engine/record.py writes them; null and a message where they do not fit together.
+Program* parse_program(const int64_t* words, int64_t count, const int32_t* const* tables, const int64_t* lengths,
+                       int64_t ntables, const Kernels* kernels, const char** error);
+
+int64_t dtype_bytes(int dtype);

@@ -1,0 +1,117 @@
+"""What runs a program: the interpreter, which defines the integers, or the native engine, which gives the same."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from .arithmetic import Array
+from .engine import Native, why_missing
+from .engine.native import MAX_THREADS, default_threads
+from .errors import fault
+from .interpreter import State, step
+from .limits import MAX_ARENA_BYTES
+from .ops import Operation
+from .spec import Spec
+
+ENGINES = ("auto", "interpreter", "native")
+
+
+class Engine(Protocol):
+    """Runs chunks of a program; ``str(engine)`` says which it is, and why."""
+
+    @property
+    def name(self) -> str:
+        """ "interpreter" or "native"."""
+        ...
+
+    def step(self, x: Array, state: Any) -> tuple[Array, Any]:
+        """One chunk x [n, B, ...] of the input → what comes out for it [m, B, ...], and the state. Pure."""
+        ...
+
+    def counted(self, state: Any) -> int:
+        """Steps that a mean read-out has summed, at least 1; 1 where there is none."""
+        ...
+
+
+class Interpreter:
+    """The definition, in NumPy."""
+
+    name = "interpreter"
+
+    def __init__(self, operations: tuple[Operation, ...], output: str, why: str) -> None:
+        self._operations, self._output, self._why = operations, output, why
+        self._last = next((made for made in operations if made.final), None)
+
+    def __str__(self) -> str:
+        return f"engine: interpreter ({self._why})"
+
+    def step(self, x: Array, state: Any) -> tuple[Array, Any]:
+        """As `Engine` says."""
+        if state is not None and not isinstance(state, State):
+            must = "the state must come from this program and engine"
+            raise fault("stream", must, "another one's", "start a new stream")
+        return step(self._operations, x, state, self._output)
+
+    def counted(self, state: Any) -> int:
+        """As `Engine` says."""
+        tallied = None if self._last is None else state.parts.get(self._last.op.name)
+        return 1 if tallied is None else max(tallied.counted, 1)
+
+
+class Deferred:
+    """What "auto" means, settled when a program first runs: one that is only looked at packs no weights."""
+
+    def __init__(self, spec: Spec, operations: tuple[Operation, ...], threads: int) -> None:
+        self._given = spec.input, operations, spec.output, threads
+        self._made: Native | Interpreter | None = None
+
+    @property
+    def made(self) -> Native | Interpreter:
+        """The engine that runs: the native one, unless it would take too much memory."""
+        if self._made is None:
+            found = Native(*self._given)
+            bytes_ = found.layout.arena_bytes
+            if bytes_ <= MAX_ARENA_BYTES:
+                self._made = found
+            else:
+                why = f"the native engine would take {bytes_:,} bytes a sample"
+                self._made = Interpreter(self._given[1], self._given[2], why)
+        return self._made
+
+    @property
+    def name(self) -> str:
+        """Of the engine that runs."""
+        return self.made.name
+
+    def __str__(self) -> str:
+        return str(self.made)
+
+    def step(self, x: Array, state: Any) -> tuple[Array, Any]:
+        """As `Engine` says."""
+        return self.made.step(x, state)
+
+    def counted(self, state: Any) -> int:
+        """As `Engine` says."""
+        return self.made.counted(state)
+
+
+def choose(spec: Spec, operations: Sequence[Operation], engine: str, threads: int | None, isa: str | None) -> Engine:
+    """The engine that was asked for; see `Program`."""
+    if engine not in ENGINES:
+        raise fault("program", f"engine must be one of {', '.join(ENGINES)}", repr(engine), "correct it")
+    if threads is not None and (type(threads) is not int or not 1 <= threads <= MAX_THREADS):
+        must = f"threads must be an integer from 1 to {MAX_THREADS}"
+        raise fault("program", must, repr(threads), "leave it out for one a core")
+    rows, count = tuple(operations), threads or default_threads()
+    if engine == "interpreter":
+        return Interpreter(rows, spec.output, "it was asked for")
+    if engine == "native" or isa is not None:
+        return Native(spec.input, rows, spec.output, count, isa)
+    missing = why_missing()
+    if missing is not None:
+        return Interpreter(rows, spec.output, missing)
+    return Deferred(spec, rows, count)
+
+
+__all__ = ["ENGINES", "Engine", "Interpreter", "choose"]

@@ -1,0 +1,6 @@
+"""The native engine: the integers of the interpreter, as fast as a CPU gives them."""
+
+from .library import available_isas, why_missing
+from .native import Native, NativeState
+
+__all__ = ["Native", "NativeState", "available_isas", "why_missing"]
