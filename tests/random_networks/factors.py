@@ -7,6 +7,7 @@ Rules are about two factors, so a pair that no rule forbids can be drawn: that i
 
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -108,11 +109,12 @@ READS = ("reads", tuple(SPIKES))
 SPATIAL = ("kernel", "stride", "padding", "groups", "dilation")
 
 
-def takes(spike: str, options: Options) -> bool:
-    """Whether a neuron has these options and accepts them."""
-    name, own = SPIKES[spike]
+@functools.cache
+def takes(spike: str, factor: str, option: str) -> bool:
+    """Whether a neuron has an option of its membrane or amplitude and accepts it."""
+    (name, own), options = SPIKES[spike], {"membrane": MEMBRANES, "amplitude": AMPLITUDES}[factor][option]
     known = inspect.signature(NEURONS[name]).parameters
-    if name == "adaptive" and "amplitude" in "".join(options):
+    if name == "adaptive" and factor == "amplitude":
         return options.get("train_amplitude") != "layer"  # its step is its amplitude, of a layer or of channels
     if not options.keys() <= known.keys():
         return False
@@ -128,8 +130,8 @@ def forbidden(pair: Mapping[str, Any]) -> str:
     spike, around, axes = pair.get("spike"), pair.get("around", "none"), pair.get("axes")
     pool, strided = pair.get("pool"), pair.get("stride", "1") != "1"
     if spike is not None:
-        for factor, table in (("membrane", MEMBRANES), ("amplitude", AMPLITUDES)):
-            if factor in pair and not takes(spike, table[pair[factor]]):
+        for factor in ("membrane", "amplitude"):
+            if factor in pair and not takes(spike, factor, pair[factor]):
                 return f"{spike} has no such {factor}"
         if spike.startswith("refined") and around in ("concat", "split", "sew"):
             return "a refined neuron may send another number of steps than came in"

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import combinations
 from typing import Any
 
 from random_networks.factors import BLOCK, NETWORK, READS, SPATIAL, forbidden
 
 Row = dict[str, Any]
-Choose = Callable[[str, Sequence[Any]], Any]
-Cell = tuple[tuple[str, Any], ...]
+Choose = Callable[[str, Sequence[Any], Row], Any]
 
 STEM: Row = {
     **{"kernel": "3", "stride": "1", "padding": "half", "groups": "1", "dilation": "1"},
@@ -51,11 +49,6 @@ class Plan:
         return "; ".join(lines)
 
 
-def legal(row: Mapping[str, Any]) -> bool:
-    """Whether no two options of a row exclude each other."""
-    return not any(forbidden(dict(pair)) for pair in combinations(row.items(), 2))
-
-
 def _options(factors: Mapping[str, Sequence[Any]], name: str, chosen: Row) -> list[Any]:
     if name in chosen:
         return [chosen[name]]
@@ -68,7 +61,7 @@ def draw(seed: int, choose: Choose, wanted: Mapping[str, Any] | None = None) -> 
     """A plan; the second block and the network have the options that are wanted.
 
     Args:
-        seed: of the numbers. choose: one of the options of a factor, the simplest first.
+        seed: of the numbers. choose: (factor, its options, the simplest first, what is chosen already) → one of them.
         wanted: factor → option, which no rule forbids.
     """
     wanted = dict(wanted or {})
@@ -76,9 +69,9 @@ def draw(seed: int, choose: Choose, wanted: Mapping[str, Any] | None = None) -> 
     others = {k: v for k, v in wanted.items() if k in BLOCK}
     for name in NETWORK:
         known = network | others
-        network[name] = choose(name, _options(NETWORK, name, known))
+        network[name] = choose(name, _options(NETWORK, name, known), known)
     stem = STEM | {"kernel": "1"} if network["axes"] == "features" else STEM
-    count = choose("blocks", BLOCKS)
+    count = choose("blocks", BLOCKS, {})
     blocks: list[Row] = []
     sides, steps = SIDES[network["axes"]], 0
     for i in range(count + 1):
@@ -98,7 +91,7 @@ def _block(choose: Choose, own: Row, network: Row, sides: tuple[int, ...], befor
         options = _options(BLOCK, name, network | own)
         if name not in own:
             options = [v for v in options if _fits(name, v, own, sides)]
-        own[name] = choose(name, options)
+        own[name] = choose(name, options, network | own)
     if before and own["edge"] == "none" and not own["spike"].startswith("refined"):
         own["steps"] = before
     return {name: own[name] for name in BLOCK}
@@ -127,11 +120,20 @@ def convolved(row: Row, sides: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def after(row: Row, sides: tuple[int, ...]) -> tuple[int, ...]:
-    """Places behind a block; of a pool, what is left at least."""
-    found = convolved(row, sides)
-    if row["pool"] == "none":
-        return found
-    return tuple((n // 2 if n % 2 == 0 else 1) if "adaptive" in row["pool"] else n // 2 for n in found)
+    """Places behind a block."""
+    return tuple(_pooled(row["pool"], n) for n in convolved(row, sides))
+
+
+def _pooled(pool: str, n: int) -> int:
+    if pool in ("none", "torch average"):
+        return n + (pool == "torch average")
+    if "adaptive" in pool:
+        return n // 2 if n % 2 == 0 else 1
+    if pool == "torch max dilated":
+        return n - 2
+    if pool in ("average of 9", "torch max", "tally padded", "average ceil", "torch max ceil"):
+        return (n + 1) // 2
+    return (n - 2) // 2 + 1 if pool == "max ceil" else n // 2
 
 
 def steps_after(row: Row, before: int) -> int:
@@ -143,22 +145,12 @@ def steps_after(row: Row, before: int) -> int:
 
 
 def chooser(seed: int) -> Choose:
-    """Every option with the same probability; 'none' and other first ones somewhat more often."""
+    """Every option with the same probability, but plain places and steps more often, as else little is left of them."""
     r = random.Random(seed)
 
-    def choose(name: str, options: Sequence[Any]) -> Any:
+    def choose(name: str, options: Sequence[Any], row: Row) -> Any:
         if name in ("edge", "pool", "groups", "dilation", "stride", "padding", "pooled") and r.random() < 0.4:
             return options[0]
         return r.choice(options)
 
     return choose
-
-
-def pairs() -> Iterator[Cell]:
-    """All pairs of options that no rule forbids, of a block, its network and the spikes it reads."""
-    factors = dict([READS, *BLOCK.items(), *NETWORK.items()])
-    for (one, left), (other, right) in combinations(factors.items(), 2):
-        for a in left:
-            for b in right:
-                if not forbidden({one: a, other: b}):
-                    yield (one, a), (other, b)
