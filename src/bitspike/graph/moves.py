@@ -68,7 +68,7 @@ def taken(item: fx.Node, shape: tuple[int, ...]) -> Tensor | None:
         call = getattr(torch.Tensor, step.target) if isinstance(step.target, str) else step.target
         probe = call(probe, *step.args[1:], **step.kwargs)  # type: ignore[operator]
     kept = isinstance(probe, Tensor) and probe.dim() == len(shape) and probe.shape[:2] == shape[:2]
-    return probe[0, 0].flatten(1)[:, 0] if kept and probe.numel() else None
+    return probe[0, 0].reshape(probe.shape[2], -1)[:, 0] if kept and probe.numel() else None
 
 
 def cuts_channels(item: fx.Node, shape: tuple[int, ...]) -> bool:

@@ -10,14 +10,14 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from bitspike.checks import bad_value
+from bitspike.checks import bad_value, greatest
 from bitspike.fold.verify import FlipTotals
 from bitspike.graph import Graph, Node, trace
 from bitspike.layers import Encoder
 from bitspike.lower.report import CompileReport
 from bitspike.lower.wire import Array
 from bitspike.neurons import Neuron
-from bitspike.observe import levels_of
+from bitspike.observe import levels_of, potentials
 from bitspike.runtime import INPUT, Program
 from bitspike.runtime.arithmetic import round_half
 
@@ -29,12 +29,17 @@ class SpikeFlips:
     Attributes:
         spikes: neuron-steps compared. fired: of them, in the folded network. forced: flips where the program's layers
             before get the folded network's spikes. end_to_end: flips where each runs by itself.
+        worst_margin: greatest |u − threshold| of the folded network among the forced flips, in its own thresholds (0
+            where there are none); only the first flip of a neuron counts, later ones are consequences.
+        largest: greatest |u| of the layer, measured where there are forced flips.
     """
 
     spikes: int = 0
     fired: int = 0
     forced: int = 0
     end_to_end: int = 0
+    worst_margin: float = 0.0
+    largest: float = 0.0
 
 
 @dataclass
@@ -99,7 +104,7 @@ def compare(
     same = 0.0
     for batch in batches:
         x, labels = batch if isinstance(batch, (tuple, list)) else (batch, None)
-        expected, spikes, sent = _network(graph, x)
+        expected, spikes, currents, sent = _network(graph, x)
         fed = next(instead, None)
         forced = {
             name: _fed(graph[name].module, s, levels.get(name, 1.0), rows.get(name)) for name, s in spikes.items()
@@ -109,7 +114,9 @@ def compare(
         taught, output_forced, _ = run(program, given, forced)
         for name, wanted in forced.items():
             real = graph[name].module.format.real  # type: ignore[union-attr]
-            _count(found, name, spikes[name].cpu().numpy() != 0 if real else wanted, own, taught)
+            flips = _count(found, name, spikes[name].cpu().numpy() != 0 if real else wanted, own, taught)
+            if flips.any():
+                _measure(found.layers[name], graph[name].module, currents[name], flips)
         for name, count in clamped.items():
             found.clamped[name] = found.clamped.get(name, 0) + count
         found.max_logit_difference = max(found.max_logit_difference, float(np.abs(output - expected).max()))
@@ -163,21 +170,22 @@ def run(
     return spikes, output, clamped
 
 
-def _network(graph: Graph, x: Tensor) -> tuple[Array, dict[str, Tensor], Array]:
-    """(output, neuron → what it sends, what the encoder sends) of the folded network."""
+def _network(graph: Graph, x: Tensor) -> tuple[Array, dict[str, Tensor], dict[str, Tensor], Array]:
+    """(output, neuron → what it sends, neuron → its current, what the encoder sends) of the folded network."""
     spikes: dict[str, Tensor] = {}
+    currents: dict[str, Tensor] = {}
     sent = [x]
 
     def note(node: Node, call: Any, args: tuple[Any, ...]) -> Any:
         value = call()
         if isinstance(node.module, Neuron):
-            spikes[node.name] = value.clone()
+            spikes[node.name], currents[node.name] = value.clone(), args[0].clone()
         if isinstance(node.module, Encoder):
             sent[0] = value
         return value
 
     output = graph.run(x, handler=note)
-    return output.double().cpu().numpy(), spikes, sent[0].cpu().numpy()
+    return output.double().cpu().numpy(), spikes, currents, sent[0].cpu().numpy()
 
 
 def _fed(module: Any, sent: Tensor, level: float, row: Mapping[str, Any] | None) -> Array:
@@ -188,7 +196,8 @@ def _fed(module: Any, sent: Tensor, level: float, row: Mapping[str, Any] | None)
     return k if row is None else np.where(k < 0, k * row["down"], k * row["up"])
 
 
-def _count(found: Comparison, name: str, wanted: Array, own: Mapping[str, Array], taught: Mapping[str, Array]) -> None:
+def _count(found: Comparison, name: str, wanted: Array, own: Mapping[str, Array], taught: Mapping[str, Array]) -> Array:
+    """Add the flips of a layer; returns where forced ones are."""
     if name not in own or own[name].shape != wanted.shape:
         must = f"the program must have a layer {name} of {list(wanted.shape)}"
         got = list(own[name].shape) if name in own else "none"
@@ -197,8 +206,19 @@ def _count(found: Comparison, name: str, wanted: Array, own: Mapping[str, Array]
     layer.spikes += wanted.size
     layer.fired += int((wanted != 0).sum())
     kind = (lambda s: s != 0) if wanted.dtype == bool else (lambda s: s)  # of real spikes: whether there is one
-    layer.forced += int((kind(taught[name]) != wanted).sum())
     layer.end_to_end += int((kind(own[name]) != wanted).sum())
+    flips: Array = kind(taught[name]) != wanted
+    layer.forced += int(flips.sum())
+    return flips
+
+
+def _measure(layer: SpikeFlips, module: Any, current: Tensor, flips: Array) -> None:
+    """How far from their thresholds the membranes of the first flips lie."""
+    u = potentials(module, current, scaled=True)
+    at = torch.from_numpy(flips).to(u.device)
+    margin = module.stairs.margin(u)[at & (at.cumsum(0) == 1)]
+    layer.worst_margin = greatest(layer.worst_margin, float(margin.max()))
+    layer.largest = greatest(layer.largest, float(u.abs().max()))
 
 
 def _sequence(program: Program, given: Any) -> Array:

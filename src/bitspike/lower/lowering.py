@@ -136,9 +136,10 @@ class Lowering:
         enough = 12 - math.floor(math.log2(most)) if most else -64
         return max(-60, min(FRACTION, proved if proved >= enough else wanted))
 
-    def current(self, w: Wire, node: str, name: str = "", room: float = 1.0) -> Wire:
-        """A wire in units of 2^-e without a shift, e by `fraction_bits`."""
-        return self.settle(w, self.fraction_bits(w, node, room), name or f"{node}.rescale")
+    def current(self, w: Wire, node: str, name: str = "", room: int = 1) -> Wire:
+        """A wire in units of 2^-e without a shift, e by `fraction_bits`; ``room`` times its range fits 32 bits."""
+        low, high = (INT32[0], INT32[1]) if room == 1 else (-(INT32[1] // room), INT32[1] // room)
+        return self.settle(w, self.fraction_bits(w, node, room), name or f"{node}.rescale", low=low, high=high)
 
     def plain(self, w: Wire, node: str, room: int = 1, positive: bool = False, steady: bool = False) -> Wire:
         """A wire that every operation can read: one unit or factors, no shift, ``room`` times its range fits 32 bits.

@@ -14,7 +14,7 @@ from bitspike.layers import Potential
 from bitspike.lower.fixed_point import bits_above, decay_of
 from bitspike.lower.lowering import FRACTION, Lowering
 from bitspike.lower.report import LayerReport
-from bitspike.lower.rules.trial import charge_of, check_row
+from bitspike.lower.rules.trial import charge_of, check_row, decay_per_step
 from bitspike.lower.wire import Array, Refused, Wire, simple, wire
 from bitspike.neurons import Neuron
 from bitspike.neurons.emission import Emission
@@ -53,7 +53,7 @@ def neuron(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
     if membrane.reset_kind == "soft":
         constants["charge"] = _whole(moving * (charge / step) * one, errors)
     _starts(membrane, unit, one, constants, errors)
-    decay, lost = decay_of(float(membrane.decay()))
+    decay, lost = decay_of(decay_per_step(membrane))
     attributes: dict[str, Any] = {
         "count": counts,
         "signed": stairs.signed,
@@ -110,7 +110,7 @@ def fraction_bits(low: Lowering, node: Node, x: Wire, unit: Any, module: Neuron,
 def reach(low: Lowering, x: Wire, unit: Any, module: Neuron) -> float:
     """The greatest |u| in a window, in units of a step: what leaks in and is left, and one charge too many."""
     most = float((low.bounds(x) / np.asarray(unit)).max())
-    decay, steps = float(module.membrane.decay()), low.value(x).steps
+    decay, steps = decay_per_step(module.membrane), low.value(x).steps
     sums = float(steps) if decay == 1 else (1 - decay**steps) / (1 - decay)
     start = abs(module.membrane.initial) + abs(module.membrane.floor or 0.0)
     return most * sums + start / float(np.min(unit)) + 4
@@ -170,7 +170,7 @@ def _real(low: Lowering, node: Node, module: Neuron, x: Wire, scale: Array) -> W
         "spacing": np.array([spacing]),
     }
     _starts(module.membrane, unit, one, constants, errors)
-    decay, lost = decay_of(float(module.membrane.decay()))
+    decay, lost = decay_of(decay_per_step(module.membrane))
     settled = low.settle(x, fraction, f"{node.name}.current", unit=unit)
     made = _fire(low, node, settled, {"count": [top], "reset": "hard", "decay": decay}, constants)
     worth = spacing / one * float(unit)

@@ -101,11 +101,17 @@ def concat(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
         return parts[0]
     plain = [low.plain(branch, name) for branch, name in zip(parts, names, strict=True)]
     values = [low.value(branch) for branch in plain]
-    if len({v.exponent for v in values}) > 1 or any(p.factor.ndim == 2 for p in plain):
+    if len({v.exponent for v in values}) > 1 or any(p.factor.ndim == 2 for p in plain) or _far_apart(plain):
         plain = together(low, node, names, plain, 1)
         values = [low.value(branch) for branch in plain]
     spread = [np.broadcast_to(p.factor, (v.shape[0],)) for p, v in zip(plain, values, strict=True)]
     return wire(low.add("concat", node.name, plain), np.concatenate(spread))
+
+
+def _far_apart(parts: list[Wire]) -> bool:
+    """Whether levels of one part are so small beside those of another that weights of one scale would lose them."""
+    sizes = [float(np.abs(p.factor).max(initial=0.0)) for p in parts]
+    return max(sizes) > 16 * min((size for size in sizes if size), default=math.inf)
 
 
 def split(low: Lowering, node: Node, wires: list[Wire]) -> Any:

@@ -35,10 +35,11 @@ def squeeze_sum(low: Lowering, x: Wire, source: str, name: str) -> Wire:
 
 
 def hold(low: Lowering, x: Wire, steps: int, name: str) -> Wire:
-    """One step, held for so many."""
+    """One step, held for so many; of factors by step it has the first."""
     if steps == 1:
         return x
-    return wire(low.add("windows", name, [x], {"frames": 1, "steps": steps}), x.factor)
+    factor = x.factor[0] if x.factor.ndim == 2 else x.factor
+    return wire(low.add("windows", name, [x], {"frames": 1, "steps": steps}), factor)
 
 
 def windows(low: Lowering, node: Node, wires: list[Wire]) -> Wire:

@@ -10,8 +10,26 @@ from torch import Tensor
 
 from bitspike.lower.wire import Refused
 from bitspike.neurons import Neuron
+from bitspike.neurons.membrane import Membrane
 
 _STEPS, _NUMBERS = 5, 1024
+
+
+def decay_per_step(membrane: Membrane) -> float:
+    """The decay that all channels have.
+
+    >>> from bitspike.neurons import LIF
+    >>> decay_per_step(LIF(decay=0.5, learn_decay="channel").replicate(3).membrane)
+    0.5
+    """
+    decay = membrane.decay()
+    if not isinstance(decay, Tensor):
+        return float(decay)
+    values = decay.detach().double().flatten()
+    if (values != values[0]).any():
+        ends = f"{float(values.min()):.3g} to {float(values.max()):.3g}"
+        raise Refused(f"its channels have decays of their own, {ends}, a program has one a layer")
+    return float(values[0])
 
 
 @torch.no_grad()
@@ -61,8 +79,9 @@ def check_row(module: Neuron, counts: Sequence[int], charge: float, channels: in
 def _real(module: Neuron, x: Tensor) -> Tensor:
     """``u`` where it is at least the threshold, which then starts again at 0."""
     v, sent, scale = torch.zeros_like(x[0]), [], module.threshold_scale(x)
+    decay = decay_per_step(module.membrane)
     for current in x:
-        u = v * float(module.membrane.decay()) + current
+        u = v * decay + current
         floor = module.membrane.floor_like(u)
         u = u if floor is None else torch.maximum(u, torch.as_tensor(floor, dtype=u.dtype))
         sent.append(torch.where(u / scale >= module.stairs.first, u, 0.0))
@@ -73,10 +92,10 @@ def _real(module: Neuron, x: Tensor) -> Tensor:
 def _row(module: Neuron, x: Tensor, counts: Sequence[int], charge: float) -> Tensor:
     stairs, membrane, scales = module.stairs, module.membrane, module.threshold_scale(x)
     v: Any = torch.full_like(x[0], membrane.initial)
-    sent, sums = [], torch.zeros_like(x[0])
+    sent, sums, decay = [], torch.zeros_like(x[0]), decay_per_step(membrane)
     for t, current in enumerate(x):
         scale = scales[min(t, len(scales) - 1)] if scales.dim() == x.dim() else scales
-        u = v * float(membrane.decay()) + current
+        u = v * decay + current
         floor = membrane.floor_like(u)
         u = u if floor is None else torch.maximum(u, torch.as_tensor(floor, dtype=u.dtype))
         n = (u.abs() if stairs.signed else u) / scale

@@ -46,7 +46,8 @@ class SumPool(Operation):
             raise self.bad("the window must fit into the padded input", list(x.shape), "make it smaller")
         lengths = zip(x.shape[1:], kernel, stride, padding, self.sides, strict=True)
         self.last = tuple(min(k, n + 2 * p - s * (count - 1)) for n, k, s, p, count in lengths)
-        places = [math.prod(size) for size in product(*({*pair} for pair in zip(kernel, self.last, strict=True)))]
+        found = zip(kernel, self.last, self.sides, strict=True)
+        places = [math.prod(size) for size in product(*({k, last} if n > 1 else {last} for k, last, n in found))]
         divisor = at["divisor"]
         if divisor and any(divisor % size for size in places):
             raise self.bad(f"sizes of windows must divide {divisor}", sorted(set(places)), "correct the divisor")
