@@ -37,11 +37,16 @@ def lost_hooks(ours: nn.Module, net: nn.Module) -> list[str]:
     """
     modules, parameters = set(net.modules()), {id(p) for p in net.parameters()}
     lost = [
-        name or "the model"
-        for name, module in ours.named_modules()
-        if module not in modules and any(getattr(module, kind, None) for kind in _OF_MODULES)
+        name or "the model" for name, module in ours.named_modules() if module not in modules and any(_given(module))
     ]
     return lost + [name for name, p in ours.named_parameters() if p._backward_hooks and id(p) not in parameters]
+
+
+def _given(module: nn.Module) -> list[object]:
+    """Its hooks, without those that torch's parametrisations put there for old checkpoints."""
+    hooks = [hook for kind in _OF_MODULES for hook in getattr(module, kind, {}).values()]
+    functions = [getattr(hook, "hook", hook) for hook in hooks]
+    return [f for f in functions if not str(getattr(f, "__module__", "")).startswith("torch.nn.utils")]
 
 
 def warn_lost(names: list[str], stacklevel: int) -> None:
