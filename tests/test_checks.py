@@ -26,6 +26,7 @@ def test_a_message_has_three_parts() -> None:
         ),
         (lambda: checks.one_of("A", "x", "zzz", ("hard", "soft")), ["choose one of these"]),
         (lambda: checks.one_of("A", "x", 3, (1, 2)), ["1, 2", "got 3"]),
+        (lambda: checks.one_of("A", "x", 3, ()), ["x must be left out, as there are none", "remove it"]),
         (lambda: checks.at_least("A", "x", 1, 2), ["x must be >= 2", "got 1"]),
         (lambda: checks.at_least("A", "x", float("nan"), 2), ["nan"]),
         (lambda: checks.in_range("A", "x", 3, 0, 2), ["[0, 2]", "got 3"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import builtins
 import re
 import statistics
 import subprocess
@@ -11,6 +12,8 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 import pytest
+
+import bitspike
 
 ROOT = Path(__file__).resolve().parents[1]
 PACKAGE = ROOT / "src" / "bitspike"
@@ -315,3 +318,15 @@ def test_text_names_no_machine_and_no_registry() -> None:
             continue  # binary
         found += [f"{path.relative_to(ROOT)}:{n}" for n, line in enumerate(lines, 1) if LOCAL.search(line)]
     assert not found, found
+
+
+def test_star_imports_hide_no_builtin() -> None:
+    """``from bitspike import *`` once replaced ``compile``."""
+    for path in (path for path in SOURCES.values() if path.name == "__init__.py"):
+        assigned = [n for n in parsed(path).body if isinstance(n, ast.Assign)]
+        names = [name for n in assigned if ast.unparse(n.targets[0]) == "__all__" for name in ast.literal_eval(n.value)]
+        assert not set(names) & set(dir(builtins)), path
+    given: dict[str, object] = {}
+    exec("from bitspike import *", given)
+    assert "compile" not in given and "fold" in given
+    assert "compile" in dir(bitspike) and callable(bitspike.compile)

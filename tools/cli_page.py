@@ -32,10 +32,10 @@ KEYS = """## Files and keys
 
 A run folder: `recipe.toml` (resolved recipe), `metrics.jsonl` (a JSON record an epoch: epoch, loss, train_accuracy,
 validation_accuracy (of a regression train_error, validation_error), lr, time_s, health), `best.safetensors` and
-`final.safetensors` (weights, with a hash that readers check), `last/` (two checkpoints that take turns; all that
-exact resume needs), `summary.json`. `bitspike convert` leaves `recipe.toml` with a table [convert], both weights
-files (equal), `convert.json` (the calibration: options, per layer error, rate, saturation, highest level, slope,
-correction, multiplies, weights) and `summary.json`.
+`final.safetensors` (weights, with a hash and the recipe, which readers check), `last/` (two checkpoints that take
+turns; all that exact resume needs), `summary.json`. `bitspike convert` leaves `recipe.toml` with a table [convert],
+both weights files (equal), `convert.json` (the calibration: options, per layer error, rate, saturation, highest
+level, slope, correction, multiplies, weights) and `summary.json`.
 
 | key of `summary.json` and of a job's `result` | meaning |
 | --- | --- |

@@ -23,7 +23,6 @@ __all__ = [
     "allocation",
     "ann2snn",
     "checked",
-    "compile",
     "cost",
     "data",
     "detach",
@@ -46,6 +45,11 @@ __all__ = [
     "unpack",
     "upgrade",
 ]
+
+
+def __dir__() -> list[str]:
+    """`compile` too, which is no name of ``import *``: it would hide Python's own."""
+    return sorted({*globals(), "compile"})
 
 
 def __getattr__(name: str) -> object:

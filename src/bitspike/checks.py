@@ -48,12 +48,23 @@ def one_of(where: str, name: str, value: T, allowed: Collection[T]) -> T:
     """
     if value in allowed:
         return value
+    raise bad_value(where, choice(name, allowed), repr(value), suggestion(value, allowed))
+
+
+def choice(name: str, allowed: Collection[object]) -> str:
+    """What must hold of a name, as words.
+
+    >>> choice("reset", ("hard", "soft")), choice("an option", ())
+    ("reset must be one of 'hard', 'soft'", 'an option must be left out, as there are none')
+    """
     listed = ", ".join(repr(item) for item in allowed)
-    raise bad_value(where, f"{name} must be one of {listed}", repr(value), suggestion(value, allowed))
+    return f"{name} must be one of {listed}" if listed else f"{name} must be left out, as there are none"
 
 
-def suggestion(value: object, allowed: Iterable[object]) -> str:
-    """The nearest allowed spelling as advice, or a request to choose one of the listed."""
+def suggestion(value: object, allowed: Collection[object]) -> str:
+    """The nearest allowed spelling as advice, or a request to choose one of the listed, or to remove it."""
+    if not allowed:
+        return "remove it"
     near = difflib.get_close_matches(str(value), [str(item) for item in allowed], n=1)
     return f"did you mean {near[0]!r}?" if near else "choose one of these"
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ from bitspike.files import read_json, write_json_atomic, write_text_atomic
 from bitspike.layers import check_numbers
 from bitspike.models import Network
 from bitspike.schema import to_mapping, to_toml
+from bitspike.training.bound import check_bound, recipe_fact
 from bitspike.training.build import build_network
 from bitspike.training.loop import load_weights
 from bitspike.training.recipe import Recipe, recipe_from_mapping
-from bitspike.training.weights import read_weights, save_weights
+from bitspike.training.weights import read_facts, read_weights, save_weights
 
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
 
@@ -50,17 +52,17 @@ def save_pretrained(trained: Pretrained, folder: Path, figures: dict[str, Any] |
     """
     check_numbers("save_pretrained", trained.model)
     folder.mkdir(parents=True, exist_ok=True)
-    config = {
-        "library": "bitspike",
-        "recipe": to_mapping(trained.recipe),
+    data = {
         "shape": list(trained.shape),
         "classes": list(trained.classes),
         "mean": list(trained.mean),
         "std": list(trained.std),
         "top": trained.top,
     }
+    config = {"library": "bitspike", "recipe": to_mapping(trained.recipe), **data}
     tensors = {name: value.detach().cpu().contiguous() for name, value in trained.model.state_dict().items()}
-    save_weights(folder / _WEIGHTS, tensors, {"format": "pt"})
+    facts = {"format": "pt", **recipe_fact(trained.recipe), **{name: json.dumps(data[name]) for name in data}}
+    save_weights(folder / _WEIGHTS, tensors, facts)
     write_json_atomic(folder / _CONFIG, config)
     write_text_atomic(folder / _CARD, _card(trained, figures or {}, notice))
 
@@ -72,8 +74,8 @@ def from_pretrained(name: str | Path, revision: str | None = None) -> Pretrained
         name: folder, or "owner/name" on the hub. revision: branch, tag or commit on the hub.
 
     Raises:
-        ValueError: a file is missing, damaged, does not fit, or holds NaN or inf. ImportError: the hub is needed and
-            its package is missing.
+        ValueError: a file is missing, damaged, edited, does not fit, or holds NaN or inf. ImportError: the hub is
+            needed and its package is missing.
     """
     folder = Path(name) if Path(name).is_dir() else _download(str(name), revision)
     config = read_json(folder / _CONFIG) if (folder / _CONFIG).exists() else None
@@ -85,11 +87,17 @@ def from_pretrained(name: str | Path, revision: str | None = None) -> Pretrained
     constants(str(folder / _CONFIG), mean, std, shape[0])
     model = build_network(recipe, shape, len(classes))
     try:
-        load_weights(model, read_weights(folder / _WEIGHTS, "fetch it again"), str(folder / _WEIGHTS))
+        tensors = read_weights(folder / _WEIGHTS, "fetch it again")
     except OSError as error:
         raise bad_value(
             str(folder / _WEIGHTS), "it must be a whole safetensors file", error, "fetch it again"
         ) from error
+    check_bound(folder / _WEIGHTS, recipe, folder / _CONFIG, "fetch it again")
+    for name, text in read_facts(folder / _WEIGHTS).items():
+        if name in config and name != "recipe" and json.loads(text) != config[name]:
+            must = f"{name} must be {text}, with which {_WEIGHTS} was saved"
+            raise bad_value(str(folder / _CONFIG), must, config[name], "set it back, or fetch it again")
+    load_weights(model, tensors, str(folder / _WEIGHTS))
     return Pretrained(model.eval(), recipe, shape, classes, mean, std, int(config["top"]))
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
-from bitspike.checks import bad_value, suggestion
+from bitspike.checks import bad_value, choice, suggestion
 
 E = TypeVar("E")
 V = TypeVar("V")
@@ -44,8 +44,7 @@ class Registry(Generic[E]):
         try:
             return self._entries[name]
         except KeyError:
-            listed = ", ".join(repr(item) for item in self._entries)
-            must = f"the name must be one of {listed}"
+            must = choice("the name", self._entries)
             raise bad_value(f"{self.kind} registry", must, repr(name), suggestion(name, self._entries)) from None
 
     def __iter__(self) -> Iterator[str]:

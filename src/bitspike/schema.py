@@ -16,7 +16,7 @@ import types
 from collections.abc import Iterable, Mapping
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
-from bitspike.checks import bad_type, bad_value, one_of, suggestion
+from bitspike.checks import bad_type, bad_value, choice, one_of, suggestion
 from bitspike.files import DEEPEST, parse_toml, toml_text, too_deep
 
 D = TypeVar("D")
@@ -51,8 +51,7 @@ def from_mapping(cls: type[D], mapping: object, where: str, path: tuple[str, ...
     flat = [f.name for f in dataclasses.fields(cls) if f.metadata.get("flat")]  # type: ignore[arg-type]
     hints, unknown = get_type_hints(cls), [key for key in mapping if key not in fields]
     if unknown and not flat:
-        must = f"every key must be one of {', '.join(map(repr, fields))}"
-        raise bad_value(place, must, repr(unknown[0]), suggestion(unknown[0], fields))
+        raise bad_value(place, choice("every key", fields), repr(unknown[0]), suggestion(unknown[0], fields))
     for name, f in fields.items():
         if name not in mapping and f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING:
             raise bad_value(place, f"the key {name!r} must be given", f"only {sorted(mapping)}", f"add {name} = ...")

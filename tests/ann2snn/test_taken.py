@@ -268,6 +268,7 @@ def _hooked(layer: nn.Module) -> nn.Module:
 
 @pytest.mark.parametrize("T", [1, 3])
 @pytest.mark.parametrize("name", TAKEN)
+@pytest.mark.filterwarnings("error:upgrade. hooks")
 def test_it_is_taken(name: str, T: int) -> None:
     forward, layers, signed, analog = TAKEN[name]
     net, x = brought(forward, layers), images()

@@ -135,3 +135,29 @@ def test_one_sample_has_the_right_gradient_whatever_the_order_of_memory() -> Non
     right = right / (flat.var(1, unbiased=False, keepdim=True) + norm.eps).sqrt()
     for gradient in found:
         torch.testing.assert_close(gradient.reshape(5, 6), right)
+
+
+@pytest.mark.parametrize("mode", ["joint", "per_step", "threshold"])
+def test_cumulative_averages_are_refused_and_not_met_in_training(mode: str) -> None:
+    """torch's momentum=None once passed here and crashed in the first training step."""
+    with pytest.raises(ValueError, match=r"BatchNorm: momentum must be a number in \[0, 1\].*got None; pass"):
+        BatchNorm(C, mode, momentum=None)  # type: ignore[arg-type]
+    norm = BatchNorm(C, mode)
+    for value, kind in ((None, ValueError), (-0.1, ValueError), (float("nan"), ValueError), ("0.1", TypeError)):
+        with pytest.raises(kind, match="BatchNorm: momentum must"):
+            norm.momentum = value  # type: ignore[assignment]
+    with pytest.raises(ValueError, match="BatchNorm: eps must be positive"):
+        norm.eps = 0.0
+    assert (norm.momentum, norm.eps) == (0.1, 1e-5)
+
+
+@pytest.mark.parametrize(
+    ("name", "remedy"),
+    [("affine", "freeze weight and bias"), ("track_running_stats", "call train"), ("num_features", "make a new one")],
+)
+def test_attributes_of_torchs_norm_are_not_ignored(name: str, remedy: str) -> None:
+    """``affine`` once hid the method of that name, so that folding failed; the others did nothing."""
+    norm = BatchNorm(C)
+    with pytest.raises(AttributeError, match=f"BatchNorm: {name} is fixed when it is made, got False; .*{remedy}"):
+        setattr(norm, name, False)
+    assert norm.affine()[0].shape == (C,)

@@ -63,3 +63,5 @@ def test_a_recipe_names_a_loss_and_its_options() -> None:
         TrainConfig(loss="mena")
     with pytest.raises(ValueError, match="an option of the loss 'tet' must be one of 'weight', 'target'"):
         TrainConfig(loss="tet", loss_options={"wieght": 1})
+    with pytest.raises(ValueError, match="'mse' must be left out, as there are none, got 'weight'; remove it"):
+        TrainConfig(loss="mse", loss_options={"weight": 1})

@@ -13,11 +13,13 @@ from torch.utils.data import DataLoader, TensorDataset
 
 from bitspike.cli import main
 from bitspike.data import ArraySet, Splits, gather
+from bitspike.data.arrays import load_arrays
 from bitspike.files import read_json
 from bitspike.training import fit, load_data, recipe_from_mapping
 from bitspike.training.loop import evaluate
 from bitspike.training.task import training_task
 
+WIDE = torch.tensor(1e300, dtype=torch.float64)
 RECIPE = """
 name = "slopes"
 [data]
@@ -199,6 +201,9 @@ def test_samples_with_labels_are_classes() -> None:
         ([(torch.zeros(3, 2), torch.zeros(4))], "as many samples as targets"),
         ([(torch.zeros(3, 2), torch.zeros(3)), (torch.zeros(3, 5), torch.zeros(3))], "one shape"),
         ([(torch.full((9, 2), float("nan")), torch.zeros(9))], "samples must be finite"),
+        ([(-WIDE.expand(9, 2), torch.zeros(9))], "numbers up to 3.4e38, got 18 beyond, up to 1e+300; scale"),
+        ([(torch.zeros(9, 2), WIDE.expand(9))], "(train): y must fit into float32, numbers up to 3.4e38, got 9 beyond"),
+        ([(torch.full((9, 2), float("inf")).double(), torch.zeros(9))], "samples must be finite"),
         ([(torch.zeros(9, 2), torch.full((9,), float("inf")))], "targets must be finite"),
         ([(torch.zeros(9, 2, dtype=torch.int64), torch.zeros(9))], "x must be floats, or uint8 images"),
         ([(torch.zeros(9, 2), -torch.ones(9, dtype=torch.int64))], "labels must be >= 0"),
@@ -214,6 +219,17 @@ def test_other_data_is_refused(given: Any, words: str) -> None:
     with pytest.raises((ValueError, TypeError)) as caught:
         fit(recipe(), given)
     assert words in str(caught.value)
+
+
+@pytest.mark.parametrize("kind", [np.float64, np.longdouble])
+def test_numbers_of_a_file_that_float32_cannot_hold(tmp_path: Path, kind: type) -> None:
+    """They were called NaN or inf, which the file does not hold."""
+    greatest = np.finfo(kind).max
+    np.savez(tmp_path / "far.npz", x=np.full((30, 2), greatest / 2, kind), y=np.zeros(30))
+    with pytest.raises(ValueError, match=r"far\.npz \(train\): x must fit into float32, .*got 60 beyond"):
+        load_arrays(tmp_path / "far.npz")
+    np.savez(tmp_path / "near.npz", x=np.full((30, 2), 3.4e38, kind), y=np.zeros(30))
+    assert load_arrays(tmp_path / "near.npz").train.images.isfinite().all()
 
 
 def test_the_digest_tells_targets_apart(place: Path) -> None:

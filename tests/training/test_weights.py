@@ -12,8 +12,10 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
+from bitspike.cli import main
 from bitspike.files import read_json
 from bitspike.hub import Pretrained, from_pretrained, save_pretrained
+from bitspike.schema import to_mapping
 from bitspike.training.converted import convert_run, recipe_of_run
 from bitspike.training.recipe import recipe_from_mapping
 from bitspike.training.runs import open_run, train_run
@@ -113,6 +115,60 @@ def test_a_shared_network_is_hashed_too(run: Path, tmp_path: Path) -> None:
     flip(tmp_path / "shared" / "model.safetensors", -1)
     with pytest.raises(ValueError, match="match their hash"):
         from_pretrained(tmp_path / "shared")
+
+
+def edit(file: Path, before: str, after: str) -> None:
+    text = file.read_text()
+    assert before in text
+    file.write_text(text.replace(before, after))
+
+
+@pytest.mark.parametrize("which", ["final", "best"])
+def test_a_recipe_edited_after_training_is_noticed(run: Path, tmp_path: Path, which: str) -> None:
+    """Tensors of the same shapes in another network: the figures were those of neither, without a word."""
+    edit(run / "recipe.toml", "T = 1", "T = 3")
+    with pytest.raises(ValueError, match=rf"recipe\.toml: model\.T must be 1, by which {which}\.safe.*got 3"):
+        open_run(run, which)
+    with pytest.raises(ValueError, match=r"model\.T must be 1"):
+        recipe_of_run(run, "integer", 2)
+    with pytest.raises(SystemExit, match="2"):
+        main(["compile", str(run), "--out", str(tmp_path / "m.bitspike")])
+    assert not (tmp_path / "m.bitspike").exists()
+    edit(run / "recipe.toml", "T = 3", "T = 1  # as it was")
+    edit(run / "recipe.toml", 'name = "tiny"', 'name = "renamed"')  # changes nothing of the network
+    edit(run / "recipe.toml", "test = false", "test = true")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert open_run(run, which)[0].name == "renamed"
+
+
+def test_an_edited_conversion_is_noticed(run: Path, tmp_path: Path) -> None:
+    recipe = recipe_of_run(run, "integer", 2, ("convert.images=64",))
+    convert_run(recipe, run / "final.safetensors", tmp_path / "snn")
+    edit(tmp_path / "snn" / "recipe.toml", "D = 15", "D = 7")
+    with pytest.raises(ValueError, match=r"neuron\.D must be 15.*got 7; set it back, or convert again"):
+        open_run(tmp_path / "snn")
+
+
+def test_weights_that_do_not_say_their_recipe(run: Path) -> None:
+    path = run / "final.safetensors"
+    save_weights(path, load_file(path), {"key": "k"})
+    with pytest.warns(UserWarning, match=r"final.safetensors does not say by which recipe it was trained \(another"):
+        open_run(run)
+
+
+def test_an_edited_shared_network_is_noticed(run: Path, tmp_path: Path) -> None:
+    recipe, splits, model = open_run(run)
+    data, shared = splits.train, tmp_path / "shared"
+    trained = Pretrained(model, recipe, tuple(data.images.shape[1:]), data.classes, data.mean, data.std, data.top)  # type: ignore[arg-type]
+    save_pretrained(trained, shared)
+    whole = read_json(shared / "config.json")
+    assert isinstance(whole, dict)
+    seed = {"recipe": to_mapping(tiny(seed=5))}
+    for change, words in (({"std": [0.5]}, r"std must be \["), (seed, "seed must be 0")):
+        (shared / "config.json").write_text(json.dumps(whole | change))
+        with pytest.raises(ValueError, match=rf"config\.json: {words}"):
+            from_pretrained(shared)
 
 
 @pytest.mark.parametrize("steps", [0, -5, 2**31])

@@ -1,14 +1,15 @@
 """The commands of ``bitspike`` on the command line, one typed function each, thin calls into the library."""
 
 from bitspike.commands.convert import convert
+from bitspike.commands.demo import demo
 from bitspike.commands.finished import compare, cost, evaluate, fold
-from bitspike.commands.program import compile, inspect, run, verify
-from bitspike.commands.study import demo, study
+from bitspike.commands.program import compile as compile
+from bitspike.commands.program import inspect, run, verify
+from bitspike.commands.study import study
 from bitspike.commands.train import train
 
 __all__ = [
     "compare",
-    "compile",
     "convert",
     "cost",
     "demo",

@@ -1,4 +1,4 @@
-"""``bitspike study`` and ``bitspike demo``."""
+"""``bitspike study``."""
 
 from __future__ import annotations
 
@@ -26,21 +26,6 @@ from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.job import digest, load_data, run_job
 from bitspike.training.recipe import Recipe
 from bitspike.training.study import Outcome, Progress, Study, plan, read_study, results_of, run_study, summarise
-
-
-def demo(out: Path = Path("demo-out"), quiet: bool = False) -> None:
-    """Train, fold, verify and compare four kinds of spikes on scikit-learn's digits (about two minutes).
-
-    Args:
-        out: Folder of the results: one JSON a job, compare.json, compare.png.
-        quiet: Show no progress.
-    """
-    queue = replace(read_study("digits_demo"), out=out)
-    outcome = _run(queue, (0, 1), quiet)
-    if not outcome.diverged:
-        _show(queue, out / "compare.json", out / "compare.png")
-    if outcome.diverged:
-        raise SystemExit(1)
 
 
 def study(
@@ -77,10 +62,10 @@ def study(
     if out:
         chosen = replace(chosen, out=out)
     share = _shard(shard)
-    outcome = Outcome((), (), 0, False) if table_only else _run(chosen, share, quiet)
+    outcome = Outcome((), (), 0, False) if table_only else run_queue(chosen, share, quiet)
     if outcome.diverged and not any(results_of(chosen).values()):
         picture = pareto = levels = None  # there is nothing to draw
-    _show(chosen, json, picture, pareto, levels)
+    show(chosen, json, picture, pareto, levels)
     if outcome.diverged:
         raise SystemExit(1)
 
@@ -92,7 +77,8 @@ def _shard(text: str) -> tuple[int, int]:
     return int(index), int(count)
 
 
-def _run(queue: Study, shard: tuple[int, int], quiet: bool) -> Outcome:
+def run_queue(queue: Study, shard: tuple[int, int], quiet: bool) -> Outcome:
+    """Run what is left of a queue, with its progress; says which jobs have diverged."""
     with Shown(len(plan(queue)), quiet) as shown:
 
         def train(recipe: Recipe) -> dict[str, object]:
@@ -122,13 +108,14 @@ def _label(job: Progress) -> str:
     return f"{job.job.arm} seed {job.job.seed}: {job.state.replace('not run', 'running')}"
 
 
-def _show(
+def show(
     queue: Study,
     json: Path | None = None,
     picture: Path | None = None,
     pareto: Path | None = None,
     levels: Path | None = None,
 ) -> None:
+    """Print the table of what is done, and write what is asked for."""
     rows, uses = summarise(queue), level_use(queue)
     document = {"study": queue.name, "arms": [to_mapping(row) for row in rows]}
     write_json(json, document | {"levels": [to_mapping(use) for use in uses]})

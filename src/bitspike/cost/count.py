@@ -50,6 +50,7 @@ from bitspike.layers import (
     Windows,
     check_numbers,
 )
+from bitspike.layers.base import changed_by
 from bitspike.neurons import Neuron
 
 _FED_BACK = ("before", "synapse", "behind")
@@ -259,7 +260,9 @@ def _same(one: nn.Module, other: nn.Module) -> bool:
 
 
 def _named(node: Node) -> str:
-    """The node; where it stands for modules of the user's inside a layer, those as well."""
+    """The node; where it stands for modules of the user's inside a layer, those as well, and what changes weights."""
+    if node.module is not None and (changes := changed_by(*node.module.modules())):
+        return f"{node.name} ({changes})"
     for module in node.module.modules() if node.module is not None else ():
         if isinstance(module, fx.GraphModule):
             inner = [n for n in module.graph.nodes if n.op == "call_module"]

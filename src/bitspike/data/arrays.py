@@ -42,7 +42,8 @@ def load_arrays(root: str | os.PathLike[str], validation: int | float = 0.1, see
         seed: of the validation split, 0 to 2^63 - 1.
 
     Raises:
-        ValueError: a missing or damaged file, a lacking member, shapes or kinds that do not fit, NaN or inf.
+        ValueError: a missing or damaged file, a lacking member, shapes or kinds that do not fit, NaN or inf, numbers
+            that do not fit into float32.
 
     >>> import tempfile
     >>> with tempfile.NamedTemporaryFile(suffix=".npz") as file:
@@ -127,7 +128,10 @@ def _native(array: np.ndarray) -> np.ndarray:
     array = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="), copy=False))
     if array.dtype.kind == "u" and array.dtype != np.uint8:
         return array.astype(np.int64)
-    return array.astype(np.float64) if array.dtype == np.longdouble else array
+    if array.dtype != np.longdouble or array.dtype == np.float64:
+        return array
+    most = np.finfo(np.float64).max
+    return np.where(np.isinf(array), array, array.clip(-most, most)).astype(np.float64)
 
 
 def _read(where: str, items: Iterable[Any]) -> tuple[Tensor, Tensor]:
@@ -198,10 +202,22 @@ def _check(where: str, x: Tensor, y: Tensor, train: tuple[Tensor, Tensor]) -> No
         raise bad_value(where, "x and y must be equally many", f"{len(x)} and {len(y)}", "pair them")
     if not y.is_floating_point() and int(y.min()) < 0:
         raise bad_value(where, "labels must be >= 0", int(y.min()), "number the classes from 0")
+    for part, values in (("x", x), ("y", y)):
+        _fits(where, part, values)
     alike = x.dtype.is_floating_point == train[0].dtype.is_floating_point and x.shape[1:] == train[0].shape[1:]
     if not (alike and y.is_floating_point() == train[1].is_floating_point() and y.shape[1:] == train[1].shape[1:]):
         got = f"x {x.dtype} {list(x.shape[1:])}, y {y.dtype} {list(y.shape[1:])}"
         raise bad_value(where, "x and y must be of the kind and shape of the training part", got, "convert them")
+
+
+def _fits(where: str, name: str, values: Tensor) -> None:
+    """Raise where finite numbers would become inf in float32, in which networks compute."""
+    if values.dtype != torch.float64:
+        return
+    wide = values[values.isfinite() & values.float().isinf()].abs()
+    if len(wide):
+        must = f"{name} must fit into float32, numbers up to 3.4e38"
+        raise bad_value(where, must, f"{len(wide)} beyond, up to {float(wide.max()):.3g}", "scale them down")
 
 
 def _floats(x: Tensor) -> Tensor:

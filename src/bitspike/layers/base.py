@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn.modules import module as every
+from torch.nn.utils.prune import BasePruningMethod
 
 from bitspike.checks import bad_value, time_first
 from bitspike.functional import once, repeats, still
@@ -19,10 +20,31 @@ from bitspike.sealed import Sealed
 _KINDS = "_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"
 
 
+_CHANGES = {"WeightNorm": "weight norm", "SpectralNorm": "spectral norm", "Pruning": "pruning"}
+
+
 def hooked(module: nn.Module) -> bool:
     """Whether something happens when the module is called, beside its forward: hooks of its own, or of all modules."""
     kinds = module._forward_hooks, module._forward_pre_hooks, module._backward_hooks, module._backward_pre_hooks
     return any(kinds) or any(getattr(every, f"_global{name}", None) for name in _KINDS)
+
+
+def changed_by(*modules: nn.Module) -> str:
+    """What changes modules' weights or results at every call, so that they are not what their class says.
+
+    >>> from torch.nn.utils.parametrizations import weight_norm
+    >>> changed_by(weight_norm(nn.Linear(2, 2))), changed_by(nn.Linear(2, 2))
+    ('weight norm', '')
+    """
+    found: list[str] = []
+    for module in modules:
+        parts = [part for of_one in getattr(module, "parametrizations", {}).values() for part in of_one]
+        kinds = [type(part).__name__.lstrip("_") for part in parts]
+        found += [_CHANGES.get(kind, kind) for kind in kinds]
+        for hook in (hook for name in _KINDS for hook in getattr(module, name).values()):
+            kind = "Pruning" if isinstance(hook, BasePruningMethod) else type(hook).__name__
+            found.append(_CHANGES.get(kind, "hooks"))
+    return ", ".join(dict.fromkeys(found))
 
 
 class TimeLayer(Sealed, nn.Module, ABC):

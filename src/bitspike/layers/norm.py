@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
 import torch
 from torch import Tensor, nn
 
-from bitspike.checks import bad_value, integer, one_of, positive, time_first
+from bitspike.checks import bad_value, in_range, integer, one_of, positive, time_first
 from bitspike.functional import held, once, still
 from bitspike.functional.norm import batch_norm, batch_norm_of_copies
 from bitspike.layers.base import TimeLayer
@@ -24,15 +27,23 @@ class BatchNorm(TimeLayer):
     In evaluation all three are the affine map `affine` returns.
 
     Args:
-        channels: C. mode: as above. threshold, alpha: of tdBN. eps, momentum: as in torch.
+        channels: C. mode: as above. threshold, alpha: of tdBN. eps: as in torch. momentum: as in torch, a number in
+            [0, 1]; cumulative averages (torch's None) are refused.
+
+    Raises:
+        ValueError, TypeError: options out of range, here or where eps and momentum are set later.
 
     >>> BatchNorm(3)(torch.randn(2, 4, 3, 5, 5)).shape
     torch.Size([2, 4, 3, 5, 5])
     """
 
     scaling = "none"
-    sealed = ("height",)
+    sealed = ("height", "affine", "track_running_stats", "num_features")
     settable = ("eps", "momentum")
+    remedies: ClassVar[Mapping[str, str]] = {  # torch's names, which would be ignored here
+        "affine": "freeze weight and bias instead (requires_grad_(False))",
+        "track_running_stats": "call train() for statistics of the batch, eval() for the running ones",
+    }
 
     def __init__(
         self,
@@ -48,8 +59,7 @@ class BatchNorm(TimeLayer):
         self.mode = one_of("BatchNorm", "mode", mode, ("joint", "per_step", "threshold"))
         positive("BatchNorm", "threshold", threshold)
         positive("BatchNorm", "alpha", alpha)
-        positive("BatchNorm", "eps", eps)
-        self.eps, self.momentum = eps, momentum
+        self.eps, self.momentum = self.admit("eps", eps), self.admit("momentum", momentum)
         self.height = alpha * threshold if mode == "threshold" else 1.0
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
@@ -57,6 +67,17 @@ class BatchNorm(TimeLayer):
         self.register_buffer("running_var", torch.ones(channels))
         self.running_mean: Tensor
         self.running_var: Tensor
+
+    def admit(self, name: str, value: Any) -> Any:
+        """eps must be positive, momentum a share."""
+        if name == "eps":
+            positive("BatchNorm", name, value)
+        elif name == "momentum" and value is None:
+            must = "momentum must be a number in [0, 1], as cumulative averages are not kept"
+            raise bad_value("BatchNorm", must, None, "pass e.g. 0.1, torch's default")
+        elif name == "momentum":
+            in_range("BatchNorm", name, value, 0, 1)
+        return value
 
     def forward(self, x: Tensor) -> Tensor:
         """x [T, B, C, ...] → the same shape; a still image is normalised once for all steps (see `once`)."""

@@ -1,8 +1,8 @@
 """Folded network → integer program: the one place that knows both torch and programs."""
 
 from bitspike.lower.comparing import Comparison, SpikeFlips, compare
-from bitspike.lower.compiling import compile
+from bitspike.lower.compiling import compile as compile
 from bitspike.lower.report import CompileReport, LayerReport
 from bitspike.lower.rules.given import Pixels
 
-__all__ = ["Comparison", "CompileReport", "LayerReport", "Pixels", "SpikeFlips", "compare", "compile"]
+__all__ = ["Comparison", "CompileReport", "LayerReport", "Pixels", "SpikeFlips", "compare"]

@@ -17,6 +17,7 @@ from bitspike.files import write_json_atomic, write_text_atomic
 from bitspike.layers import ENCODERS
 from bitspike.models import IMAGENET_MEAN, IMAGENET_STD, MODELS, Network, load_he_checkpoint
 from bitspike.schema import override, to_mapping, to_toml
+from bitspike.training.bound import check_bound, recipe_fact
 from bitspike.training.build import ACTIVATIONS, build_activation, build_neuron
 from bitspike.training.job import load_data, measure
 from bitspike.training.loop import Run, evaluate, load_weights
@@ -72,11 +73,14 @@ def recipe_of_run(folder: Path, neuron: str, T: int, sets: tuple[str, ...] = ())
         folder: of the run. neuron, T, sets: as in `converted_recipe`.
 
     Raises:
-        ValueError, TypeError: the run trained no ANN with float weights, or as in `converted_recipe`.
+        ValueError, TypeError: the run trained no ANN with float weights, its recipe was edited, or as in
+            `converted_recipe`.
     """
     if neuron not in NEURONS:
         raise bad_value("convert", f"the neuron must be one of {', '.join(NEURONS)}", repr(neuron), "see ann2snn")
-    trained = read_recipe(folder / "recipe.toml")
+    file = folder / "recipe.toml"
+    trained = read_recipe(file)
+    check_bound(folder / "final.safetensors", trained, file, "train again")
     other = f"[neuron] {trained.neuron.name}" if trained.neuron.name not in ACTIVATIONS else _other(trained)
     if other:
         must = f"{folder} must hold an ANN: [neuron] {' or '.join(ACTIVATIONS)}, weights float, inputs as they are"
@@ -196,7 +200,7 @@ def convert_run(recipe: Recipe, checkpoint: Path, folder: Path) -> tuple[dict[st
     summary = {"key": key, **accuracy, **figures}
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("best", "final"):
-        save_weights(folder / f"{name}.safetensors", snn.state_dict(), {"key": key})
+        save_weights(folder / f"{name}.safetensors", snn.state_dict(), {"key": key, **recipe_fact(recipe)})
     write_json_atomic(folder / "convert.json", report.as_dict())
     write_json_atomic(folder / "summary.json", summary)
     write_text_atomic(folder / "recipe.toml", to_toml(recipe))

@@ -380,4 +380,4 @@ def check_options(where: str, cls: Callable[..., object], options: Mapping[str, 
     for name in options:
         if name not in known:
             must = f"the options must be among {', '.join(map(repr, known))}" if known else "there are no options"
-            raise bad_value(where, must, repr(name), suggestion(name, known) if known else "remove it")
+            raise bad_value(where, must, repr(name), suggestion(name, known))

@@ -18,6 +18,7 @@ from bitspike.checks import bad_value, integer
 from bitspike.data import Batches, Samples, Splits
 from bitspike.files import read_json, write_json_atomic, write_text_atomic
 from bitspike.schema import to_toml
+from bitspike.training.bound import check_bound, recipe_fact
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.converted import build_converted
@@ -152,19 +153,20 @@ def _train_run(
             write_text_atomic(run.metrics, _lines(history))
         progress(figures)
 
+    facts = {"key": key, **recipe_fact(recipe)}
     try:
         trained = fit(recipe, splits, shown, checkpoints, checkpoint_steps, together)
     except DivergedError as error:
         if not together.writes:
             return {}
         if error.best:
-            save_weights(run.weights("best"), error.best, {"key": key})
+            save_weights(run.weights("best"), error.best, facts)
         return {"key": key, **error.summary()}
     if not together.writes:
         return {}
     write_text_atomic(run.metrics, _lines(trained.history))
-    save_weights(run.weights("best"), trained.best, {"key": key})
-    save_weights(run.weights("final"), trained.model.state_dict(), {"key": key})
+    save_weights(run.weights("best"), trained.best, facts)
+    save_weights(run.weights("final"), trained.model.state_dict(), facts)
     _, figures = measure(recipe, splits, trained)
     eligible = [record for record in trained.history if counts(record)] or trained.history[-1:]
     task = task_of(splits.validation)
@@ -187,20 +189,23 @@ def open_run(folder: Path, which: str = "final") -> tuple[Recipe, Splits, nn.Mod
         folder: of the run. which: "final" or "best" weights.
 
     Raises:
-        ValueError: no run, no weights yet, or weights that are damaged or do not fit.
+        ValueError: no run, no weights yet, weights that are damaged or do not fit, or a recipe that is no longer the
+            one that they were trained by.
     """
     run = RunFolder(folder)
     if not run.recipe.exists():
         raise bad_value(str(folder), "it must hold a run (recipe.toml)", "none", "run `bitspike train` first")
     recipe = read_recipe(run.recipe)
-    splits = load_data(recipe)
-    model = build_model(recipe, splits.train) if recipe.convert is None else build_converted(recipe, splits.train)
     path = run.weights(which)
     if not path.exists():
         raise bad_value(str(path), "the run must be finished", "no weights", "run `bitspike train --resume`")
     again = "run the same `bitspike train` with --resume"
     todo = again if recipe.convert is None else "convert again, into another folder"
-    load_weights(model, read_weights(path, todo, hashed=True), str(path))
+    tensors = read_weights(path, todo, hashed=True)
+    check_bound(path, recipe, run.recipe, todo)
+    splits = load_data(recipe)
+    model = build_model(recipe, splits.train) if recipe.convert is None else build_converted(recipe, splits.train)
+    load_weights(model, tensors, str(path))
     return recipe, splits, model.eval()
 
 

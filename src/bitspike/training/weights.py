@@ -50,6 +50,16 @@ def read_weights(path: Path, todo: str, hashed: bool = False) -> dict[str, Tenso
     return tensors
 
 
+def read_facts(path: Path) -> dict[str, str]:
+    """The facts of a file that has a hash, unchecked; {} of any other one."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts: dict[str, str] = dict(file.metadata() or {})
+    except (SafetensorError, OSError):
+        return {}
+    return facts if facts.pop(_HASH, None) is not None else {}
+
+
 def _in_order(data: bytes) -> bytes:
     """The same .safetensors file with its metadata sorted by name; the library writes it in any order."""
     end = 8 + int.from_bytes(data[:8], "little")

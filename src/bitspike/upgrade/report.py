@@ -20,6 +20,9 @@ class UpgradeReport:
         translated: layer over time → class of the layer it was; fold, cost and stream know these.
         merged: layer that runs as it was, time merged into the batch → its class or function.
         uncounted: merged layers with weights, which `cost` does not count.
+        changed: merged layer with weights → what computes them, or changes its results, at every call (weight norm,
+            spectral norm, pruning, hooks), so that it is no synapse.
+        lost_hooks: modules and parameters whose hooks the network does not run.
         split: module called several times → the places that replace it.
         only_in_training: where the forward does something else in training; the network does what evaluation does.
         fixed_shape: shape of a sample [...] that the code was run for and the network takes alone; None for any.
@@ -36,6 +39,8 @@ class UpgradeReport:
     merged: dict[str, str] = field(default_factory=dict)
     inside: dict[str, str] = field(default_factory=dict)
     uncounted: list[str] = field(default_factory=list)
+    changed: dict[str, str] = field(default_factory=dict)
+    lost_hooks: list[str] = field(default_factory=list)
     split: dict[str, list[str]] = field(default_factory=dict)
     only_in_training: list[str] = field(default_factory=list)
     fixed_shape: tuple[int, ...] | None = None
@@ -64,6 +69,11 @@ class UpgradeReport:
         ]
         if self.uncounted:
             lines.append(f"  not counted by cost: {', '.join(self.uncounted)}")
+        if self.changed:
+            given = ", ".join(f"{name}: {what}" for name, what in self.changed.items())
+            lines.append(f"  no synapses, for what changes them at every call (remove it first): {given}")
+        if self.lost_hooks:
+            lines.append(f"  hooks that are gone: {', '.join(self.lost_hooks)}")
         if self.only_in_training:
             lines.append(f"  left out, done in training alone: {', '.join(self.only_in_training)}")
         if self.fixed_shape is not None:

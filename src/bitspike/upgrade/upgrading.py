@@ -18,6 +18,7 @@ from bitspike.checks import bad_type, bad_value, one_of
 from bitspike.graph import trace
 from bitspike.graph.modes import without_gradient
 from bitspike.layers import ClipFloor, Encoder, TimeLayer, check_numbers
+from bitspike.layers.base import changed_by
 from bitspike.models import Network, warn_inert
 from bitspike.models.components import new_encoder, new_readout
 from bitspike.neurons import Neuron
@@ -31,6 +32,7 @@ from bitspike.upgrade.check import (
     guess_sample,
     record,
 )
+from bitspike.upgrade.hooks import copy_hooks, lost_hooks, warn_lost
 from bitspike.upgrade.inplace import in_place, out_of_place
 from bitspike.upgrade.inside import look_at_modules, look_inside
 from bitspike.upgrade.layers import Merged
@@ -88,6 +90,10 @@ def upgrade(
 
     Before the neurons go in, the network over time is compared on a few inputs, every operation for itself, with the
     model in evaluation mode: what mixes the batch or fixes its size is found and named.
+
+    Weights that something computes at every call (weight norm, spectral norm, pruning) go on being trained as before,
+    so their layers are no synapses; ``report.changed`` and `cost` name them. Hooks on gradients of parameters and of
+    layers that are called whole are kept; of others a warning says that they are gone.
 
     The weights are kept, nothing is calibrated: train the result. Batch norm then sees time and batch together.
 
@@ -151,6 +157,7 @@ def _upgrade(
     if evaluation:
         choices.used.update(choices.mapping)
     ours = private_copy(model)
+    lost, whole = copy_hooks(model, ours), ours
     modes = {module: module.training for module in ours.modules()}
     if isinstance(ours, Network):
         reader = ours.readout if readout is None else reader
@@ -176,6 +183,8 @@ def _upgrade(
     called_frozen = [str(n.target) for n in body.graph.nodes if n.op == "call_module" and without_gradient(n)]
     report.frozen = [name for name in called_frozen if any(True for _ in body.get_submodule(name).parameters())]
     net = Upgraded(coder, body, reader, report).train(model.training)
+    report.lost_hooks = [*lost_hooks(whole, net), *lost]
+    warn_lost(report.lost_hooks, stacklevel=3)
     for module, training in modes.items():
         module.training = training
     for layer, module in made:
@@ -217,7 +226,9 @@ def _merged(
     for layer in (layers[name] for name in inside.normed if norm == "per_step"):
         if isinstance(layer, Merged):
             amend(layer, by_step=True)
-    report.uncounted = [_with_weights(name, layers[name]) for name in built.merged if _weighs(layers[name])]
+    weighed = {name: layers[name] for name in built.merged if _weighs(layers[name])}
+    report.changed = {name: what for name, layer in weighed.items() if (what := changed_by(*layer.modules()))}
+    report.uncounted = [_with_weights(name, layer) for name, layer in weighed.items()]
     return built, [(site, values[site.node.args[0]][0]) for site in built.neurons], report  # type: ignore[index]
 
 
