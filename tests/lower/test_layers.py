@@ -14,6 +14,7 @@ from torch import Tensor, nn
 import analog
 import bitspike
 from bitspike.data import ImageSet
+from bitspike.graph import trace
 from bitspike.layers import (
     ENCODERS,
     AvgPool2d,
@@ -124,6 +125,14 @@ def test_time_pools_and_channels(keep_time: bool, tally: bool) -> None:
     spikes = sum(layer.spikes for layer in found.layers.values())
     assert found.forced_flips <= 1e-3 * spikes  # the second convolution reads currents, in 16 bits
     assert found.max_logit_difference_forced <= 1e-4 * found.largest_logit  # thirds are no multiples of powers of two
+
+
+def test_learned_steps_are_read_without_a_warning() -> None:
+    net = nn.Sequential(Repeat(2), Linear(2, 3), LIF(), Squeeze(2, learned=2.0), Linear(3, 2), MeanReadout())
+    x = dyadic(torch.randn(8, 2, generator=rng(0)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        bitspike.compile(trace(net), x)
 
 
 @pytest.mark.parametrize("T", [1, 3])

@@ -8,9 +8,12 @@ from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 import bitspike
-from bitspike.neurons import NEURONS, Signed
+from bitspike.layers import Linear, MeanReadout, Repeat
+from bitspike.lower import compare
+from bitspike.neurons import NEURONS, Real, Signed
 from bitspike.quantizers import QUANTIZERS
 from bitspike.testing import check_program
 from lower_nets import WIDE, folded_on_grid, on_grid
@@ -59,6 +62,17 @@ def test_real_spikes_by_their_bits(bits: int) -> None:
     folded, x = folded_on_grid("study_cnn", make_neuron("real", amplitude=2.0, decay=0.5), "sign-layer", 2)
     _, found = check_program(folded, x, exact=False, **{**WIDE, "spike_bits": bits})
     assert 0 < found.max_logit_difference_forced <= 2.0 ** (3 - bits) * found.largest_logit
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+def test_forced_real_spikes_beyond_their_range_are_the_greatest_level(bits: int) -> None:
+    first, last = Linear(1, 1), Linear(1, 2)
+    for layer in (first, last):
+        layer.weight.data.fill_(1.0)
+    folded = bitspike.fold(nn.Sequential(Repeat(1), first, Real(0.5), last, MeanReadout()), torch.ones(1, 1))
+    program = bitspike.compile(folded, torch.ones(1, 1), **{**WIDE, "spike_bits": bits})
+    found = compare(program, folded, [torch.tensor([[1.25]])])  # a cast to 8 bits made level 63 of the network's 319
+    assert found.max_logit_difference_forced == found.max_logit_difference == pytest.approx(0.25, abs=1e-3)
 
 
 @pytest.mark.parametrize("name", sorted(NEURONS))

@@ -190,8 +190,9 @@ def _network(graph: Graph, x: Tensor) -> tuple[Array, dict[str, Tensor], dict[st
 
 def _fed(module: Any, sent: Tensor, level: float, row: Mapping[str, Any] | None) -> Array:
     """Integers that a program would send for what a folded neuron sent."""
-    if module.format.real:
-        return round_half(sent.double().cpu().numpy() / level).astype(np.int64)
+    if module.format.real:  # what lies beyond the levels is the greatest one
+        top = np.inf if row is None else max(row["count"])
+        return np.minimum(round_half(sent.double().cpu().numpy() / level), top).astype(np.int64)
     k = levels_of(module, sent).cpu().numpy().astype(np.int64)
     return k if row is None else np.where(k < 0, k * row["down"], k * row["up"])
 

@@ -76,7 +76,8 @@ def compile(
     found = given(graph, measured, options, pixels)
     low = Lowering(graph, Builder(found.record), measured, options)
     low.report.notes += found.notes
-    output = _lower(low, found)
+    with torch.no_grad():
+        output = _lower(low, found)
     plain = low.builder.finish(output, classes)
     _compare(low, found, plain, graph, batches)
     return low.builder.finish(output, classes, {**(info or {}), "compile": low.report.as_dict()})
