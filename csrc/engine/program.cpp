@@ -33,7 +33,6 @@ constexpr Form FORMS_OF_OPS[] = {
     {OP_LATCH, 2, 0, 1},   {OP_MEAN, 3, 1, 1},
 };
 
-bool is_head(int kind) { return kind <= OP_CONCAT; }
 bool reads_values(int kind) { return is_head(kind) || kind == OP_LOAD || kind == OP_LOAD_ROW; }
 
 // at of a convolution: groups, kh, kw, sh, sw, bh, bw, dh, dw, form, offset, scratch, hp, wp, outputs, inputs, width of

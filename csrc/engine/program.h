@@ -96,3 +96,5 @@ Program* parse_program(const int64_t* words, int64_t count, const int32_t* const
                        int64_t ntables, const Kernels* kernels, const char** error);
 
 int64_t dtype_bytes(int dtype);
+
+inline bool is_head(int kind) { return kind <= OP_CONCAT; }

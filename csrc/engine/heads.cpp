@@ -1,0 +1,258 @@
+// Operations that read neighbours, and what must be ready before the first tile.
+
+#include <cstring>
+
+#include "sample.h"
+
+namespace {
+
+void fill(unsigned char* to, int64_t n, int64_t bytes, int32_t value) {
+    if (bytes == 1) {
+        std::memset(to, value, size_t(n));
+    } else if (bytes == 2) {
+        std::fill_n(reinterpret_cast<int16_t*>(to), n, int16_t(value));
+    } else {
+        std::fill_n(reinterpret_cast<int32_t*>(to), n, value);
+    }
+}
+
+void run_conv(const Sample& s, const Op& op, const Tile& tile, int32_t* out) {
+    const Value& x = s.p->values[op.in[0]];
+    const int64_t sh = op.at[3], sw = op.at[4], form = op.at[9], wp = op.at[13];
+    const int64_t groups = op.at[0], outputs = op.at[14], per = outputs / groups, inputs = op.at[15];
+    const int64_t element = form_bytes(form), step_elements = conv_step_elements(op, x), steps = s.physical(op);
+    const unsigned char* operand = s.arena + op.at[11];
+    const bool packed = form == FORM_U8 || form == FORM_I16;
+    ConvArgs a;
+    a.segments = op.segments.data();
+    a.nsegments = int(op.segments.size());
+    a.length = int(op.at.back());
+    a.weight_width = outputs;
+    a.width = tile.channels;
+    const int64_t unit = 4 / element, whole = (a.length + unit - 1) / unit;
+    const int64_t block_bytes = a.nsegments * whole * LANES * 4, blocks = (per + LANES - 1) / LANES;
+    const int64_t out_element = form == FORM_WIDE ? 2 : 1;  // in int32
+    // Runs of pixels at equal distances: all steps of a linear map, whole images without borders, else rows.
+    const int64_t width = op.at[16];
+    const bool linear = s.group->places == 1;
+    const bool uniform = !linear && sh * wp == sw * width;
+    for (int64_t t = 0; t < (linear ? 1 : steps); ++t) {
+        for (int64_t place = tile.place; place < tile.place + tile.places;) {
+            const int64_t end = uniform ? tile.place + tile.places
+                                        : std::min(tile.place + tile.places, (place / width + 1) * width);
+            a.rows = linear ? int(steps) : int(end - place);
+            a.step = linear ? step_elements : sw * x.channels;
+            const int64_t base = t * step_elements + (place / width * sh * wp + place % width * sw) * x.channels;
+            int32_t* to = out + (t * tile.size() + (place - tile.place) * tile.channels) * out_element;
+            if (form == FORM_DEPTHWISE) {
+                DepthwiseArgs d;
+                d.x = operand + (base + tile.channel) * element;
+                d.weight = reinterpret_cast<const int32_t*>(op.packed.data());
+                d.bias = op.bias.data();
+                d.taps = a.segments;
+                d.ntaps = a.nsegments;
+                d.channels = int(tile.channels);
+                d.step = a.step;
+                d.rows = a.rows;
+                d.out = to;
+                s.p->kernels->depthwise(d);
+            } else {
+                // The channels of a tile, group by group.
+                for (int64_t c = tile.channel; c < tile.channel + tile.channels;) {
+                    const int64_t group = c / per, next = std::min((group + 1) * per, tile.channel + tile.channels);
+                    a.x = operand + (base + group * inputs) * element;
+                    a.weight = packed ? op.packed.data() + (group * blocks + (c - group * per) / LANES) * block_bytes
+                                      : op.packed.data() + c * 4;
+                    a.bias = op.bias.data() + c;
+                    a.outputs = int(next - c);
+                    a.out = to + (c - tile.channel) * out_element;
+                    s.p->kernels->conv[form](a);
+                    c = next;
+                }
+            }
+            place = end;
+        }
+    }
+}
+
+void run_sumpool(const Sample& s, const Op& op, const Tile& tile, int32_t* out) {
+    const Value& x = s.p->values[op.in[0]];
+    const int64_t kh = op.at[0], kw = op.at[1], width = op.at[9], height = s.group->places / width;
+    const int64_t bytes = dtype_bytes(x.dtype);
+    for (int64_t t = 0; t < s.physical(op); ++t) {
+        const unsigned char* from = s.at(op.in[0], t);
+        for (int64_t place = tile.place; place < tile.place + tile.places; ++place, out += tile.channels) {
+            const int64_t oy = place / width, ox = place % width;
+            const int64_t y0 = oy * op.at[2] - op.at[4], x0 = ox * op.at[3] - op.at[5];
+            std::memset(out, 0, size_t(tile.channels) * 4);
+            for (int64_t y = std::max<int64_t>(y0, 0); y < std::min(y0 + kh, x.height); ++y)
+                for (int64_t k = std::max<int64_t>(x0, 0); k < std::min(x0 + kw, x.width); ++k)
+                    s.p->kernels->sum(out, from + ((y * x.width + k) * x.channels + tile.channel) * bytes, x.dtype,
+                                      tile.channels);
+            if (op.at[6]) {
+                const int64_t places = (oy == height - 1 ? op.at[7] : kh) * (ox == width - 1 ? op.at[8] : kw);
+                const int32_t factor = int32_t(op.at[6] / places);
+                for (int64_t c = 0; c < tile.channels; ++c) out[c] *= factor;
+            }
+        }
+    }
+}
+
+// Maxima of a window over numbers of a type at `from`.
+void window_maximum(const Sample& s, const Op& op, const Value& x, const unsigned char* from, int dtype, int64_t place,
+                    int64_t width, const Tile& tile, int32_t* out) {
+    const int64_t y0 = place / width * op.at[2] - op.at[4], x0 = place % width * op.at[3] - op.at[5];
+    std::fill_n(out, tile.channels, INT32_MIN);
+    for (int64_t i = 0; i < op.at[0]; ++i) {
+        const int64_t y = y0 + i * op.at[6];
+        if (y < 0 || y >= x.height) continue;
+        for (int64_t j = 0; j < op.at[1]; ++j) {
+            const int64_t k = x0 + j * op.at[7];
+            if (k < 0 || k >= x.width) continue;
+            s.p->kernels->maximum(out, from + ((y * x.width + k) * x.channels + tile.channel) * dtype_bytes(dtype), dtype,
+                                  tile.channels);
+        }
+    }
+}
+
+void run_maxpool(const Sample& s, const Op& op, const Tile& tile, int32_t* out) {
+    const Value& x = s.p->values[op.in[0]];
+    for (int64_t t = 0; t < s.physical(op); ++t)
+        for (int64_t place = tile.place; place < tile.place + tile.places; ++place, out += tile.channels)
+            window_maximum(s, op, x, s.at(op.in[0], t), x.dtype, place, op.at[8], tile, out);
+}
+
+void run_tally(const Sample& s, const Op& op, const Tile& tile, int32_t* out) {
+    const Value& x = s.p->values[op.in[0]];
+    const unsigned char* sums = s.arena + op.at[10];
+    int32_t* sent = s.tensor(op.at[9]) + tile.place * s.group->channels + tile.channel;
+    for (int64_t t = 0; t < s.steps(op); ++t, sums += x.channels * x.places * 4)
+        for (int64_t place = 0; place < tile.places; ++place, out += tile.channels) {
+            window_maximum(s, op, x, sums, DTYPE_I32, tile.place + place, op.at[11], tile, out);
+            for (int64_t c = 0; c < tile.channels; ++c) {
+                const int32_t top = out[c], before = sent[place * tile.channels + c];
+                sent[place * tile.channels + c] = top;
+                out[c] = int32_t(uint32_t(top) - uint32_t(before));  // proved to fit
+            }
+        }
+}
+
+void run_windows(const Sample& s, const Op& op, const Tile& tile, int32_t* out) {
+    const Value& x = s.p->values[op.in[0]];
+    const int64_t F = op.at[0], size = tile.size(), first = tile.place * x.channels + tile.channel;
+    const int64_t bytes = dtype_bytes(x.dtype);
+    const Kernels& k = *s.p->kernels;
+    if (F == 1) {
+        const int64_t copies = s.op_held[op.id] ? 1 : op.at[1], frames = s.value_physical(op.in[0]);
+        for (int64_t f = 0; f < frames; ++f)
+            for (int64_t i = 0; i < copies; ++i, out += size) k.load(out, s.at(op.in[0], f) + first * bytes, x.dtype, size);
+        return;
+    }
+    const int32_t* table = op.tables[0].data();
+    int32_t* total = s.tensor(op.at[2]) + first;
+    int64_t seen = s.counter(op.at[3]);
+    for (int64_t f = 0; f < s.value_steps[op.in[0]]; ++f, seen = (seen + 1) % F) {
+        // A buffer of the tile that comes out later may serve to load the frame: it is written when a window closes.
+        int32_t* frame = reinterpret_cast<int32_t*>(s.arena + op.at[4]) + first;
+        k.load(frame, s.at(op.in[0], f) + first * bytes, x.dtype, size);
+        for (int32_t part = table[seen]; part < table[seen + 1]; ++part) {
+            const int32_t weight = table[F + 1 + 2 * part];
+            for (int64_t i = 0; i < size; ++i) total[i] += weight * frame[i];  // proved to fit
+            if (table[F + 1 + 2 * part + 1]) {
+                std::memcpy(out, total, size_t(size) * 4);
+                std::memset(total, 0, size_t(size) * 4);
+                out += size;
+            }
+        }
+    }
+}
+
+void run_remap(const Sample& s, const Op& op, const Tile& tile, int32_t* out) {
+    const Value& x = s.p->values[op.in[0]];
+    const int32_t* table = op.tables[0].data() + tile.place * s.group->channels + tile.channel;
+    for (int64_t t = 0; t < s.physical(op); ++t) {
+        const unsigned char* from = s.at(op.in[0], t);
+        for (int64_t i = 0; i < tile.size(); ++i, ++out) {
+            const int32_t at = table[i];
+            if (at < 0) {
+                *out = 0;
+                continue;
+            }
+            switch (x.dtype) {
+            case DTYPE_I8: *out = reinterpret_cast<const int8_t*>(from)[at]; break;
+            case DTYPE_U8: *out = from[at]; break;
+            case DTYPE_I16: *out = reinterpret_cast<const int16_t*>(from)[at]; break;
+            case DTYPE_U16: *out = reinterpret_cast<const uint16_t*>(from)[at]; break;
+            default: *out = reinterpret_cast<const int32_t*>(from)[at];
+            }
+        }
+    }
+}
+
+void run_concat(const Sample& s, const Op& op, const Tile& tile, int32_t* out) {
+    for (int64_t t = 0; t < s.physical(op); ++t)
+        for (int64_t place = tile.place; place < tile.place + tile.places; ++place) {
+            int64_t first = 0;  // channel of the output where an input begins
+            for (int v : op.in) {
+                const Value& x = s.p->values[v];
+                const int64_t from = std::max(first, tile.channel);
+                const int64_t to = std::min(first + x.channels, tile.channel + tile.channels);
+                if (from < to)
+                    s.p->kernels->load(out + from - tile.channel,
+                                       s.at(v, t) + (place * x.channels + from - first) * dtype_bytes(x.dtype), x.dtype,
+                                       to - from);
+                first += x.channels;
+            }
+            out += tile.channels;
+        }
+}
+
+}  // namespace
+
+// The operand of a convolution: the input with its border, row by row.
+void operand_row(void* given, long task, int) {
+    const Sample& s = *static_cast<Sample*>(given);
+    const Op& op = *s.op;
+    const Value& x = s.p->values[op.in[0]];
+    const int64_t hp = op.at[12], wp = op.at[13], form = op.at[9], offset = op.at[10], bytes = form_bytes(form);
+    const int64_t step = task / hp, row = task % hp, from = row - op.at[5], before = std::min(op.at[6], wp);
+    unsigned char* to = s.arena + op.at[11] + (step * hp + row) * wp * x.channels * bytes;
+    if (from < 0 || from >= x.height) return fill(to, wp * x.channels, bytes, int32_t(offset));
+    const int64_t inside = std::min(x.width, wp - before);
+    fill(to, before * x.channels, bytes, int32_t(offset));
+    to += before * x.channels * bytes;
+    const unsigned char* source = s.at(op.in[0], step) + from * x.width * x.channels * dtype_bytes(x.dtype);
+    s.p->kernels->operand[form](to, source, x.dtype, inside * x.channels, int32_t(offset));
+    fill(to + inside * x.channels * bytes, (wp - before - inside) * x.channels, bytes, int32_t(offset));
+}
+
+// Sums so far of a tally, after every step.
+void tally_sums(Sample& s, const Op& op) {
+    const Value& x = s.p->values[op.in[0]];
+    const int64_t size = x.channels * x.places, steps = s.value_steps[op.in[0]];
+    int32_t* sums = s.tensor(op.at[8]);
+    int32_t* after = reinterpret_cast<int32_t*>(s.arena + op.at[10]);
+    int64_t clamped = 0;
+    for (int64_t t = 0; t < steps; ++t, after += size) {
+        s.p->kernels->load(after, s.at(op.in[0], t), x.dtype, size);
+        for (int64_t i = 0; i < size; ++i) {
+            const int64_t sum = int64_t(sums[i]) + after[i];
+            const int64_t kept = sum < INT32_MIN ? INT32_MIN : sum > INT32_MAX ? INT32_MAX : sum;
+            clamped += kept != sum;
+            after[i] = sums[i] = int32_t(kept);
+        }
+    }
+    if (op.report >= 0) s.clamped[0][op.report] += clamped;
+}
+
+void run_head(const Sample& s, const Op& op, const Tile& tile, int32_t* out) {
+    switch (op.kind) {
+    case OP_CONV: return run_conv(s, op, tile, out);
+    case OP_SUMPOOL: return run_sumpool(s, op, tile, out);
+    case OP_MAXPOOL: return run_maxpool(s, op, tile, out);
+    case OP_TALLY: return run_tally(s, op, tile, out);
+    case OP_WINDOWS: return run_windows(s, op, tile, out);
+    case OP_REMAP: return run_remap(s, op, tile, out);
+    default: return run_concat(s, op, tile, out);
+    }
+}

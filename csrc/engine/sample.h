@@ -1,0 +1,60 @@
+// One sample while it runs, and what heads and tails do with a tile of it.
+
+#pragma once
+
+#include <algorithm>
+
+#include "pool.h"
+#include "program.h"
+
+struct Tile {
+    int64_t place, places, channel, channels;
+    int64_t size() const { return places * channels; }
+};
+
+// What one sample needs while it runs.
+struct Sample {
+    const Program* p;
+    unsigned char *arena, *state;
+    unsigned char* scratch[MAX_THREADS];
+    int64_t* clamped[MAX_THREADS];
+    int64_t *value_steps, *op_steps;
+    unsigned char *value_held, *op_held;
+    int threads;
+    const Group* group;
+    const Op* op;
+
+    int64_t& counter(int64_t at) const { return *reinterpret_cast<int64_t*>(state + at); }
+    int32_t* tensor(int64_t at) const { return reinterpret_cast<int32_t*>(state + at); }
+    int64_t steps(const Op& op) const { return op_steps[op.id]; }
+    int64_t physical(const Op& op) const { return op_held[op.id] ? 1 : op_steps[op.id]; }
+    int64_t value_physical(int v) const { return value_held[v] ? 1 : value_steps[v]; }
+    const unsigned char* at(int v, int64_t step) const {
+        const Value& x = p->values[v];
+        return arena + x.offset + (value_held[v] ? 0 : step) * x.channels * x.places * dtype_bytes(x.dtype);
+    }
+};
+
+inline int64_t advanced(int64_t time, int64_t steps) { return std::min<int64_t>(time + steps, INT32_MAX); }
+
+inline int64_t conv_step_elements(const Op& op, const Value& x) { return op.at[12] * op.at[13] * x.channels; }
+
+inline int64_t form_bytes(int64_t form) { return form == FORM_U8 ? 1 : form == FORM_I16 ? 2 : 4; }
+
+struct Buffers {
+    unsigned char* base;
+    int64_t slot_bytes, size;  // numbers of a tile
+
+    int32_t* of(const Op& op) const { return reinterpret_cast<int32_t*>(base + op.slot * slot_bytes); }
+    int64_t* wide(const Op& op) const { return reinterpret_cast<int64_t*>(base + op.slot * slot_bytes); }
+};
+
+// Before the tiles: a row of the operand of s.op, by number; sums of a tally.
+void operand_row(void* sample, long task, int thread);
+void tally_sums(Sample& s, const Op& op);
+
+// Heads write their buffer for a tile; they read values of the arena.
+void run_head(const Sample& s, const Op& op, const Tile& tile, int32_t* out);
+
+// Everything else works number by number. Returns how many numbers were clamped.
+int64_t run_tail(const Sample& s, const Group& g, const Op& op, const Tile& tile, const Buffers& b);
