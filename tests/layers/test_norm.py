@@ -146,8 +146,8 @@ def test_cumulative_averages_are_refused_and_not_met_in_training(mode: str) -> N
     for value, kind in ((None, ValueError), (-0.1, ValueError), (float("nan"), ValueError), ("0.1", TypeError)):
         with pytest.raises(kind, match="BatchNorm: momentum must"):
             norm.momentum = value  # type: ignore[assignment]
-    with pytest.raises(ValueError, match="BatchNorm: eps must be positive"):
-        norm.eps = 0.0
+    with pytest.raises(ValueError, match="BatchNorm: eps must lie in"):
+        norm.eps = -1.0
     assert (norm.momentum, norm.eps) == (0.1, 1e-5)
 
 

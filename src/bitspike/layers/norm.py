@@ -59,7 +59,8 @@ class BatchNorm(TimeLayer):
         self.mode = one_of("BatchNorm", "mode", mode, ("joint", "per_step", "threshold"))
         positive("BatchNorm", "threshold", threshold)
         positive("BatchNorm", "alpha", alpha)
-        self.eps, self.momentum = self.admit("eps", eps), self.admit("momentum", momentum)
+        positive("BatchNorm", "eps", eps)
+        self.eps, self.momentum = eps, self.admit("momentum", momentum)
         self.height = alpha * threshold if mode == "threshold" else 1.0
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
@@ -69,9 +70,9 @@ class BatchNorm(TimeLayer):
         self.running_var: Tensor
 
     def admit(self, name: str, value: Any) -> Any:
-        """eps must be positive, momentum a share."""
+        """eps must not be negative (0 is for exact arithmetic), momentum is a share."""
         if name == "eps":
-            positive("BatchNorm", name, value)
+            in_range("BatchNorm", name, value, 0, 3.4e38)
         elif name == "momentum" and value is None:
             must = "momentum must be a number in [0, 1], as cumulative averages are not kept"
             raise bad_value("BatchNorm", must, None, "pass e.g. 0.1, torch's default")
