@@ -5,7 +5,7 @@
 
 namespace {
 
-constexpr int64_t MAGIC = 0x62737001;  // raise the last byte when the words change; engine/record.py has the same
+constexpr int64_t MAGIC = 0x62737002;  // raise the last byte when the words change; engine/record.py has the same
 
 struct Reader {
     const int64_t* words;
@@ -107,7 +107,10 @@ bool prepare_conv(const Program& p, const Group& g, Op& op) {
 bool check_op(Program& p, Group& g, Op& op) {
     const int64_t channels = g.channels, size = g.channels * g.places;
     auto table = [&](int i, int64_t n) { return int64_t(op.tables[i].size()) == n; };
-    auto state = [&](int64_t at, int64_t bytes) { return at >= 0 && at % 8 == 0 && at + bytes <= p.state_bytes; };
+    auto state = [&](int64_t at, int64_t bytes) { return at >= 0 && at % 8 == 0 && at + bytes <= p.kept_bytes; };
+    auto membrane = [&](int64_t at) {
+        return at >= p.kept_bytes && at % 8 == 0 && at + 4 * size <= p.state_bytes;
+    };
     auto arena = [&](int64_t at, int64_t bytes) { return at >= 0 && at % 8 == 0 && at + bytes <= p.arena_bytes; };
     auto width = [&](int at) { return op.at[size_t(at)] >= 1 && g.places % op.at[size_t(at)] == 0; };
     switch (op.kind) {
@@ -167,7 +170,7 @@ bool check_op(Program& p, Group& g, Op& op) {
         for (int32_t spacing : op.tables[1])
             if (spacing < 1) return false;
         if (!op.at[1] && op.tables[2].empty()) return false;
-        return state(op.at[8], 4 * size) && (!op.at[4] || state(op.at[9], 4 * size)) && state(op.at[10], 8);
+        return membrane(op.at[8]) && (!op.at[4] || membrane(op.at[9])) && state(op.at[10], 8);
     }
     case OP_FIRE_POTENTIAL: return g.ops[op.in[0]].kind == OP_FIRE;
     case OP_LOOKUP:
@@ -290,6 +293,7 @@ Program* parse_program(const int64_t* words, int64_t count, const int32_t* const
     p->chunk = r.next(1);
     p->arena_bytes = r.next(0);
     p->state_bytes = r.next(0);
+    p->kept_bytes = r.next(0, p->state_bytes);
     p->max_count = r.next(1);
     const int64_t groups = r.next(0, 1 << 20);
     if (r.bad) return fail("header");
@@ -315,8 +319,8 @@ Program* parse_program(const int64_t* words, int64_t count, const int32_t* const
                 if (r.bad) return fail("join");
                 const Value &x = p->values[g.join.from.back()], &y = p->values[g.join.to.back()];
                 if (x.channels != y.channels || x.places != y.places || x.dtype != y.dtype ||
-                    g.join.state.back() + y.capacity * y.channels * y.places * dtype_bytes(y.dtype) > p->state_bytes ||
-                    g.join.count.back() + 8 > p->state_bytes)
+                    g.join.state.back() + y.capacity * y.channels * y.places * dtype_bytes(y.dtype) > p->kept_bytes ||
+                    g.join.count.back() + 8 > p->kept_bytes)
                     return fail("join");
             }
             continue;
@@ -325,14 +329,15 @@ Program* parse_program(const int64_t* words, int64_t count, const int32_t* const
         for (int64_t k = 0; k < ops; ++k)
             if (!read_op(r, *p, g, tables, lengths, ntables)) return fail("operation");
         cut_tiles(*p, g);
-        p->scratch_bytes = std::max(p->scratch_bytes, g.slots * g.slot_bytes);
+        p->scratch_bytes = std::max(p->scratch_bytes, (g.slots + 2) * g.slot_bytes);  // two for membranes
     }
     if (r.bad || r.at != r.count) return fail("length");
     for (const Group& g : p->groups)
         for (const Op& op : g.ops)
             if (op.kind == OP_MEAN) {
                 p->mean = &op;
-                p->mean_size = g.channels * g.places;
+                p->mean_channels = g.channels;
+                p->mean_places = g.places;
             }
     if ((p->mean != nullptr) == (p->output >= 0)) return fail("output");
     return p;

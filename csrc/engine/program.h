@@ -86,9 +86,10 @@ struct Program {
     int reports = 0, ops = 0;
     int64_t chunk = 1;  // input steps at a time at most
     int64_t arena_bytes = 0, state_bytes = 0, scratch_bytes = 0;  // scratch: buffers of one thread
+    int64_t kept_bytes = 0;  // of a state without membranes, which lie behind
     int64_t max_count = 0;
     const Op* mean = nullptr;
-    int64_t mean_size = 0;
+    int64_t mean_channels = 0, mean_places = 0;
 };
 
 // Words and tables as engine/record.py writes them; null and a message where they do not fit together.

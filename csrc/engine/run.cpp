@@ -98,7 +98,7 @@ void run_tile(void* given, long task, int thread) {
         tile.place = task * g.tile_places;
         tile.places = std::min(g.tile_places, g.places - tile.place);
     }
-    const Buffers b{s.scratch[thread], g.slot_bytes, tile.size()};
+    const Buffers b{s.scratch[thread], g.slot_bytes, tile.size(), g.slots};
     for (const Op& op : g.ops) {
         if (!s.op_steps[op.id] && op.kind != OP_WINDOWS) continue;
         if (is_head(op.kind)) {
@@ -231,8 +231,12 @@ int64_t number_at(const unsigned char* from, int dtype, int64_t i) {
 
 void write_output(const Sample& s, const Call& call, int64_t sample, int64_t* out_steps) {
     const Program& p = *s.p;
-    if (p.output < 0) {  // the state holds the sums
-        *out_steps = 0;
+    if (p.output < 0) {
+        const int64_t* total = reinterpret_cast<const int64_t*>(s.state + p.mean->at[0]);
+        int64_t* to = call.out + sample * p.mean_channels * p.mean_places;
+        for (int64_t place = 0; place < p.mean_places; ++place)
+            for (int64_t c = 0; c < p.mean_channels; ++c) to[c * p.mean_places + place] = *total++;
+        *out_steps = s.counter(p.mean->at[1]);
         return;
     }
     const Value& y = p.values[p.output];
@@ -250,7 +254,7 @@ void write_output(const Sample& s, const Call& call, int64_t sample, int64_t* ou
 int64_t aligned(int64_t n) { return (n + 63) / 64 * 64; }
 
 int64_t sample_bytes(const Program& p) {
-    return aligned(p.arena_bytes + 64) + 2 * aligned(int64_t(p.values.size() + p.ops) * 8);
+    return aligned(p.arena_bytes + 64) + aligned(p.kept_bytes) + 2 * aligned(int64_t(p.values.size() + p.ops) * 8);
 }
 
 struct Batch {
@@ -264,7 +268,11 @@ struct Batch {
 void run_sample(void* given, long sample, int thread) {
     Batch& b = *static_cast<Batch*>(given);
     Sample& s = b.samples[thread];
-    s.state = b.call->states + sample * b.p->state_bytes;
+    if (s.transient) {
+        std::memset(s.state, 0, size_t(b.p->kept_bytes));
+    } else {
+        s.state = b.call->states + sample * b.p->state_bytes;
+    }
     read_input(s, *b.call, sample);
     const int outcome = run_groups(s);
     if (outcome != RAN) {
@@ -317,6 +325,9 @@ int run_program(const Program& p, const Call& call, Workspace& space, int64_t* o
         s.threads = across ? 1 : threads;
         s.arena = at;
         at += aligned(p.arena_bytes + 64);
+        s.transient = !call.states;
+        s.state = at;
+        at += aligned(p.kept_bytes);
         s.value_steps = reinterpret_cast<int64_t*>(at);
         s.op_steps = s.value_steps + p.values.size();
         at += aligned(int64_t(p.values.size() + p.ops) * 8);

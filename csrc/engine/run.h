@@ -18,14 +18,14 @@ struct Call {
     int64_t steps;        // of the chunk, at most the program's
     bool held;            // all steps are the first
     int64_t batch;
-    unsigned char* states;  // [batch][state_bytes]
-    int64_t* out;         // [batch][steps that come out at most][numbers], channels first
+    unsigned char* states;  // [batch][state_bytes]; null: a whole run, which begins afresh and leaves nothing
+    int64_t* out;         // [batch][steps that come out at most][numbers], channels first; the sums of a read-out
     int64_t out_capacity; // steps
     int64_t* clamped;     // [reports], added to
     int threads;
 };
 
-// Runs one chunk for every sample; *out_steps says how many steps came out (0 behind a read-out).
+// Runs one chunk for every sample; *out_steps says how many steps came out, or were summed.
 int run_program(const Program& p, const Call& call, Workspace& space, int64_t* out_steps);
 
 // The state before the first step.

@@ -21,6 +21,7 @@ struct Sample {
     int64_t *value_steps, *op_steps;
     unsigned char *value_held, *op_held;
     int threads;
+    bool transient;  // a whole run: no membrane outlives its tile
     const Group* group;
     const Op* op;
 
@@ -44,7 +45,9 @@ inline int64_t form_bytes(int64_t form) { return form == FORM_U8 ? 1 : form == F
 struct Buffers {
     unsigned char* base;
     int64_t slot_bytes, size;  // numbers of a tile
+    int slots;
 
+    int32_t* membrane(int i) const { return reinterpret_cast<int32_t*>(base + (slots + i) * slot_bytes); }
     int32_t* of(const Op& op) const { return reinterpret_cast<int32_t*>(base + op.slot * slot_bytes); }
     int64_t* wide(const Op& op) const { return reinterpret_cast<int64_t*>(base + op.slot * slot_bytes); }
 };

@@ -29,8 +29,14 @@ int64_t run_fire(const Sample& s, const Group& g, const Op& op, const Tile& tile
     a.narrow = op.at[11];
     a.spacing_shift = int(op.at[12]);
     a.floor = row_of(op.tables[5], 1, g.channels, 0, tile.channel);
-    int32_t* v = s.tensor(op.at[8]) + first;
-    int32_t* sent = a.cancel ? s.tensor(op.at[9]) + first : nullptr;
+    int32_t* v = s.transient ? b.membrane(0) : s.tensor(op.at[8]) + first;
+    int32_t* sent = !a.cancel ? nullptr : s.transient ? b.membrane(1) : s.tensor(op.at[9]) + first;
+    if (s.transient) {
+        if (sent) std::memset(sent, 0, size_t(b.size) * 4);
+        if (op.tables[4].empty()) std::memset(v, 0, size_t(b.size) * 4);
+        for (int64_t i = 0; i < tile.places && !op.tables[4].empty(); ++i)
+            std::memcpy(v + i * tile.channels, op.tables[4].data() + tile.channel, size_t(tile.channels) * 4);
+    }
     int64_t clamped = 0;
     for (int64_t t = 0; t < s.steps(op); ++t) {
         const int64_t at = time + t;

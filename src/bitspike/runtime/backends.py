@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from .arithmetic import Array
@@ -25,6 +25,10 @@ class Engine(Protocol):
         """ "interpreter" or "native"."""
         ...
 
+    def call(self, x: Array) -> tuple[Array, int, Mapping[str, int]]:
+        """A whole run x [n, B, ...] → (what comes out [m, B, ...], steps that a read-out summed or 1, clamped)."""
+        ...
+
     def step(self, x: Array, state: Any) -> tuple[Array, Any]:
         """One chunk x [n, B, ...] of the input → what comes out for it [m, B, ...], and the state. Pure."""
         ...
@@ -45,6 +49,11 @@ class Interpreter:
 
     def __str__(self) -> str:
         return f"engine: interpreter ({self._why})"
+
+    def call(self, x: Array) -> tuple[Array, int, Mapping[str, int]]:
+        """As `Engine` says."""
+        whole, state = step(self._operations, x, None, self._output)
+        return whole, self.counted(state), state.clamped
 
     def step(self, x: Array, state: Any) -> tuple[Array, Any]:
         """As `Engine` says."""
@@ -86,6 +95,10 @@ class Deferred:
 
     def __str__(self) -> str:
         return str(self.made)
+
+    def call(self, x: Array) -> tuple[Array, int, Mapping[str, int]]:
+        """As `Engine` says."""
+        return self.made.call(x)
 
     def step(self, x: Array, state: Any) -> tuple[Array, Any]:
         """As `Engine` says."""

@@ -113,13 +113,12 @@ class Program:
         levels, parts, steps = self._sequence(x), [], 1
         total, clamped = levels.shape[1], Counter[str]()
         for start in range(0, total, batch):
-            part, state = self._engine.step(levels[:, start : start + batch], None)
+            part, steps, counts = self._engine.call(levels[:, start : start + batch])
             parts.append(part)
-            steps = self._engine.counted(state)
-            clamped.update(state.clamped)
+            clamped.update(counts)
             if progress is not None:
                 progress(min(start + batch, total), total)
-        whole = np.concatenate(parts, 1)
+        whole = parts[0] if len(parts) == 1 else np.concatenate(parts, 1)
         return self._result(whole, steps, clamped)
 
     def stream(self, x: Any, state: Any = None) -> tuple[Result, Any]:

@@ -30,7 +30,8 @@ class Layout:
     Attributes:
         chunk: steps of the input at a time. capacity: value → steps it has room for. values: value → its place; what
             only its group reads has none. scratch: operation → place of what it needs while its group runs.
-        states: operation or (operation, "slot") → offset. arena_bytes, state_bytes: of one sample.
+        states: (operation, "slot") → offset. arena_bytes, state_bytes: of one sample. kept_bytes: of a state without
+            membranes, which lie behind: a whole run keeps them in the buffers of a tile.
     """
 
     chunk: int
@@ -40,6 +41,7 @@ class Layout:
     states: dict[Any, int] = field(default_factory=dict)
     arena_bytes: int = 0
     state_bytes: int = 0
+    kept_bytes: int = 0
 
     def state(self, key: Any, size: int) -> int:
         """Room for a state, at an aligned offset."""
@@ -152,17 +154,26 @@ def _scratch(
 
 
 def _states(layout: Layout, found: Grouped, operations: Sequence[Operation]) -> None:
+    membranes = [index for index, made in enumerate(operations) if made.op.kind == "fire"]
     for index, made in enumerate(operations):
-        for slot in made.slots():
-            width = 8 if slot.dtype == "int64" else 4  # the engine keeps all others as int32
-            layout.state((index, slot.name), slot.size_bytes // _itemsize(slot.dtype) * width)
         for name in ("time", "counted"):
             layout.state((index, name), 8)
+        if index not in membranes:
+            _slots(layout, index, made)
     for group in found.groups:
         for _, name in group.joins:
             layout.state((name, "count"), 8)
             value: Value = found.values[name]
             layout.state((name, "waiting"), value.size_bytes * layout.capacity[name])
+    layout.kept_bytes = layout.state_bytes
+    for index in membranes:
+        _slots(layout, index, operations[index])
+
+
+def _slots(layout: Layout, index: int, made: Operation) -> None:
+    for slot in made.slots():
+        width = 8 if slot.dtype == "int64" else 4  # the engine keeps all others as int32
+        layout.state((index, slot.name), slot.size_bytes // _itemsize(slot.dtype) * width)
 
 
 def _itemsize(dtype: str) -> int:

@@ -111,6 +111,15 @@ class Native:
             raise fault("engine", "it must take every verified program", what, "report it; take engine='interpreter'")
         return int(handle)
 
+    def call(self, x: Array) -> tuple[Array, int, Mapping[str, int]]:
+        """A whole run x [n, B, ...]: (what comes out, steps that a read-out summed, clamped); keeps no state."""
+        if len(x) > self.layout.chunk:
+            whole, state = self.step(x, None)
+            return whole, self.counted(state), state.clamped
+        clamped = np.zeros(len(self._operations), np.int64)
+        whole, counted = self._run(x, len(x) > 1 and x.strides[0] == 0, None, clamped)
+        return whole, max(counted, 1) if self._mean is not None else 1, self._counts(clamped, {})
+
     def step(self, x: Array, state: NativeState | None) -> tuple[Array, NativeState]:
         """Run one chunk x [n, B, ...] of the input; returns what comes out [m, B, ...], and the state. Pure."""
         batch = x.shape[1]
@@ -118,20 +127,23 @@ class Native:
         held = len(x) > 1 and x.strides[0] == 0
         parts, clamped = [], np.zeros(len(self._operations), np.int64)
         for start in range(0, len(x), self.layout.chunk):
-            parts.append(self._run(x[start : start + self.layout.chunk], held, memory, clamped))
-        whole = self._sums(memory) if self._mean is not None else np.concatenate(parts)
-        counts = Counter(state.clamped if state is not None else {})
-        for made, count in zip(self._operations, clamped.tolist(), strict=True):
-            if count:
-                counts[made.op.name] += count
-        return whole, NativeState(batch, memory, self, dict(counts))
+            parts.append(self._run(x[start : start + self.layout.chunk], held, memory, clamped)[0])
+        whole = parts[-1] if self._mean is not None or len(parts) == 1 else np.concatenate(parts)
+        counts = self._counts(clamped, state.clamped if state is not None else {})
+        return whole, NativeState(batch, memory, self, counts)
 
     def counted(self, state: NativeState) -> int:
-        """Steps that the read-out has summed."""
+        """Steps that the read-out has summed, at least 1."""
         if self._mean is None:
             return 1
         at = self.layout.states[self._mean, "counted"]
         return max(int(state.memory[0, at : at + 8].view(np.int64)[0]), 1)
+
+    def _counts(self, clamped: Array, before: Mapping[str, int]) -> dict[str, int]:
+        counts = Counter(before)
+        for index in np.flatnonzero(clamped).tolist():
+            counts[self._operations[index].op.name] += int(clamped[index])
+        return dict(counts)
 
     def workspace_bytes(self, batch: int = 1) -> int:
         """What a call takes beside states, input and output; kept for the next one."""
@@ -147,23 +159,22 @@ class Native:
         self._native.bitspike_engine_reset(self._handle, memory.ctypes.data, batch)
         return memory
 
-    def _run(self, x: Array, held: bool, memory: Array, clamped: Array) -> Array:
-        lead = x.shape[:2]
-        if held:
-            x = x[:1]
-        x = np.ascontiguousarray(x)
+    def _run(self, x: Array, held: bool, memory: Array | None, clamped: Array) -> tuple[Array, int]:
+        """(what comes out [m, B, ...], how many steps that were or were summed)."""
+        count, batch = x.shape[:2]
+        x = np.ascontiguousarray(x[:1] if held else x)
         size = self._value.size
-        out = np.empty((lead[1], self._capacity, size), np.int64)
-        steps = ctypes.c_int64()
+        out = np.empty((batch, self._capacity, size), np.int64)
+        steps, sample = ctypes.c_int64(), x.size // (len(x) * batch)
         outcome = self._native.bitspike_engine_run(
             self._handle,
             x.ctypes.data,
-            x.shape[1] * x[0, 0].size,
-            x[0, 0].size,
-            lead[0],
+            batch * sample,
+            sample,
+            count,
             int(held),
-            lead[1],
-            memory.ctypes.data,
+            batch,
+            None if memory is None else memory.ctypes.data,
             out.ctypes.data,
             self._capacity,
             clamped.ctypes.data,
@@ -173,18 +184,11 @@ class Native:
         if outcome == _TOO_MANY_STEPS:
             raise fault("mean", f"a stream has at most {MAX_COUNT} steps", "more", "start a new one")
         if outcome == _OUT_OF_MEMORY:
-            raise MemoryError(f"the engine could not have {self.workspace_bytes(lead[1]):,} bytes")
-        done = np.moveaxis(out[:, : steps.value], 0, 1).astype(self._value.dtype)
-        return done.reshape(*done.shape[:2], *self._value.shape)
-
-    def _sums(self, memory: Array) -> Array:
-        """Sums of the read-out [1, B, ...], out of the states."""
-        assert self._mean is not None  # where it is asked for there is one
-        at, size = self.layout.states[self._mean, "total"], self._value.size
-        totals = memory[:, at : at + 8 * size].copy().view(np.int64)
-        channels = self._value.shape[0]
-        first = totals.reshape(len(memory), -1, channels).swapaxes(1, 2).reshape(1, len(memory), *self._value.shape)
-        return first.astype(self._value.dtype)
+            raise MemoryError(f"the engine could not have {self.workspace_bytes(batch):,} bytes")
+        if self._mean is None:
+            out = out[:, : steps.value]
+        done = out.swapaxes(0, 1).astype(self._value.dtype)
+        return done.reshape(*done.shape[:2], *self._value.shape), steps.value
 
 
 def default_threads() -> int:

@@ -16,7 +16,7 @@ from .forms import Form
 from .grouping import ELEMENTWISE, Group, Grouped, rows_of, space_of
 from .layout import Layout, operand_sides, stored
 
-_MAGIC = 0x62737001
+_MAGIC = 0x62737002
 _KINDS = (
     *("convolution", "sumpool", "maxpool", "tally", "windows", "remap", "concat"),
     *("load", "load_row", "store"),
@@ -54,7 +54,7 @@ class Words:
             dtype = _DTYPES.index(value.dtype.name)
             self.words += [*space_of(value), dtype, layout.capacity[name], place.offset]
         self.words += [self.numbers[INPUT], -1 if final else self.numbers[output], len(operations), layout.chunk]
-        self.words += [layout.arena_bytes, layout.state_bytes, MAX_COUNT, len(found.groups)]
+        self.words += [layout.arena_bytes, layout.state_bytes, layout.kept_bytes, MAX_COUNT, len(found.groups)]
         for group in found.groups:
             if group.joins:
                 self._join(group)
