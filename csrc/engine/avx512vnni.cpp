@@ -26,7 +26,7 @@ template <bool WORDS, int OB, int PX>
 void block(const ConvArgs& a, const unsigned char* x, const unsigned char* w, const int32_t* bias, int32_t* out,
            __mmask16 last) {
     constexpr int ELEMENT = WORDS ? 2 : 1;
-    const int64_t step = a.step * ELEMENT, whole = (a.length * ELEMENT + 3) / 4;
+    const int64_t step = a.step * ELEMENT, whole = a.whole;
     const int64_t stride = a.nsegments * whole * LANES * 4;  // from one block of outputs to the next
     __m512i sum[PX][OB];
     for (int o = 0; o < OB; ++o) {
@@ -71,7 +71,7 @@ void rows_of(const ConvArgs& a, const unsigned char* w, const int32_t* bias, int
 template <bool WORDS>
 void conv(const ConvArgs& a) {
     const int blocks = (a.outputs + LANES - 1) / LANES, parts = (blocks + 3) / 4;
-    const int64_t whole = (a.length * (WORDS ? 2 : 1) + 3) / 4, stride = a.nsegments * whole * LANES * 4;
+    const int64_t stride = a.nsegments * a.whole * LANES * 4;
     const unsigned char* w = static_cast<const unsigned char*>(a.weight);
     for (int i = 0, first = 0; i < parts; ++i) {
         const int count = blocks / parts + (i < blocks % parts);
@@ -306,4 +306,7 @@ const Kernels AVX512VNNI_KERNELS = {
      plain::operand<int32_t>},
     {plain::conv_i32, conv<false>, conv<true>, plain::conv_wide, nullptr},
     plain::depthwise,
+    false,
 };
+
+void conv_u8_avx512vnni(const ConvArgs& a) { conv<false>(a); }

@@ -26,21 +26,31 @@ void run_conv(const Sample& s, const Op& op, const Tile& tile, int32_t* out) {
     ConvArgs a;
     a.segments = op.segments.data();
     a.nsegments = int(op.segments.size());
-    a.length = int(op.at.back());
+    a.length = int(op.at[17]);
+    a.whole = op.at[18];
+    a.period = a.valid = a.phase = 0;
     a.weight_width = outputs;
     a.width = tile.channels;
-    const int64_t unit = 4 / element, whole = (a.length + unit - 1) / unit;
-    const int64_t block_bytes = a.nsegments * whole * LANES * 4, blocks = (per + LANES - 1) / LANES;
+    const int64_t block_bytes = a.nsegments * a.whole * LANES * 4, blocks = (per + LANES - 1) / LANES;
     const int64_t out_element = form == FORM_WIDE ? 2 : 1;  // in int32
     // Runs of pixels at equal distances: all steps of a linear map, whole images without borders, else rows.
     const int64_t width = op.at[16];
     const bool linear = s.group->places == 1;
     const bool uniform = !linear && sh * wp == sw * width;
+    // Places between the ends of rows, as if the border had outputs, too: fewer half-empty tiles for narrow images.
+    const int64_t period = sh * wp / sw, lines = (width + LANES - 1) / LANES * LANES;
+    const bool over = s.p->kernels->tiles && form == FORM_U8 && !linear && !uniform && sh * wp % sw == 0 && period < lines;
     for (int64_t t = 0; t < (linear ? 1 : steps); ++t) {
         for (int64_t place = tile.place; place < tile.place + tile.places;) {
-            const int64_t end = uniform ? tile.place + tile.places
+            const int64_t end = uniform || over ? tile.place + tile.places
                                         : std::min(tile.place + tile.places, (place / width + 1) * width);
             a.rows = linear ? int(steps) : int(end - place);
+            if (over) {
+                a.period = period;
+                a.valid = width;
+                a.phase = place % width;
+                a.rows = int((end - 1) / width * period + (end - 1) % width - (place / width * period + a.phase) + 1);
+            }
             a.step = linear ? step_elements : sw * x.channels;
             const int64_t base = t * step_elements + (place / width * sh * wp + place % width * sw) * x.channels;
             int32_t* to = out + (t * tile.size() + (place - tile.place) * tile.channels) * out_element;

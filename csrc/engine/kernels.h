@@ -38,12 +38,16 @@ struct ConvArgs {
     const int32_t* bias;      // [O], with what an offset of x adds taken off
     const int32_t* segments;  // offsets into the operand, in elements
     int nsegments, length;    // elements of a segment
+    int64_t whole;            // 4-byte units of a segment in packed weights; those beyond its length are 0
     int64_t step;             // elements between neighbouring pixels
     int rows;                 // pixels
     int outputs;              // of this call
     int64_t weight_width;     // outputs of the whole layer: rows of unpacked weights
     int64_t width;            // numbers between rows of out
     int32_t* out;
+    // Runs over the end of a row of the image, for kernels that say so: of every `period` pixels, counted from `phase`,
+    // the first `valid` ones are outputs, and the others are left out. period 0: all are.
+    int64_t period, valid, phase;
 };
 
 // Depthwise: one input channel an output channel; taps are segments of length 1.
@@ -84,14 +88,20 @@ struct Kernels {
     OperandFn operand[FORMS];
     ConvFn conv[FORMS];  // by form of the operand; null where this instruction set has none
     DepthwiseFn depthwise;
+    bool tiles;  // FORM_U8: segments are cut into equal parts of at most 64 bytes, and runs may go over ends of rows
 };
 
 extern const Kernels SCALAR_KERNELS;
 #if defined(BITSPIKE_AVX512VNNI)
 extern const Kernels AVX512VNNI_KERNELS;
+void conv_u8_avx512vnni(const ConvArgs& a);
+#endif
+#if defined(BITSPIKE_AMX)
+const Kernels& amx_kernels();
+bool amx_allowed();  // asks the system once
 #endif
 
-enum EngineIsa { ENGINE_SCALAR = 0, ENGINE_AVX512VNNI = 1, ENGINE_ISAS = 2 };
+enum EngineIsa { ENGINE_SCALAR = 0, ENGINE_AVX512VNNI = 1, ENGINE_AMX = 2, ENGINE_ISAS = 3 };
 
 // Kernels of an instruction set, or null where this build or this CPU lacks it.
 const Kernels* kernels_of(int isa);

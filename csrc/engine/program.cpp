@@ -36,7 +36,7 @@ constexpr Form FORMS_OF_OPS[] = {
 bool reads_values(int kind) { return is_head(kind) || kind == OP_LOAD || kind == OP_LOAD_ROW; }
 
 // at of a convolution: groups, kh, kw, sh, sw, bh, bw, dh, dw, form, offset, scratch, hp, wp, outputs, inputs, width of
-// the output; behind them comes the length of a segment
+// the output; behind them come the length of a segment and its 4-byte units
 bool prepare_conv(const Program& p, const Group& g, Op& op) {
     const Value& x = p.values[op.in[0]];
     const int64_t groups = op.at[0], kh = op.at[1], kw = op.at[2], dh = op.at[7], dw = op.at[8], form = op.at[9];
@@ -44,7 +44,7 @@ bool prepare_conv(const Program& p, const Group& g, Op& op) {
     const int64_t size = hp * wp * x.channels * (form == FORM_U8 ? 1 : form == FORM_I16 ? 2 : 4);
     if (width < 1 || g.places % width || hp < (g.places / width - 1) * op.at[3] + dh * (kh - 1) + 1 ||
         wp < (width - 1) * op.at[4] + dw * (kw - 1) + 1 || op.at[11] < 0 ||
-        op.at[11] + x.capacity * size + 64 > p.arena_bytes + 64)
+        op.at[11] + x.capacity * size + (p.kernels->tiles ? LANES * op.at[4] * x.channels + 64 : 0) > p.arena_bytes)
         return false;
     if (groups < 1 || kh < 1 || kw < 1 || dh < 1 || dw < 1 || op.at[3] < 1 || op.at[4] < 1 || form < 0 ||
         form >= FORMS || outputs != g.channels || inputs * groups != x.channels || outputs % groups)
@@ -73,13 +73,19 @@ bool prepare_conv(const Program& p, const Group& g, Op& op) {
         return weight[(o * inputs + i) * kh * kw + place];
     };
     const int64_t per = outputs / groups, nseg = int64_t(op.segments.size());
+    int64_t whole = 0;
     if (form == FORM_I32 || form == FORM_WIDE || form == FORM_DEPTHWISE) {
         op.packed.resize(size_t(outputs * depth * 4));
         int32_t* to = reinterpret_cast<int32_t*>(op.packed.data());
         for (int64_t d = 0; d < depth; ++d)
             for (int64_t o = 0; o < outputs; ++o) to[d * outputs + o] = w(o, d);
     } else {
-        const int64_t size = form == FORM_U8 ? 1 : 2, unit = 4 / size, whole = (length + unit - 1) / unit;
+        const int64_t size = form == FORM_U8 ? 1 : 2, unit = 4 / size;
+        whole = (length + unit - 1) / unit;
+        if (p.kernels->tiles && form == FORM_U8) {
+            const int64_t parts = (whole + 15) / 16;
+            whole = (whole + parts - 1) / parts * parts;
+        }
         const int64_t blocks = (per + LANES - 1) / LANES;
         op.packed.assign(size_t(groups * blocks * nseg * whole * LANES * 4), 0);
         for (int64_t o = 0; o < outputs; ++o) {
@@ -100,7 +106,9 @@ bool prepare_conv(const Program& p, const Group& g, Op& op) {
         }
     }
     op.tables.clear();  // as large as the weights: not needed any more
+    op.bias.resize(size_t(outputs + LANES), 0);  // kernels read whole lanes
     op.at.push_back(length);
+    op.at.push_back(whole);
     return true;
 }
 

@@ -19,4 +19,5 @@ const Kernels SCALAR_KERNELS = {
     {operand<int32_t>, nullptr, nullptr, operand<int32_t>, operand<int32_t>},
     {conv_i32, nullptr, nullptr, conv_wide, nullptr},
     depthwise,
+    false,
 };

@@ -145,7 +145,9 @@ def _scratch(
     steps, channels = layout.capacity[names[0]], made.read[0].shape[0]
     if form is not None:
         height, width = operand_sides(made)
-        return steps * height * width * channels * form[0] + _LINE  # kernels read a few numbers beyond the end
+        stride = made.attributes["stride"][-1] if made.op.kind == "convolution" else 1
+        # Kernels read whole tiles of 16 pixels, and a few numbers beyond the end.
+        return (steps * height * width + 16 * stride) * channels * form[0] + 2 * _LINE
     if made.op.kind == "tally":
         return steps * made.read[0].size * 4
     if made.op.kind == "windows" and made.attributes["frames"] > 1:

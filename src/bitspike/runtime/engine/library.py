@@ -16,7 +16,7 @@ from pathlib import Path
 from ..errors import fault
 
 ABI = 1
-_CAPS = {"scalar": 0, "avx2": 0, "avx512": 1, "avx512vnni": 1}
+_CAPS = {"scalar": 0, "avx2": 0, "avx512": 1, "avx512vnni": 1, "amx": 2}
 _LOCK = threading.Lock()
 _SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
 _POINTER, _INT, _LONG = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
@@ -50,7 +50,7 @@ def available_isas() -> tuple[str, ...]:
     native = library()
     if native is None:
         return ()
-    asked = os.environ.get("BITSPIKE_ISA") or "avx512vnni"
+    asked = os.environ.get("BITSPIKE_ISA") or "amx"
     if asked not in _CAPS:
         raise fault("engine", f"BITSPIKE_ISA must be one of {', '.join(_CAPS)}", asked, "correct it")
     names = [native.bitspike_engine_isa(isa) for isa in range(_CAPS[asked] + 1)]
