@@ -16,69 +16,109 @@ void fill(unsigned char* to, int64_t n, int64_t bytes, int32_t value) {
     }
 }
 
+// The channels of a tile, group by group, for the pixels that `a` holds; a.x is at channel 0 of the first one.
+void run_channels(const Sample& s, const Op& op, const Tile& tile, ConvArgs& a, const unsigned char* x, int32_t* out) {
+    const int64_t form = op.at[9], groups = op.at[0], per = op.at[14] / groups, inputs = op.at[15];
+    const bool packed = form == FORM_U8 || form == FORM_I16;
+    const int64_t block_bytes = a.nsegments * a.whole * LANES * 4, blocks = (per + LANES - 1) / LANES;
+    const int64_t element = form_bytes(form), out_element = form == FORM_WIDE ? 2 : 1;  // the latter in int32
+    for (int64_t c = tile.channel; c < tile.channel + tile.channels;) {
+        const int64_t group = c / per, next = std::min((group + 1) * per, tile.channel + tile.channels);
+        a.x = x + group * inputs * element;
+        a.weight = packed ? op.packed.data() + (group * blocks + (c - group * per) / LANES) * block_bytes
+                          : op.packed.data() + c * 4;
+        a.bias = op.bias.data() + c;
+        a.outputs = int(next - c);
+        a.out = out + (c - tile.channel) * out_element;
+        s.p->kernels->conv[form](a);
+        c = next;
+    }
+}
+
+void run_depthwise(const Sample& s, const Op& op, const Tile& tile, const ConvArgs& a, const unsigned char* x,
+                   int32_t* out) {
+    DepthwiseArgs d;
+    d.x = x + tile.channel * form_bytes(op.at[9]);
+    d.weight = reinterpret_cast<const int32_t*>(op.packed.data());
+    d.bias = op.bias.data();
+    d.taps = a.segments;
+    d.ntaps = a.nsegments;
+    d.channels = int(tile.channels);
+    d.step = a.step;
+    d.rows = a.rows;
+    d.out = out;
+    s.p->kernels->depthwise(d);
+}
+
+// All runs of a tile in calls of many.
+void run_tiled_conv(const Sample& s, const Op& op, const Tile& tile, ConvArgs& a, const unsigned char* operand,
+                    int32_t* out) {
+    const Value& x = s.p->values[op.in[0]];
+    const int64_t sh = op.at[3], sw = op.at[4], wp = op.at[13], width = op.at[16], steps = s.physical(op);
+    const int64_t step_elements = conv_step_elements(op, x), end = tile.place + tile.places;
+    const bool linear = s.group->places == 1, uniform = !linear && sh * wp == sw * width;
+    // Places between the ends of rows, as if the border had outputs, too: fewer half-empty tiles for narrow images.
+    const int64_t period = sh * wp / sw;
+    const bool over = !linear && !uniform && sh * wp % sw == 0 && period < (width + LANES - 1) / LANES * LANES;
+    constexpr int MANY = 64;
+    ConvRun runs[MANY];
+    a.step = linear ? step_elements : sw * x.channels;
+    a.runs = runs;
+    a.nruns = 0;
+    auto flush = [&] {
+        if (a.nruns) run_channels(s, op, tile, a, operand, out);
+        a.nruns = 0;
+    };
+    for (int64_t t = 0; t < (linear ? 1 : steps); ++t) {
+        for (int64_t place = tile.place; place < end;) {
+            const int64_t next = uniform || over ? end : std::min(end, (place / width + 1) * width);
+            int64_t rows = linear ? steps : next - place;
+            if (over) {
+                a.period = period;
+                a.valid = width;
+                a.phase = place % width;
+                rows = (end - 1) / width * period + (end - 1) % width - (place / width * period + a.phase) + 1;
+            }
+            if (a.nruns == MANY || (a.nruns && rows != a.rows)) flush();
+            a.rows = int(rows);
+            const int64_t base = t * step_elements + (place / width * sh * wp + place % width * sw) * x.channels;
+            runs[a.nruns++] = ConvRun{base, t * tile.places + place - tile.place};
+            place = next;
+        }
+    }
+    flush();
+}
+
 void run_conv(const Sample& s, const Op& op, const Tile& tile, int32_t* out) {
     const Value& x = s.p->values[op.in[0]];
-    const int64_t sh = op.at[3], sw = op.at[4], form = op.at[9], wp = op.at[13];
-    const int64_t groups = op.at[0], outputs = op.at[14], per = outputs / groups, inputs = op.at[15];
+    const int64_t sh = op.at[3], sw = op.at[4], form = op.at[9], wp = op.at[13], width = op.at[16];
     const int64_t element = form_bytes(form), step_elements = conv_step_elements(op, x), steps = s.physical(op);
     const unsigned char* operand = s.arena + op.at[11];
-    const bool packed = form == FORM_U8 || form == FORM_I16;
     ConvArgs a;
     a.segments = op.segments.data();
     a.nsegments = int(op.segments.size());
     a.length = int(op.at[17]);
     a.whole = op.at[18];
-    a.period = a.valid = a.phase = 0;
-    a.weight_width = outputs;
+    a.weight_width = op.at[14];
     a.width = tile.channels;
-    const int64_t block_bytes = a.nsegments * a.whole * LANES * 4, blocks = (per + LANES - 1) / LANES;
+    a.period = a.valid = a.phase = 0;
+    if (form == FORM_U8 && s.p->kernels->tiles) return run_tiled_conv(s, op, tile, a, operand, out);
     const int64_t out_element = form == FORM_WIDE ? 2 : 1;  // in int32
     // Runs of pixels at equal distances: all steps of a linear map, whole images without borders, else rows.
-    const int64_t width = op.at[16];
     const bool linear = s.group->places == 1;
     const bool uniform = !linear && sh * wp == sw * width;
-    // Places between the ends of rows, as if the border had outputs, too: fewer half-empty tiles for narrow images.
-    const int64_t period = sh * wp / sw, lines = (width + LANES - 1) / LANES * LANES;
-    const bool over = s.p->kernels->tiles && form == FORM_U8 && !linear && !uniform && sh * wp % sw == 0 && period < lines;
     for (int64_t t = 0; t < (linear ? 1 : steps); ++t) {
         for (int64_t place = tile.place; place < tile.place + tile.places;) {
-            const int64_t end = uniform || over ? tile.place + tile.places
+            const int64_t end = uniform ? tile.place + tile.places
                                         : std::min(tile.place + tile.places, (place / width + 1) * width);
             a.rows = linear ? int(steps) : int(end - place);
-            if (over) {
-                a.period = period;
-                a.valid = width;
-                a.phase = place % width;
-                a.rows = int((end - 1) / width * period + (end - 1) % width - (place / width * period + a.phase) + 1);
-            }
             a.step = linear ? step_elements : sw * x.channels;
             const int64_t base = t * step_elements + (place / width * sh * wp + place % width * sw) * x.channels;
             int32_t* to = out + (t * tile.size() + (place - tile.place) * tile.channels) * out_element;
             if (form == FORM_DEPTHWISE) {
-                DepthwiseArgs d;
-                d.x = operand + (base + tile.channel) * element;
-                d.weight = reinterpret_cast<const int32_t*>(op.packed.data());
-                d.bias = op.bias.data();
-                d.taps = a.segments;
-                d.ntaps = a.nsegments;
-                d.channels = int(tile.channels);
-                d.step = a.step;
-                d.rows = a.rows;
-                d.out = to;
-                s.p->kernels->depthwise(d);
+                run_depthwise(s, op, tile, a, operand + base * element, to);
             } else {
-                // The channels of a tile, group by group.
-                for (int64_t c = tile.channel; c < tile.channel + tile.channels;) {
-                    const int64_t group = c / per, next = std::min((group + 1) * per, tile.channel + tile.channels);
-                    a.x = operand + (base + group * inputs) * element;
-                    a.weight = packed ? op.packed.data() + (group * blocks + (c - group * per) / LANES) * block_bytes
-                                      : op.packed.data() + c * 4;
-                    a.bias = op.bias.data() + c;
-                    a.outputs = int(next - c);
-                    a.out = to + (c - tile.channel) * out_element;
-                    s.p->kernels->conv[form](a);
-                    c = next;
-                }
+                run_channels(s, op, tile, a, operand + base * element, to);
             }
             place = end;
         }

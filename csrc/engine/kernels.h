@@ -30,6 +30,11 @@ struct FireArgs {
     bool narrow;        // charge·count fits 31 bits
 };
 
+struct ConvRun {
+    int64_t x;    // offset of the first pixel, in elements
+    int64_t row;  // of out
+};
+
 // Sums over a padded operand: out[r][o] = bias_o + Σ_s Σ_i w·x[base + r·step + segment_s + i].
 // `weight` is what `pack` made of this kernel's layout; channels [o0, o0 + outputs) are written.
 struct ConvArgs {
@@ -45,8 +50,10 @@ struct ConvArgs {
     int64_t weight_width;     // outputs of the whole layer: rows of unpacked weights
     int64_t width;            // numbers between rows of out
     int32_t* out;
-    // Runs over the end of a row of the image, for kernels that say so: of every `period` pixels, counted from `phase`,
-    // the first `valid` ones are outputs, and the others are left out. period 0: all are.
+    // For kernels with `tiles`: many runs of pixels in one call. They may go over the end of a row of the image: of every
+    // `period` pixels, counted from `phase`, the first `valid` ones are outputs, the others are left out. period 0: all are.
+    const ConvRun* runs;
+    int nruns;
     int64_t period, valid, phase;
 };
 
@@ -88,7 +95,7 @@ struct Kernels {
     OperandFn operand[FORMS];
     ConvFn conv[FORMS];  // by form of the operand; null where this instruction set has none
     DepthwiseFn depthwise;
-    bool tiles;  // FORM_U8: segments are cut into equal parts of at most 64 bytes, and runs may go over ends of rows
+    bool tiles;  // FORM_U8: segments are cut into equal parts of at most 64 bytes; a call has many runs
 };
 
 extern const Kernels SCALAR_KERNELS;
