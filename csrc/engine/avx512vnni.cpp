@@ -291,6 +291,101 @@ int64_t fire(int32_t* s, int32_t* u_out, const int32_t* x, int32_t* v, int32_t* 
     return function(s, u_out, x, v, sent, rows, channels, a);
 }
 
+// ---- scaled sums to spikes ----------------------------------------------------------------------------------------
+
+struct Term {
+    __m512i m_even, m_odd, add_even, add_odd, m, b;
+    __m128i right, left;
+};
+
+inline Term term_at(const SpikeTerm& t, int c) {
+    Term k;
+    if (t.scaling == AS_IT_IS) return k;
+    k.m = _mm512_loadu_si512(t.m + c);
+    k.right = _mm_cvtsi32_si128(t.shift);
+    if (t.scaling == SCALED_32) {
+        const int32_t half = t.shift ? int32_t(1) << (t.shift - 1) : 0;
+        k.add_even = _mm512_set1_epi32(half);
+        k.b = t.b ? _mm512_loadu_si512(t.b + c) : _mm512_setzero_si512();
+    } else {
+        k.m_odd = _mm512_srli_epi64(k.m, 32);
+        k.add_even = _mm512_loadu_si512(t.addend + c);
+        k.add_odd = _mm512_loadu_si512(t.addend + c + 8);
+    }
+    return k;
+}
+
+inline __m512i current_of(const SpikeTerm& t, const Term& k, int64_t at, __mmask16 some) {
+    __m512i x;
+    if (t.width == 4) {
+        x = _mm512_maskz_loadu_epi32(some, static_cast<const int32_t*>(t.x) + at);
+    } else {
+        const __m128i bytes = _mm_maskz_loadu_epi8(some, static_cast<const int8_t*>(t.x) + at);
+        x = t.is_unsigned ? _mm512_cvtepu8_epi32(bytes) : _mm512_cvtepi8_epi32(bytes);
+    }
+    if (t.scaling == AS_IT_IS) return x;
+    if (t.scaling == SCALED_32)
+        return _mm512_add_epi32(_mm512_sra_epi32(_mm512_add_epi32(_mm512_mullo_epi32(x, k.m), k.add_even), k.right), k.b);
+    const __m512i even = _mm512_add_epi64(_mm512_mul_epi32(x, k.m), k.add_even);
+    const __m512i odd = _mm512_add_epi64(_mm512_mul_epi32(_mm512_srli_epi64(x, 32), k.m_odd), k.add_odd);
+    return joined(_mm512_sra_epi64(even, k.right), _mm512_sra_epi64(odd, k.right));
+}
+
+template <Decay DECAY, bool SIGNED, bool HARD>
+int64_t spike_of(const SpikeArgs& a) {
+    const __m512i zero = _mm512_setzero_si512(), one = _mm512_set1_epi32(1);
+    const __m128i spacing = _mm_cvtsi32_si128(a.fire.spacing_shift < 0 ? 0 : a.fire.spacing_shift);
+    const __m512i top = _mm512_set1_epi32(a.fire.count - 1);
+    int64_t clamped = 0;
+    for (int c = 0; c < a.channels; c += LANES) {
+        const __mmask16 some = a.channels - c < LANES ? __mmask16((1 << (a.channels - c)) - 1) : __mmask16(0xffff);
+        const Term k0 = term_at(a.terms[0], c), k1 = a.nterms > 1 ? term_at(a.terms[1], c) : k0;
+        const __m512i first = _mm512_maskz_loadu_epi32(some, a.fire.first + c);
+        const __m512i charge = HARD ? zero : _mm512_maskz_loadu_epi32(some, a.fire.charge + c);
+        const __m512i initial = a.initial ? _mm512_maskz_loadu_epi32(some, a.initial + c) : zero;
+        for (int64_t r = 0; r < a.rows; ++r) {
+            const int64_t i = r * a.channels + c;
+            __m512i v = a.v ? _mm512_maskz_loadu_epi32(some, a.v + i) : initial;
+            for (int64_t t = 0; t < a.steps; ++t) {
+                __m512i x = current_of(a.terms[0], k0, i + t * a.terms[0].step, some);
+                if (a.nterms > 1) x = _mm512_add_epi32(x, current_of(a.terms[1], k1, i + t * a.terms[1].step, some));
+                const __m512i u = sat_add(decayed<DECAY>(v, a.fire), x, some, clamped);
+                const __m512i n = SIGNED ? _mm512_abs_epi32(u) : u;
+                const __mmask16 fired = SIGNED ? _mm512_mask_cmpge_epu32_mask(some, n, first)
+                                               : _mm512_mask_cmpge_epi32_mask(some, n, first);
+                __m512i k;
+                if (a.fire.count == 1) {
+                    k = _mm512_maskz_mov_epi32(fired, one);
+                } else {
+                    const __m512i q = _mm512_srl_epi32(_mm512_sub_epi32(n, first), spacing);
+                    k = _mm512_maskz_add_epi32(fired, _mm512_min_epu32(q, top), one);
+                }
+                if (SIGNED) k = _mm512_mask_sub_epi32(k, _mm512_movepi32_mask(u), zero, k);
+                v = HARD ? _mm512_mask_mov_epi32(u, fired, zero)
+                         : sat_sub(u, _mm512_mullo_epi32(charge, k), some, clamped);
+                _mm512_mask_cvtepi32_storeu_epi8(a.out + i + t * a.out_step, some, k);
+            }
+            if (a.v) _mm512_mask_storeu_epi32(a.v + i, some, v);
+        }
+    }
+    return clamped;
+}
+
+template <Decay DECAY>
+int64_t spike_with(const SpikeArgs& a) {
+    static constexpr SpikeFn TABLE[] = {spike_of<DECAY, false, false>, spike_of<DECAY, false, true>,
+                                        spike_of<DECAY, true, false>, spike_of<DECAY, true, true>};
+    return TABLE[2 * a.fire.is_signed + a.fire.hard](a);
+}
+
+int64_t spike(const SpikeArgs& a) {
+    const int64_t unit = int64_t(1) << a.fire.decay_shift;
+    return a.fire.decay == unit ? spike_with<STAYS>(a)
+           : a.fire.decay == 0  ? spike_with<GONE>(a)
+           : a.fire.decay == 1  ? spike_with<SHIFTED>(a)
+                                : spike_with<SCALED>(a);
+}
+
 }  // namespace
 
 const Kernels AVX512VNNI_KERNELS = {
@@ -306,6 +401,7 @@ const Kernels AVX512VNNI_KERNELS = {
      plain::operand<int32_t>},
     {plain::conv_i32, conv<false>, conv<true>, plain::conv_wide, nullptr},
     plain::depthwise,
+    spike,
     false,
 };
 

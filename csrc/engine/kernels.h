@@ -35,6 +35,32 @@ struct ConvRun {
     int64_t row;  // of out
 };
 
+// A current that a neuron sums: numbers of a tile, scaled or as they are.
+enum Scaling { AS_IT_IS, SCALED_32, SCALED_64 };
+struct SpikeTerm {
+    const void* x;     // [steps][rows][channels]
+    int width;         // bytes of a number: 4, or 1
+    bool is_unsigned;  // of 1 byte
+    int64_t step;      // numbers from one step to the next; 0 where all are the same
+    Scaling scaling;
+    const int32_t *m, *b;   // [channels], whole lanes; b null where there is none
+    const int64_t* addend;  // SCALED_64: half + (b << shift), 8 even channels, then 8 odd ones, and so on
+    int shift;
+};
+
+// All steps of a neuron at once, from scaled sums to stored spikes: the membrane stays in a register.
+struct SpikeArgs {
+    SpikeTerm terms[2];
+    int nterms;
+    FireArgs fire;         // without gate, floor, cancel; spikes as they are
+    int32_t* v;            // [rows][channels]; null: it begins with `initial` and is not kept
+    const int32_t* initial;  // [channels], or null for 0
+    unsigned char* out;    // a byte a spike
+    int64_t out_step;      // bytes from one step to the next
+    int64_t rows, steps;
+    int channels;
+};
+
 // Sums over a padded operand: out[r][o] = bias_o + Σ_s Σ_i w·x[base + r·step + segment_s + i].
 // `weight` is what `pack` made of this kernel's layout; channels [o0, o0 + outputs) are written.
 struct ConvArgs {
@@ -79,6 +105,7 @@ typedef void (*LoadFn)(int32_t* y, const void* x, int dtype, int64_t n);
 typedef void (*StoreFn)(void* y, const int32_t* x, int dtype, int64_t n);
 // Operand of a convolution: numbers of a row, plus an offset, in the form of the kernel (int32, uint8 or int16).
 typedef void (*OperandFn)(void* y, const void* x, int dtype, int64_t n, int32_t offset);
+typedef int64_t (*SpikeFn)(const SpikeArgs& a);
 typedef void (*ConvFn)(const ConvArgs& a);
 typedef void (*DepthwiseFn)(const DepthwiseArgs& a);
 
@@ -95,6 +122,7 @@ struct Kernels {
     OperandFn operand[FORMS];
     ConvFn conv[FORMS];  // by form of the operand; null where this instruction set has none
     DepthwiseFn depthwise;
+    SpikeFn spike;  // or null
     bool tiles;  // FORM_U8: segments are cut into equal parts of at most 64 bytes; a call has many runs
 };
 

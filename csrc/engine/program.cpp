@@ -5,7 +5,7 @@
 
 namespace {
 
-constexpr int64_t MAGIC = 0x62737002;  // raise the last byte when the words change; engine/record.py has the same
+constexpr int64_t MAGIC = 0x62737003;  // raise the last byte when the words change; engine/record.py has the same
 
 struct Reader {
     const int64_t* words;
@@ -28,7 +28,7 @@ struct Form {
 constexpr Form FORMS_OF_OPS[] = {
     {OP_CONV, 17, 2, 1},   {OP_SUMPOOL, 10, 0, 1}, {OP_MAXPOOL, 9, 0, 1}, {OP_TALLY, 12, 0, 1},
     {OP_WINDOWS, 5, 1, 1}, {OP_REMAP, 0, 1, 1},   {OP_CONCAT, 0, 0, 1},   {OP_LOAD, 0, 0, 1},
-    {OP_LOAD_ROW, 0, 0, 1}, {OP_STORE, 1, 0, 1},  {OP_RESCALE, 8, 2, 1},  {OP_ADD, 1, 0, 2},
+    {OP_LOAD_ROW, 0, 0, 1}, {OP_STORE, 1, 0, 1},  {OP_RESCALE, 9, 2, 1},  {OP_ADD, 1, 0, 2},
     {OP_MULTIPLY, 0, 0, 2}, {OP_FIRE, 13, 7, 1},  {OP_FIRE_POTENTIAL, 0, 0, 1}, {OP_LOOKUP, 5, 1, 1},
     {OP_LATCH, 2, 0, 1},   {OP_MEAN, 3, 1, 1},
 };
@@ -336,6 +336,7 @@ Program* parse_program(const int64_t* words, int64_t count, const int32_t* const
         g.ops.reserve(size_t(ops));
         for (int64_t k = 0; k < ops; ++k)
             if (!read_op(r, *p, g, tables, lengths, ntables)) return fail("operation");
+        fuse(*p, g);
         cut_tiles(*p, g);
         p->scratch_bytes = std::max(p->scratch_bytes, (g.slots + 2) * g.slot_bytes);  // two for membranes
     }

@@ -45,6 +45,14 @@ struct Value {
     int64_t offset;    // bytes into the arena
 };
 
+// A current of a fused neuron: operations of its group, -1 where there is none.
+struct SpikePart {
+    int rescale;  // scaling on the way
+    int source;   // operation whose buffer is read, or a load whose value is read where it lies
+    bool direct;
+    std::vector<int64_t> addend;
+};
+
 struct Op {
     int kind;
     int report;                 // counter of clamped numbers, or -1
@@ -58,6 +66,9 @@ struct Op {
     std::vector<int32_t> bias;          // with the offset of the operand taken off
     std::vector<int32_t> segments;
     int id = 0;                         // over all groups
+    bool fused = false;                 // a neuron behind it does its work
+    std::vector<SpikePart> parts;       // of a neuron that does: the currents it sums
+    int stored = -1;                    // and the store of its spikes
 };
 
 struct Join {  // steps of several inputs that do not come together: what is there for all of them goes on
@@ -95,6 +106,9 @@ struct Program {
 // Words and tables as engine/record.py writes them; null and a message where they do not fit together.
 Program* parse_program(const int64_t* words, int64_t count, const int32_t* const* tables, const int64_t* lengths,
                        int64_t ntables, const Kernels* kernels, const char** error);
+
+// Finds neurons whose scalings, sum and store one kernel can do; see fuse.cpp.
+void fuse(const Program& p, Group& g);
 
 int64_t dtype_bytes(int dtype);
 

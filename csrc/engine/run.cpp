@@ -100,7 +100,7 @@ void run_tile(void* given, long task, int thread) {
     }
     const Buffers b{s.scratch[thread], g.slot_bytes, tile.size(), g.slots};
     for (const Op& op : g.ops) {
-        if (!s.op_steps[op.id] && op.kind != OP_WINDOWS) continue;
+        if (op.fused || (!s.op_steps[op.id] && op.kind != OP_WINDOWS)) continue;
         if (is_head(op.kind)) {
             run_head(s, op, tile, b.of(op));
             continue;

@@ -19,5 +19,6 @@ const Kernels SCALAR_KERNELS = {
     {operand<int32_t>, nullptr, nullptr, operand<int32_t>, operand<int32_t>},
     {conv_i32, nullptr, nullptr, conv_wide, nullptr},
     depthwise,
+    nullptr,
     false,
 };

@@ -52,6 +52,54 @@ int64_t run_fire(const Sample& s, const Group& g, const Op& op, const Tile& tile
     return clamped;
 }
 
+int64_t run_spike(const Sample& s, const Group& g, const Op& op, const Tile& tile, const Buffers& b) {
+    const int64_t first = tile.place * g.channels + tile.channel;
+    SpikeArgs a;
+    a.nterms = int(op.parts.size());
+    for (int i = 0; i < a.nterms; ++i) {
+        const SpikePart& part = op.parts[size_t(i)];
+        const Op& source = g.ops[size_t(part.source)];
+        SpikeTerm& term = a.terms[i];
+        term.width = part.direct ? 1 : 4;
+        term.is_unsigned = false;
+        term.x = b.of(source);
+        term.step = s.op_held[source.id] ? 0 : b.size;
+        if (part.direct) {
+            const Value& x = s.p->values[size_t(source.in[0])];
+            term.is_unsigned = x.dtype == DTYPE_U8;
+            term.x = s.at(source.in[0], 0) + first;
+            term.step = s.value_held[source.in[0]] ? 0 : x.channels * x.places;
+        }
+        term.scaling = AS_IT_IS;
+        if (part.rescale >= 0) {
+            const Op& rescale = g.ops[size_t(part.rescale)];
+            term.scaling = part.addend.empty() ? SCALED_32 : SCALED_64;
+            term.m = rescale.tables[0].data() + tile.channel;
+            term.b = rescale.at[5] ? rescale.tables[1].data() + tile.channel : nullptr;
+            term.addend = part.addend.data() + tile.channel;
+            term.shift = int(rescale.at[0]);
+        }
+    }
+    FireArgs& fire = a.fire;
+    fire.is_signed = op.at[0];
+    fire.hard = op.at[1];
+    fire.decay = int32_t(op.at[2]);
+    fire.decay_shift = int(op.at[3]);
+    fire.count = op.tables[6][0];
+    fire.spacing_shift = int(op.at[12]);
+    fire.first = op.tables[0].data() + tile.channel;
+    fire.charge = op.tables[2].empty() ? nullptr : op.tables[2].data() + tile.channel;
+    a.v = s.transient ? nullptr : s.tensor(op.at[8]) + first;
+    a.initial = op.tables[4].empty() ? nullptr : op.tables[4].data() + tile.channel;
+    const Value& y = s.p->values[size_t(g.ops[size_t(op.stored)].at[0])];
+    a.out = s.arena + y.offset + first;
+    a.out_step = y.channels * y.places;
+    a.rows = tile.places;
+    a.channels = int(tile.channels);
+    a.steps = s.steps(op);
+    return s.p->kernels->spike(a);
+}
+
 int64_t run_rescale(const Sample& s, const Group& g, const Op& op, const Tile& tile, const Buffers& b) {
     const Op& source = g.ops[op.in[0]];
     const int64_t rows = op.at[4], time = s.counter(op.at[6]);
@@ -179,7 +227,7 @@ int64_t run_tail(const Sample& s, const Group& g, const Op& op, const Tile& tile
     switch (op.kind) {
     case OP_RESCALE: return run_rescale(s, g, op, tile, b);
     case OP_ADD: return run_add(s, g, op, b);
-    case OP_FIRE: return run_fire(s, g, op, tile, b);
+    case OP_FIRE: return op.parts.empty() ? run_fire(s, g, op, tile, b) : run_spike(s, g, op, tile, b);
     case OP_LOAD:
     case OP_LOAD_ROW: run_load(s, g, op, tile, b); break;
     case OP_STORE: run_store(s, g, op, tile, b); break;

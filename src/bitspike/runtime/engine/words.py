@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..arithmetic import Array, half
-from ..limits import INT32, MAX_COUNT
+from ..limits import INT32, INT64, MAX_COUNT
 from ..ops import Operation
 from ..ops.windows import overlaps
 from ..spec import INPUT, Value
@@ -16,7 +16,7 @@ from .forms import Form
 from .grouping import ELEMENTWISE, Group, Grouped, rows_of, space_of
 from .layout import Layout, operand_sides, stored
 
-_MAGIC = 0x62737002
+_MAGIC = 0x62737003
 _KINDS = (
     *("convolution", "sumpool", "maxpool", "tally", "windows", "remap", "concat"),
     *("load", "load_row", "store"),
@@ -261,7 +261,9 @@ def _rescale(whole: Words, index: int, made: Operation) -> Encoded:
     has_bias = "bias" in made.constants
     most = max(abs(x.low), abs(x.high)) * int(np.abs(multiplier).max()) + half(at["shift"])
     narrow = at["shift"] < 31 and max(most, (most >> at["shift"]) + int(np.abs(bias).max()) + 1) <= INT32[1]
+    folds = most + (int(np.abs(bias).max()) << at["shift"]) <= INT64[1]  # the bias can be added before the shift
     numbers = [at["shift"], at["low"], at["high"], clamps, rows, has_bias, whole.layout.states[index, "time"], narrow]
+    numbers.append(folds)
     return numbers, [_per_channel(multiplier, x, rows), _per_channel(bias if has_bias else None, x, rows)]
 
 
