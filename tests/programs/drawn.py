@@ -42,7 +42,7 @@ class Draw:
                 self.pool,
                 self.tally,
             ),
-            *(self.multiply, self.lookup, self.sums, self.slice, self.latch, self.pad),
+            *(self.multiply, self.lookup, self.sums, self.slice, self.latch, self.pad, self.spike, self.spike),
         ]
         while len(self.b.operations) < size:
             try:
@@ -92,8 +92,27 @@ class Draw:
             tensors["bias"] = self.b.constant(self.ints(-50, 50, outputs))
         return self.small(self.b.add("convolution", [x], {**place, "groups": groups, "exponent": None}, tensors))
 
-    def fire(self) -> str:
+    def scale(self, x: str) -> str:
+        """A current: scaled to hundreds, nothing clamped."""
+        value, channels = self.b.values[x], self.b.values[x].shape[0]
+        span, shift = max(abs(value.low), value.high, 1), int(self.r.choice([0, 3, 20]))
+        factor = max(1, (300 << shift) // span)
+        tensors = {"multiplier": self.b.constant(self.ints(-factor, factor, self.r.choice([1, channels])))}
+        if self.r.integers(2):
+            tensors["bias"] = self.b.constant(self.ints(-99, 99, channels))
+        return self.b.add("rescale", [x], {"shift": shift, "exponent": 0}, tensors)
+
+    def spike(self) -> str:
+        """What residual networks do: a neuron on one scaled value, or on the sum of two."""
         x = self.any()
+        others = [name for name in self.names() if self._alike(name, x)]
+        current = self.scale(x)
+        if self.r.integers(2):
+            current = self.b.add("add", [current, self.scale(others[self.r.integers(len(others))])])
+        return self.fire(current)
+
+    def fire(self, x: str = "") -> str:
+        x = x or self.any()
         channels, r = self.b.values[x].shape[0], self.r
 
         def tensor(low: int, high: int) -> str:
@@ -106,7 +125,7 @@ class Draw:
         attributes["decay"] = [[1, 0], [0, 0], [1, 2], [5, 3]][r.integers(4)]
         tensors = {"first": tensor(1, 40)}
         if max(count) > 1:
-            tensors["spacing"] = tensor(1, 40)
+            tensors["spacing"] = self.b.constant(np.array([8])) if r.integers(2) else tensor(1, 40)
         if soft:
             tensors["charge"] = tensor(1, 40)
         if signed:

@@ -86,6 +86,19 @@ def test_golden_and_residual(isa: str, threads: int) -> None:
     equal(slow(x), fast(x))
 
 
+def test_neurons_are_fused_with_their_scalings() -> None:
+    """Else the kernel for it would be tested by nothing; `drawn` has neurons on scaled values and sums of two."""
+    found = Counter[bool]()
+    for seed in range(60):
+        program = drawn(seed)
+        current = {made.op.outputs[0]: made.op.kind for made in program.operations}
+        found.update(
+            made.op.kind == "fire" and current.get(made.op.inputs[0]) in ("rescale", "add")
+            for made in program.operations
+        )
+    assert found[True] > 60
+
+
 EDGES = [-(2**31), -(2**31) + 1, -(2**30), -41, -40, -1, 0, 1, 39, 40, 41, 2**30, 2**31 - 41, 2**31 - 2, 2**31 - 1]
 
 
