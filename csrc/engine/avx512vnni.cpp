@@ -324,18 +324,23 @@ inline __m512i current_of(const SpikeTerm& t, const Term& k, int64_t at, __mmask
         x = t.is_unsigned ? _mm512_cvtepu8_epi32(bytes) : _mm512_cvtepi8_epi32(bytes);
     }
     if (t.scaling == AS_IT_IS) return x;
-    if (t.scaling == SCALED_32)
-        return _mm512_add_epi32(_mm512_sra_epi32(_mm512_add_epi32(_mm512_mullo_epi32(x, k.m), k.add_even), k.right), k.b);
+    if (t.scaling == SCALED_32) {
+        x = _mm512_mullo_epi32(x, k.m);
+        if (t.shift) x = _mm512_sra_epi32(_mm512_add_epi32(x, k.add_even), k.right);
+        return t.b ? _mm512_add_epi32(x, k.b) : x;
+    }
     const __m512i even = _mm512_add_epi64(_mm512_mul_epi32(x, k.m), k.add_even);
     const __m512i odd = _mm512_add_epi64(_mm512_mul_epi32(_mm512_srli_epi64(x, 32), k.m_odd), k.add_odd);
     return joined(_mm512_sra_epi64(even, k.right), _mm512_sra_epi64(odd, k.right));
 }
 
-template <Decay DECAY, bool SIGNED, bool HARD>
+template <Decay DECAY, bool SIGNED, bool HARD, bool QUIET>
 int64_t spike_of(const SpikeArgs& a) {
     const __m512i zero = _mm512_setzero_si512(), one = _mm512_set1_epi32(1);
     const __m128i spacing = _mm_cvtsi32_si128(a.fire.spacing_shift < 0 ? 0 : a.fire.spacing_shift);
     const __m512i top = _mm512_set1_epi32(a.fire.count - 1);
+    const __m128i shift = _mm_cvtsi32_si128(a.fire.decay_shift);
+    const __m512i half = _mm512_set1_epi32(a.fire.decay_shift ? 1 << (a.fire.decay_shift - 1) : 0);
     int64_t clamped = 0;
     for (int c = 0; c < a.channels; c += LANES) {
         const __mmask16 some = a.channels - c < LANES ? __mmask16((1 << (a.channels - c)) - 1) : __mmask16(0xffff);
@@ -349,7 +354,13 @@ int64_t spike_of(const SpikeArgs& a) {
             for (int64_t t = 0; t < a.steps; ++t) {
                 __m512i x = current_of(a.terms[0], k0, i + t * a.terms[0].step, some);
                 if (a.nterms > 1) x = _mm512_add_epi32(x, current_of(a.terms[1], k1, i + t * a.terms[1].step, some));
-                const __m512i u = sat_add(decayed<DECAY>(v, a.fire), x, some, clamped);
+                __m512i u;
+                if (QUIET) {
+                    u = _mm512_add_epi32(DECAY == SHIFTED ? _mm512_sra_epi32(_mm512_add_epi32(v, half), shift)
+                                                          : decayed<DECAY>(v, a.fire), x);
+                } else {
+                    u = sat_add(decayed<DECAY>(v, a.fire), x, some, clamped);
+                }
                 const __m512i n = SIGNED ? _mm512_abs_epi32(u) : u;
                 const __mmask16 fired = SIGNED ? _mm512_mask_cmpge_epu32_mask(some, n, first)
                                                : _mm512_mask_cmpge_epi32_mask(some, n, first);
@@ -362,6 +373,7 @@ int64_t spike_of(const SpikeArgs& a) {
                 }
                 if (SIGNED) k = _mm512_mask_sub_epi32(k, _mm512_movepi32_mask(u), zero, k);
                 v = HARD ? _mm512_mask_mov_epi32(u, fired, zero)
+                    : QUIET ? _mm512_sub_epi32(u, _mm512_mullo_epi32(charge, k))
                          : sat_sub(u, _mm512_mullo_epi32(charge, k), some, clamped);
                 _mm512_mask_cvtepi32_storeu_epi8(a.out + i + t * a.out_step, some, k);
             }
@@ -373,9 +385,11 @@ int64_t spike_of(const SpikeArgs& a) {
 
 template <Decay DECAY>
 int64_t spike_with(const SpikeArgs& a) {
-    static constexpr SpikeFn TABLE[] = {spike_of<DECAY, false, false>, spike_of<DECAY, false, true>,
-                                        spike_of<DECAY, true, false>, spike_of<DECAY, true, true>};
-    return TABLE[2 * a.fire.is_signed + a.fire.hard](a);
+    static constexpr SpikeFn TABLE[] = {
+        spike_of<DECAY, false, false, false>, spike_of<DECAY, false, false, true>, spike_of<DECAY, false, true, false>,
+        spike_of<DECAY, false, true, true>,   spike_of<DECAY, true, false, false>, spike_of<DECAY, true, false, true>,
+        spike_of<DECAY, true, true, false>,   spike_of<DECAY, true, true, true>};
+    return TABLE[4 * a.fire.is_signed + 2 * a.fire.hard + a.quiet](a);
 }
 
 int64_t spike(const SpikeArgs& a) {

@@ -68,7 +68,12 @@ void fuse(const Program& p, Group& g) {
         if (!can) continue;
         for (const SpikePart& part : parts) {
             if (part.rescale >= 0) g.ops[size_t(part.rescale)].fused = true;
-            if (part.direct) g.ops[size_t(part.source)].fused = true;
+            // What the neuron reads later than its scaling would have must not be overwritten: a buffer of its own.
+            if (part.direct) {
+                g.ops[size_t(part.source)].fused = true;
+            } else {
+                g.ops[size_t(part.source)].slot = g.slots++;
+            }
         }
         if (adds) g.ops[size_t(x)].fused = true;
         g.ops[size_t(store)].fused = true;

@@ -55,6 +55,7 @@ struct SpikeArgs {
     FireArgs fire;         // without gate, floor, cancel; spikes as they are
     int32_t* v;            // [rows][channels]; null: it begins with `initial` and is not kept
     const int32_t* initial;  // [channels], or null for 0
+    bool quiet;            // proved: no membrane reaches 2^30, so that nothing is clamped
     unsigned char* out;    // a byte a spike
     int64_t out_step;      // bytes from one step to the next
     int64_t rows, steps;

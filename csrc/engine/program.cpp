@@ -5,7 +5,7 @@
 
 namespace {
 
-constexpr int64_t MAGIC = 0x62737003;  // raise the last byte when the words change; engine/record.py has the same
+constexpr int64_t MAGIC = 0x62737004;  // raise the last byte when the words change; engine/record.py has the same
 
 struct Reader {
     const int64_t* words;
@@ -29,7 +29,7 @@ constexpr Form FORMS_OF_OPS[] = {
     {OP_CONV, 17, 2, 1},   {OP_SUMPOOL, 10, 0, 1}, {OP_MAXPOOL, 9, 0, 1}, {OP_TALLY, 12, 0, 1},
     {OP_WINDOWS, 5, 1, 1}, {OP_REMAP, 0, 1, 1},   {OP_CONCAT, 0, 0, 1},   {OP_LOAD, 0, 0, 1},
     {OP_LOAD_ROW, 0, 0, 1}, {OP_STORE, 1, 0, 1},  {OP_RESCALE, 9, 2, 1},  {OP_ADD, 1, 0, 2},
-    {OP_MULTIPLY, 0, 0, 2}, {OP_FIRE, 13, 7, 1},  {OP_FIRE_POTENTIAL, 0, 0, 1}, {OP_LOOKUP, 5, 1, 1},
+    {OP_MULTIPLY, 0, 0, 2}, {OP_FIRE, 14, 7, 1},  {OP_FIRE_POTENTIAL, 0, 0, 1}, {OP_LOOKUP, 5, 1, 1},
     {OP_LATCH, 2, 0, 1},   {OP_MEAN, 3, 1, 1},
 };
 
