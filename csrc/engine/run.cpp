@@ -2,6 +2,7 @@
 
 #include "run.h"
 
+#include <atomic>
 #include <cstdlib>
 #include <cstring>
 
@@ -262,7 +263,7 @@ struct Batch {
     const Call* call;
     Sample* samples;  // one a thread
     int64_t out_steps;
-    int outcome;
+    std::atomic<int> outcome;
 };
 
 void run_sample(void* given, long sample, int thread) {
@@ -345,7 +346,7 @@ int run_program(const Program& p, const Call& call, Workspace& space, int64_t* o
         s.clamped[across ? 0 : i] = clamped[i];
         at += aligned(p.scratch_bytes);
     }
-    Batch batch{&p, &call, samples, 0, RAN};
+    Batch batch{&p, &call, samples, 0, {RAN}};
     if (across) {
         pool_run(call.batch, threads, run_sample, &batch);
     } else {
@@ -355,5 +356,5 @@ int run_program(const Program& p, const Call& call, Workspace& space, int64_t* o
     for (int i = 0; i < threads; ++i)
         for (int r = 0; r < p.reports; ++r) call.clamped[r] += clamped[i][r];
     *out_steps = batch.out_steps;
-    return batch.outcome;
+    return batch.outcome.load();
 }

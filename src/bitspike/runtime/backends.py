@@ -7,10 +7,9 @@ from typing import Any, Protocol
 
 from .arithmetic import Array
 from .engine import Native, why_missing
-from .engine.native import MAX_THREADS, default_threads
+from .engine.native import MAX_THREADS, TooLarge, default_threads
 from .errors import fault
 from .interpreter import State, step
-from .limits import MAX_ARENA_BYTES
 from .ops import Operation
 from .spec import Spec
 
@@ -79,13 +78,10 @@ class Deferred:
     def made(self) -> Native | Interpreter:
         """The engine that runs: the native one, unless it would take too much memory."""
         if self._made is None:
-            found = Native(*self._given)
-            bytes_ = found.layout.arena_bytes
-            if bytes_ <= MAX_ARENA_BYTES:
-                self._made = found
-            else:
-                why = f"the native engine would take {bytes_:,} bytes a sample"
-                self._made = Interpreter(self._given[1], self._given[2], why)
+            try:
+                self._made = Native(*self._given)
+            except TooLarge as error:
+                self._made = Interpreter(self._given[1], self._given[2], str(error))
         return self._made
 
     @property

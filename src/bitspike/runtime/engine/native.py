@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from ..arithmetic import Array
-from ..errors import fault
+from ..errors import ProgramError, fault
 from ..limits import MAX_COUNT
 from ..ops import Operation
 from ..spec import Input
@@ -25,6 +25,8 @@ from .words import Words
 
 MAX_THREADS = 64
 """As in csrc/engine/pool.h."""
+_MAX_ARENA_BYTES = 2**31 - 1
+"""The engine's offsets within a value have 32 bits."""
 _OUT_OF_MEMORY, _TOO_MANY_STEPS = 1, 2
 
 
@@ -41,6 +43,10 @@ class NativeState:
     memory: Array
     owner: Any
     clamped: Mapping[str, int] = field(default_factory=dict)
+
+
+class TooLarge(ProgramError):
+    """A sample of the program needs more memory than the engine addresses."""
 
 
 class Native:
@@ -74,6 +80,10 @@ class Native:
         }
         operands = {index: form.operand for index, form in self.forms.items()}
         self.layout = laid_out(self.found, operations, output, operands)
+        if self.layout.arena_bytes > _MAX_ARENA_BYTES:
+            got = f"{self.layout.arena_bytes:,} bytes"
+            must = f"the native engine must hold a sample in {_MAX_ARENA_BYTES:,} bytes"
+            raise TooLarge(str(fault("program", must, got, "take engine='interpreter'")))
         words = Words(self.found, operations, output, self.layout, self.forms)
         self._handle = self._create(words)
         weakref.finalize(self, native.bitspike_engine_free, self._handle)
