@@ -7,7 +7,7 @@ from typing import Any, Protocol
 
 from .arithmetic import Array
 from .engine import Native, why_missing
-from .engine.native import MAX_THREADS, TooLarge, default_threads
+from .engine.native import MAX_THREADS, TooLargeError, default_threads
 from .errors import fault
 from .interpreter import State, step
 from .ops import Operation
@@ -80,7 +80,7 @@ class Deferred:
         if self._made is None:
             try:
                 self._made = Native(*self._given)
-            except TooLarge as error:
+            except TooLargeError as error:
                 self._made = Interpreter(self._given[1], self._given[2], str(error))
         return self._made
 

@@ -45,7 +45,7 @@ class NativeState:
     clamped: Mapping[str, int] = field(default_factory=dict)
 
 
-class TooLarge(ProgramError):
+class TooLargeError(ProgramError):
     """A sample of the program needs more memory than the engine addresses."""
 
 
@@ -83,7 +83,7 @@ class Native:
         if self.layout.arena_bytes > _MAX_ARENA_BYTES:
             got = f"{self.layout.arena_bytes:,} bytes"
             must = f"the native engine must hold a sample in {_MAX_ARENA_BYTES:,} bytes"
-            raise TooLarge(str(fault("program", must, got, "take engine='interpreter'")))
+            raise TooLargeError(str(fault("program", must, got, "take engine='interpreter'")))
         words = Words(self.found, operations, output, self.layout, self.forms)
         self._handle = self._create(words)
         weakref.finalize(self, native.bitspike_engine_free, self._handle)
