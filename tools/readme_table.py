@@ -3,6 +3,7 @@
 ``<!-- levels: STUDY -->`` begins a table of how levels and bits are used instead.
 ``<!-- budgets: STUDY -->`` asks for budgets kept and bits allocated, a row per job.
 ``<!-- every: STUDY -->`` asks for budgets beside networks of one width, a row per budget.
+``<!-- program: STUDY -->`` asks for the sizes and accuracies of the program that `bitspike demo` compiled.
 ``<!-- nmnist: FILE.json -->`` asks for the accuracies that benchmarks/conversion/nmnist.py measured.
 
 Usage: python tools/readme_table.py [--check] FILE.md ...
@@ -115,6 +116,21 @@ def _spent(record: dict[str, float]) -> str:
     return f"{record['weight_bits']:.2f}, {record['spike_bits']:.2f}; {record['T']:.2f}"
 
 
+def _program(root: Path, folder: str) -> str:
+    """Sizes and accuracies of what `bitspike demo` compiled."""
+    path = root / folder / "program.json"
+    if not path.exists():
+        return "Not run."
+    found = read_json(path)
+    rows = [["arm", "what", "bytes", f"accuracy % of {found['samples']} test images"]]
+    for arm, what, size, share in (
+        (found["arm"], "float32 weights, folded network", "float32_bytes", "folded_accuracy"),
+        ("", "integer program, 8-bit weights", "program_bytes", "accuracy"),
+    ):
+        rows.append([arm, what, f"{found[size]:,}", f"{100 * found[share]:.2f}"])
+    return as_markdown(rows)
+
+
 _NMNIST = {
     "one": ("`LIF`, at most one spike a step", "−1"),
     "one, no floor": ("`LIF`, at most one spike a step", "none"),
@@ -150,6 +166,7 @@ def main(arguments: list[str]) -> int:
         "levels": lambda folder: _table(ROOT, "levels", folder),
         "budgets": lambda folder: _budgets(ROOT, folder),
         "every": lambda folder: _every(ROOT, folder),
+        "program": lambda folder: _program(ROOT, folder),
         "nmnist": lambda file: _nmnist(ROOT, file),
     }
     stale = 0

@@ -92,19 +92,30 @@ class SpikeFormat:
     def summed(self, count: int) -> SpikeFormat | None:
         """The alphabet of a sum of so many spikes; None where that is no format.
 
-        Real spikes, two amplitudes and too many levels have none.
+        Real spikes and too many levels have none. Of two amplitudes the sums count in the lesser one, of which the
+        greater one must be a power of two times as much: their unit is ``slope`` times that of the spikes.
 
         >>> SpikeFormat(-1, 2).summed(4), SpikeFormat(0, 255).summed(300)
         (SpikeFormat(low=-4, high=8, fraction_bits=0, amplitude='none', real=False, unary=0, slope=1.0), None)
+        >>> SpikeFormat(-1, 1, slope=0.25).summed(2).label(), SpikeFormat(-1, 1, slope=0.3).summed(2)
+        ('{-2..8}', None)
         """
-        if (
-            self.real
-            or (self.slope != 1 and count > 1)
-            or self.low * count < _LEAST_LEVEL
-            or self.high * count > _GREATEST_LEVEL
-        ):
+        up = self.ratio if count > 1 else 1
+        low, high = self.low * count, self.high * count * up
+        if self.real or not up or low < _LEAST_LEVEL or high > _GREATEST_LEVEL:
             return None
-        return replace(self, low=self.low * count, high=self.high * count, unary=self.unary * count)
+        return replace(self, low=low, high=high, unary=self.unary * count, slope=self.slope if count == 1 else 1.0)
+
+    @property
+    def ratio(self) -> int:
+        """The greater of two amplitudes over the lesser one where that is a power of two, else 0; 1 of one amplitude.
+
+        >>> SpikeFormat(-1, 1, slope=0.25).ratio, SpikeFormat(-1, 1, slope=0.3).ratio, SpikeFormat().ratio
+        (4, 0, 1)
+        """
+        if self.slope == 1:
+            return 1
+        return round(1 / self.slope) if math.frexp(self.slope)[0] == 0.5 and self.slope >= 2**-16 else 0
 
     def sloped(self, slope: float) -> SpikeFormat:
         """The same alphabet with that value of negative levels."""
@@ -146,7 +157,7 @@ def added(records: Sequence[SpikeFormat], counts: Sequence[int]) -> SpikeFormat 
     """
     parts = [record.summed(count) for record, count in zip(records, counts, strict=True)]
     whole = [part for part in parts if part is not None]
-    if len(whole) < len(parts) or (len(parts) > 1 and any(part.slope != 1 for part in whole)):
+    if len(whole) < len(parts) or (len(parts) > 1 and any(record.slope != 1 for record in records)):
         return None
     low, high = sum(part.low for part in whole), sum(part.high for part in whole)
     if low < _LEAST_LEVEL or high > _GREATEST_LEVEL:

@@ -219,11 +219,14 @@ def test_the_factor_of_a_folded_sum_is_counted_once() -> None:
         assert gain.multiplications == 2 * 6
 
 
-def test_the_input_keeps_its_bits_where_it_is_only_moved() -> None:
+def test_the_input_keeps_its_bits_where_it_is_only_moved_or_added_up() -> None:
     net = nn.Sequential(MaxPool2d(1), Flatten(), nn.Dropout(), Linear(4, 3)).eval()
     assert cost(net, torch.ones(2, 1, 1, 2, 2), input_bits=8).synapses[0].step_bits == (8, 8)
-    averaged = nn.Sequential(AvgPool2d(1), Flatten(), Linear(4, 3))
-    assert cost(averaged, torch.ones(2, 1, 1, 2, 2), input_bits=8).synapses[0].step_bits == (32, 32)
+    for side, bits in ((1, 8), (2, 10)):  # of one value; 4·255 = 1020
+        averaged = nn.Sequential(AvgPool2d(side), Flatten(), Linear(4 // side**2, 3))
+        assert cost(averaged, torch.ones(2, 1, 1, 2, 2), input_bits=8).synapses[0].step_bits == (bits, bits)
+    mapped = nn.Sequential(Flatten(), Linear(4, 4), Linear(4, 3))
+    assert cost(mapped, torch.ones(2, 1, 1, 2, 2), input_bits=8).synapses[1].step_bits == (32, 32)
 
 
 class Hold(TimeLayer):

@@ -5,12 +5,13 @@ from __future__ import annotations
 import io
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from bitspike.commands.program import compile, run, verify
 from bitspike.commands.study import run_queue, show
-from bitspike.files import write_bytes_atomic
+from bitspike.files import read_json, write_bytes_atomic, write_json_atomic
 from bitspike.progress import Shown
 from bitspike.report import as_text
 from bitspike.training.job import load_data
@@ -25,7 +26,8 @@ def demo(out: Path = Path("demo-out"), quiet: bool = False) -> None:
     """Four kinds of spikes on scikit-learn's digits: train, fold, compare; compile and run one (about two minutes).
 
     Args:
-        out: Folder of the results: one JSON a job, compare.json, compare.png; run/, multibit.bitspike, images.npy.
+        out: Folder of the results: one JSON a job, compare.json, compare.png; run/, multibit.bitspike, program.json,
+            images.npy.
         quiet: Show no progress.
     """
     queue = replace(read_study("digits_demo"), out=out)
@@ -54,10 +56,14 @@ def _compile(queue: Study, quiet: bool) -> None:
     run(model, images)
     print(f"labels: {', '.join(test.classes[int(label)] for label in test.labels[:_SHOWN])}\n")
     weights = RunFolder(folder).weights("final")
+    sizes = {"float32_bytes": weights.stat().st_size, "program_bytes": model.stat().st_size}
+    found: Any = read_json(folder / "verify.json")
+    figures = {key: found[key] for key in ("samples", "folded_accuracy", "accuracy", "agreement")}
+    write_json_atomic(queue.out / "program.json", {"arm": _ARM, **figures, **sizes})
     rows = [
         ["what", "bytes", "file"],
-        ["weights, float32", f"{weights.stat().st_size:,}", str(weights)],
-        ["integer program: operations, weights, report", f"{model.stat().st_size:,}", str(model)],
+        ["weights, float32", f"{sizes['float32_bytes']:,}", str(weights)],
+        ["integer program: operations, weights, report", f"{sizes['program_bytes']:,}", str(model)],
     ]
     print(as_text(rows))
 

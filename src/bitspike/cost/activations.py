@@ -14,18 +14,17 @@ from bitspike.cost.elements import states_of
 from bitspike.formats import formats_over_time
 from bitspike.graph import Edges, Graph, Node, trace
 from bitspike.layers import (
-    AvgPool2d,
     Encoder,
-    GlobalAvgPool,
     MaxPool2d,
     Restimulate,
     Synapse,
     TallyMaxPool2d,
+    TallyPool,
     TimeLayer,
 )
 from bitspike.neurons import Neuron
 
-_READS_ALL = (Synapse, AvgPool2d, GlobalAvgPool, MaxPool2d, TallyMaxPool2d, Restimulate)
+_READS_ALL = (Synapse, MaxPool2d, TallyMaxPool2d, TallyPool, Restimulate)
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ class _Plan:
 
     def _waits(self, node: Node) -> bool:
         readers = [self.graph[name] for name in node.consumers]
-        whole = any(isinstance(reader.module, _READS_ALL) or reader.kind == "output" for reader in readers)
+        whole = any(_reads_all(reader.module) or reader.kind == "output" for reader in readers)
         return whole or len(readers) > 1
 
     def store(self, node: Node, neuron: str | None = None, spikes: int = 0, other_bits: int = 0) -> None:
@@ -171,3 +170,8 @@ class _Plan:
             trains = {other: size for other in alive for neuron, size in [self.size[other]] if neuron}
             other_bits = sum(size for other in alive for neuron, size in [self.size[other]] if not neuron)
             self.found.moments.append(Moment(name, trains, other_bits, self.neurons[name]))
+
+
+def _reads_all(module: nn.Module | None) -> bool:
+    """Whether a layer reads more than one value for one of its own."""
+    return isinstance(module, _READS_ALL) or (isinstance(module, TimeLayer) and module.pooled(None) is not None)

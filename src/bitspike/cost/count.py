@@ -20,6 +20,7 @@ from bitspike.cost.elements import (
     POOLS,
     amplitude_row,
     attention_row,
+    averages_row,
     neuron_row,
     pool_row,
     rectifier_row,
@@ -143,6 +144,8 @@ class _Counter:
             self.result.uncounted.append(f"{node.name}.sigmoid")
         elif isinstance(module, POOLS):
             elements.append(pool_row(node, module, args[0], value))
+        elif isinstance(module, TimeLayer) and (found := module.pool_windows(tuple(args[0].shape))) is not None:
+            elements.append(averages_row(node, *found, args[0], value))
         elif isinstance(module, nn.ReLU):
             elements.append(rectifier_row(node, value, node.name in self.timed))
         elif node.kind == "add" or (isinstance(module, TimeLayer) and module.scaling == "add"):
@@ -175,7 +178,7 @@ class _Counter:
 
     def _synapse(self, node: Node, module: Synapse, x: Tensor, y: Tensor) -> LayerCost:
         before = self.graph[node.inputs[0]]
-        bits = self.input_bits if self._raw(before) else 32
+        bits = self._raw_bits(before)
         spikes = self.edges.spikes.get(before.name)
         train = None
         if spikes is not None:
@@ -237,13 +240,18 @@ class _Counter:
                 return
         self.seen.append((rows[0].kind, origin, module))
 
-    def _raw(self, node: Node) -> bool:
-        """Whether a node's values are those of the network's input, moved at most."""
+    def _raw_bits(self, node: Node) -> int:
+        """Bits of values that are those of the network's input, moved or added up by pools; 32 of all others."""
         if node.kind == "input" or (isinstance(node.module, Encoder) and node.format is None):
-            return True
-        keeps = isinstance(node.module, TimeLayer) and node.module.keeps_format
-        moves = keeps or isinstance(node.module, (nn.Identity, nn.Dropout)) or node.kind in ("split", "select")
-        return moves and self._raw(self.graph[node.inputs[0]])
+            return self.input_bits
+        module = node.module
+        if (isinstance(module, TimeLayer) and module.keeps_format) or isinstance(module, (nn.Identity, nn.Dropout)):
+            return self._raw_bits(self.graph[node.inputs[0]])
+        if node.kind in ("split", "select"):
+            return self._raw_bits(self.graph[node.inputs[0]])
+        pooled = module.pooled(self.edges.shapes.get(node.inputs[0])) if isinstance(module, TimeLayer) else None
+        bits = self._raw_bits(self.graph[node.inputs[0]]) if pooled is not None else 32
+        return 32 if pooled is None else min((pooled[0] * (2**bits - 1)).bit_length(), 32)
 
 
 def _longer(x: Any, steps: int) -> Any:

@@ -201,6 +201,19 @@ def pool_row(node: Node, module: nn.Module, x: Tensor, y: Tensor) -> LayerCost:
     return row
 
 
+def averages_row(node: Node, held: Tensor, divisors: Tensor, x: Tensor, y: Tensor) -> LayerCost:
+    """An average pool of torch's: additions of what its windows hold, and their division, in every channel and step."""
+    samples, steps = x.shape[1], x.shape[0]
+    row = LayerCost(node.name, "pool", "pool", steps, weight_bits=0, path=node.path)
+    row.inputs, row.outputs = x.numel() // (samples * steps), y.numel() // (samples * steps)
+    row.rate = float((x != 0).double().mean())
+    each, factors = float(steps * x.shape[2]), 1 / divisors.double()
+    row.side_adds = row.fixed_adds = each * float((held - 1).sum())
+    row.side_multiplications = each * float((~powers(factors)).sum())
+    row.shifts = each * float((powers(factors) & (factors != 1)).sum())
+    return row
+
+
 def _cut_windows(row: LayerCost, module: AvgPool2d, x: Tensor) -> None:
     """The operations of an average pool whose windows may stick out: each adds, and divides by, what it holds. A folded
     one sums; what it holds less than a whole window counts as often as `AvgPool2d` says.

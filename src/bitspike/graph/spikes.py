@@ -15,14 +15,11 @@ from torch import Tensor, fx, nn
 from bitspike.formats import SpikeFormat, added, formats_over_time, union
 from bitspike.graph.moves import axis_of, joined, kind_of, summands, taken, whole_in
 from bitspike.layers import (
-    AvgPool2d,
     Encoder,
     Gain,
-    GlobalAvgPool,
     Join,
     MeanReadout,
     Squeeze,
-    SumPool2d,
     TimeLayer,
     Windows,
 )
@@ -66,6 +63,8 @@ class Form:
         low = sum(record.low * count for record, count in active)
         high = sum(record.high * count for record, count in active)
         bent = several and any(record.slope != 1 for record, _ in active)
+        if bent and len(active) == 1:
+            high, bent = high * active[0][0].ratio, not active[0][0].ratio
         if self.real or bent or low < -(2**15) or high >= 2**16 or any(record.real for record, _ in active):
             return 32
         return (high - low).bit_length()
@@ -138,6 +137,11 @@ class Spikes:
             kept = None if sums is None or None in sums else tuple(r for r in sums if r is not None)
             parts.append((form if over_time else form.times(count), _scaled(kept, divisor)))
         unit = self.unit if over_time else self.unit / divisor
+        slopes = {record.slope for _, formats in self.parts for record in formats or ()} if count > 1 else {1.0}
+        if slopes - {1.0}:  # the sums count in the lesser amplitude
+            if len(slopes) > 1:
+                return self._blurred()
+            divisor /= min(slopes)
         return replace(self, parts=tuple(parts), scale=self.scale / divisor, unit=unit)
 
     def _over_time(self, steps: int, divisor: float) -> Spikes:
@@ -223,11 +227,8 @@ def _layer(
     """What a linear or max-like layer makes of spikes."""
     if isinstance(module, Gain):
         return _gained(module, spikes)
-    if isinstance(module, (AvgPool2d, GlobalAvgPool)):
-        count = module.window(shape)
-        return spikes._summed(count, 1 if module.divisor else count) if count else None
-    if isinstance(module, SumPool2d):
-        return spikes._summed(module.kernel**2, 1)
+    if (pooled := module.pooled(shape)) is not None:
+        return spikes._summed(*pooled) if pooled[0] else None
     if isinstance(module, Squeeze):
         if module.passes(steps):
             return spikes

@@ -77,6 +77,20 @@ class TimeLayer(Sealed, nn.Module, ABC):
         that only a factor which those share comes out."""
         return False
 
+    def pooled(self, shape: tuple[int, ...] | None) -> tuple[int, int] | None:
+        """(n, d) of a pool, whose outputs are sums of at most n values of a channel of [T, B, C, ...] over d.
+
+        A value may count more than once. (0, 0) where the shape must be known; None of any layer that is no such pool.
+        """
+        return None
+
+    def pool_windows(self, shape: tuple[int, ...]) -> tuple[Tensor, Tensor] | None:
+        """(values in every window, what their sum is divided by) of such a pool, int64 of the shape of one channel.
+
+        None where that is a matter of the class, which `bitspike.cost` knows.
+        """
+        return None
+
 
 class Synapse(TimeLayer):
     """A linear map whose weight passes through a quantizer.

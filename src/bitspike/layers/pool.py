@@ -62,6 +62,11 @@ class AvgPool2d(TimeLayer):
             return self.divisor or self.kernel**2
         return 0 if shape is None else math.lcm(*self.sizes(*shape[3:]).flatten().tolist())
 
+    def pooled(self, shape: tuple[int, ...] | None) -> tuple[int, int]:
+        """(`window`, `window`) of means, (`window`, 1) of sums."""
+        count = self.window(shape)
+        return count, 1 if self.divisor else count
+
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, C, H, W] → [T, B, C, H', W']."""
         return once(self._pool, x)
@@ -106,6 +111,10 @@ class SumPool2d(TimeLayer):
     def format_of(self, spikes: SpikeFormat | None) -> SpikeFormat | None:
         """Alphabet of the output for spikes of an alphabet: that of a sum over the window."""
         return None if spikes is None else spikes.summed(self.kernel**2)
+
+    def pooled(self, shape: tuple[int, ...] | None) -> tuple[int, int]:
+        """Sums of k² values."""
+        return self.kernel**2, 1
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, C, H, W] → [T, B, C, H', W']."""
@@ -236,6 +245,11 @@ class GlobalAvgPool(TimeLayer):
     def window(self, shape: tuple[int, ...] | None) -> int:
         """Values of a mean over [T, B, C, H, W] of this shape; 0 where it must be known."""
         return self.divisor or (0 if shape is None else shape[3] * shape[4])
+
+    def pooled(self, shape: tuple[int, ...] | None) -> tuple[int, int]:
+        """(`window`, `window`) of means, (`window`, 1) of sums."""
+        count = self.window(shape)
+        return count, 1 if self.divisor else count
 
     def forward(self, x: Tensor) -> Tensor:
         """Mean over the last two axes."""

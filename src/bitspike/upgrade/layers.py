@@ -12,6 +12,7 @@ from torch.nn.modules.dropout import _DropoutNd
 from bitspike.checks import bad_value, integer, time_first
 from bitspike.layers import Synapse, TimeLayer, merge_time, split_time
 from bitspike.quantizers import Float
+from bitspike.upgrade.pools import axes_of, sums, windows
 
 _CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
@@ -57,6 +58,19 @@ class Merged(TimeLayer):
             must = f"axis 0 must stay the batch, here T·B = {steps}·{batch}"
             raise bad_value(self.where, must, list(y.shape), "use x.shape[0] for the batch, and keep it in front")
         return y.unflatten(0, (steps, batch))  # type: ignore[no-any-return]
+
+    def pooled(self, shape: tuple[int, ...] | None) -> tuple[int, int] | None:
+        """Of torch's average pools: what the windows hold, and what they are divided by."""
+        if not axes_of(self.body):
+            return None
+        if shape is None:
+            return 0, 0
+        return sums(self.body, shape[3:]) if len(shape) == axes_of(self.body) + 3 else None
+
+    def pool_windows(self, shape: tuple[int, ...]) -> tuple[Tensor, Tensor] | None:
+        """The same for every window."""
+        axes = axes_of(self.body)
+        return windows(self.body, shape[3:]) if axes and len(shape) == axes + 3 else None
 
     def carry(self, factor: Tensor, shape: tuple[int, ...]) -> Tensor:
         """A per-channel factor goes where the body moves its channels; it is 1 where the body puts zeros alone.
