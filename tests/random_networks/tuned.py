@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bitspike.graph import Node, trace
-from bitspike.layers import AvgPool2d, GlobalAvgPool, Join, Restimulate, Squeeze, Windows
+from bitspike.layers import AvgPool2d, GlobalAvgPool, Join, Restimulate, Squeeze, Synapse, Windows
 from bitspike.neurons import Neuron
 from bitspike.upgrade.layers import Merged
 from lower_nets import on_grid
@@ -50,7 +50,7 @@ def random_numbers(model: nn.Module, seed: int) -> None:
 
 @torch.no_grad()
 def rounded(model: nn.Module, x: Tensor) -> dict[str, str]:
-    """What no program computes exactly: node → "real" (spikes), "sigmoid", or "divisor" (no power of two)."""
+    """What no program computes exactly: node → "real" (spikes), "sigmoid", or "divisor", "scale" (no power of two)."""
     found: dict[str, str] = {}
 
     def note(node: Node, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
@@ -69,6 +69,9 @@ def _cause(module: nn.Module | None, args: tuple[Any, ...]) -> str:
         return "real"
     if isinstance(module, Restimulate) and module.weight is not None:
         return "sigmoid"
+    if isinstance(module, Synapse) and not module.quantizer.format.real:
+        scale = module.quantizer.to_int(module.weight)[1]  # its bounds may keep it off the grid
+        return "" if bool((torch.frexp(scale)[0] == 0.5).all()) else "scale"
     divisor = 1
     if isinstance(module, (AvgPool2d, GlobalAvgPool)):
         divisor = module.window(tuple(args[0].shape))
