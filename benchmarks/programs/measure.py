@@ -15,6 +15,7 @@ import numpy as np
 import safetensors
 import torch
 from jobs import Job
+from numpy.typing import NDArray
 from safetensors.torch import save as save_tensors
 
 import bitspike
@@ -25,8 +26,10 @@ from bitspike.lower import CompileReport, compare
 from bitspike.runtime import Program, load, save
 from networks import Network
 
+Array = NDArray[Any]
 FLIP_SAMPLES, FLIP_BATCH = 512, 64
 SAME_SAMPLES = 64
+INTERPRETER_SAMPLES = 512
 DOUBLE_SAMPLES = 2000
 CHUNKS = (1, 3)
 EVALUATION_BATCH = 200
@@ -42,7 +45,11 @@ def clock(into: dict[str, float], name: str) -> Iterator[None]:
 
 
 def measure(job: Job, made: Network) -> dict[str, Any]:
-    """Everything of one job; the test set is read once by each side, and once more on a part for the flips."""
+    """Everything of one job.
+
+    Each side classifies the whole test set once: the program on the engine that "auto" takes, which must equal the
+    interpreter, the definition, on the first samples. Flips are those of the interpreter.
+    """
     times: dict[str, float] = {}
     with clock(times, "compile"):
         program = bitspike.compile(
@@ -66,9 +73,18 @@ def measure(job: Job, made: Network) -> dict[str, Any]:
         },
     }
     if made.test is not None:
-        found["accuracy"] = accuracy(program, made.folded, made.test, times)
+        if made.classes is None:
+            made.classes = classify(made.folded, made.test)
+        threads = torch.get_num_threads()
+        fast = Program(program.spec, threads=threads)
+        program = Program(program.spec, engine="interpreter")
+        found["accuracy"] = accuracy(fast, made.test, made.classes, times)
+        found["engine"] = {
+            "ran": str(fast.engine).splitlines()[0],
+            "interpreter": interpreted(program, fast, made.test, times),
+        }
         found["flips"] = flips(program, made.folded, made.test)
-        found["same"] = same(program, made.test)
+        found["same"] = {"interpreter": same(program, made.test), "engine": same(fast, made.test)}
     versions = {"python": platform.python_version(), "numpy": np.__version__, "torch": torch.__version__}
     versions["safetensors"] = safetensors.__version__
     where = {**versions, "threads": torch.get_num_threads(), "shared_machine": True}
@@ -105,23 +121,27 @@ def written(program: Program, folded: Folded, x: torch.Tensor, weight_bits: int)
 
 
 @torch.no_grad()
-def accuracy(program: Program, folded: Folded, data: ImageSet, times: dict[str, float]) -> dict[str, Any]:
-    """Classes of both over the whole test set, and on its first part what the rounding of float32 alone changes."""
-    ours, theirs, exact, clamped = [], [], [], 0
+def classify(folded: Folded, data: ImageSet) -> tuple[Array, Array]:
+    """Classes of a folded network over the whole test set, and in float64 over its first part."""
     parts = torch.arange(len(data)).split(EVALUATION_BATCH)
     double = copy.deepcopy(folded).double()
-    with clock(times, "folded"):
-        for part in parts:
-            theirs.append(folded(data.normalise(data.images[part])).argmax(1).numpy())
-    for part in parts[: DOUBLE_SAMPLES // EVALUATION_BATCH]:
-        exact.append(double(data.normalise(data.images[part]).double()).argmax(1).numpy())
-    with clock(times, "interpreter"):
+    whole = [folded(data.normalise(data.images[part])).argmax(1).numpy() for part in parts]
+    first = parts[: DOUBLE_SAMPLES // EVALUATION_BATCH]
+    exact = [double(data.normalise(data.images[part]).double()).argmax(1).numpy() for part in first]
+    return np.concatenate(whole), np.concatenate(exact)
+
+
+def accuracy(program: Program, data: ImageSet, classes: tuple[Array, Array], times: dict[str, float]) -> dict[str, Any]:
+    """Classes of both over the whole test set, and on its first part what the rounding of float32 alone changes."""
+    wanted, in_double = classes
+    ours, clamped = [], 0
+    parts = torch.arange(len(data)).split(EVALUATION_BATCH)
+    with clock(times, "engine"):
         for part in parts:
             result = program(data.normalise(data.images[part]).numpy())
             ours.append(result.levels.argmax(1))
             clamped += sum(result.clamped.values())
-    got, wanted, in_double = (np.concatenate(part) for part in (ours, theirs, exact))
-    truth = data.labels.numpy()
+    got, truth = np.concatenate(ours), data.labels.numpy()
     return {
         "samples": len(truth),
         "folded": float((wanted == truth).mean()),
@@ -134,6 +154,16 @@ def accuracy(program: Program, folded: Folded, data: ImageSet, times: dict[str, 
         "float64_samples": len(in_double),
         "float64_agreement": float((in_double == wanted[: len(in_double)]).mean()),
     }
+
+
+def interpreted(program: Program, fast: Program, data: ImageSet, times: dict[str, float]) -> dict[str, Any]:
+    """The interpreter on the first samples; raises where the engine gives other integers."""
+    x = data.normalise(data.images[:INTERPRETER_SAMPLES]).numpy()
+    with clock(times, "interpreter"):
+        levels = program(x).levels
+    if not np.array_equal(levels, fast(x).levels):
+        raise AssertionError(f"{fast.engine}: other integers than the interpreter's")
+    return {"samples": len(x), "equal": True}
 
 
 def flips(program: Program, folded: Folded, data: ImageSet) -> dict[str, Any]:

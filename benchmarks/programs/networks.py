@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -55,15 +56,17 @@ class Network:
 
     Attributes:
         folded: the network. calibration: batches of training inputs. test: the test split, or None.
-        info: how it was made.
+        info: how it was made. classes: of the test set, once they are known.
     """
 
     folded: Folded
     calibration: list[Tensor]
     test: ImageSet | None
     info: dict[str, Any]
+    classes: Any = None
 
 
+@lru_cache(maxsize=1)
 def network(name: str, work: Path) -> Network:
     """Make or load a network; ``work`` keeps runs and data that are not committed."""
     kind, _, rest = name.partition("/")

@@ -134,7 +134,7 @@ def share(part: float, whole: float) -> str:
 def size(folder: Path) -> str:
     """Bytes of the file beside float32 and beside the bits counted; seconds."""
     rows = [["data", "spikes", "file kB", "float32 kB", "ratio", "counted kB", "above counted", "within 5 %"]]
-    rows[0] += ["compiled in s", "1,000 samples in s", "batch 1, chunks"]
+    rows[0] += ["compiled in s", "interpreter, ms a sample", "engine, ms a sample"]
     for job in main_jobs():
         record = stored(folder, job)
         if record is None:
@@ -153,16 +153,16 @@ def size(folder: Path) -> str:
                 f"{100 * above:.1f}%",
                 "no goal" if ran else "met" if abs(above) <= GOAL_SIZE else "not met",
                 f"{times['compile_cpu_s']:.1f} ({times['compile_wall_s']:.1f})",
-                seconds(times, 1000 / ran["samples"]) if ran else "–",
-                f"equal, {record['same']['samples']} samples" if ran else "–",
+                seconds(times, "interpreter", record["engine"]["interpreter"]["samples"]) if ran else "–",
+                seconds(times, "engine", ran["samples"]) if ran else "–",
             ]
         )
     return as_markdown(rows)
 
 
-def seconds(times: Record, share: float) -> str:
-    """CPU seconds of the interpreter, and what passed meanwhile."""
-    return f"{share * times['interpreter_cpu_s']:.1f} ({share * times['interpreter_wall_s']:.1f})"
+def seconds(times: Record, what: str, samples: int) -> str:
+    """CPU milliseconds of a sample, and what passed meanwhile."""
+    return f"{1000 * times[f'{what}_cpu_s'] / samples:.2f} ({1000 * times[f'{what}_wall_s'] / samples:.2f})"
 
 
 def kilo(count: float) -> str:
