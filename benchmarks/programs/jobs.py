@@ -62,7 +62,9 @@ def jobs() -> list[Job]:
 
 def causes() -> list[Job]:
     """Networks compiled again with 16-bit weights, with 16-bit inputs, and with both."""
-    names = ("converted/multibit22-1", "converted/multibit22-2", "converted/binary-4", "converted/ternary-4")
+    names = [f"fashion_mnist_study/{arm}" for arm in ("binary", "ternary", "multibit")]
+    names += [f"digits_demo/{arm}" for arm in ("binary", "ternary", "multibit")]
+    names += ["converted/multibit22-1", "converted/multibit22-2", "converted/ternary-4"]
     bits = ((16, 8), (8, 16), (16, 16))
     return [Job(name, weight_bits=w, input_bits=i) for name in names for w, i in bits]
 
