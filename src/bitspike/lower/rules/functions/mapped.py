@@ -1,0 +1,77 @@
+"""Torch's linear maps and convolutions that are no layers: weights computed from others, pruned, standardised."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from bitspike.layers import Linear, Synapse
+from bitspike.lower.rules.functions.base import Call
+from bitspike.lower.rules.moved import moved
+from bitspike.lower.rules.synapse import connected
+from bitspike.lower.wire import Refused, Wire
+from bitspike.upgrade.layers import Convolution
+from bitspike.upgrade.pointwise import Pointwise
+
+_MAPS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+_KINDS = {"conv1d": nn.Conv1d, "conv2d": nn.Conv2d, "conv3d": nn.Conv3d}
+
+
+def computed(module: nn.Module) -> bool:
+    """Whether a module is one of torch's maps with weights that are computed from others."""
+    kind = type(module).__bases__[0] if hasattr(module, "parametrizations") else type(module)
+    return kind in _MAPS
+
+
+@torch.no_grad()
+def module(call: Call) -> Wire:
+    """A module, with the weights that it has now."""
+    given: Any = call.module
+    call.run(torch.zeros(*[1] * call.lead, *call.shape, dtype=given.weight.dtype))  # hooks set the weight
+    bias = None if given.bias is None else given.bias.detach().double()
+    options = (
+        {}
+        if not hasattr(given, "stride")
+        else {name: getattr(given, name) for name in ("stride", "padding", "dilation", "groups", "padding_mode")}
+    )
+    return _connected(call, given.weight.detach().double(), bias, options)
+
+
+def function(call: Call) -> Wire:
+    """A function whose weight does not depend on the input."""
+    names = ("weight", "bias", "stride", "padding", "dilation", "groups")
+    given = {**dict(zip(names, call.args[1:], strict=False)), **call.kwargs}
+    weight, bias = given.get("weight"), given.get("bias")
+    if not isinstance(weight, Tensor) or not (bias is None or isinstance(bias, Tensor)):
+        raise Refused(f"the weight of {call.what} depends on the input")
+    options = {name: given[name] for name in names[2:] if name in given}
+    return _connected(call, weight.detach().double(), None if bias is None else bias.detach().double(), options)
+
+
+def _connected(call: Call, weight: Tensor, bias: Tensor | None, options: dict[str, Any]) -> Wire:
+    shape = call.shape
+    if call.lead != 1:
+        raise Refused(f"{call.what} of torch works on samples without time; take bitspike's own layer")
+    if weight.dim() == 2:
+        made: Synapse = Pointwise(_linear(weight, bias))
+        if len(shape) == 1:
+            made = Linear(weight.shape[1], weight.shape[0], bias=False).double()
+            made.weight, made.bias = nn.Parameter(weight), None if bias is None else nn.Parameter(bias)
+            return connected(call.low, call.name, made, call.x, call.source)
+        x = moved(call.low, f"{call.name}.front", lambda v: v.movedim(-1, 1), call.x, call.source)
+        y = connected(call.low, call.name, made, x, call.source)
+        return moved(call.low, f"{call.name}.back", lambda v: v.movedim(1, -1), y, call.name)
+    kind = _KINDS[f"conv{weight.dim() - 2}d"]
+    groups = int(options.get("groups", 1))
+    sides: Any = tuple(weight.shape[2:])
+    conv: Any = kind(weight.shape[1] * groups, weight.shape[0], sides, **options, bias=False).double()
+    conv.weight, conv.bias = nn.Parameter(weight), None if bias is None else nn.Parameter(bias)
+    return connected(call.low, call.name, Convolution(conv), call.x, call.source)
+
+
+def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
+    made = nn.Linear(weight.shape[1], weight.shape[0], bias=False).double()
+    made.weight, made.bias = nn.Parameter(weight), None if bias is None else nn.Parameter(bias)  # type: ignore[assignment]
+    return made
