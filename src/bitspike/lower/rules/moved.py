@@ -33,6 +33,8 @@ def moved(
         samples: that it is to be called on, where the code has read their number.
     """
     inside = _places(call, low.shape(x), samples or _SAMPLES[lead])
+    if not inside.ndim:
+        raise Refused("its output has no axis beside the batch, a program's values have 1 to 4; keep one of size 1")
     places = inside if x.at is None else np.where(inside >= 0, x.at.reshape(-1)[inside], -1)
     flat, value = places.reshape(-1), low.value(x)
     if len(flat) == value.size and (places >= 0).all() and (np.bincount(flat, minlength=value.size) == 1).all():

@@ -21,6 +21,8 @@ _ADAPTIVE: dict[type[nn.Module], Any] = {
     nn.AdaptiveMaxPool2d: nn.MaxPool2d,
     nn.AdaptiveAvgPool1d: nn.AvgPool1d,
     nn.AdaptiveAvgPool2d: nn.AvgPool2d,
+    nn.AdaptiveMaxPool3d: nn.MaxPool3d,
+    nn.AdaptiveAvgPool3d: nn.AvgPool3d,
 }
 
 
@@ -64,10 +66,10 @@ def greatest(low: Lowering, name: str, pool: Any, x: Wire, source: str, tally: b
     room = low.value(x).steps if tally else 1  # its sums over time are 32 bits wide
     x = low.plain(x, source, room=room, positive=True, steady=tally)
     attributes = {
-        "kernel": _each(pool.kernel_size if hasattr(pool, "kernel_size") else pool.kernel, axes),
-        "stride": _each(pool.stride, axes),
-        "padding": _each(getattr(pool, "padding", 0), axes),
-        "dilation": _each(getattr(pool, "dilation", 1), axes),
+        "kernel": each(pool.kernel_size if hasattr(pool, "kernel_size") else pool.kernel, axes),
+        "stride": each(pool.stride, axes),
+        "padding": each(getattr(pool, "padding", 0), axes),
+        "dilation": each(getattr(pool, "dilation", 1), axes),
         "ceil": bool(getattr(pool, "ceil_mode", False)),
     }
     return wire(low.add("tally" if tally else "maxpool", name, [x], attributes), x.factor)
@@ -115,12 +117,12 @@ def torch_average(low: Lowering, name: str, pool: Any, x: Wire, source: str) -> 
     shape = low.value(x).shape
     if len(shape) != axes + 1:
         raise Refused(f"it pools over {axes} axes, and gets {list(shape)}")
-    kernel, padding = _each(pool.kernel_size, axes), _each(pool.padding, axes)
+    kernel, padding = each(pool.kernel_size, axes), each(pool.padding, axes)
     divisor = int(getattr(pool, "divisor_override", None) or math.prod(kernel))
     if pool.ceil_mode or (any(padding) and not pool.count_include_pad):
         return None
     x = low.plain(x, source, room=math.prod(kernel))
-    attributes = {"kernel": kernel, "stride": _each(pool.stride, axes), "padding": padding}
+    attributes = {"kernel": kernel, "stride": each(pool.stride, axes), "padding": padding}
     return wire(low.add("sumpool", name, [x], attributes), x.factor / divisor)
 
 
@@ -140,7 +142,8 @@ def _each_or_none(size: Any, axes: int) -> list[Any]:
     return list(size) if isinstance(size, (tuple, list)) else [size] * axes
 
 
-def _each(number: Any, axes: int) -> list[int]:
+def each(number: Any, axes: int) -> list[int]:
+    """A number an axis."""
     return [int(n) for n in number] if isinstance(number, (tuple, list)) else [int(number)] * axes
 
 

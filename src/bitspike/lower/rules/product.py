@@ -22,7 +22,7 @@ def product(low: Lowering, name: str, sources: list[str], a: Wire, b: Wire) -> W
     pairs = [(a, sources[0]), (b, sources[1])]
     if math.prod(low.shape(a)) < math.prod(low.shape(b)):
         pairs.reverse()
-    (x, of), (gate, by) = ((_few(low, w, source), source) for w, source in pairs)
+    (x, of), (gate, by) = ((few(low, w, source), source) for w, source in pairs)
     shape, small = low.shape(x), low.shape(gate)
     wide = (*[1] * (len(shape) - len(small)), *small)
     if len(shape) > 1 and wide == (shape[0], *[1] * (len(shape) - 1)):
@@ -34,7 +34,7 @@ def product(low: Lowering, name: str, sources: list[str], a: Wire, b: Wire) -> W
     return wire(made, x.factor * gate.factor, np.zeros(()), x.at)
 
 
-def _few(low: Lowering, x: Wire, source: str) -> Wire:
+def few(low: Lowering, x: Wire, source: str) -> Wire:
     """A signal with one factor, of at most 16 bits with a sign."""
     value = low.value(x)
     if x.scalar and value.exponent is not None and value.low >= -(2**15) and value.high < 2**15:

@@ -56,13 +56,11 @@ def alike(low: Lowering, name: str, sources: list[str], parts: list[Wire]) -> li
         if low.shape(part) != shape:
             part = moved(low, f"{name}.repeated{i}", lambda x: x.expand(len(x), *shape), part, source)
         made.append(part)
-    first = made[0]
-    for part in made[1:]:
-        same = first.at is part.at or (
-            first.at is not None and part.at is not None and np.array_equal(first.at, part.at)
-        )
-        if not same or low.value(part).shape != low.value(first).shape:
-            return [low.straight(part, source) for part, source in zip(made, sources, strict=True)]
+    places = [np.arange(math.prod(shape)).reshape(shape) if part.at is None else part.at for part in made]
+    if not all(np.array_equal(each, places[0]) for each in places):
+        return [low.straight(part, source) for part, source in zip(made, sources, strict=True)]
+    if len({low.value(part).shape for part in made}) > 1:  # one has its numbers in a row
+        return [low.in_a_row(part).placed(places[0]) for part in made]
     return made
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -48,6 +49,11 @@ def function(call: Call) -> Wire:
         raise Refused(f"the weight of {call.what} depends on the input")
     options = {name: given[name] for name in names[2:] if name in given}
     return _connected(call, weight.detach().double(), None if bias is None else bias.detach().double(), options)
+
+
+def by_constant(call: Call, x: Wire, weight: Tensor) -> Wire:
+    """A linear map [O, I] of the last axis of a wire."""
+    return _connected(replace(call, wires=[x], sources=call.sources[:1]), weight, None, {})
 
 
 def _connected(call: Call, weight: Tensor, bias: Tensor | None, options: dict[str, Any]) -> Wire:

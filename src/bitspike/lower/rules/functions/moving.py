@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from bitspike.lower.rules.functions.base import Call
+from bitspike.lower.rules.functions.base import Call, refused
 from bitspike.lower.rules.moved import moved
 from bitspike.lower.wire import Wire
 
@@ -14,6 +14,13 @@ from bitspike.lower.wire import Wire
 def move(call: Call) -> Wire:
     """One output."""
     return moved(call.low, call.name, call.run, call.x, call.source, call.lead, call.samples)
+
+
+def attribute(call: Call) -> Wire:
+    """``x.mT`` and ``x.T``."""
+    if call.args[1] not in ("mT", "T"):
+        raise refused(f"the attribute {call.args[1]}")
+    return move(call)
 
 
 def pieces(call: Call) -> tuple[Wire, ...]:

@@ -8,7 +8,19 @@ from typing import Any
 from torch import fx, nn
 from torch.nn.modules.dropout import _DropoutNd
 
-from bitspike.lower.rules.functions import joined, mapped, moving, pooled, rectified, reduced, resized, scaled, tables
+from bitspike.lower.rules.functions import (
+    joined,
+    mapped,
+    matmul,
+    moving,
+    pooled,
+    rectified,
+    reduced,
+    resized,
+    scaled,
+    tables,
+    volumes,
+)
 from bitspike.lower.rules.functions.base import Call, refused
 from bitspike.lower.wire import Refused
 from bitspike.upgrade.parts import MOVES, moves, nature
@@ -34,6 +46,8 @@ FUNCTIONS: dict[str, Rule] = {
     **dict.fromkeys(tables.NAMES, tables.table),
     **dict.fromkeys(("interpolate", "upsample"), resized.resize),
     **dict.fromkeys(("linear", "conv1d", "conv2d", "conv3d"), mapped.function),
+    **dict.fromkeys(("matmul", "bmm"), matmul.matmul),
+    "getattr": moving.attribute,
     **dict.fromkeys(("dropout", "contiguous", "clone", "detach", "double", "float", "to", "type_as"), moving.same),
 }
 """Plain name of a function or method → rule."""
@@ -45,6 +59,7 @@ MODULES: dict[type[nn.Module], Rule] = {
     **dict.fromkeys(tables.MODULES, tables.table),
     **dict.fromkeys((nn.MaxPool1d, nn.MaxPool2d, nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d), pooled.maxima),
     **dict.fromkeys((nn.AvgPool1d, nn.AvgPool2d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d), pooled.averages),
+    **dict.fromkeys((nn.MaxPool3d, nn.AvgPool3d, nn.AdaptiveMaxPool3d, nn.AdaptiveAvgPool3d), volumes.pool),
     nn.Upsample: resized.resize,
     nn.Identity: moving.same,
     **dict.fromkeys((nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d), mapped.module),
@@ -52,7 +67,7 @@ MODULES: dict[type[nn.Module], Rule] = {
 """Class of a module → rule; a subclass may do something else."""
 
 _DIVIDES = "divides by {} of what it gets, and a program divides by constants alone"
-_MEMORY = "keeps a state of its own, and a program those of neurons alone; put bitspike.layers.Recurrent in its place"
+_MEMORY = "keeps a state of its own, and a program those of neurons alone; compile the layers in front of it"
 REASONS: dict[str, str] = {
     **dict.fromkeys(
         ("LayerNorm", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "RMSNorm", "layer_norm", "group_norm"),
@@ -63,9 +78,10 @@ REASONS: dict[str, str] = {
         _DIVIDES.format("a sum") + "; at the end of a network leave it out and read the logits",
     ),
     **dict.fromkeys(
-        ("matmul", "bmm", "einsum", "scaled_dot_product_attention", "MultiheadAttention", "TransformerEncoderLayer"),
-        "multiplies two signals over an axis, and a program multiplies place by place",
+        ("scaled_dot_product_attention", "MultiheadAttention", "TransformerEncoderLayer", "TransformerEncoder"),
+        "has a softmax inside, which " + _DIVIDES.format("a sum"),
     ),
+    "einsum": "has no integer operation; write it as matmul",
     **dict.fromkeys(("LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"), _MEMORY),
     **dict.fromkeys(
         ("Embedding", "EmbeddingBag", "embedding"),
