@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from bitspike.lower.rules.functions.base import Call, numbers
-from bitspike.lower.rules.functions.scaled import _full, simplified
+from bitspike.lower.rules.functions.scaled import full, simplified
 from bitspike.lower.rules.sums import added
 from bitspike.lower.wire import Refused, Wire
 
@@ -53,8 +53,8 @@ def bent(call: Call) -> Wire:
     number = simplified(np.asarray(numbers(slope), np.float64))
     if number.ndim:
         wide = number.reshape(-1, *[1] * (len(call.shape) - 1)) if number.ndim == 1 else number
-        below, number = low.spread(below, _full(low, below, wide, call.lead))
-        above, _ = low.spread(above, np.broadcast_to(_full(low, above, wide, call.lead), low.shape(above)))
+        below, number = low.spread(below, full(low, below, wide, call.lead))
+        above, _ = low.spread(above, np.broadcast_to(full(low, above, wide, call.lead), low.shape(above)))
     return added(low, call.name, [call.source] * 2, [above, below.times(number)])
 
 

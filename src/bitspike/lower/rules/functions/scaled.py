@@ -64,7 +64,7 @@ def affine(call: Call, factor: Any, shift: Any) -> Wire:
     for role, given in (("factor", factor), ("shift", shift)):
         number = simplified(_number(given))
         if number.ndim:
-            x, number = low.spread(x, _full(low, x, number, call.lead))
+            x, number = low.spread(x, full(low, x, number, call.lead))
         x = x.times(number) if role == "factor" else x.times(1.0, number)
     return x
 
@@ -74,16 +74,16 @@ def simplified(number: Array) -> Array:
     return np.asarray(number.flat[0]) if number.size and (number == number.flat[0]).all() else number
 
 
-def _full(low: Lowering, x: Wire, number: Array, lead: int) -> Array:
+def full(low: Lowering, x: Wire, number: Array, lead: int) -> Array:
     """A constant for every number of a sample."""
     whole = (*[1] * lead, *low.shape(x))
     if number.ndim > len(whole):
         raise Refused(f"its constant {list(number.shape)} has more axes than the signal")
     try:
-        full = np.broadcast_to(number, whole)
+        spread = np.broadcast_to(number, whole)
     except ValueError:
         raise Refused(f"its constant {list(number.shape)} is larger than the signal {list(low.shape(x))}") from None
-    found: Array = full.reshape(low.shape(x))
+    found: Array = spread.reshape(low.shape(x))
     return found
 
 
