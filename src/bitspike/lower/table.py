@@ -58,7 +58,7 @@ LAYERS: dict[type[nn.Module], Rule] = {
     GlobalAvgPool: pool.average,
     MaxPool2d: pool.maximum,
     TallyMaxPool2d: pool.maximum,
-    TallyPool: pool.maximum,
+    TallyPool: body.tally_pool,
     Flatten: pool.flatten,
     PadShortcut: pool.pad,
     ZeroPad: pool.pad,

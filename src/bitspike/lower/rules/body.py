@@ -8,16 +8,17 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor, fx, nn
 from torch.utils._pytree import tree_map
 
 from bitspike.ann2snn.analog import OneStep
 from bitspike.graph import Node
-from bitspike.layers import Restimulate, TallyMap
+from bitspike.layers import Restimulate, TallyMap, TallyPool
 from bitspike.lower.lowering import Lowering
 from bitspike.lower.rules.functions.base import Call, refused
 from bitspike.lower.rules.functions.table import rule_of_function, rule_of_module
 from bitspike.lower.rules.moved import moved
+from bitspike.lower.rules.pool import maximum, regular
 from bitspike.lower.rules.restimulate import restimulate
 from bitspike.lower.wire import Refused, Wire
 from bitspike.upgrade.layers import Merged
@@ -56,9 +57,30 @@ def body(low: Lowering, node: Node, wires: list[Wire]) -> Any:
         sources = list(node.inputs)
         call = Call(low, node.name, type(inner).__name__, inner, wires, sources, inner)
         return rule_of_module(inner)(call)
-    if len(wires) == 1 and nature(inner) == MOVES:  # as a whole: it may have the batch elsewhere in between
-        return moved(low, node.name, inner, wires[0], node.inputs[0])
+    read = [i for i, given in enumerate(_placeholders(inner)) if not all(reads_size(user) for user in given.users)]
+    if len(read) == 1 and nature(inner) == MOVES:  # as a whole: it may have the batch elsewhere in between
+        (k,) = read
+
+        def run(v: Tensor) -> Any:
+            return inner(*(v if i == k else v.new_zeros(len(v), *low.shape(x)) for i, x in enumerate(wires)))
+
+        return moved(low, node.name, run, wires[k], node.inputs[k])
     return _graph(low, node, inner, wires)
+
+
+def _placeholders(inner: fx.GraphModule) -> list[fx.Node]:
+    return [item for item in inner.graph.nodes if item.op == "placeholder"]
+
+
+def tally_pool(low: Lowering, node: Node, wires: list[Wire]) -> Any:
+    """Maxima over time, and of one step over windows that no tally has."""
+    module, (x,) = node.module, wires
+    assert isinstance(module, TallyPool)
+    regular_ones = type(regular(module.pool, low.shape(x))) in (nn.MaxPool1d, nn.MaxPool2d)
+    if low.value(x).steps > 1 or regular_ones:
+        return maximum(low, node, wires)
+    call = Call(low, node.name, type(module.pool).__name__, module.pool, wires, list(node.inputs), module.pool)
+    return rule_of_module(module.pool)(call)
 
 
 def function(low: Lowering, node: Node, wires: list[Any]) -> Any:
@@ -113,7 +135,7 @@ def _called(
     """What one call gives: a constant, or an example with its wire."""
     module = inner.get_submodule(str(item.target)) if item.op == "call_module" else None
     if item.op == "call_method" and not hasattr(Tensor, str(item.target)):
-        raise refused(name_of(item))
+        raise Refused("it is code that cannot be read, such as TorchScript; write it in Python")
     target: Any = getattr(Tensor, str(item.target)) if item.op == "call_method" else module or item.target
     args: Any = fx.node.map_arg(item.args, lambda n: known[n])
     kwargs: Any = fx.node.map_arg(item.kwargs, lambda n: known[n])

@@ -10,7 +10,7 @@ import torch
 
 from bitspike.formats import formats_over_time
 from bitspike.graph import Node
-from bitspike.layers import Potential
+from bitspike.layers import Potential, Recurrent
 from bitspike.lower.fixed_point import bits_above, decay_of
 from bitspike.lower.lowering import FRACTION, Lowering
 from bitspike.lower.places import layout
@@ -93,6 +93,8 @@ def _arranged(low: Lowering, node: Node, module: Neuron, x: Wire) -> tuple[Wire,
 
 
 def _check_parts(module: Neuron) -> None:
+    if isinstance(module, Recurrent):
+        raise Refused("its spikes come back at the next step, and a program only runs forward; leave the loop out")
     if type(module.membrane) is not Membrane or type(module.emission) is not Emission:
         raise Refused(f"{type(module).__name__} has a membrane or emission of its own")
     if type(module).threshold_scale_at is not Neuron.threshold_scale_at:

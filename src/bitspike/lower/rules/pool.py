@@ -54,7 +54,9 @@ def maximum(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
     if isinstance(pool, TallyPool):
         pool = regular(pool.pool, low.value(wires[0]).shape)
         if type(pool) not in _MAXIMA:
-            raise Refused(f"a program has maxima over regular windows, not {type(pool).__name__}")
+            steps = low.value(wires[0]).steps
+            what = f"{type(pool).__name__} of what was sent so far at {steps} steps"
+            raise Refused(f"{what} has windows that a program keeps no maxima of; convert with T=1")
     return greatest(low, node.name, pool, wires[0], low.source(node), tally)
 
 

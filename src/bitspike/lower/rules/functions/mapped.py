@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from bitspike.layers import Linear, Synapse
+from bitspike.layers import Linear
 from bitspike.lower.rules.functions.base import Call
 from bitspike.lower.rules.moved import moved
 from bitspike.lower.rules.synapse import connected
@@ -57,27 +57,24 @@ def by_constant(call: Call, x: Wire, weight: Tensor) -> Wire:
 
 
 def _connected(call: Call, weight: Tensor, bias: Tensor | None, options: dict[str, Any]) -> Wire:
-    shape = call.shape
+    low, name, x, source = call.low, call.name, call.x, call.source
     if call.lead != 1:
         raise Refused(f"{call.what} of torch works on samples without time; take bitspike's own layer")
-    if weight.dim() == 2:
-        made: Synapse = Pointwise(_linear(weight, bias))
-        if len(shape) == 1:
-            made = Linear(weight.shape[1], weight.shape[0], bias=False).double()
-            made.weight, made.bias = nn.Parameter(weight), None if bias is None else nn.Parameter(bias)
-            return connected(call.low, call.name, made, call.x, call.source)
-        x = moved(call.low, f"{call.name}.front", lambda v: v.movedim(-1, 1), call.x, call.source)
-        y = connected(call.low, call.name, made, x, call.source)
-        return moved(call.low, f"{call.name}.back", lambda v: v.movedim(1, -1), y, call.name)
-    kind = _KINDS[f"conv{weight.dim() - 2}d"]
-    groups = int(options.get("groups", 1))
-    sides: Any = tuple(weight.shape[2:])
-    conv: Any = kind(weight.shape[1] * groups, weight.shape[0], sides, **options, bias=False).double()
-    conv.weight, conv.bias = nn.Parameter(weight), None if bias is None else nn.Parameter(bias)
-    return connected(call.low, call.name, Convolution(conv), call.x, call.source)
-
-
-def _linear(weight: Tensor, bias: Tensor | None) -> nn.Linear:
-    made = nn.Linear(weight.shape[1], weight.shape[0], bias=False).double()
-    made.weight, made.bias = nn.Parameter(weight), None if bias is None else nn.Parameter(bias)  # type: ignore[assignment]
-    return made
+    outputs, inputs, *sides = weight.shape
+    with torch.device("meta"):  # weights of their own are never drawn
+        if sides:
+            kind: Any = _KINDS[f"conv{len(sides)}d"]
+            groups = int(options.get("groups", 1))
+            made: Any = kind(inputs * groups, outputs, tuple(sides), **options, bias=False)
+        elif len(call.shape) == 1:
+            made = Linear(inputs, outputs, bias=False)
+        else:
+            made = nn.Linear(inputs, outputs, bias=False)
+    made.weight, made.bias = nn.Parameter(weight), None if bias is None else nn.Parameter(bias)
+    if sides:
+        return connected(low, name, Convolution(made), x, source)
+    if len(call.shape) == 1:
+        return connected(low, name, made, x, source)
+    x = moved(low, f"{name}.front", lambda v: v.movedim(-1, 1), x, source)
+    y = connected(low, name, Pointwise(made), x, source)
+    return moved(low, f"{name}.back", lambda v: v.movedim(1, -1), y, name)

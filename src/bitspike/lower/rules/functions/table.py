@@ -70,7 +70,7 @@ _DIVIDES = "divides by {} of what it gets, and a program divides by constants al
 _MEMORY = "keeps a state of its own, and a program those of neurons alone; compile the layers in front of it"
 REASONS: dict[str, str] = {
     **dict.fromkeys(
-        ("LayerNorm", "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "RMSNorm", "layer_norm", "group_norm"),
+        "LayerNorm GroupNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d RMSNorm layer_norm group_norm".split(),
         _DIVIDES.format("a deviation") + "; train with batch norms",
     ),
     **dict.fromkeys(
@@ -79,7 +79,7 @@ REASONS: dict[str, str] = {
     ),
     **dict.fromkeys(
         ("scaled_dot_product_attention", "MultiheadAttention", "TransformerEncoderLayer", "TransformerEncoder"),
-        "has a softmax inside, which " + _DIVIDES.format("a sum"),
+        "has a softmax inside, which " + _DIVIDES.format("a sum") + "; write the attention without it",
     ),
     "einsum": "has no integer operation; write it as matmul",
     **dict.fromkeys(("LSTM", "GRU", "RNN", "LSTMCell", "GRUCell", "RNNCell"), _MEMORY),
