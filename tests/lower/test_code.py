@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import bitspike
+from bitspike.layers import Conv2d, Flatten, Linear, MeanReadout, Repeat, Squeeze
 from bitspike.lower import CompileReport, compare
 from bitspike.neurons import LIF, MultiBit
 from bitspike.testing import check_program
@@ -248,3 +249,85 @@ def test_a_table_of_levels_has_every_level() -> None:
     (note,) = [note for note in CompileReport.of(program).notes if "is a table" in note]
     assert "steps" not in note
     assert compare(program, folded, [x]).agreement == 1
+
+
+class Own(nn.Module):
+    """Bitspike's own layers over [T, B, ...] with plain functions between them."""
+
+    def __init__(self, code: Callable[[Tensor], Tensor], out: int = 4, placed: bool = False) -> None:
+        super().__init__()
+        self.encoder, self.conv, self.fire, self.code = Repeat(2), Conv2d(3, 4, 3, padding=1, bias=True), NEURON, code
+        self.second, self.flatten = Conv2d(out, 4, 3, bias=True), Flatten()
+        self.placed = placed
+        if placed:
+            self.register_buffer("place", dyadic(torch.randn(4, 6, 8, generator=rng(3))))
+        with torch.no_grad():
+            size = self.flatten(self.second(self.code(torch.zeros(2, 1, 4, 6, 8)))).shape[-1]
+        self.last, self.readout = Linear(size, 3), MeanReadout()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(self.encoder(x))
+        x = self.code(self.fire(x + self.place if self.placed else x))
+        return self.readout(self.last(self.flatten(NEURON(self.second(x)))))
+
+
+OWN: dict[str, tuple[Callable[[Tensor], Tensor], int]] = {
+    "scaled": (lambda x: x * 2.0 - 0.5, 4),
+    "columns and rows": (lambda x: x.transpose(3, 4), 4),
+    "a part of places": (lambda x: x[:, :, :, 1:, ::2], 4),
+    "places side by side": (lambda x: torch.cat([x, x[:, :, :, :2]], 3), 4),
+    "places as channels": (lambda x: x.permute(0, 1, 3, 2, 4), 6),
+    "means over channels": (lambda x: x.mean(2, keepdim=True), 1),
+    "maxima": (lambda x: torch.maximum(x, 1 - x.flip(4)), 4),
+    "held by the mean over time": (lambda x: x.transpose(3, 4) * 1, 4),
+}
+
+
+@pytest.mark.parametrize("name", sorted(OWN))
+def test_plain_functions_over_time(name: str) -> None:
+    x = image()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = on_grid(Own(*OWN[name]))
+    check_program(bitspike.fold(net, x), x, **WIDE)
+
+
+def test_a_constant_of_a_network_that_is_not_folded() -> None:
+    x = image()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = on_grid(Own(lambda v: v * 2, placed=True))
+    check_program(net.eval(), x, **WIDE)
+
+
+@pytest.mark.parametrize("code", [lambda x: x.mean(0, keepdim=True).expand(2, -1, -1, -1, -1), lambda x: x.flip(0)])
+def test_functions_over_time_or_batch_are_refused(code: Callable[[Tensor], Tensor]) -> None:
+    x = image()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = on_grid(Own(code))
+    with pytest.raises(ValueError, match=r"time|mixes samples"):
+        bitspike.compile(bitspike.fold(net, x), x)
+
+
+def test_squeezed_and_held_where_it_lies() -> None:
+    """A signal whose axes stand in another order keeps that order through other numbers of steps."""
+    x = image()
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        net = Own(lambda v: v)
+        net.code = nn.Sequential()
+    net.code = Turned()
+    check_program(bitspike.fold(on_grid(net), x), x, **WIDE)
+
+
+class Turned(nn.Module):
+    """Rows become columns, a squeeze, and a sum with what was held for all steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.squeeze, self.hold = Squeeze(1), Squeeze(2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = x.transpose(3, 4)
+        return (self.hold(self.squeeze(x)) + x).transpose(3, 4)

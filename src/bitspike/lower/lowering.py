@@ -241,7 +241,8 @@ class Lowering:
             return w
         at = np.arange(value.size).reshape(value.shape) if w.at is None else w.at
         inner = value.size // value.shape[0]
-        w = self.usable(w, w.name)
+        if value.exponent is None or value.low < INT32[0] or value.high > INT32[1]:
+            w = self.current(w, "", f"{w.name}.units")  # what calibration says of its node may be of another factor
         factor, shift = (np.repeat(n, inner, -1) if n.ndim and n.shape[-1] > 1 else n for n in (w.factor, w.shift))
         return Wire(self.add("reshape", f"{w.name}.row", [w], {"shape": [value.size]}), factor, shift, at)
 

@@ -75,8 +75,8 @@ LAYERS: dict[type[nn.Module], Rule] = {
 """Layer → rule, by its very class: a subclass may do something else."""
 
 FUNCTIONS: dict[str, Rule] = {
-    "add": sums.add,
-    "concat": sums.concat,
+    "add": body.addition,
+    "concat": body.concatenation,
     "split": sums.split,
     "select": sums.select,
 }
@@ -99,7 +99,8 @@ PLACED = (
     potential.potential,
     synapse.synapse,
     sums.add,
-    sums.concat,
+    body.addition,
+    body.concatenation,
     sums.split,
     sums.select,
     pool.flatten,

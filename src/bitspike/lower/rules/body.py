@@ -13,6 +13,7 @@ from torch.utils._pytree import tree_map
 
 from bitspike.ann2snn.analog import OneStep
 from bitspike.graph import Node
+from bitspike.graph.moves import summands
 from bitspike.layers import Restimulate, TallyMap, TallyPool
 from bitspike.lower.lowering import Lowering
 from bitspike.lower.rules.functions.base import Call, refused
@@ -20,6 +21,7 @@ from bitspike.lower.rules.functions.table import rule_of_function, rule_of_modul
 from bitspike.lower.rules.moved import moved
 from bitspike.lower.rules.pool import maximum, regular
 from bitspike.lower.rules.restimulate import restimulate
+from bitspike.lower.rules.sums import add, concat
 from bitspike.lower.wire import Refused, Wire
 from bitspike.upgrade.layers import Merged
 from bitspike.upgrade.parts import MOVES, name_of, nature, reads_size
@@ -83,24 +85,37 @@ def tally_pool(low: Lowering, node: Node, wires: list[Wire]) -> Any:
     return rule_of_module(module.pool)(call)
 
 
+def addition(low: Lowering, node: Node, wires: list[Any]) -> Any:
+    """A sum of signals, or of a signal and a constant."""
+    branches = summands(low.graph.items[node.name])
+    plain = len(branches) > 1 and all(isinstance(low.wires[branch.name], Wire) for branch in branches)
+    return add(low, node, wires) if plain else function(low, node, wires)
+
+
+def concatenation(low: Lowering, node: Node, wires: list[Any]) -> Any:
+    """Signals side by side, or beside constants."""
+    return concat(low, node, wires) if all(isinstance(x, Wire) for x in wires) else function(low, node, wires)
+
+
 def function(low: Lowering, node: Node, wires: list[Any]) -> Any:
     """A plain function of tensors [T, B, ...], or a module of torch's that a network calls on them."""
     item = low.graph.items[node.name]
     name = name_of(item) if node.module is None else type(node.module).__name__
-    if any(not isinstance(x, Wire) for x in wires):
+    if item.op == "get_attr":  # a parameter or buffer that plain functions read
+        found = operator.attrgetter(str(item.target))(low.graph.model)
+        return found.detach().double().cpu() if found.is_floating_point() else found
+    given = dict(zip(node.inputs, wires, strict=True))
+    held = {n: x for n, x in given.items() if isinstance(x, Wire)}
+    if not held or any(not isinstance(x, (Wire, Tensor)) for x in wires):
         raise refused(name)
-    names = {n.name: i for i, n in enumerate(item.all_input_nodes)}
 
     def run(*tensors: Tensor) -> Any:
-        return low.graph.again(node.name, dict(zip(names, tensors, strict=True)))
+        return low.graph.again(node.name, {**given, **dict(zip(held, tensors, strict=True))})
 
-    def given(argument: Any) -> Any:
-        return fx.node.map_arg(argument, lambda n: wires[names[n.name]])
-
-    call = Call(
-        low, node.name, name, run, wires, list(node.inputs), node.module, 2, given(item.args), given(item.kwargs)
-    )
-    return (rule_of_function(name) if node.module is None else rule_of_module(node.module))(call)
+    args: Any = fx.node.map_arg(item.args, lambda n: given[n.name])
+    kwargs: Any = fx.node.map_arg(item.kwargs, lambda n: given[n.name])
+    call = Call(low, node.name, name, run, list(held.values()), list(held), node.module, 2, args, kwargs)
+    return (rule_of_function(name, item) if node.module is None else rule_of_module(node.module))(call)
 
 
 @torch.no_grad()
@@ -158,7 +173,7 @@ def _called(
     found = [each.wire for each in held]
     single = sum(n.op.startswith("call") and not reads_size(n) for n in inner.graph.nodes) == 1
     name = node.name if single else f"{node.name}.{item.name}"
-    known_sources = [sources.get(id(x), x.name) for x in found]
+    known_sources = [sources.get(id(x), f"{name}.given") for x in found]  # no node: nothing was measured of it
     label = name_of(item) if module is None else type(module).__name__
     call = Call(low, name, label, run, found, known_sources, module, 1, wired[0], wired[1], (1,))
     rule: Callable[[Call], Any] = rule_of_function(label, item) if module is None else rule_of_module(module)

@@ -169,6 +169,8 @@ def select(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
     item = low.graph.items[node.name]
     source = whole_in(item)
     pieces = item.all_input_nodes[0]
+    if len(item.all_input_nodes) > 1 or (pieces is not source and len(pieces.all_input_nodes) > 1):
+        raise Refused("it takes places that another tensor holds; write their numbers")
 
     def taken(x: Any) -> Any:
         if pieces is not source:

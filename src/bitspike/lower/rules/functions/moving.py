@@ -8,7 +8,7 @@ import torch
 
 from bitspike.lower.rules.functions.base import Call, refused
 from bitspike.lower.rules.moved import moved
-from bitspike.lower.wire import Wire
+from bitspike.lower.wire import Refused, Wire
 
 
 def move(call: Call) -> Wire:
@@ -37,5 +37,13 @@ def pieces(call: Call) -> tuple[Wire, ...]:
 
 
 def same(call: Call) -> Wire:
-    """Nothing."""
+    """Nothing.
+
+    Raises:
+        Refused: it rounds numbers, or drops some.
+    """
+    if call.module is None:
+        numbers = torch.linspace(-1, 1, 64, dtype=torch.float64).reshape(*[1] * call.lead, -1)
+        if not torch.equal(call.run(numbers).double(), numbers):
+            raise Refused(f"{call.what} changes the numbers")
     return call.x

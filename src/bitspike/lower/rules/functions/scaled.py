@@ -58,6 +58,17 @@ def divide(call: Call) -> Wire:
     return affine(call, 1.0 / _number(b), 0.0)
 
 
+def norm(call: Call) -> Wire:
+    """A batch norm with statistics of its own."""
+    module: Any = call.module
+    if module.training or module.running_mean is None:
+        raise Refused(f"{call.what} divides by what it gets; give it running statistics")
+    factor = (module.running_var + module.eps).rsqrt() * (1.0 if module.weight is None else module.weight)
+    shift = (0.0 if module.bias is None else module.bias) - module.running_mean * factor
+    wide = (-1, *[1] * (len(call.shape) - 1))
+    return affine(call, factor.reshape(wide), shift.reshape(wide))
+
+
 def affine(call: Call, factor: Any, shift: Any) -> Wire:
     """``factor·x + shift``, numbers or tensors that all samples and steps share."""
     low, x = call.low, call.x
