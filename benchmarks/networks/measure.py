@@ -17,11 +17,13 @@ from zoo import Case
 
 import bitspike
 from bitspike.cost import cost
+from bitspike.lower import compare
 from bitspike.neurons import LIF, MultiBit, Signed
 
 T = 3
 NEURON = LIF(threshold=0.5, decay=0.5, reset="soft", surrogate="rectangle")
-STEPS = ("upgrade", "gradients", "fold", "cost", "stream", "train", "convert")
+STEPS = ("upgrade", "gradients", "fold", "cost", "stream", "compile", "train", "convert", "compile ann")
+WIDE = {"input_bits": 16, "weight_bits": 16, "spike_bits": 16}
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ def measure(case: Case, seed: int = 0) -> dict[str, Outcome]:
     x = x.double() if x.is_floating_point() else x
     found = dict.fromkeys(STEPS, Outcome("-"))
     net: Any = None
+    snn: Any = None
 
     def upgrade() -> str:
         nonlocal net
@@ -90,6 +93,7 @@ def measure(case: Case, seed: int = 0) -> dict[str, Outcome]:
             return f"{difference(parts[-1], net(x), 1e-12):.0e}"
 
     def convert() -> str:
+        nonlocal snn
         many = case.sample(64)
         many = many.double() if many.is_floating_point() else many
         neuron: Any = MultiBit(4, 4, decay=1.0)
@@ -109,17 +113,31 @@ def measure(case: Case, seed: int = 0) -> dict[str, Outcome]:
             raise DifferenceError(f"relative error {max(errors):.3f} with 8-bit spikes")
         return f"error {max(errors):.4f} ({type(neuron).__name__})"
 
+    def lowered(network: Any) -> str:
+        folded = bitspike.fold(network, x)
+        program = bitspike.compile(folded, x, **WIDE)
+        kept = compare(program, folded, [x])
+        spikes = sum(layer.spikes for layer in kept.layers.values())
+        off = kept.max_logit_difference_forced / max(kept.largest_logit, 1e-9)
+        text = f"{kept.forced_flips} flips of {spikes} spikes, outputs off by {off:.0e} where spikes are given"
+        if off > 5e-3 or kept.forced_flips > 0.05 * spikes:
+            raise DifferenceError(text)
+        return text
+
     later: dict[str, Callable[[], str]] = {
         "gradients": gradients,
         "fold": fold,
         "cost": count,
         "stream": stream,
+        "compile": lambda: lowered(net),
         "train": lambda: train(net, x),  # the last one: it changes the network
     }
     found["upgrade"] = attempt(upgrade)
     if found["upgrade"].kind == "ok":
         found |= {name: attempt(step) for name, step in later.items() if name not in case.skips}
     found["convert"] = attempt(convert)
+    if found["convert"].kind == "ok":
+        found["compile ann"] = attempt(lambda: lowered(snn))
     return found
 
 

@@ -15,8 +15,9 @@ class Case:
 
     Attributes:
         name: as printed. build: makes the network with random weights. sample: makes B inputs. activations: classes
-            that become neurons. refused: step ("upgrade", "fold", "cost", "stream", "convert") → words of the
-            message, where a refusal is the right answer. skips: steps that have no meaning for it.
+            that become neurons. refused: step ("upgrade", "fold", "cost", "stream", "convert", "compile") → words of
+            the message, where a refusal is the right answer; "compile" is for both networks, but where there is
+            "compile_ann", "" where that is right. skips: steps that have no meaning for it.
     """
 
     name: str
@@ -40,6 +41,11 @@ def series(channels: int = 4, length: int = 24) -> Callable[[int], Tensor]:
     return lambda batch: smooth(batch, channels, length)
 
 
+def video(channels: int = 2, frames: int = 6, side: int = 8) -> Callable[[int], Tensor]:
+    """Smooth random films [B, channels, frames, side, side]."""
+    return lambda batch: smooth(batch, channels, frames, side, side)
+
+
 def vector(size: int = 12) -> Callable[[int], Tensor]:
     """Random vectors [B, size]."""
     return lambda batch: torch.randn(batch, size)
@@ -52,7 +58,7 @@ def words(length: int = 10, vocabulary: int = 20) -> Callable[[int], Tensor]:
 
 def smooth(batch: int, channels: int, *sides: int) -> Tensor:
     coarse = torch.randn(batch, channels, *(max(side // 4, 1) for side in sides))
-    mode = {1: "linear", 2: "bilinear"}[len(sides)]
+    mode = {1: "linear", 2: "bilinear", 3: "trilinear"}[len(sides)]
     return nn.functional.interpolate(coarse, size=sides, mode=mode, align_corners=False) + 0.1 * torch.randn(
         batch, channels, *sides
     )

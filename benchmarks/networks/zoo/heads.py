@@ -10,12 +10,12 @@ from zoo.case import case, image, vector
 from zoo.residual import conv_norm
 
 
-@case("log-softmax at the end", vector(12))
+@case("log-softmax at the end", vector(12), compile="LogSoftmax divides by a sum", compile_ann="")
 def log_softmax() -> nn.Module:
     return nn.Sequential(nn.Linear(12, 16), nn.ReLU(), nn.Linear(16, 5), nn.LogSoftmax(dim=1))
 
 
-@case("regression, output [B]", vector(12))
+@case("regression, output [B]", vector(12), compile="no axis beside the batch")
 class Regression(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -25,7 +25,7 @@ class Regression(nn.Module):
         return self.last(self.body(x)).squeeze(-1)
 
 
-@case("two outputs, a tuple", image())
+@case("two outputs, a tuple", image(), compile="one output")
 class TwoHeads(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class TwoHeads(nn.Module):
         return self.kind(x), self.box(x)
 
 
-@case("detection, a dict", image())
+@case("detection, a dict", image(), compile="one output")
 class Detection(nn.Module):
     def __init__(self) -> None:
         super().__init__()

@@ -54,7 +54,7 @@ class Scaled(nn.Module):
         return x * 0.5 + 0.25
 
 
-@case("a TorchScript leaf", vector(12))
+@case("a TorchScript leaf", vector(12), compile="cannot be read")
 def scripted() -> nn.Module:
     return nn.Sequential(nn.Linear(12, 16), torch.jit.script(Scaled()), nn.ReLU(), nn.Linear(16, 5))
 

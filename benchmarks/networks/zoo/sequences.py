@@ -52,7 +52,12 @@ class Tcn(nn.Module):
         return self.fc(self.net(x)[:, :, -1])
 
 
-@case("text: embedding and convolution", words(), convert="behind its embedding")
+@case(
+    "text: embedding and convolution",
+    words(),
+    convert="behind its embedding",
+    compile="Embedding reads numbers of words",
+)
 class TextConv(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -66,7 +71,7 @@ class TextConv(nn.Module):
         return self.fc(torch.cat(x, 1))
 
 
-@case("text: bag of words", words(), convert="behind its embedding")
+@case("text: bag of words", words(), convert="behind its embedding", compile="Embedding reads numbers of words")
 class Bag(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -79,7 +84,7 @@ class Bag(nn.Module):
         return self.fc(self.embed(x).mean(dim=1))
 
 
-@case("LSTM", series(), upgrade="LSTM")
+@case("LSTM", series(), upgrade="LSTM", compile="LSTM keeps a state")
 class Lstm(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -90,7 +95,7 @@ class Lstm(nn.Module):
         return self.fc(out[:, -1])
 
 
-@case("GRU cell in a loop", series(), upgrade="GRUCell")
+@case("GRU cell in a loop", series(), upgrade="GRUCell", compile="GRUCell keeps a state")
 class GruLoop(nn.Module):
     def __init__(self) -> None:
         super().__init__()

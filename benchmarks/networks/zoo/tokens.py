@@ -21,7 +21,7 @@ class TokenMlp(nn.Module):
         return self.head(F.relu(x).mean(1))
 
 
-@case("MLP mixer", image(), nn.ReLU)
+@case("MLP mixer", image(), nn.ReLU, compile="LayerNorm divides by a deviation")
 class Mixer(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -62,7 +62,7 @@ class Layer(nn.Module):
         return x + self.mlp(self.norm2(x))
 
 
-@case("ViT", image())
+@case("ViT", image(), compile="softmax divides by a sum")
 class Vit(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -76,7 +76,26 @@ class Vit(nn.Module):
         return self.head(self.norm(self.layers(x))[:, 0])
 
 
-@case("torch's encoder layer", series(8, 6), skips=("gradients",))  # its ReLU stays, as the report says
+@case("attention without a softmax", image())
+class Spikformer(nn.Module):
+    """Queries, keys and values are spikes, their products are charged as they are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.patch, self.norm = nn.Conv2d(3, 8, 4, 4, bias=False), nn.BatchNorm2d(8)
+        self.q, self.k, self.v, self.proj = (nn.Conv1d(8, 8, 1) for _ in range(4))
+        self.head = nn.Linear(8, 5)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.relu(self.norm(self.patch(x))).flatten(2)
+        b, c, n = x.shape
+        q, k, v = (F.relu(map_(x)).reshape(b, 2, c // 2, n).transpose(-2, -1) for map_ in (self.q, self.k, self.v))
+        y = (q @ k.transpose(-2, -1)) @ v * 0.25
+        x = x + F.relu(self.proj(F.relu(y.transpose(-2, -1).reshape(b, c, n))))
+        return self.head(x.mean(-1))
+
+
+@case("torch's encoder layer", series(8, 6), skips=("gradients",), compile="softmax inside")  # its ReLU stays
 class TorchEncoder(nn.Module):
     def __init__(self) -> None:
         super().__init__()

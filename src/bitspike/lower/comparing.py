@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import functools
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -14,12 +15,13 @@ from bitspike.checks import bad_value, greatest
 from bitspike.fold.verify import FlipTotals
 from bitspike.graph import Graph, Node, trace
 from bitspike.layers import Encoder
-from bitspike.lower.report import CompileReport
+from bitspike.lower.report import CompileReport, LayerReport
 from bitspike.lower.wire import Array
 from bitspike.neurons import Neuron
 from bitspike.observe import levels_of, potentials
 from bitspike.runtime import INPUT, Program
 from bitspike.runtime.arithmetic import round_half
+from bitspike.runtime.ops import Operation
 
 
 @dataclass
@@ -98,17 +100,16 @@ def compare(
     """
     graph = folded if isinstance(folded, Graph) else getattr(folded, "graph", None)
     graph = graph if isinstance(graph, Graph) else trace(folded)
-    levels = {layer.name: layer.level for layer in CompileReport.of(program).layers if layer.kind == "neuron"}
-    rows = {made.op.name: made.attributes for made in program.operations if made.kind == "fire"}
+    layers = {layer.name: layer for layer in CompileReport.of(program).layers if layer.kind == "neuron"}
+    rows = {made.op.name: made for made in program.operations if made.kind == "fire"}
     found, right, instead = Comparison(), [0, 0, 0], iter(raw)
     same = 0.0
     for batch in batches:
         x, labels = batch if isinstance(batch, (tuple, list)) else (batch, None)
         expected, spikes, currents, sent = _network(graph, x)
         fed = next(instead, None)
-        forced = {
-            name: _fed(graph[name].module, s, levels.get(name, 1.0), rows.get(name)) for name, s in spikes.items()
-        }
+        spikes = {name: _laid(s, layers.get(name), rows.get(name)) for name, s in spikes.items()}
+        forced = {name: _fed(graph[name].module, s, layers.get(name), rows.get(name)) for name, s in spikes.items()}
         given = _sequence(program, sent if fed is None else fed)
         own, output, clamped = run(program, given)
         taught, output_forced, _ = run(program, given, forced)
@@ -116,7 +117,8 @@ def compare(
             real = graph[name].module.format.real  # type: ignore[union-attr]
             flips = _count(found, name, spikes[name].cpu().numpy() != 0 if real else wanted, own, taught)
             if flips.any():
-                _measure(found.layers[name], graph[name].module, currents[name], flips)
+                lay = functools.partial(_laid, layer=layers.get(name), row=rows.get(name))
+                _measure(found.layers[name], graph[name].module, currents[name], flips, lay)
         for name, count in clamped.items():
             found.clamped[name] = found.clamped.get(name, 0) + count
         found.max_logit_difference = max(found.max_logit_difference, float(np.abs(output - expected).max()))
@@ -188,13 +190,23 @@ def _network(graph: Graph, x: Tensor) -> tuple[Array, dict[str, Tensor], dict[st
     return output.double().cpu().numpy(), spikes, currents, sent[0].cpu().numpy()
 
 
-def _fed(module: Any, sent: Tensor, level: float, row: Mapping[str, Any] | None) -> Array:
+def _laid(sent: Tensor, layer: LayerReport | None, row: Operation | None) -> Tensor:
+    """What a neuron of the network sent, its numbers where the program has them."""
+    if layer is None or row is None or not layer.axes or sent[0, 0].numel() != row.written[0].size:
+        return sent
+    axes = sent.reshape(*sent.shape[:2], *(layer.axes[i] for i in layer.order))
+    back = axes.permute(0, 1, *(2 + layer.order.index(i) for i in range(len(layer.axes))))
+    return back.reshape(*sent.shape[:2], *row.written[0].shape)
+
+
+def _fed(module: Any, sent: Tensor, layer: LayerReport | None, row: Operation | None) -> Array:
     """Integers that a program would send for what a folded neuron sent."""
     if module.format.real:  # what lies beyond the levels is the greatest one
-        top = np.inf if row is None else max(row["count"])
+        top = np.inf if row is None else max(row.attributes["count"])
+        level = 1.0 if layer is None else layer.level
         return np.minimum(round_half(sent.double().cpu().numpy() / level), top).astype(np.int64)
     k = levels_of(module, sent).cpu().numpy().astype(np.int64)
-    return k if row is None else np.where(k < 0, k * row["down"], k * row["up"])
+    return k if row is None else np.where(k < 0, k * row.attributes["down"], k * row.attributes["up"])
 
 
 def _count(found: Comparison, name: str, wanted: Array, own: Mapping[str, Array], taught: Mapping[str, Array]) -> Array:
@@ -213,11 +225,11 @@ def _count(found: Comparison, name: str, wanted: Array, own: Mapping[str, Array]
     return flips
 
 
-def _measure(layer: SpikeFlips, module: Any, current: Tensor, flips: Array) -> None:
-    """How far from their thresholds the membranes of the first flips lie."""
+def _measure(layer: SpikeFlips, module: Any, current: Tensor, flips: Array, lay: Callable[[Tensor], Tensor]) -> None:
+    """How far from their thresholds the membranes of the first flips lie, which lie where the program has them."""
     u = potentials(module, current, scaled=True)
     at = torch.from_numpy(flips).to(u.device)
-    margin = module.stairs.margin(u)[at & (at.cumsum(0) == 1)]
+    margin = lay(module.stairs.margin(u))[at & (at.cumsum(0) == 1)]
     layer.worst_margin = greatest(layer.worst_margin, float(margin.max()))
     layer.largest = greatest(layer.largest, float(u.abs().max()))
 

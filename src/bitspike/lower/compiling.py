@@ -16,8 +16,8 @@ from bitspike.lower.lowering import Lowering, Options
 from bitspike.lower.measured import Measured, measure
 from bitspike.lower.rules.given import Given, Pixels, error_of, first_wire, given
 from bitspike.lower.rules.time import logits
-from bitspike.lower.table import rule_of
-from bitspike.lower.wire import Refused, Wire, wire
+from bitspike.lower.table import lowered
+from bitspike.lower.wire import Refused, TooWide, Wire, wire
 from bitspike.runtime import INPUT, Builder, Program, ProgramError, Value
 
 
@@ -86,6 +86,7 @@ def compile(
 def _lower(low: Lowering, found: Given) -> str:
     """Run the rules in order; raise with everything that was refused."""
     refused: list[str] = []
+    stand_ins: set[str] = set()
     output = ""
     for node in low.graph:
         try:
@@ -94,12 +95,18 @@ def _lower(low: Lowering, found: Given) -> str:
             elif node.name == found.node:
                 low.wires[node.name] = first_wire(low, found)
             elif node.kind != "input":
-                wires = [low.wires[name] for name in node.inputs]
-                low.wires[node.name] = rule_of(node)(low, node, wires)
+                low.wires[node.name] = lowered(low, node)
         except (Refused, ProgramError) as reason:
+            made_up = stand_ins.intersection(node.inputs)
+            stand_ins.add(node.name)
+            low.wires[node.name] = _stand_in(low, node.name)
+            if made_up and isinstance(reason, (TooWide, ProgramError)):
+                continue  # its numbers are those of a value that nothing computes
             what = f" ({type(node.module).__name__})" if node.module is not None else ""
             refused.append(f"{node.path or node.name}{what}: {str(reason).rstrip('.')}")
-            low.wires[node.name] = _stand_in(low, node.name)
+        else:
+            if stand_ins.intersection(node.inputs):
+                stand_ins.add(node.name)
     if refused:
         must = "every layer must have an integer operation"
         raise bad_value("compile", must, f"{len(refused)} without: {'; '.join(refused)}", "replace them")
@@ -108,8 +115,8 @@ def _lower(low: Lowering, found: Given) -> str:
 
 def _output(low: Lowering, node: Node) -> str:
     if len(node.inputs) != 1:
-        raise Refused("a program has one output")
-    x = logits(low, low.wires[node.inputs[0]], node.inputs[0], "output")
+        raise Refused("a program has one output; compile a network that returns one of them, for each")
+    x = logits(low, low.straightened(node.inputs[0]), node.inputs[0], "output")
     if x.name == INPUT:
         raise Refused("nothing is between input and output")
     return x.name

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitspike.lower.wire import Refused
+from bitspike.lower.wire import TooWide
 from bitspike.runtime.arithmetic import round_half
 
 Array = NDArray[Any]
@@ -32,7 +32,7 @@ def multipliers(real: Array, bound: int) -> tuple[Array, int, float]:
         return np.zeros(real.shape, np.int64), 0, 0.0
     top = min(_TOP, 2**61 // max(bound, 1))
     if not most <= top:
-        raise Refused(f"a factor of {most:.3g} on numbers up to {bound} does not fit 64 bits")
+        raise TooWide(f"a factor of {most:.3g} on numbers up to {bound} does not fit 64 bits")
     shift = min(62, math.floor(math.log2(top / most)))
     numbers = round_half(np.ldexp(real, shift)).astype(np.int64)
     while shift and not (numbers & 1).any():

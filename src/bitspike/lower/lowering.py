@@ -13,7 +13,8 @@ from bitspike.graph import Graph, Node
 from bitspike.lower.fixed_point import bits_above, multipliers
 from bitspike.lower.measured import Measured
 from bitspike.lower.report import CompileReport
-from bitspike.lower.wire import Array, Refused, Wire, wire
+from bitspike.lower.rules.gather import gather
+from bitspike.lower.wire import Array, TooWide, Wire, wire
 from bitspike.runtime import Builder, Value
 from bitspike.runtime.arithmetic import round_half
 
@@ -112,16 +113,16 @@ class Lowering:
         shift = np.ldexp(w.shift / unit, exponent)
         inside = low <= value.low and value.high <= high
         if (real == 1).all() and not shift.any() and inside and value.exponent == exponent:
-            return wire(w.name, np.ldexp(unit, -exponent))
+            return wire(w.name, np.ldexp(unit, -exponent), at=w.at)
         bias = round_half(shift)
         if np.abs(bias).max(initial=0.0) > INT32[1]:
-            raise Refused(f"its shift of {float(np.abs(w.shift).max()):.3g} does not fit 32 bits")
+            raise TooWide(f"its shift of {float(np.abs(w.shift).max()):.3g} does not fit 32 bits")
         m, s, error = multipliers(real, max(abs(value.low), abs(value.high)))
         attributes = {"shift": s, "low": low, "high": high, "exponent": exponent}
         shifts = np.atleast_1d(bias).astype(np.int64) if bias.any() else None
         made = self.add("rescale", name, [w], attributes, multiplier=np.atleast_1d(m), bias=shifts)
         self.report.rescales[made] = [error, float(np.abs(bias - shift).max(initial=0.0))]
-        return wire(made, np.ldexp(unit, -exponent))
+        return wire(made, np.ldexp(unit, -exponent), at=w.at)
 
     def fraction_bits(self, w: Wire, node: str, room: float = 1.0) -> int:
         """Fraction bits for a wire as a current in units of one: no overflow whatever comes, or, where that would leave
@@ -164,14 +165,86 @@ class Lowering:
         small = value.exponent is not None and value.low >= -(2**15) and value.high < 2**16
         if small and not w.shift.any() and (w.factor.ndim == 0 or (columns and w.factor.ndim == 1)):
             return w
-        if small and not w.shift.any():
-            least = np.abs(w.factor[w.factor != 0]).min(initial=np.inf)
-            ratio = w.factor / least
-            most = np.abs(ratio).max(initial=0.0) * max(abs(value.low), abs(value.high))
-            if math.isfinite(least) and (ratio == np.floor(ratio)).all() and most < 2**15:
-                kept = self.settle(Wire(w.name, ratio, np.zeros(())), 0, f"{node}.levels")
-                return kept.times(least)
-        return self.analog(w, node)
+        kept = self._levels(w, node)
+        return self.analog(w, node) if kept is None else kept
+
+    def _levels(self, w: Wire, node: str) -> Wire | None:
+        """Integer levels with one factor, where channels or steps differ by whole factors and 16 bits hold all."""
+        value = self.value(w)
+        if value.exponent is None or value.low < -(2**15) or value.high >= 2**16 or w.shift.any():
+            return None
+        least = np.abs(w.factor[w.factor != 0]).min(initial=np.inf)
+        if not math.isfinite(least):
+            return None
+        ratio = w.factor / least
+        most = np.abs(ratio).max(initial=0.0) * max(abs(value.low), abs(value.high))
+        if (ratio != np.floor(ratio)).any() or most >= 2**15:
+            return None
+        return self.settle(Wire(w.name, ratio, np.zeros(()), w.at), 0, f"{node}.levels").times(least)
+
+    def single(self, w: Wire, node: str) -> Wire:
+        """A wire with one factor and no shift that every operation can read."""
+        if w.scalar:
+            return self.usable(w, node)
+        kept = self._levels(w, node)
+        return self.current(w, node) if kept is None else kept
+
+    def usable(self, w: Wire, node: str) -> Wire:
+        """A wire whose integers every operation can read, whatever they are worth."""
+        value = self.value(w)
+        wide = value.low < INT32[0] or value.high > INT32[1]
+        return self.current(w, node) if value.exponent is None or wide else w
+
+    def shape(self, w: Wire) -> tuple[int, ...]:
+        """Shape of a sample and step as the network has it."""
+        return self.value(w).shape if w.at is None else w.at.shape
+
+    def straight(self, w: Wire, node: str) -> Wire:
+        """A wire whose numbers lie as in the network."""
+        return w if w.at is None else gather(self, w, w.at, node, f"{node}.straight")
+
+    def straightened(self, node: str) -> Wire:
+        """The wire of a node, its numbers as in the network from now on."""
+        found = self.wires[node]
+        if isinstance(found, Wire) and found.at is not None:
+            self.wires[node] = found = self.straight(found, node)
+        return found  # type: ignore[no-any-return]
+
+    def channels(self, w: Wire, axis: int) -> tuple[Wire, Array | None]:
+        """A wire, perhaps with all its numbers in a row, and which channel of the network's axis each of axis 0 is.
+
+        None: the channels themselves, in order. Constants of a channel are to be taken there.
+        """
+        shape = self.shape(w)
+        if w.at is None and axis % len(shape) == 0:
+            return w, None
+        numbers = np.arange(shape[axis]).reshape(-1, *[1] * (len(shape) - axis % len(shape) - 1))
+        return self.spread(w, np.broadcast_to(numbers, shape))
+
+    def spread(self, w: Wire, numbers: Array) -> tuple[Wire, Array]:
+        """Numbers [..., *shape of the network] as constants [..., C] of a wire, which may be put in a row for them."""
+        value, size = self.value(w), int(np.prod(self.shape(w), dtype=np.int64))
+        flat = numbers.reshape(*numbers.shape[: numbers.ndim - len(self.shape(w))], size)
+        if w.at is not None:
+            moved = np.empty_like(flat)
+            moved[..., w.at.reshape(-1)] = flat
+            flat = moved
+        rows = flat.reshape(*flat.shape[:-1], value.shape[0], -1)
+        if (rows == rows[..., :1]).all():
+            return w, rows[..., 0]
+        return self.in_a_row(w), flat
+
+    def in_a_row(self, w: Wire) -> Wire:
+        """The same wire with every number as a channel of its own; its numbers need a unit."""
+        value = self.value(w)
+        if len(value.shape) == 1:
+            return w
+        at = np.arange(value.size).reshape(value.shape) if w.at is None else w.at
+        inner = value.size // value.shape[0]
+        if value.exponent is None or value.low < INT32[0] or value.high > INT32[1]:
+            w = self.current(w, "", f"{w.name}.units")  # what calibration says of its node may be of another factor
+        factor, shift = (np.repeat(n, inner, -1) if n.ndim and n.shape[-1] > 1 else n for n in (w.factor, w.shift))
+        return Wire(self.add("reshape", f"{w.name}.row", [w], {"shape": [value.size]}), factor, shift, at)
 
     def analog(self, w: Wire, node: str) -> Wire:
         """A real signal in ``activation_bits`` signed bits, the exponent by calibration; what is outside is clamped."""

@@ -21,6 +21,8 @@ class LayerReport:
         unit: value of that step in the folded network (the greatest, where channels differ).
         safe: whether no membrane can be clamped in a window, whatever the input; else they are counted.
         level: what a level of its spikes is worth in the folded network; 1 unless spikes are real.
+        axes, order: where neurons lie in the program: the value's numbers as [axes], and which of these axes are the
+            network's, outermost first; empty: as in the network.
         rounding: greatest relative error of thresholds, spacings, charges and start values; of the decay absolutely.
     """
 
@@ -37,6 +39,8 @@ class LayerReport:
     safe: bool = True
     level: float = 1.0
     rounding: float = 0.0
+    axes: list[int] = field(default_factory=list)
+    order: list[int] = field(default_factory=list)
 
 
 @dataclass

@@ -30,14 +30,15 @@ from bitspike.layers import (
     TallyMap,
     TallyMaxPool2d,
     TallyPool,
+    TimeLayer,
     Windows,
 )
 from bitspike.lower.lowering import Lowering
-from bitspike.lower.rules import neuron, pointwise, pool, potential, restimulate, sums, synapse, time
+from bitspike.lower.rules import body, neuron, pointwise, pool, potential, restimulate, sums, synapse, time
 from bitspike.lower.wire import Refused, Wire
 from bitspike.models.pad import PadShortcut
 from bitspike.neurons import Neuron
-from bitspike.upgrade.layers import Merged, ZeroPad
+from bitspike.upgrade.layers import Merged, SameSize, ZeroPad
 
 Rule = Callable[[Lowering, Node, list[Wire]], Any]
 
@@ -57,11 +58,13 @@ LAYERS: dict[type[nn.Module], Rule] = {
     GlobalAvgPool: pool.average,
     MaxPool2d: pool.maximum,
     TallyMaxPool2d: pool.maximum,
-    TallyPool: pool.maximum,
+    TallyPool: body.tally_pool,
     Flatten: pool.flatten,
     PadShortcut: pool.pad,
     ZeroPad: pool.pad,
-    Merged: pool.merged,
+    Merged: body.body,
+    TallyMap: body.body,
+    SameSize: pointwise.same,
     Squeeze: time.squeeze,
     Windows: time.windows,
     MeanReadout: time.mean,
@@ -72,27 +75,64 @@ LAYERS: dict[type[nn.Module], Rule] = {
 """Layer → rule, by its very class: a subclass may do something else."""
 
 FUNCTIONS: dict[str, Rule] = {
-    "add": sums.add,
-    "concat": sums.concat,
+    "add": body.addition,
+    "concat": body.concatenation,
     "split": sums.split,
     "select": sums.select,
 }
 """Kind of a plain function → rule."""
 
 
+ELEMENTWISE = (
+    neuron.neuron,
+    pointwise.affine,
+    pointwise.gain,
+    pointwise.relu,
+    pointwise.clip_floor,
+    pointwise.same,
+    time.squeeze,
+    time.windows,
+)
+"""Rules that leave every number in its place, wherever that is."""
+
+PLACED = (
+    potential.potential,
+    synapse.synapse,
+    sums.add,
+    body.addition,
+    body.concatenation,
+    sums.split,
+    sums.select,
+    pool.flatten,
+    body.body,
+    body.function,
+)
+"""Rules that know of numbers that lie elsewhere."""
+
+
+def lowered(low: Lowering, node: Node) -> Any:
+    """What a node becomes: its rule on its inputs, lying as it needs them."""
+    rule = rule_of(node)
+    if rule in ELEMENTWISE:
+        (x,) = wires = [low.wires[name] for name in node.inputs]
+        made = rule(low, node, wires)
+        return made.placed(x.at) if made.at is None else made
+    if rule in PLACED:
+        return rule(low, node, [low.wires[name] for name in node.inputs])
+    return rule(low, node, [low.straightened(name) for name in node.inputs])
+
+
 def rule_of(node: Node) -> Rule:
     """The rule of a node; raises `Refused` where there is none."""
     module = node.module
     if module is None:
-        if node.kind not in FUNCTIONS:
-            raise Refused("it is a function that no operation of a program computes")
-        return FUNCTIONS[node.kind]
+        return FUNCTIONS.get(node.kind, body.function)
     if isinstance(module, Neuron):
         return neuron.neuron
     if isinstance(module, Synapse):
         return synapse.synapse
-    if isinstance(module, TallyMap):
-        raise Refused(f"{module.what} is an analog operation without an integer one")
-    if type(module) not in LAYERS:
+    if type(module) in LAYERS:
+        return LAYERS[type(module)]
+    if isinstance(module, TimeLayer):
         raise Refused(f"{type(module).__name__} has no integer operation")
-    return LAYERS[type(module)]
+    return body.function

@@ -1,53 +1,72 @@
-"""Modules of torch that only put values elsewhere: other shapes, other orders of channels."""
+"""Functions that only put numbers elsewhere, read off numbered places."""
 
 from __future__ import annotations
 
-from itertools import pairwise
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from bitspike.graph import Node
 from bitspike.lower.lowering import Lowering
-from bitspike.lower.wire import Array, Refused, Wire, wire
-from bitspike.upgrade.layers import Merged
+from bitspike.lower.rules.gather import gather
+from bitspike.lower.wire import Array, Refused, Wire
+
+_SAMPLES = {1: (3,), 2: (2, 3)}
+"""Samples, or steps and samples, that places are numbered in, to see that none is mixed with another."""
+
+
+def moved(
+    low: Lowering,
+    name: str,
+    call: Callable[[Tensor], Any],
+    x: Wire,
+    source: str,
+    lead: int = 1,
+    samples: tuple[int, ...] = (),
+) -> Wire:
+    """What a function that only moves numbers makes of a wire; nothing is written where all are kept.
+
+    Args:
+        call: of tensors [B, *shape], or [T, B, *shape] with ``lead`` 2. source: node of x.
+        samples: that it is to be called on, where the code has read their number.
+    """
+    inside = _places(call, low.shape(x), samples or _SAMPLES[lead])
+    if not inside.ndim:
+        raise Refused("its output has no axis beside the batch, a program's values have 1 to 4; keep one of size 1")
+    places = inside if x.at is None else np.where(inside >= 0, x.at.reshape(-1)[inside], -1)
+    flat, value = places.reshape(-1), low.value(x)
+    if len(flat) == value.size and (places >= 0).all() and (np.bincount(flat, minlength=value.size) == 1).all():
+        same = places.shape == value.shape and np.array_equal(flat, np.arange(value.size))
+        return x.placed(None if same else places)
+    try:
+        return gather(low, x, places, source, name)
+    except Refused:
+        if x.at is None:
+            raise
+        return gather(low, low.straight(x, source), inside, source, name)
 
 
 @torch.no_grad()
-def moved(low: Lowering, node: Node, wires: list[Wire], why: str) -> Wire:
-    """What a body does to places, read off numbered ones; raises `Refused` with ``why`` where that is no operation."""
-    module = node.module
-    assert isinstance(module, Merged)
-    if not (module.keeps_format and module.scaling == "linear" and module.alone and len(wires) == 1):
-        raise Refused(why)
-    x = low.plain(wires[0], low.source(node))
-    shape = low.value(x).shape
-    places = torch.arange(low.value(x).size, dtype=torch.float64).reshape(1, *shape)
-    y: Any = module.body(places)
-    got = y[0].numpy()
-    if np.array_equal(got.reshape(-1), places.numpy().reshape(-1)):
-        if x.factor.ndim and got.shape[:1] != shape[:1]:
-            x = low.current(wires[0], low.source(node))
-        return wire(low.add("reshape", node.name, [x], {"shape": list(got.shape)}), x.factor)
-    inner = int(np.prod(shape[1:], dtype=np.int64))
-    first = got.reshape(len(got), -1)[:, 0]
-    whole = places.numpy()[0][(first // inner).astype(int)] if (first >= 0).all() and got.ndim == len(shape) else None
-    if whole is None or not np.array_equal(whole, got):
-        raise Refused(why)
-    return taken_channels(low, x, (first // inner).astype(int).tolist(), node.name)
+def _places(call: Callable[[Tensor], Any], shape: tuple[int, ...], samples: tuple[int, ...]) -> Array:
+    """Place of every number of a sample of the output, −1 for zeros.
 
-
-def taken_channels(low: Lowering, x: Wire, places: list[int], name: str) -> Wire:
-    """Some channels of a plain wire, in any order: slices side by side."""
-    shape = low.value(x).shape
-    cuts = [0, *(i for i in range(1, len(places)) if places[i] != places[i - 1] + 1), len(places)]
-    parts = []
-    for a, b in pairwise(cuts):
-        rest = [0] * (len(shape) - 1)
-        start, stop = places[a], places[b - 1] + 1
-        attributes = {"start": [start, *rest], "stop": [stop, *shape[1:]], "stride": [1] * len(shape)}
-        parts.append(wire(low.add("slice", f"{name}.part{a}", [x], attributes)))
-    made = parts[0].name if len(parts) == 1 else low.add("concat", name, parts)
-    factor: Array = x.factor[..., places] if x.factor.ndim and x.factor.shape[-1] > 1 else x.factor
-    return wire(made, factor)
+    Raises:
+        Refused: a number that is none of its own sample.
+    """
+    size, lead = int(np.prod(shape, dtype=np.int64)), len(samples)
+    count = int(np.prod(samples))
+    numbers = 1 + torch.arange(count * size, dtype=torch.float64).reshape(*samples, *shape)
+    found: Any = call(numbers)
+    if not isinstance(found, Tensor) or found.shape[:lead] != samples:
+        raise Refused(
+            "it does not keep time and batch in front" if lead == 2 else "it does not keep the batch in front"
+        )
+    rows = found.reshape(count, -1).numpy()
+    places = rows - 1 - size * np.arange(count)[:, None]
+    places[rows == 0] = -1
+    whole = (places == np.floor(places)).all() and ((places >= -1) & (places < size)).all()
+    if not whole or not (places == places[:1]).all():
+        raise Refused("it mixes samples, or makes numbers that it was not given")
+    return places[0].astype(np.int64).reshape(found.shape[lead:])

@@ -10,9 +10,10 @@ import torch
 
 from bitspike.formats import formats_over_time
 from bitspike.graph import Node
-from bitspike.layers import Potential
+from bitspike.layers import Potential, Recurrent
 from bitspike.lower.fixed_point import bits_above, decay_of
 from bitspike.lower.lowering import FRACTION, Lowering
+from bitspike.lower.places import layout
 from bitspike.lower.report import LayerReport
 from bitspike.lower.rules.trial import charge_of, check_row, decay_per_step
 from bitspike.lower.wire import Array, Refused, Wire, simple, wire
@@ -32,18 +33,19 @@ def neuron(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
     assert isinstance(given, Neuron)
     module = copy.deepcopy(given).double().cpu().eval()
     _check_parts(module)
-    value = low.value(wires[0])
-    scale = thresholds(module, value.steps, value.shape)
+    x, of = _arranged(low, node, module, wires[0])
+    value = low.value(x)
+    scale = thresholds(module, value.steps, low.shape(x), of)
     if module.format.real:
-        return _real(low, node, module, wires[0], scale)
+        return _real(low, node, module, x, scale)
     stairs, membrane = module.stairs, module.membrane
     counts = [f.high for f in formats_over_time(getattr(module, "formats", module.format), value.steps)]
     counts = counts[:1] if len(set(counts)) == 1 else counts
     charge = charge_of(module) if membrane.reset_kind == "soft" else 0.0
-    check_row(module, counts, charge, value.shape[0])
+    check_row(module, counts, charge, _width(module, low.shape(x)))
     step = stairs.spacing if max(counts) > 1 else stairs.first
     unit = simple(scale.max(0) if scale.ndim == 2 else scale) * step
-    bits = fraction_bits(low, node, wires[0], unit, module)
+    bits = fraction_bits(low, node, x, unit, module)
     one = 2.0**bits
     moving = np.asarray(scale * step / unit) if scale.ndim == 2 else np.ones(())
     errors: list[float] = []
@@ -52,7 +54,7 @@ def neuron(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
         constants["spacing"] = _whole(moving * (stairs.spacing / step) * one, errors)
     if membrane.reset_kind == "soft":
         constants["charge"] = _whole(moving * (charge / step) * one, errors)
-    _starts(membrane, unit, one, constants, errors)
+    _starts(membrane, unit, one, constants, errors, of)
     decay, lost = decay_of(decay_per_step(membrane))
     attributes: dict[str, Any] = {
         "count": counts,
@@ -62,21 +64,37 @@ def neuron(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
         "cancel": bool(module.cancels_only),
     }
     worth = _slope(module, attributes, errors)
-    x = low.settle(wires[0], bits, f"{node.name}.current", unit=unit)
-    made = _fire(low, node, x, attributes, constants)
-    _report(low, node, module.format.bits, bits, unit, max([lost, *errors]), reach(low, wires[0], unit, module))
-    return wire(made, worth)
+    settled = low.settle(x, bits, f"{node.name}.current", unit=unit)
+    made = _fire(low, node, settled, attributes, constants)
+    _report(low, node, module.format.bits, bits, unit, max([lost, *errors]), reach(low, x, unit, module), at=x.at)
+    return wire(made, worth, at=x.at)
 
 
 def _fire(low: Lowering, node: Node, x: Wire, attributes: dict[str, Any], constants: dict[str, Array]) -> str:
     shown = any(isinstance(low.graph[name].module, Potential) for name in node.consumers)
     outputs = (low.free(f"{node.name}.spikes"), f"{node.name}.membrane") if shown else ()
     made = low.add("fire", node.name, [x], attributes, outputs, **constants)
-    low.membranes[node.name] = wire(f"{node.name}.membrane" if shown else "", x.factor)
+    low.membranes[node.name] = wire(f"{node.name}.membrane" if shown else "", x.factor, at=x.at)
     return made
 
 
+def _arranged(low: Lowering, node: Node, module: Neuron, x: Wire) -> tuple[Wire, Array | None]:
+    """The current, lying where an order of axes or none says where, and which channel each of its own is.
+
+    What the report says of the order is what `compare` reads.
+    """
+    if x.at is not None and layout(x.at) is None:
+        x = low.straightened(node.inputs[0])
+    shape, floor = low.shape(x), module.membrane.floor_factor
+    sizes = _scale(module, 1, shape).shape[-len(shape) :]
+    axis = next((k for k, size in enumerate(sizes) if size > 1), 0)
+    own = len(sizes) == len(shape) and max(sizes) > 1
+    return low.channels(x, axis) if own or floor is not None else (x, None)
+
+
 def _check_parts(module: Neuron) -> None:
+    if isinstance(module, Recurrent):
+        raise Refused("its spikes come back at the next step, and a program only runs forward; leave the loop out")
     if type(module.membrane) is not Membrane or type(module.emission) is not Emission:
         raise Refused(f"{type(module).__name__} has a membrane or emission of its own")
     if type(module).threshold_scale_at is not Neuron.threshold_scale_at:
@@ -87,14 +105,28 @@ def _check_parts(module: Neuron) -> None:
         raise Refused("its spikes have an amplitude; fold the network")
 
 
-def thresholds(module: Neuron, steps: int, shape: tuple[int, ...]) -> Array:
-    """What thresholds are multiplied with: [], [C], or [steps, C or 1] where they change with time."""
-    like = torch.zeros(steps, 1, *shape, dtype=torch.float64)
-    if module.emission.channel_dim == -1 and len(shape) > 1 and module.channels():
-        raise Refused("it has thresholds per feature of tokens, a program has channels in front")
-    scale = module.threshold_scale(like).detach()
-    full = scale.expand(steps, 1, shape[0], *[1] * (len(shape) - 1)) if scale.dim() else scale
-    return simple(full.reshape(steps, shape[0]).numpy() if full.dim() else full.numpy())
+def _scale(module: Neuron, steps: int, shape: tuple[int, ...]) -> torch.Tensor:
+    """What thresholds are multiplied with, to broadcast over [steps, 1, *shape]."""
+    return module.threshold_scale(torch.zeros(steps, 1, *shape, dtype=torch.float64)).detach()
+
+
+def _width(module: Neuron, shape: tuple[int, ...]) -> int:
+    """Channels of the numbers that a neuron is tried out on."""
+    sizes = _scale(module, 1, shape).shape[-len(shape) :]
+    return max(sizes, default=1) if max(sizes, default=1) > 1 else shape[0]
+
+
+def thresholds(module: Neuron, steps: int, shape: tuple[int, ...], of: Array | None = None) -> Array:
+    """What thresholds are multiplied with: [], [C], or [steps, C or 1] where they change with time.
+
+    Args:
+        shape: of a sample in the network. of: which of its channels those of the value are; None: the same.
+    """
+    scale = _scale(module, steps, shape)
+    if not scale.dim():
+        return simple(scale.numpy())
+    full = scale.reshape(len(scale) if scale.dim() == len(shape) + 2 else 1, -1).expand(steps, -1).numpy()
+    return simple(full if of is None or full.shape[-1] == 1 else full[:, of])
 
 
 def fraction_bits(low: Lowering, node: Node, x: Wire, unit: Any, module: Neuron, most: float = 0.0) -> int:
@@ -124,13 +156,16 @@ def _whole(real: Any, errors: list[float], up: bool = False) -> Array:
     return whole.astype(np.int64)
 
 
-def _starts(membrane: Membrane, unit: Any, one: float, constants: dict[str, Array], errors: list[float]) -> None:
+def _starts(
+    membrane: Membrane, unit: Any, one: float, constants: dict[str, Array], errors: list[float], of: Array | None = None
+) -> None:
     """Initial membrane and floor."""
     if membrane.initial:
         constants["initial"] = _near(membrane.initial / unit * one, errors)
     if membrane.floor is not None:
         factor = membrane.floor_factor
-        floor = membrane.floor * (1.0 if factor is None else factor.detach().double().numpy())
+        factors = np.ones(()) if factor is None else factor.detach().double().numpy()
+        floor = membrane.floor * (factors if of is None or not factors.ndim else factors[of])
         constants["floor"] = _near(floor / unit * one, errors)
 
 
@@ -155,7 +190,7 @@ def _slope(module: Neuron, attributes: dict[str, Any], errors: list[float]) -> f
 
 def _real(low: Lowering, node: Node, module: Neuron, x: Wire, scale: Array) -> Wire:
     """Real spikes, as ``spike_bits`` levels of one step a layer."""
-    check_row(module, (), 0.0, low.value(x).shape[0])
+    check_row(module, (), 0.0, _width(module, low.shape(x)))
     bits, top = low.options.spike_bits, 2**low.options.spike_bits - 1
     unit = np.asarray(module.stairs.first)
     most = max(low.measured.most.get(node.name, 0.0), module.stairs.first) / float(unit)
@@ -174,9 +209,9 @@ def _real(low: Lowering, node: Node, module: Neuron, x: Wire, scale: Array) -> W
     settled = low.settle(x, fraction, f"{node.name}.current", unit=unit)
     made = _fire(low, node, settled, {"count": [top], "reset": "hard", "decay": decay}, constants)
     worth = spacing / one * float(unit)
-    _report(low, node, bits, fraction, unit, max([lost, *errors]), reach(low, x, unit, module), worth)
+    _report(low, node, bits, fraction, unit, max([lost, *errors]), reach(low, x, unit, module), worth, x.at)
     low.report.notes.append(f"real spikes of {node.name} are levels 0..{top} of {worth:.4g} each, larger ones {top}")
-    return wire(made, worth)
+    return wire(made, worth, at=x.at)
 
 
 def _report(
@@ -188,7 +223,10 @@ def _report(
     rounding: float,
     far: float,
     level: float = 1.0,
+    at: Array | None = None,
 ) -> None:
+    found = None if at is None else layout(at)
+    axes, order = ([], []) if found is None else (list(found.axes), list(found.order))
     low.report.layers.append(
         LayerReport(
             node.name,
@@ -199,5 +237,7 @@ def _report(
             safe=bits_above(far) >= bits,
             level=level,
             rounding=rounding,
+            axes=axes,
+            order=order,
         )
     )

@@ -7,7 +7,7 @@ import numpy as np
 from bitspike.graph import Node
 from bitspike.layers import Affine, BatchNorm, ClipFloor, Gain
 from bitspike.lower.lowering import Lowering
-from bitspike.lower.wire import Refused, Wire
+from bitspike.lower.wire import Array, Refused, Wire
 
 
 def affine(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
@@ -20,21 +20,36 @@ def affine(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
     else:
         assert isinstance(module, Affine)
         scale, shift = module.scale, module.shift
-    return wires[0].times(scale.detach().double().cpu().numpy(), shift.detach().double().cpu().numpy())
+    x, of = low.channels(wires[0], 0)
+    return x.times(*(_taken(number.detach().double().cpu().numpy(), of) for number in (scale, shift)))
+
+
+def _taken(numbers: Array, of: Array | None) -> Array:
+    """Numbers a channel of the network as those of a wire's channels."""
+    taken: Array = numbers if of is None or not numbers.ndim or numbers.shape[-1] == 1 else numbers[..., of]
+    return taken
 
 
 def gain(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
     """``factor·x``; the factor may change from step to step."""
-    module, value = node.module, low.value(wires[0])
+    module = node.module
     assert isinstance(module, Gain)
-    if module.channel_dim == -1 and len(value.shape) > 1:
-        raise Refused("it has a factor per feature of tokens, a program has channels in front")
     factor = module.factor.detach().double().cpu().numpy()
-    if factor.ndim and factor.shape[-1] not in (1, value.shape[0]):
-        factor = np.repeat(factor, value.shape[0] // factor.shape[-1], -1)
     if factor.ndim == 1 and factor.size == 1:
         factor = factor[0]
-    return wires[0].times(factor)
+    if not factor.ndim or factor.shape[-1] == 1:
+        return wires[0].times(factor)
+    axis = -1 if module.channel_dim == -1 else 0
+    x, of = low.channels(wires[0], axis)
+    return x.times(_taken(over_features(factor, low.shape(x)[axis], module.channel_dim), of))
+
+
+def over_features(factor: Array, features: int, channel_dim: int | None) -> Array:
+    """Factors [..., C] of so many features: flattened channels, or flattened tokens where channels are last."""
+    if factor.shape[-1] in (1, features):
+        return factor
+    times = features // factor.shape[-1]
+    return np.tile(factor, times) if channel_dim == -1 else np.repeat(factor, times, -1)
 
 
 def relu(low: Lowering, node: Node, wires: list[Wire]) -> Wire:

@@ -6,16 +6,14 @@ import math
 from typing import Any
 
 import numpy as np
-from torch import fx, nn
+from torch import nn
 
 from bitspike.graph import Node
 from bitspike.layers import AvgPool2d, GlobalAvgPool, SumPool2d, TallyMaxPool2d, TallyPool
 from bitspike.lower.lowering import Lowering
-from bitspike.lower.rules.moved import moved
-from bitspike.lower.rules.pointwise import relu
 from bitspike.lower.wire import Array, Refused, Wire, wire
 from bitspike.models.pad import PadShortcut
-from bitspike.upgrade.layers import Merged, ZeroPad
+from bitspike.upgrade.layers import ZeroPad
 
 _MAXIMA = (nn.MaxPool1d, nn.MaxPool2d)
 _ADAPTIVE: dict[type[nn.Module], Any] = {
@@ -23,6 +21,8 @@ _ADAPTIVE: dict[type[nn.Module], Any] = {
     nn.AdaptiveMaxPool2d: nn.MaxPool2d,
     nn.AdaptiveAvgPool1d: nn.AvgPool1d,
     nn.AdaptiveAvgPool2d: nn.AvgPool2d,
+    nn.AdaptiveMaxPool3d: nn.MaxPool3d,
+    nn.AdaptiveAvgPool3d: nn.AvgPool3d,
 }
 
 
@@ -51,28 +51,36 @@ def maximum(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
     """Maxima, of a step or of what was sent so far; our pools and torch's."""
     pool: Any = node.module
     tally = isinstance(pool, (TallyMaxPool2d, TallyPool))
-    if isinstance(pool, (TallyPool, Merged)):
-        pool = _regular(pool.pool if isinstance(pool, TallyPool) else pool.body, low.value(wires[0]).shape)
+    if isinstance(pool, TallyPool):
+        pool = regular(pool.pool, low.value(wires[0]).shape)
         if type(pool) not in _MAXIMA:
-            raise Refused(f"a program has maxima over regular windows, not {type(pool).__name__}")
+            steps = low.value(wires[0]).steps
+            what = f"{type(pool).__name__} of what was sent so far at {steps} steps"
+            raise Refused(f"{what} has windows that a program keeps no maxima of; convert with T=1")
+    return greatest(low, node.name, pool, wires[0], low.source(node), tally)
+
+
+def greatest(low: Lowering, name: str, pool: Any, x: Wire, source: str, tally: bool = False) -> Wire:
+    """Maxima over regular windows of a wire that lies as in the network."""
     axes = 1 if isinstance(pool, nn.MaxPool1d) else 2
-    if len(low.value(wires[0]).shape) != axes + 1:
-        raise Refused(f"it pools over {axes} axes, and gets {list(low.value(wires[0]).shape)}")
-    room = low.value(wires[0]).steps if tally else 1  # its sums over time are 32 bits wide
-    x = low.plain(wires[0], low.source(node), room=room, positive=True, steady=tally)
+    if len(low.value(x).shape) != axes + 1:
+        raise Refused(f"it pools over {axes} axes, and gets {list(low.value(x).shape)}")
+    room = low.value(x).steps if tally else 1  # its sums over time are 32 bits wide
+    x = low.plain(x, source, room=room, positive=True, steady=tally)
     attributes = {
-        "kernel": _each(pool.kernel_size if hasattr(pool, "kernel_size") else pool.kernel, axes),
-        "stride": _each(pool.stride, axes),
-        "padding": _each(getattr(pool, "padding", 0), axes),
-        "dilation": _each(getattr(pool, "dilation", 1), axes),
+        "kernel": each(pool.kernel_size if hasattr(pool, "kernel_size") else pool.kernel, axes),
+        "stride": each(pool.stride, axes),
+        "padding": each(getattr(pool, "padding", 0), axes),
+        "dilation": each(getattr(pool, "dilation", 1), axes),
         "ceil": bool(getattr(pool, "ceil_mode", False)),
     }
-    return wire(low.add("tally" if tally else "maxpool", node.name, [x], attributes), x.factor)
+    return wire(low.add("tally" if tally else "maxpool", name, [x], attributes), x.factor)
 
 
 def flatten(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
     """[C, H, W] → [features], channel by channel."""
-    return flat(low, node.name, low.plain(wires[0], low.source(node)))
+    (x,) = wires
+    return flat(low, node.name, low.plain(x, low.source(node))) if x.at is None else x.placed(x.at.reshape(-1))
 
 
 def flat(low: Lowering, name: str, x: Wire) -> Wire:
@@ -105,29 +113,29 @@ def pad(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
     return wire(low.add("pad", node.name, [x], {"before": before, "after": after}), factor)
 
 
-def torch_average(low: Lowering, node: Node, wires: list[Wire], pool: Any) -> Wire:
-    """Torch's own mean over windows that are all alike."""
+def torch_average(low: Lowering, name: str, pool: Any, x: Wire, source: str) -> Wire | None:
+    """Torch's own mean over windows that are all alike; None where they hold different numbers of values."""
     axes = 1 if isinstance(pool, nn.AvgPool1d) else 2
-    shape = low.value(wires[0]).shape
+    shape = low.value(x).shape
     if len(shape) != axes + 1:
         raise Refused(f"it pools over {axes} axes, and gets {list(shape)}")
-    kernel, padding = _each(pool.kernel_size, axes), _each(pool.padding, axes)
+    kernel, padding = each(pool.kernel_size, axes), each(pool.padding, axes)
     divisor = int(getattr(pool, "divisor_override", None) or math.prod(kernel))
     if pool.ceil_mode or (any(padding) and not pool.count_include_pad):
-        raise Refused("its windows hold different numbers of values")
-    x = low.plain(wires[0], low.source(node), room=math.prod(kernel))
-    attributes = {"kernel": kernel, "stride": _each(pool.stride, axes), "padding": padding}
-    return wire(low.add("sumpool", node.name, [x], attributes), x.factor / divisor)
+        return None
+    x = low.plain(x, source, room=math.prod(kernel))
+    attributes = {"kernel": kernel, "stride": each(pool.stride, axes), "padding": padding}
+    return wire(low.add("sumpool", name, [x], attributes), x.factor / divisor)
 
 
-def _regular(pool: Any, shape: tuple[int, ...]) -> Any:
-    """A pool with windows of its own choice as one with equal windows, where they are equal."""
+def regular(pool: Any, shape: tuple[int, ...]) -> Any:
+    """A pool with windows of its own choice as one with equal windows, where they are equal; else itself."""
     if type(pool) not in _ADAPTIVE:
         return pool
     given, sides = pool.output_size, shape[1:]
     wanted = [n if w is None else w for w, n in zip(_each_or_none(given, len(sides)), sides, strict=True)]
     if any(n % w for n, w in zip(sides, wanted, strict=True)):
-        raise Refused(f"its windows differ: {list(sides)} to {wanted}")
+        return pool
     kernel = tuple(n // w for n, w in zip(sides, wanted, strict=True))
     return _ADAPTIVE[type(pool)](kernel if len(kernel) > 1 else kernel[0])
 
@@ -136,26 +144,8 @@ def _each_or_none(size: Any, axes: int) -> list[Any]:
     return list(size) if isinstance(size, (tuple, list)) else [size] * axes
 
 
-def merged(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
-    """A module of torch's that `upgrade` runs on all steps at once."""
-    module = node.module
-    assert isinstance(module, Merged)
-    body = _regular(module.body, low.value(wires[0]).shape)
-    if type(body) in _MAXIMA:
-        return maximum(low, node, wires)
-    if type(body) in (nn.AvgPool1d, nn.AvgPool2d):
-        return torch_average(low, node, wires, body)
-    if isinstance(body, (nn.Identity, nn.Dropout, nn.Dropout1d, nn.Dropout2d)):
-        return wires[0]
-    if type(body) is nn.ReLU:
-        return relu(low, node, wires)
-    if isinstance(body, fx.GraphModule):
-        calls = [str(getattr(n.target, "__name__", n.target)) for n in body.graph.nodes if n.op.startswith("call")]
-        return moved(low, node, wires, f"{', '.join(calls)} of torch has no integer operation")
-    return moved(low, node, wires, f"torch's {type(body).__name__} has no integer operation")
-
-
-def _each(number: Any, axes: int) -> list[int]:
+def each(number: Any, axes: int) -> list[int]:
+    """A number an axis."""
     return [int(n) for n in number] if isinstance(number, (tuple, list)) else [int(number)] * axes
 
 

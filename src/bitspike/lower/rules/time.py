@@ -31,7 +31,7 @@ def squeeze_sum(low: Lowering, x: Wire, source: str, name: str) -> Wire:
     if steps == 1:
         return low.plain(x, source)
     x = low.plain(x, source, room=steps, steady=True)
-    return wire(low.add("windows", name, [x], {"frames": steps, "steps": 1}), x.factor)
+    return wire(low.add("windows", name, [x], {"frames": steps, "steps": 1}), x.factor, at=x.at)
 
 
 def hold(low: Lowering, x: Wire, steps: int, name: str) -> Wire:
@@ -39,7 +39,7 @@ def hold(low: Lowering, x: Wire, steps: int, name: str) -> Wire:
     if steps == 1:
         return x
     factor = x.factor[0] if x.factor.ndim == 2 else x.factor
-    return wire(low.add("windows", name, [x], {"frames": 1, "steps": steps}), factor)
+    return wire(low.add("windows", name, [x], {"frames": 1, "steps": steps}), factor, at=x.at)
 
 
 def windows(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
@@ -61,7 +61,7 @@ def windows_sum(low: Lowering, x: Wire, source: str, steps: int, name: str, gcd:
     if frames == steps:
         return x
     x = low.plain(x, source, room=parts, steady=True)
-    made = wire(low.add("windows", name, [x], {"frames": frames, "steps": steps}), x.factor)
+    made = wire(low.add("windows", name, [x], {"frames": frames, "steps": steps}), x.factor, at=x.at)
     return made.times(1 / parts)
 
 

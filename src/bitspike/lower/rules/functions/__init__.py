@@ -1,0 +1,1 @@
+"""Functions and modules of torch, one kind a file."""
