@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
@@ -15,6 +15,11 @@ LARGE = 2**31 - 1
 
 Json = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+ModelPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+
+
+Engine = Literal["auto", "interpreter", "native"]
+Threads = Annotated[int | None, tyro.conf.arg(metavar="N")]
 
 
 def measured(figures: Mapping[str, Any]) -> list[str]:

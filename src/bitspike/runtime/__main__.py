@@ -13,7 +13,7 @@ from typing import Any, NoReturn
 
 import numpy as np
 
-from .backends import ENGINES
+from .backends import ENGINES, engine_document
 from .bench import bench
 from .errors import ProgramError, fault
 from .file import load
@@ -72,14 +72,8 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _inspect(program: Program, asked: argparse.Namespace) -> None:
-    _result(asked.json, {"engine": described(program), "peak_bytes": program.plan.peak_bytes})
+    _result(asked.json, {"engine": engine_document(program.engine), "peak_bytes": program.plan.peak_bytes})
     print(program.report())
-
-
-def described(program: Program) -> dict[str, Any]:
-    """The engine of a program as plain values: name, isa, threads, why, memory and groups."""
-    engine = program.engine
-    return {**engine.facts, "memory": engine.memory, "groups": [row.as_dict() for row in engine.rows]}
 
 
 def _bench(program: Program, asked: argparse.Namespace) -> None:

@@ -198,6 +198,11 @@ class Deferred:
         return self.made.counted(state)
 
 
+def engine_document(engine: Engine) -> dict[str, Any]:
+    """An engine as plain values: name, isa, threads, why, memory and groups."""
+    return {**engine.facts, "memory": engine.memory, "groups": [row.as_dict() for row in engine.rows]}
+
+
 def choose(spec: Spec, operations: Sequence[Operation], engine: str, threads: int | None, isa: str | None) -> Engine:
     """The engine that was asked for; see `Program`."""
     if engine not in ENGINES:
@@ -216,4 +221,4 @@ def choose(spec: Spec, operations: Sequence[Operation], engine: str, threads: in
     return Deferred(spec, rows, count)
 
 
-__all__ = ["ENGINES", "Engine", "Interpreter", "choose"]
+__all__ = ["ENGINES", "Engine", "Interpreter", "choose", "engine_document"]

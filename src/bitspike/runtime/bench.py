@@ -188,7 +188,7 @@ def _latency(program: Program, levels: Array, batch: int, calls: int, warmup: in
     while done < warmup and (not done or time.perf_counter() < until):
         program(x, batch)
         done += 1
-    until, times = time.perf_counter() + seconds, []
+    until, times = time.perf_counter() + seconds, list[int]()
     while len(times) < calls and (len(times) < _LEAST or time.perf_counter() < until):
         start = clock()
         program(x, batch)

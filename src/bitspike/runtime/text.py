@@ -16,6 +16,6 @@ def columns(rows: Sequence[Sequence[object]], left: Sequence[int] = (0,)) -> str
     widths = [max(len(row[i]) for row in cells) for i in range(len(cells[0]))]
     lines = []
     for row in cells:
-        padded = [cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in enumerate(zip(row, widths, strict=True))]
-        lines.append("  ".join(padded).rstrip())
+        pairs = enumerate(zip(row, widths, strict=True))
+        lines.append("  ".join(cell.ljust(w) if i in left else cell.rjust(w) for i, (cell, w) in pairs).rstrip())
     return "\n".join(lines)

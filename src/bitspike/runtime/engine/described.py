@@ -18,8 +18,8 @@ class Row:
     """One group.
 
     Attributes:
-        layer: its operation with weights, else its first one. operations: (name, kind) of all. form: of the numbers that its
-            kernel multiplies, "" where it multiplies none. why: the reason. weight_bytes: packed for the kernel.
+        layer: its operation with weights, else its first one. operations: (name, kind) of all. form: of the numbers
+            that its kernel multiplies, "" where it multiplies none. why: the reason. weight_bytes: packed for it.
         macs: products of weights for one sample and all steps, zeros too; steps that are known to be equal are computed
             once a chunk. tiles: pieces that threads share.
     """

@@ -162,9 +162,7 @@ class Native:
         whole, counted = self._run(x, _still(x), None, clamped, None)
         return whole, max(counted, 1) if self._mean is not None else 1, self._counts(clamped, {})
 
-    def step(
-        self, x: Array, state: NativeState | None, profile: Array | None = None
-    ) -> tuple[Array, NativeState]:
+    def step(self, x: Array, state: NativeState | None, profile: Array | None = None) -> tuple[Array, NativeState]:
         """Run one chunk x [n, B, ...] of the input; returns what comes out [m, B, ...], and the state. Pure.
 
         ``profile``: int64 [groups + 2], to which nanoseconds are added; see `profile`.
