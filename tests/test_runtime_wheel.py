@@ -61,7 +61,7 @@ def ran(python: Path, *engines: str) -> tuple[float, list[dict[str, object]]]:
     """(seconds that the import takes at best, facts of the engines that gave the golden integers)."""
     found, times = [], []
     for _ in range(3):
-        done = subprocess.run([str(python), "-c", CODE, *engines], capture_output=True, text=True)
+        done = subprocess.run([str(python), "-I", "-c", CODE, *engines], capture_output=True, text=True)
         assert done.returncode == 0, done.stderr
         took, found = json.loads(done.stdout)
         times.append(took)

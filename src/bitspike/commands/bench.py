@@ -8,9 +8,8 @@ from typing import Annotated
 import tyro
 
 from bitspike.checks import integer
-from bitspike.commands.options import LARGE, Engine, Json, ModelPath, Threads, write_json
+from bitspike.commands.options import Engine, Json, ModelPath, Threads, open_program, write_json
 from bitspike.commands.samples import read_samples
-from bitspike.runtime import load
 from bitspike.runtime.bench import MAX_BATCH, MAX_CALLS
 from bitspike.runtime.bench import bench as measure
 
@@ -40,10 +39,10 @@ def bench(
     """
     integer("--batch", "it", batch, 1, MAX_BATCH)
     integer("--calls", "it", calls, 1, MAX_CALLS)
-    integer("--warmup", "it", warmup, 0, LARGE)
-    program = load(model, engine, threads)
+    integer("--warmup", "it", warmup, 0, MAX_CALLS)
+    program = open_program(model, engine, threads)
     x = None if input is None else read_samples(program, input)[1]
-    found = measure(program, x, sorted({1, batch}), calls, min(warmup, MAX_CALLS))
+    found = measure(program, x, sorted({1, batch}), calls, warmup)
     write_json(json, {"input": str(input or "random"), **found.as_dict()})
     print(program.engine.line)
     print(found)

@@ -12,7 +12,7 @@ import torch
 import tyro
 
 from bitspike.checks import bad_value, in_range, integer
-from bitspike.commands.options import LARGE, Engine, Json, ModelPath, RunPath, Threads, write_json
+from bitspike.commands.options import LARGE, Engine, Json, ModelPath, RunPath, Threads, open_program, write_json
 from bitspike.commands.samples import read_samples
 from bitspike.data import Batches, ImageSet, Samples, Splits
 from bitspike.files import write_json_atomic
@@ -21,7 +21,7 @@ from bitspike.fold.folding import Folded
 from bitspike.lower import CompileReport, Pixels, compare, outputs
 from bitspike.lower import compile as lower
 from bitspike.report import as_text
-from bitspike.runtime import Program, load, save
+from bitspike.runtime import Program, save
 from bitspike.runtime.backends import engine_document
 from bitspike.runtime.ops.sums import accumulator_bits
 from bitspike.training.job import VERIFY_SAMPLES
@@ -117,8 +117,8 @@ def verify(
     integer("--layers", "it", layers, 0, LARGE)
     in_range("--drop", "it", drop, 0, 1)
     in_range("--agreement", "it", agreement, 0, 1)
+    program = open_program(model, engine, threads)
     _, splits, folded = _folded(run, weights)
-    program = load(model, engine, threads)
     data = _first(splits.test, samples)
     part = _first(data, layers)
     ran = outputs(program, folded, *_fed(program, data), interpreted=len(part))
@@ -162,7 +162,7 @@ def run(
         json: Write the predictions to this file too.
     """
     integer("--top", "it", top, 1, LARGE)
-    program = load(model, engine, threads)
+    program = open_program(model, engine, threads)
     names, x = read_samples(program, input)
     result = program(x)
     classes = result.values.shape[1] if result.values.ndim == 2 else 0
@@ -189,7 +189,7 @@ def inspect(model: ModelPath, engine: Engine = "auto", threads: Threads = None, 
         threads: Threads of the native engine at most; left out: one a core.
         json: Write the same to this file too.
     """
-    program = load(model, engine, threads)
+    program = open_program(model, engine, threads)
     rows = [["operation", "name", "writes", "range", "type", "sums", "weights"]]
     records: list[dict[str, Any]] = []
     for made in program.operations:
