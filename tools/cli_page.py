@@ -22,9 +22,9 @@ error, a number out of range, too little memory) with one line on the error stre
 the corrected command, 130 on Ctrl-C (the same command then goes on where it was, `train` with `--resume`), 141
 without a word where the reader of its output has left (`| head`): files are written before anything is printed.
 `verify` exits with 1 beyond a bound or where engine and interpreter differ, `train` if a budget is not kept or the run
-has gone bad (findings, below), `study` and `demo` if a job has diverged. Results go to the output, progress to the error stream: a live line on a
-terminal, elsewhere a line a job and an epoch, and every 30 s within an epoch. `--json FILE` writes a command's result
-as JSON with stable keys.
+has gone bad (findings, below), `study` and `demo` if a job has diverged. Results go to the output, progress to the
+error stream: a live line on a terminal, elsewhere a line a job and an epoch, and every 30 s within an epoch.
+`--json FILE` writes a command's result as JSON with stable keys.
 `bitspike --version` names versions and the kernels in use; `python -m bitspike` is the same as `bitspike`.
 """
 
@@ -106,7 +106,7 @@ guessing within 2.33 standard deviations of one class of K, or of the most frequ
 | max_logit_difference, largest_logit, clamped | of the same |
 | layer_samples, layers, forced_flips, end_to_end_flips | spikes by layer, on the first samples |
 | max_logit_difference_forced | on them, where every layer gets the network's spikes |
-| interpreted, different, first_different | samples the interpreter ran, too; those with another integer; the first one |
+| interpreted, different, first_different | samples the interpreter ran, too; those that differ; the first one |
 | engine | as above |
 | drop, least_agreement, kept | the bounds, and whether they hold |
 """
