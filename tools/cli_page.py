@@ -21,10 +21,10 @@ Written by `python tools/cli_page.py`; do not edit. Every command exits with 0 o
 error, a number out of range, too little memory) with one line on the error stream and nothing left behind that blocks
 the corrected command, 130 on Ctrl-C (the same command then goes on where it was, `train` with `--resume`), 141
 without a word where the reader of its output has left (`| head`): files are written before anything is printed.
-`verify` exits with 1 beyond a bound, `train` if a budget is not kept or the run has gone bad (findings, below),
-`study` and `demo` if a job has diverged. Results go to the output, progress to the error stream: a live line on a
-terminal, elsewhere a line a job and an epoch, and every 30 s within an epoch. `--json FILE` writes a command's result
-as JSON with stable keys.
+`verify` exits with 1 beyond a bound or where engine and interpreter differ, `train` if a budget is not kept or the run
+has gone bad (findings, below), `study` and `demo` if a job has diverged. Results go to the output, progress to the
+error stream: a live line on a terminal, elsewhere a line a job and an epoch, and every 30 s within an epoch.
+`--json FILE` writes a command's result as JSON with stable keys.
 `bitspike --version` names versions and the kernels in use; `python -m bitspike` is the same as `bitspike`.
 """
 
@@ -73,6 +73,42 @@ guessing within 2.33 standard deviations of one class of K, or of the most frequ
 | ann | the same of the quantized ANN |
 | energy | per set of constants: snn, ann, network, operations (break-even density), layers |
 | constants | the sets, with value, unit, node, source, confirmed |
+
+`bitspike run`, `inspect`, `verify` and `bench` say which engine runs ([engine.md](engine.md)). `bitspike-runtime run`,
+`inspect` and `bench`, of the wheel without torch, take the same options and write the same keys, except that `run` has
+`predictions` of another shape and `inspect` no operations, size_bytes and info.
+
+| key of `engine`, in the JSON of all | meaning |
+| --- | --- |
+| name, isa, threads | "native" or "interpreter"; instruction set, null of the interpreter; threads at most |
+| why | why the interpreter runs; null of the native engine |
+| memory | of `inspect`: arena_bytes and state_bytes of a sample, workspace_bytes of a call for one |
+| groups | of `inspect`: as below, without time_ms and shares |
+
+| key of `bench --json` | meaning |
+| --- | --- |
+| input | file, or "random" |
+| engine, memory | as above |
+| latency | for every size of a batch: batch, calls, warmup_calls; ms of a call; samples_per_s at the median |
+| min_ms, p50_ms, p90_ms, p99_ms, mean_ms | of the calls in latency |
+| groups | what runs together, in order; none of the interpreter |
+| layer, operations, tiles | of a group: its name; name and kind of all; pieces that threads share |
+| form, why, weight_bytes | what its kernel multiplies, "" where nothing, and the reason; packed weights |
+| macs | products of weights, for one sample; at the top level of all groups |
+| time_ms, time_share | median for one sample; as a share of inside_ms |
+| peak_share | macs in that time, as a share of the peak; null without macs; at the top level of all groups |
+| input_ms, output_ms, inside_ms | taking a sample in, writing the result, and both with all groups |
+| peak_macs_per_s | the widest dot product of bytes, on numbers in registers and all threads: measured, best of five |
+
+| key of `verify.json` | meaning |
+| --- | --- |
+| samples, agreement, accuracy, folded_accuracy | outputs of the engine beside the network's |
+| max_logit_difference, largest_logit, clamped | of the same |
+| layer_samples, layers, forced_flips, end_to_end_flips | spikes by layer, on the first samples |
+| max_logit_difference_forced | on them, where every layer gets the network's spikes |
+| interpreted, different, first_different | samples the interpreter ran, too; those that differ; the first one |
+| engine | as above |
+| drop, least_agreement, kept | the bounds, and whether they hold |
 """
 
 

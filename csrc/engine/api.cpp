@@ -16,7 +16,7 @@
 
 namespace {
 
-constexpr int ABI = 1;  // equals ABI in src/bitspike/runtime/engine/library.py; raise both when a signature changes
+constexpr int ABI = 2;  // equals ABI in src/bitspike/runtime/engine/library.py; raise both when a signature changes
 
 struct Loaded {
     Program* program;
@@ -62,9 +62,20 @@ ENGINE_EXPORT int64_t bitspike_engine_workspace(const void* given, int64_t batch
     return workspace_bytes(*static_cast<const Loaded*>(given)->program, batch, threads);
 }
 
+// Of a group: bytes of its packed weights, tiles, bytes of the buffers of one thread.
+ENGINE_EXPORT void bitspike_engine_group(const void* given, int64_t group, int64_t* facts) {
+    const Group& g = static_cast<const Loaded*>(given)->program->groups[size_t(group)];
+    facts[0] = 0;
+    for (const Op& op : g.ops) facts[0] += int64_t(op.packed.size());
+    facts[1] = g.is_join ? 1 : g.tiles;
+    facts[2] = g.slots * g.slot_bytes;
+}
+
+// `profile`: null, or [groups + 2] nanoseconds that are added to: groups, then input and output.
 ENGINE_EXPORT int bitspike_engine_run(void* given, const void* x, int64_t step_stride, int64_t batch_stride,
                                       int64_t steps, int held, int64_t batch, unsigned char* states, int64_t* out,
-                                      int64_t out_capacity, int64_t* clamped, int threads, int64_t* out_steps) {
+                                      int64_t out_capacity, int64_t* clamped, int threads, int64_t* profile,
+                                      int64_t* out_steps) {
     Loaded& loaded = *static_cast<Loaded*>(given);
     Workspace space;
     {
@@ -74,7 +85,8 @@ ENGINE_EXPORT int bitspike_engine_run(void* given, const void* x, int64_t step_s
             loaded.idle.pop_back();
         }
     }
-    const Call call{x, step_stride, batch_stride, steps, held != 0, batch, states, out, out_capacity, clamped, threads};
+    const Call call{x, step_stride, batch_stride, steps, held != 0, batch, states, out, out_capacity, clamped, threads,
+                    profile};
     const int outcome = run_program(*loaded.program, call, space, out_steps);
     std::lock_guard<std::mutex> lock(loaded.guard);
     loaded.idle.push_back(space);

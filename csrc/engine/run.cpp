@@ -3,6 +3,7 @@
 #include "run.h"
 
 #include <atomic>
+#include <chrono>
 #include <cstdlib>
 #include <cstring>
 
@@ -166,8 +167,24 @@ void run_join(Sample& s, const Join& join) {
     }
 }
 
+// Adds the time of its scope to `to`; nothing where that is null.
+struct Timed {
+    int64_t* to;
+    std::chrono::steady_clock::time_point start;
+
+    explicit Timed(int64_t* to) : to(to) {
+        if (to) start = std::chrono::steady_clock::now();
+    }
+    ~Timed() {
+        if (to) *to += std::chrono::nanoseconds(std::chrono::steady_clock::now() - start).count();
+    }
+};
+
+int64_t* profile_of(const Sample& s, size_t at) { return s.profile ? s.profile + at : nullptr; }
+
 int run_groups(Sample& s) {
     for (const Group& g : s.p->groups) {
+        const Timed timed(profile_of(s, size_t(&g - s.p->groups.data())));
         if (g.is_join) {
             run_join(s, g.join);
             continue;
@@ -274,13 +291,17 @@ void run_sample(void* given, long sample, int thread) {
     } else {
         s.state = b.call->states + sample * b.p->state_bytes;
     }
-    read_input(s, *b.call, sample);
+    {
+        const Timed timed(profile_of(s, b.p->groups.size()));
+        read_input(s, *b.call, sample);
+    }
     const int outcome = run_groups(s);
     if (outcome != RAN) {
         b.outcome = outcome;
         return;
     }
     int64_t steps;
+    const Timed timed(profile_of(s, b.p->groups.size() + 1));
     write_output(s, *b.call, sample, &steps);
     if (sample == 0) b.out_steps = steps;
 }
@@ -318,11 +339,12 @@ int run_program(const Program& p, const Call& call, Workspace& space, int64_t* o
     }
     unsigned char* at =
         reinterpret_cast<unsigned char*>((reinterpret_cast<uintptr_t>(space.memory) + 63) / 64 * 64);
-    const bool across = call.batch > 1 && threads > 1;
+    const bool across = call.batch > 1 && threads > 1 && !call.profile;
     Sample samples[MAX_THREADS];
     for (int i = 0; i < (across ? threads : 1); ++i) {
         Sample& s = samples[i];
         s.p = &p;
+        s.profile = call.profile;
         s.threads = across ? 1 : threads;
         s.arena = at;
         at += aligned(p.arena_bytes + 64);

@@ -23,6 +23,7 @@ struct Call {
     int64_t out_capacity; // steps
     int64_t* clamped;     // [reports], added to
     int threads;
+    int64_t* profile;     // null, or [groups + 2] nanoseconds, added to; then samples run one after the other
 };
 
 // Runs one chunk for every sample; *out_steps says how many steps came out, or were summed.

@@ -22,6 +22,7 @@ struct Sample {
     unsigned char *value_held, *op_held;
     int threads;
     bool transient;  // a whole run: no membrane outlives its tile
+    int64_t* profile;  // null, or nanoseconds by group, then of input and output
     const Group* group;
     const Op* op;
 

@@ -13,6 +13,7 @@ import torch
 
 from bitspike import __version__, native
 from bitspike.commands import (
+    bench,
     compare,
     compile,
     convert,
@@ -38,6 +39,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "verify": verify,
     "run": run,
     "inspect": inspect,
+    "bench": bench,
     "convert": convert,
     "compare": compare,
     "study": study,

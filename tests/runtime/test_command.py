@@ -1,18 +1,19 @@
-"""`python -m bitspike.runtime`, and the wheel of the runtime alone in an environment that has no torch."""
+"""`python -m bitspike.runtime`: its commands, what they print and leave behind, and bad input."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
-import venv
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from bitspike.runtime import Builder, Grid, Input, Value, save
+from bitspike.runtime import Builder, Grid, Input, Value, load, save
 from bitspike.runtime.__main__ import main
+from bitspike.runtime.engine import why_missing
 
 ROOT = Path(__file__).resolve().parents[2]
 GOLDEN = ROOT / "tests" / "runtime" / "golden"
@@ -33,10 +34,40 @@ def test_run_prints_and_writes_predictions(model: Path, tmp_path: Path, capsys: 
     np.save(tmp_path / "x.npy", np.array([[1, 1, 0], [0, 0, 1]]))
     command = ["run", str(model), "--input", str(tmp_path / "x.npy"), "--top", "2", "--json", str(tmp_path / "y.json")]
     assert main(command) == 0
-    assert capsys.readouterr().out == "0: few 2, last 0\n1: last 1, few 0\n"
-    rows = json.loads((tmp_path / "y.json").read_text())["predictions"]
+    said = capsys.readouterr()
+    assert said.out == "0: few 2, last 0\n1: last 1, few 0\n" and said.err == load(model).engine.line + "\n"
+    document = json.loads((tmp_path / "y.json").read_text())
+    rows = document["predictions"]
+    assert document["engine"] == load(model).engine.facts
     assert rows[1] == {"sample": 1, "top": [{"class": "last", "logit": 1.0}, {"class": "few", "logit": 0.0}]}
     assert main(["inspect", str(model)]) == 0 and "linear" in capsys.readouterr().out
+
+
+def test_an_engine_is_chosen_and_named(model: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    np.save(tmp_path / "x.npy", np.array([[1, 1, 0]]))
+    for engine in ["interpreter"] + ["native"] * (why_missing() is None):
+        for command in (["run", "--input", str(tmp_path / "x.npy")], ["inspect"], ["bench", "--calls", "3"]):
+            out = tmp_path / "o.json"
+            choice = ["--engine", engine, "--threads", "1", "--json", str(out)]
+            assert main([command[0], str(model), *command[1:], *choice]) == 0
+            said = capsys.readouterr()
+            assert f"engine: {engine}" in (said.err if command[0] == "run" else said.out)
+            document = json.loads(out.read_text())
+            assert document["engine"]["name"] == engine and document["engine"]["threads"] == 1
+        native = engine == "native"  # the last one is bench
+        assert [row["layer"] for row in document["groups"]] == ["linear0"] * native
+        assert (document["macs"], document["peak_macs_per_s"] is not None) == (6 if native else None, native)
+
+
+def test_where_the_library_is_off_the_interpreter_says_so(model: Path, tmp_path: Path) -> None:
+    np.save(tmp_path / "x.npy", np.array([[1, 1, 0]]))
+    command = [sys.executable, "-m", "bitspike.runtime", "run", str(model), "--input", str(tmp_path / "x.npy")]
+    off = {**os.environ, "BITSPIKE_NATIVE": "off"}
+    done = subprocess.run(command, capture_output=True, text=True, env=off)
+    assert (done.returncode, done.stdout) == (0, "0: few 2\n")
+    assert done.stderr.startswith("engine: interpreter (") and "BITSPIKE_NATIVE=off" in done.stderr
+    done = subprocess.run([*command, "--engine", "native"], capture_output=True, text=True, env=off)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "take engine='interpreter'" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -47,6 +78,11 @@ def test_run_prints_and_writes_predictions(model: Path, tmp_path: Path, capsys: 
         (lambda c, _: [*c, "--top", "3"], "1 <= k <= 2"),
         (lambda c, _: [*c, "--top", "0"], "1 <= k <= 2"),
         (lambda c, _: [*c, "--topp", "1"], "unrecognized arguments"),
+        (lambda c, _: [*c, "--threads", "0"], "threads must be an integer from 1 to 64"),
+        (lambda c, _: [*c, "--engine", "gpu"], "invalid choice: 'gpu'"),
+        (lambda c, _: ["bench", c[1], "--batch", "0"], "batch must be an integer from 1"),
+        (lambda c, _: ["bench", c[1], "--calls", "0"], "calls must be an integer from 1"),
+        (lambda c, at: ["bench", c[1], "--input", str(at / "wide.npy")], r"samples must be [B, 3]"),
         (lambda c, at: [*c[:3], str(at / "text.npy")], "must be an .npy file of numbers"),
         (lambda c, at: [*c[:3], str(at / "wide.npy")], r"samples must be [B, 3]"),
         (lambda c, at: ["run", str(at / "text.npy"), *c[2:]], "file"),
@@ -62,28 +98,3 @@ def test_bad_input_is_one_line_and_2(
     assert main(command) == 2
     said = capsys.readouterr()
     assert said.out == "" and words in said.err and said.err.count("\n") == 1
-
-
-@pytest.mark.slow
-def test_the_wheel_runs_a_golden_file_where_there_is_no_torch(tmp_path: Path) -> None:
-    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check"]
-    made = subprocess.run([*pip, "wheel", "--no-deps", "-w", str(tmp_path), str(ROOT / "runtime")], capture_output=True)
-    if made.returncode:
-        pytest.skip("not run: pip cannot fetch hatchling")
-    venv.create(tmp_path / "venv", with_pip=False)
-    python = tmp_path / "venv" / "bin" / "python"
-    (wheel,) = tmp_path.glob("bitspike_runtime-*.whl")
-    done = subprocess.run([*pip, "--python", str(python), "install", str(wheel)], capture_output=True)
-    if done.returncode:
-        pytest.skip("not run: pip cannot fetch numpy")
-    code = f"""
-import importlib.util, json
-import bitspike_runtime
-import numpy as np
-assert importlib.util.find_spec("torch") is None and importlib.util.find_spec("bitspike") is None
-program = bitspike_runtime.load({str(GOLDEN / "v1_0.bitspike")!r})
-wanted = json.loads(open({str(GOLDEN / "v1_0.json")!r}).read())
-assert program(np.array(wanted["input"])).levels.tolist() == wanted["levels"]
-"""
-    run = subprocess.run([str(python), "-c", code], capture_output=True, text=True)
-    assert run.returncode == 0, run.stderr

@@ -1,5 +1,6 @@
 """The commands of ``bitspike`` on the command line, one typed function each, thin calls into the library."""
 
+from bitspike.commands.bench import bench
 from bitspike.commands.convert import convert
 from bitspike.commands.demo import demo
 from bitspike.commands.finished import compare, cost, evaluate, fold
@@ -9,6 +10,7 @@ from bitspike.commands.study import study
 from bitspike.commands.train import train
 
 __all__ = [
+    "bench",
     "compare",
     "convert",
     "cost",

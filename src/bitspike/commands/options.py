@@ -4,17 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import tyro
 
+from bitspike.checks import integer
 from bitspike.files import write_json_atomic
+from bitspike.runtime import Program, load
+from bitspike.runtime.engine.native import MAX_THREADS
 
 LARGE = 2**31 - 1
 """No count on the command line is larger."""
 
 Json = Annotated[Path | None, tyro.conf.arg(metavar="FILE")]
 RunPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+ModelPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
+
+
+Engine = Literal["auto", "interpreter", "native"]
+Threads = Annotated[int | None, tyro.conf.arg(metavar="N")]
 
 
 def measured(figures: Mapping[str, Any]) -> list[str]:
@@ -29,6 +37,13 @@ def measured(figures: Mapping[str, Any]) -> list[str]:
             if f"{part}_{measure}" in figures:
                 found.append(f"{part} {measure} {figures[f'{part}_{measure}']:{form}}")
     return found
+
+
+def open_program(model: Path, engine: Engine, threads: int | None) -> Program:
+    """The program in a file, with the engine that ``--engine`` and ``--threads`` ask for."""
+    if threads is not None:
+        integer("--threads", "it", threads, 1, MAX_THREADS)
+    return load(model, engine, threads)
 
 
 def write_json(path: Path | None, document: dict[str, Any]) -> None:

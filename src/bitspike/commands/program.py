@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -9,23 +12,23 @@ import torch
 import tyro
 
 from bitspike.checks import bad_value, in_range, integer
-from bitspike.commands.options import LARGE, Json, RunPath, write_json
+from bitspike.commands.options import LARGE, Engine, Json, ModelPath, RunPath, Threads, open_program, write_json
 from bitspike.commands.samples import read_samples
 from bitspike.data import Batches, ImageSet, Samples, Splits
 from bitspike.files import write_json_atomic
 from bitspike.fold import fold as fold_network
 from bitspike.fold.folding import Folded
-from bitspike.lower import CompileReport, Pixels, compare
+from bitspike.lower import CompileReport, Pixels, compare, outputs
 from bitspike.lower import compile as lower
 from bitspike.report import as_text
-from bitspike.runtime import load, save
+from bitspike.runtime import Program, save
+from bitspike.runtime.backends import engine_document
 from bitspike.runtime.ops.sums import accumulator_bits
 from bitspike.training.job import VERIFY_SAMPLES
 from bitspike.training.recipe import Recipe
 from bitspike.training.runs import open_run
 
 Which = Literal["final", "best"]
-ModelPath = Annotated[Path, tyro.conf.Positional, tyro.conf.arg(metavar="MODEL")]
 _BATCH = 64
 
 
@@ -73,10 +76,12 @@ def compile(
     out.parent.mkdir(parents=True, exist_ok=True)
     size = save(program, out)
     report = CompileReport.of(program)
-    write_json(json, {**report.as_dict(), "size_bytes": size})
+    write_json(json, {**report.as_dict(), "size_bytes": size, "engine": program.engine.facts})
     print(as_text(report.table()))
     print(report)
     print(f"{size:,} bytes, {program.plan.peak_bytes:,} bytes of memory for a sample; {out}")
+    if report.agreement is not None:
+        print(f"compared on the calibration data by the {program.engine.line}")
 
 
 def verify(
@@ -86,9 +91,14 @@ def verify(
     samples: int = 0,
     drop: float = 0.01,
     agreement: float = 0.95,
+    layers: int = 512,
+    engine: Engine = "auto",
+    threads: Threads = None,
     json: Json = None,
 ) -> None:
-    """A program against the folded network of its run, on test data; leaves verify.json, exits with 1 beyond a bound.
+    """A program against the folded network of its run, and the interpreter against the engine, on test data.
+
+    Leaves verify.json; exits with 1 beyond a bound, or where an integer of the engine is not the interpreter's.
 
     Args:
         run: Folder of the run.
@@ -97,25 +107,36 @@ def verify(
         samples: Test samples to compare on; 0 takes all.
         drop: Accuracy that the program may lose against the folded network, as a share.
         agreement: Share of samples that must get the same class at least.
+        layers: Samples, the first ones, on which spikes of every layer are compared and the interpreter's integers are
+            held against the engine's, which runs all of them; 0 takes all.
+        engine: What runs the program: native (the engine, in C++), interpreter (NumPy), or auto: native where it is.
+        threads: Threads of the native engine at most; left out: one a core.
         json: Write the result to this file too.
     """
     integer("--samples", "it", samples, 0, LARGE)
+    integer("--layers", "it", layers, 0, LARGE)
     in_range("--drop", "it", drop, 0, 1)
     in_range("--agreement", "it", agreement, 0, 1)
+    program = open_program(model, engine, threads)
     _, splits, folded = _folded(run, weights)
-    program = load(model)
-    data = splits.test if not samples else splits.test.subset(torch.arange(min(samples, len(splits.test))))
-    images = data.images.split(_BATCH) if program.spec.info.get("pixels") else ()
-    classes = data.labels.dim() == 1
-    batches = ((x, y) if classes else x for x, y in Batches(data, _BATCH))
-    found = compare(program, folded, batches, (part.numpy() for part in images))
+    data = _first(splits.test, samples)
+    part = _first(data, layers)
+    ran = outputs(program, folded, *_fed(program, data), interpreted=len(part))
+    found = compare(program, folded, *_fed(program, part))
+    whole = ("samples", "agreement", "accuracy", "folded_accuracy", "max_logit_difference", "largest_logit", "clamped")
+    found = replace(found, **{key: getattr(ran, key) for key in whole})
     lost = max(0.0, (found.folded_accuracy or 0.0) - (found.accuracy or 0.0))
     kept = lost <= drop and found.agreement >= agreement
-    document = {**found.as_dict(), "drop": drop, "least_agreement": agreement, "kept": kept}
+    document = {**ran.as_dict(), **found.as_dict(), "layer_samples": len(part)}
+    document |= {"drop": drop, "least_agreement": agreement, "kept": kept}
     write_json_atomic(run / "verify.json", document)
     write_json(json, document)
     print(as_text(found.table()))
     print(found)
+    print(f"spikes of layers: the first {len(part)} samples; outputs: {program.engine.line}")
+    print(ran)
+    if ran.different:
+        raise SystemExit(1)
     if not kept:
         print(f"beyond the bound: accuracy lost {lost:.2%} of {drop:.2%}, agreement {found.agreement:.2%}")
         raise SystemExit(1)
@@ -125,6 +146,8 @@ def run(
     model: ModelPath,
     input: Annotated[Path, tyro.conf.arg(metavar="INPUT")],
     top: int = 3,
+    engine: Engine = "auto",
+    threads: Threads = None,
     json: Json = None,
 ) -> None:
     """Run a program on an array, a picture or a folder of pictures.
@@ -134,10 +157,12 @@ def run(
         input: X.npy of one sample or a batch (uint8 images as they are, or numbers as the network takes them), a
             picture, or a folder of pictures, which must have the size of the program's input.
         top: Classes to show for each sample.
+        engine: What runs it: native (the engine, in C++), interpreter (NumPy), or auto: native where it is.
+        threads: Threads of the native engine at most; left out: one a core.
         json: Write the predictions to this file too.
     """
     integer("--top", "it", top, 1, LARGE)
-    program = load(model)
+    program = open_program(model, engine, threads)
     names, x = read_samples(program, input)
     result = program(x)
     classes = result.values.shape[1] if result.values.ndim == 2 else 0
@@ -148,20 +173,23 @@ def run(
         {"input": name, "classes": [{"class": kind, "value": value} for kind, value in best]}
         for name, best in zip(names, found, strict=True)
     ]
-    write_json(json, {"predictions": rows, "clamped": dict(result.clamped)})
+    write_json(json, {"predictions": rows, "clamped": dict(result.clamped), "engine": program.engine.facts})
+    print(program.engine.line, file=sys.stderr)
     table = [["input", *(f"{i + 1}." for i in range(min(top, classes)))]]
     table += [[name, *(f"{k} {v:.3g}" for k, v in best)] for name, best in zip(names, found, strict=True)]
     print(as_text(table))
 
 
-def inspect(model: ModelPath, json: Json = None) -> None:
-    """Operations of a program, their ranges and bits, and its memory plan.
+def inspect(model: ModelPath, engine: Engine = "auto", threads: Threads = None, json: Json = None) -> None:
+    """Operations of a program, their ranges and bits, its memory plan, and what the engine does with them.
 
     Args:
         model: File of the program.
+        engine: What would run it: native (the engine, in C++), interpreter (NumPy), or auto: native where it is.
+        threads: Threads of the native engine at most; left out: one a core.
         json: Write the same to this file too.
     """
-    program = load(model)
+    program = open_program(model, engine, threads)
     rows = [["operation", "name", "writes", "range", "type", "sums", "weights"]]
     records: list[dict[str, Any]] = []
     for made in program.operations:
@@ -185,13 +213,15 @@ def inspect(model: ModelPath, json: Json = None) -> None:
             )
     size, peak = model.stat().st_size, program.plan.peak_bytes
     info = {key: value for key, value in program.spec.info.items() if key != "compile"}
-    write_json(json, {"operations": records, "size_bytes": size, "peak_bytes": peak, "info": info})
+    document = {"operations": records, "size_bytes": size, "peak_bytes": peak, "info": info}
+    write_json(json, {**document, "engine": engine_document(program.engine)})
     print(as_text(rows))
     report = CompileReport.of(program)
     if report.layers:
         print(as_text(report.table()))
         print(report)
     print(program.plan)
+    print(program.engine)
     print(f"{size:,} bytes; {', '.join(f'{key} {value}' for key, value in info.items())}")
 
 
@@ -200,6 +230,19 @@ def _folded(run: Path, weights: Which) -> tuple[Recipe, Splits, Folded]:
     recipe, splits, model = open_run(run, weights)
     x, _ = next(iter(Batches(splits.validation, min(VERIFY_SAMPLES, len(splits.validation)))))
     return recipe, splits, fold_network(model, x)
+
+
+def _first(data: Samples, count: int) -> Samples:
+    """The first so many samples; all where the count is 0."""
+    return data if not count else data.subset(torch.arange(min(count, len(data))))
+
+
+def _fed(program: Program, data: Samples) -> tuple[Iterator[Any], Iterator[Any]]:
+    """(batches of the network, with labels where those are classes; what the program is fed with instead)."""
+    images = data.images.split(_BATCH) if program.spec.info.get("pixels") else ()  # type: ignore[attr-defined]
+    classes = data.labels.dim() == 1
+    batches = ((x, y) if classes else x for x, y in Batches(data, _BATCH))
+    return batches, (part.numpy() for part in images)
 
 
 def _pixels(data: Samples) -> Pixels:

@@ -1,4 +1,4 @@
-"""`python -m bitspike_runtime run|inspect MODEL.bitspike`: predictions and facts of a program, without torch."""
+"""`python -m bitspike_runtime run|inspect|bench MODEL.bitspike`: predictions, facts and speed, without torch."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from .backends import ENGINES, engine_document
+from .bench import bench
 from .errors import ProgramError, fault
 from .file import load
 from .program import Program
@@ -27,11 +29,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 on success, 2 on bad input with one line on the error stream."""
     try:
         asked = _parser().parse_args(arguments)
-        program = load(asked.model)
-        if asked.command == "inspect":
-            print(program.report())
-        else:
-            _run(program, asked)
+        program = load(asked.model, asked.engine, asked.threads)
+        {"run": _run, "inspect": _inspect, "bench": _bench}[asked.command](program, asked)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has left, such as `head`
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -58,24 +57,54 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="predictions of samples")
     run.add_argument("--input", type=Path, required=True, help="an .npy file: one sample, or several [B, ...]")
     run.add_argument("--top", type=int, default=1, help="classes a sample")
-    run.add_argument("--json", type=Path, help="write the predictions to this file too")
-    for command in (run, commands.add_parser("inspect", help="operations, ranges, memory plan")):
+    inspect = commands.add_parser("inspect", help="operations, ranges, memory, what the engine does with them")
+    speed = commands.add_parser("bench", help="latencies, and where the time goes")
+    speed.add_argument("--input", type=Path, help="an .npy file of samples; random integers where it is left out")
+    speed.add_argument("--batch", type=int, default=32, help="samples a call, beside calls for one")
+    speed.add_argument("--calls", type=int, default=200, help="calls that are timed for each")
+    speed.add_argument("--warmup", type=int, default=20, help="calls before them")
+    for command in (run, inspect, speed):
         command.add_argument("model", type=Path, help="MODEL.bitspike")
+        command.add_argument("--engine", choices=ENGINES, default="auto", help="what runs it")
+        command.add_argument("--threads", type=int, help="of the native engine at most; one a core where left out")
+        command.add_argument("--json", type=Path, help="write the result to this file too")
     return parser
 
 
+def _inspect(program: Program, asked: argparse.Namespace) -> None:
+    _result(asked.json, {"engine": engine_document(program.engine), "peak_bytes": program.plan.peak_bytes})
+    print(program.report())
+
+
+def _bench(program: Program, asked: argparse.Namespace) -> None:
+    x = None if asked.input is None else _array(asked.input)
+    found = bench(program, x, sorted({1, asked.batch}), asked.calls, asked.warmup)
+    _result(asked.json, {"input": str(asked.input or "random"), **found.as_dict()})
+    print(program.engine.line)
+    print(found)
+
+
 def _run(program: Program, asked: argparse.Namespace) -> None:
-    try:
-        x = np.load(asked.input, allow_pickle=False)
-    except ValueError as error:
-        raise fault(str(asked.input), "it must be an .npy file of numbers", error, "save it with numpy.save") from error
-    if not isinstance(x, np.ndarray):
-        raise fault(str(asked.input), "it must hold one array", type(x).__name__, "save it with numpy.save")
-    rows = predictions(program, x, asked.top)
-    if asked.json is not None:
-        _write(asked.json, json.dumps({"predictions": rows}, indent=1) + "\n")
+    rows = predictions(program, _array(asked.input), asked.top)
+    _result(asked.json, {"predictions": rows, "engine": program.engine.facts})
+    print(program.engine.line, file=sys.stderr)
     for row in rows:
         print(f"{row['sample']}: " + ", ".join(f"{best['class']} {best['logit']:.4g}" for best in row["top"]))
+
+
+def _array(path: Path) -> Any:
+    try:
+        x = np.load(path, allow_pickle=False)
+    except ValueError as error:
+        raise fault(str(path), "it must be an .npy file of numbers", error, "save it with numpy.save") from error
+    if not isinstance(x, np.ndarray):
+        raise fault(str(path), "it must hold one array", type(x).__name__, "save it with numpy.save")
+    return x
+
+
+def _result(path: Path | None, document: dict[str, Any]) -> None:
+    if path is not None:
+        _write(path, json.dumps(document, indent=1) + "\n")
 
 
 def _write(path: Path, text: str) -> None:

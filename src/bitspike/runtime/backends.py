@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
+import numpy as np
+
 from .arithmetic import Array
-from .engine import Native, why_missing
+from .engine import Native, Row, why_missing
 from .engine.native import MAX_THREADS, TooLargeError, default_threads
 from .errors import fault
 from .interpreter import State, step
@@ -28,6 +30,37 @@ class Engine(Protocol):
         """A whole run x [n, B, ...] → (what comes out [m, B, ...], steps that a read-out summed or 1, clamped)."""
         ...
 
+    @property
+    def line(self) -> str:
+        """Which engine runs, in one line."""
+        ...
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """name, isa, threads, and why it is the interpreter; None where a key does not apply."""
+        ...
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """What runs together, group by group; none of the interpreter."""
+        ...
+
+    @property
+    def memory(self) -> dict[str, int]:
+        """Bytes of the native engine: arena and state of a sample, all of a call for one; none of the interpreter."""
+        ...
+
+    def profile(self, x: Array) -> Array:
+        """Nanoseconds of every row for one chunk from a fresh state, then of input and output; none of the interpreter.
+
+        Samples run one after the other, each on all threads.
+        """
+        ...
+
+    def peak(self) -> float:
+        """Multiply-accumulates of bytes a second that the machine does at best, measured; 0 of the interpreter."""
+        ...
+
     def step(self, x: Array, state: Any) -> tuple[Array, Any]:
         """One chunk x [n, B, ...] of the input → what comes out for it [m, B, ...], and the state. Pure."""
         ...
@@ -47,12 +80,40 @@ class Interpreter:
         self._last = next((made for made in operations if made.final), None)
 
     def __str__(self) -> str:
+        return self.line
+
+    @property
+    def line(self) -> str:
+        """As `Engine` says."""
         return f"engine: interpreter ({self._why})"
 
     def call(self, x: Array) -> tuple[Array, int, Mapping[str, int]]:
         """As `Engine` says."""
         whole, state = step(self._operations, x, None, self._output)
         return whole, self.counted(state), state.clamped
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """As `Engine` says."""
+        return {"name": self.name, "isa": None, "threads": 1, "why": self._why}
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """As `Engine` says."""
+        return ()
+
+    @property
+    def memory(self) -> dict[str, int]:
+        """As `Engine` says."""
+        return {}
+
+    def profile(self, x: Array) -> Array:
+        """As `Engine` says."""
+        return np.zeros(0, np.int64)
+
+    def peak(self) -> float:
+        """As `Engine` says."""
+        return 0.0
 
     def step(self, x: Array, state: Any) -> tuple[Array, Any]:
         """As `Engine` says."""
@@ -96,6 +157,34 @@ class Deferred:
         """As `Engine` says."""
         return self.made.call(x)
 
+    @property
+    def line(self) -> str:
+        """As `Engine` says."""
+        return self.made.line
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """As `Engine` says."""
+        return self.made.facts
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """As `Engine` says."""
+        return self.made.rows
+
+    @property
+    def memory(self) -> dict[str, int]:
+        """As `Engine` says."""
+        return self.made.memory
+
+    def profile(self, x: Array) -> Array:
+        """As `Engine` says."""
+        return self.made.profile(x)
+
+    def peak(self) -> float:
+        """As `Engine` says."""
+        return self.made.peak()
+
     def step(self, x: Array, state: Any) -> tuple[Array, Any]:
         """As `Engine` says."""
         return self.made.step(x, state)
@@ -103,6 +192,11 @@ class Deferred:
     def counted(self, state: Any) -> int:
         """As `Engine` says."""
         return self.made.counted(state)
+
+
+def engine_document(engine: Engine) -> dict[str, Any]:
+    """An engine as plain values: name, isa, threads, why, memory and groups."""
+    return {**engine.facts, "memory": engine.memory, "groups": [row.as_dict() for row in engine.rows]}
 
 
 def choose(spec: Spec, operations: Sequence[Operation], engine: str, threads: int | None, isa: str | None) -> Engine:
@@ -123,4 +217,4 @@ def choose(spec: Spec, operations: Sequence[Operation], engine: str, threads: in
     return Deferred(spec, rows, count)
 
 
-__all__ = ["ENGINES", "Engine", "Interpreter", "choose"]
+__all__ = ["ENGINES", "Engine", "Interpreter", "choose", "engine_document"]

@@ -38,19 +38,22 @@ def save(program: Program, path: str | Path) -> int:
     return len(data)
 
 
-def load(path: str | Path) -> Program:
+def load(path: str | Path, engine: str = "auto", threads: int | None = None) -> Program:
     """Read and verify a program.
 
+    Args:
+        path: the file. engine, threads: as `Program` says.
+
     Raises:
-        ProgramError: the file is malformed, truncated, of another version, or not a legal program. OSError: it cannot
-            be read.
+        ProgramError: the file is malformed, truncated, of another version, or not a legal program, or the engine cannot
+            be had. OSError: the file cannot be read.
     """
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size > MAX_FILE_BYTES:
             raise fault("file", f"it must have at most {MAX_FILE_BYTES:,} bytes", f"{size:,}", "check what it is")
         data = file.read(size)
-    return Program(from_bytes(data))
+    return Program(from_bytes(data), engine, threads)
 
 
 def to_bytes(spec: Spec) -> bytes:

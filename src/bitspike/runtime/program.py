@@ -110,7 +110,7 @@ class Program:
         """
         if type(batch) is not int or batch < 1:
             raise fault("program", "batch must be an integer >= 1", repr(batch), "leave it out")
-        levels, parts, steps = self._sequence(x), [], 1
+        levels, parts, steps = self.sequence(x), [], 1
         total, clamped = levels.shape[1], Counter[str]()
         for start in range(0, total, batch):
             part, steps, counts = self._engine.call(levels[:, start : start + batch])
@@ -199,8 +199,8 @@ class Program:
             raise fault(where, f"the input must lie in {value.low}..{value.high}", got, "quantize it")
         return numbers.astype(value.dtype)
 
-    def _sequence(self, x: Any) -> Array:
-        """Samples of any form the call takes → [steps, B, ...]."""
+    def sequence(self, x: Any) -> Array:
+        """Samples of any form the call takes → integers [steps, B, ...], checked."""
         levels, given = self._levels(x, "program"), self.spec.input
         value, lead = given.value, 1 if given.repeat else 2
         if levels.ndim == len(value.shape) + lead - 1:

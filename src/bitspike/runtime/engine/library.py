@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..errors import fault
 
-ABI = 1
+ABI = 2
 _CAPS = {"scalar": 0, "avx2": 0, "avx512": 1, "avx512vnni": 1, "amx": 2}
 _LOCK = threading.Lock()
 _SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
@@ -26,10 +26,15 @@ _SIGNATURES = {
     "bitspike_engine_free": ([_POINTER], None),
     "bitspike_engine_reset": ([_POINTER, _POINTER, _LONG], None),
     "bitspike_engine_workspace": ([_POINTER, _LONG, _INT], _LONG),
+    "bitspike_engine_group": ([_POINTER, _LONG, _POINTER], None),
     "bitspike_engine_run": (
-        [*(_POINTER, _POINTER, _LONG, _LONG, _LONG, _INT, _LONG, _POINTER, _POINTER, _LONG, _POINTER, _INT, _POINTER)],
+        [
+            *(_POINTER, _POINTER, _LONG, _LONG, _LONG, _INT, _LONG),
+            *(_POINTER, _POINTER, _LONG, _POINTER, _INT, _POINTER, _POINTER),
+        ],
         _INT,
     ),
+    "bitspike_engine_peak": ([_INT, _INT, _INT], ctypes.c_double),
 }
 
 

@@ -17,6 +17,7 @@ from ..errors import ProgramError, fault
 from ..limits import MAX_COUNT
 from ..ops import Operation
 from ..spec import Input
+from .described import Row, as_table, described, work_of
 from .forms import Form, form_of
 from .grouping import grouped
 from .layout import laid_out
@@ -73,7 +74,7 @@ class Native:
         if isa is not None and isa not in isas:
             raise fault("program", f"isa must be one of {', '.join(isas)}", isa, "correct it")
         self.isa, self.threads, self._native = isa or isas[-1], threads, native
-        self._operations, self._output = operations, output
+        self._given, self._operations, self._output = given, operations, output
         self.found = grouped(given, operations, output)
         self.forms: dict[int, Form] = {
             i: form_of(made, self.isa) for i, made in enumerate(operations) if "weight" in made.constants
@@ -92,15 +93,56 @@ class Native:
         self._capacity = 1 if self._mean is not None else self.layout.capacity[output]
 
     def __str__(self) -> str:
-        """The plan: instruction set, threads, memory, and the kernel of every layer with the reason."""
+        """The plan: instruction set, threads, memory, and the kernel of every group with the reason."""
+        memory = self.memory
+        size = f"arena {memory['arena_bytes']:,} bytes a sample, state {memory['state_bytes']:,}"
+        size += f", a call for one takes {memory['workspace_bytes']:,} in all; {self.layout.chunk} steps at a time"
+        return "\n".join([self.line, as_table(self.rows), size])
+
+    @property
+    def line(self) -> str:
+        """Which engine runs, in one line."""
+        return f"engine: native, {self.isa}, {self.threads} thread{'s' if self.threads > 1 else ''} at most"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """The same, for JSON."""
+        return {"name": self.name, "isa": self.isa, "threads": self.threads, "why": None}
+
+    @property
+    def memory(self) -> dict[str, int]:
+        """Bytes: of a sample's arena and state, and of all that a call for one sample takes beside states."""
         layout = self.layout
-        size = f"arena {layout.arena_bytes:,} bytes, states {layout.state_bytes:,} a sample"
-        lines = [f"engine: native ({self.isa}, at most {self.threads} threads; {size}; {layout.chunk} steps at a time)"]
-        for group in self.found.groups:
-            names = [self._operations[i].op.name for i in group.operations] or [f"join {b}" for _, b in group.joins]
-            forms = [f" [{self.forms[i]}]" for i in group.operations if i in self.forms]
-            lines.append("  " + " → ".join(names) + "".join(forms))
-        return "\n".join(lines)
+        return {
+            "arena_bytes": layout.arena_bytes,
+            "state_bytes": layout.state_bytes,
+            "workspace_bytes": self.workspace_bytes(),
+        }
+
+    @property
+    def rows(self) -> tuple[Row, ...]:
+        """A row a group, in the order in which they run."""
+        facts = np.empty((len(self.found.groups), 3), np.int64)
+        for i, row in enumerate(facts):
+            self._native.bitspike_engine_group(self._handle, i, row.ctypes.data)
+        work = work_of(self._given, self.found, self._operations, self.layout.chunk)
+        return described(self.found, self._operations, self.forms, work, facts[:, :2].tolist())
+
+    def profile(self, x: Array) -> Array:
+        """Nanoseconds of every group for one chunk x [n, B, ...] from a fresh state, then of input and output.
+
+        Samples run one after the other, each on all threads.
+        """
+        spent = np.zeros(len(self.found.groups) + 2, np.int64)
+        if len(x) > self.layout.chunk:
+            self.step(x, None, spent)
+        else:
+            self._run(x, _still(x), None, np.zeros(len(self._operations), np.int64), spent)
+        return spent
+
+    def peak(self, tries: int = 5) -> float:
+        """Multiply-accumulates of bytes that the instruction set does in a second at best, on all threads; measured."""
+        return float(self._native.bitspike_engine_peak(number_of(self.isa), self.threads, tries))
 
     def _create(self, words: Words) -> int:
         numbers = np.array(words.words, np.int64)
@@ -127,17 +169,20 @@ class Native:
             whole, state = self.step(x, None)
             return whole, self.counted(state), state.clamped
         clamped = np.zeros(len(self._operations), np.int64)
-        whole, counted = self._run(x, len(x) > 1 and x.strides[0] == 0, None, clamped)
+        whole, counted = self._run(x, _still(x), None, clamped, None)
         return whole, max(counted, 1) if self._mean is not None else 1, self._counts(clamped, {})
 
-    def step(self, x: Array, state: NativeState | None) -> tuple[Array, NativeState]:
-        """Run one chunk x [n, B, ...] of the input; returns what comes out [m, B, ...], and the state. Pure."""
+    def step(self, x: Array, state: NativeState | None, profile: Array | None = None) -> tuple[Array, NativeState]:
+        """Run one chunk x [n, B, ...] of the input; returns what comes out [m, B, ...], and the state. Pure.
+
+        ``profile``: int64 [groups + 2], to which nanoseconds are added; see `profile`.
+        """
         batch = x.shape[1]
         memory = self._memory(batch, state)
-        held = len(x) > 1 and x.strides[0] == 0
+        held = _still(x)
         parts, clamped = [], np.zeros(len(self._operations), np.int64)
         for start in range(0, len(x), self.layout.chunk):
-            parts.append(self._run(x[start : start + self.layout.chunk], held, memory, clamped)[0])
+            parts.append(self._run(x[start : start + self.layout.chunk], held, memory, clamped, profile)[0])
         whole = parts[-1] if self._mean is not None or len(parts) == 1 else np.concatenate(parts)
         counts = self._counts(clamped, state.clamped if state is not None else {})
         return whole, NativeState(batch, memory, self, counts)
@@ -169,7 +214,9 @@ class Native:
         self._native.bitspike_engine_reset(self._handle, memory.ctypes.data, batch)
         return memory
 
-    def _run(self, x: Array, held: bool, memory: Array | None, clamped: Array) -> tuple[Array, int]:
+    def _run(
+        self, x: Array, held: bool, memory: Array | None, clamped: Array, profile: Array | None
+    ) -> tuple[Array, int]:
         """(what comes out [m, B, ...], how many steps that were or were summed)."""
         count, batch = x.shape[:2]
         x = np.ascontiguousarray(x[:1] if held else x)
@@ -189,6 +236,7 @@ class Native:
             self._capacity,
             clamped.ctypes.data,
             self.threads,
+            None if profile is None else profile.ctypes.data,
             ctypes.addressof(steps),
         )
         if outcome == _TOO_MANY_STEPS:
@@ -199,6 +247,11 @@ class Native:
             out = out[:, : steps.value]
         done = out.swapaxes(0, 1).astype(self._value.dtype)
         return done.reshape(*done.shape[:2], *self._value.shape), steps.value
+
+
+def _still(x: Array) -> bool:
+    """Whether all steps are one array."""
+    return len(x) > 1 and x.strides[0] == 0
 
 
 def default_threads() -> int:

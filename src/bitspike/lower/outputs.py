@@ -1,0 +1,143 @@
+"""Outputs of a program by its engine: beside its network's on all data, beside the interpreter's on a part of it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bitspike.checks import bad_value
+from bitspike.graph import Graph, Node, trace
+from bitspike.layers import Encoder
+from bitspike.lower.wire import Array
+from bitspike.runtime import Program, Result
+
+
+@dataclass
+class Outputs:
+    """What came out.
+
+    Attributes:
+        engine: which one, and why, as ``program.engine.facts``. samples: run by it and by the network.
+        agreement: share with the same class. accuracy, folded_accuracy: share correct of program and network; None
+            without labels. max_logit_difference: greatest difference of an output; largest_logit: greatest |output| of
+            the network. clamped: operation → numbers that the program clamped.
+        interpreted: samples that the interpreter ran too. different: those of them where an integer or a count of
+            clamped numbers is another one; first_different: the number of the first one.
+    """
+
+    engine: dict[str, Any] = field(default_factory=dict)
+    samples: int = 0
+    agreement: float = 1.0
+    accuracy: float | None = None
+    folded_accuracy: float | None = None
+    max_logit_difference: float = 0.0
+    largest_logit: float = 0.0
+    clamped: dict[str, int] = field(default_factory=dict)
+    interpreted: int = 0
+    different: int = 0
+    first_different: int | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain values for a JSON file."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        name = " ".join(filter(None, (self.engine["name"], self.engine["isa"])))
+        if self.engine["name"] == "interpreter":
+            return f"interpreter against engine: no other engine ran ({self.engine['why']})"
+        differ = f"{self.different} differ, sample {self.first_different} first"
+        equal = differ if self.different else "equal bit for bit"
+        return f"interpreter against engine ({name}): {self.interpreted} samples, {equal}"
+
+
+@torch.no_grad()
+def outputs(
+    program: Program,
+    folded: nn.Module,
+    batches: Iterable[Tensor | tuple[Tensor, Tensor]],
+    raw: Iterable[Any] = (),
+    interpreted: int = 512,
+) -> Outputs:
+    """Run batches through a program by its engine and through its folded network.
+
+    Args:
+        program: with the engine that is meant. folded, batches, raw: as `bitspike.lower.compare` takes them.
+        interpreted: samples, the first ones, on which the interpreter's integers are held against the engine's.
+
+    Raises:
+        ValueError: no batches.
+    """
+    graph = folded if isinstance(folded, Graph) else getattr(folded, "graph", None)
+    graph = graph if isinstance(graph, Graph) else trace(folded)
+    found, instead, clamped = Outputs(program.engine.facts), iter(raw), Counter[str]()
+    slow = Program(program.spec, "interpreter")
+    right = folded_right = 0
+    same, labelled = 0.0, False
+    for batch in batches:
+        x, labels = batch if isinstance(batch, (tuple, list)) else (batch, None)
+        expected, sent = _network(graph, x)
+        fed = next(instead, None)
+        given = _given(program, sent if fed is None else np.asarray(fed))
+        result = program(given)
+        _interpret(found, program, slow, given, result, interpreted)
+        clamped.update(result.clamped)
+        values = result.values
+        found.max_logit_difference = max(found.max_logit_difference, float(np.abs(values - expected).max()))
+        found.largest_logit = max(found.largest_logit, float(np.abs(expected).max()))
+        got, wanted = (y.argmax(-1) if y.ndim == 2 else y.mean(0).argmax(-1) for y in (values, expected))
+        same += float((got == wanted).mean()) * len(got)
+        found.samples += len(got)
+        if labels is not None:
+            truth, labelled = labels.cpu().numpy(), True
+            right, folded_right = right + int((got == truth).sum()), folded_right + int((wanted == truth).sum())
+    if not found.samples:
+        raise bad_value("outputs", "there must be batches", "none", "pass inputs of the network")
+    found.agreement, found.clamped = same / found.samples, dict(clamped)
+    if labelled:
+        found.accuracy, found.folded_accuracy = right / found.samples, folded_right / found.samples
+    return found
+
+
+def _interpret(found: Outputs, fast: Program, slow: Program, given: Array, result: Result, most: int) -> None:
+    """Hold the first samples of a batch, of which the engine gave ``result``, against the interpreter."""
+    axis = 0 if slow.spec.input.repeat else 1
+    count = min(most - found.interpreted, given.shape[axis])
+    if count <= 0 or found.engine["name"] == "interpreter":
+        return
+    part = given[:count] if axis == 0 else given[:, :count]
+    wanted, got = slow(part), result if count == given.shape[axis] else fast(part)
+    along = 0 if any(made.final for made in slow.operations) else 1
+    pair = (np.moveaxis(each.levels, along, 0).reshape(count, -1) for each in (wanted, got))
+    other = np.asarray(np.not_equal(*pair).any(1))
+    if not other.any() and dict(wanted.clamped) != dict(got.clamped):
+        other[:] = True  # whose numbers they were is not known
+    if other.any() and found.first_different is None:
+        found.first_different = found.interpreted + int(other.argmax())
+    found.interpreted += count
+    found.different += int(other.sum())
+
+
+def _network(graph: Graph, x: Tensor) -> tuple[Array, Array]:
+    """(output, what the encoder sends) of the folded network."""
+    sent = [x]
+
+    def note(node: Node, call: Any, args: tuple[Any, ...]) -> Any:
+        value = call()
+        if isinstance(node.module, Encoder):
+            sent[0] = value
+        return value
+
+    output = graph.run(x, handler=note)
+    return output.double().cpu().numpy(), sent[0].cpu().numpy()
+
+
+def _given(program: Program, sent: Array) -> Array:
+    """[B, ...] where the program repeats its input, else [steps, B, ...]."""
+    given = program.spec.input
+    return sent[0] if given.repeat and sent.ndim == len(given.value.shape) + 2 else sent
