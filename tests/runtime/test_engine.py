@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from bitspike.runtime import INPUT, Builder, Input, Program, ProgramError, Value
 from bitspike.runtime.engine import available_isas
+from bitspike.runtime.engine.forms import I16, U8, form_of
 from bitspike.runtime.ops import OPERATIONS
 from programs.drawn import drawn, input_of
 from programs.golden import golden, images
@@ -143,7 +144,8 @@ def test_scalings_at_the_ends(low: int, shift: int, isa: str) -> None:
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize(
-    ("low", "high", "weights"), [(0, 255, 128), (-128, 127, 128), (-1, 1, 1), (0, 65535, 32768), (-32768, 32767, 3)]
+    ("low", "high", "weights"),
+    [(0, 255, 128), (-128, 127, 128), (-1, 1, 1), (0, 31, 128), (0, 127, 128), (0, 65535, 32768), (-32768, 32767, 3)],
 )
 @pytest.mark.parametrize("outputs", [1, 16, 17, 48, 64, 80, 150])
 def test_sums_of_full_range_products(outputs: int, low: int, high: int, weights: int, isa: str) -> None:
@@ -156,6 +158,50 @@ def test_sums_of_full_range_products(outputs: int, low: int, high: int, weights:
         x = random.choice([low, high, 0], (2, 3, inputs, side, side))
         slow, fast = both(program, isa, 2)
         equal(slow(x), fast(x))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize("most", [1, 5, 31, 32, 63, 127, 128, 129, 254, 255, 32768])
+@pytest.mark.parametrize("depth", [1, 2, 4, 7, 130, 4100])
+def test_products_that_just_fit_their_width(depth: int, most: int, isa: str) -> None:
+    """All weights and all numbers at their ends at once: sums of two products reach ±2^15 in 16 bits and 2^31 in 32."""
+    ends = (-128, 127) if most < 32768 else (-32768, 32767)
+    if depth * most * -ends[0] > 2**31:
+        depth = 2  # sums of 32 bits
+    weight = np.array([[ends[0]] * depth, [ends[1]] * depth, [*ends] * (depth // 2) + [1] * (depth % 2)])
+    for low in {0, -(most // 2)}:
+        program = one("linear", Value((depth,), low, low + most, 0, 3), weight=weight)
+        x = np.stack([np.full((4, depth), end) for end in (low, low + most, 0)])
+        slow, fast = both(program, isa, 1)
+        equal(slow(x), fast(x))
+
+
+def test_bytes_are_taken_where_no_two_products_saturate() -> None:
+    def number(most: int, lowest: int, highest: int, isa: str) -> int:
+        value = Value((2,), 0, most, 0, 1)
+        made = one("linear", value, weight=np.array([[lowest, highest]])).operations[0]
+        return form_of(made, isa).number
+
+    for isa in ("avx512vnni", "neon", "neondot"):
+        assert number(255, -128, 127, isa) == U8
+    assert number(128, -128, 127, "avx2") == number(255, -64, 64, "avx2") == U8
+    assert number(129, -128, 0, "avx2") == number(130, 0, 127, "avx2") == number(255, 0, 65, "avx2") == I16
+
+
+@pytest.mark.parametrize("cap", ["scalar", "avx2", "avx512", "avx512vnni", "neon", "neondot"])
+def test_a_cap_leaves_out_what_is_above_it(monkeypatch: pytest.MonkeyPatch, cap: str) -> None:
+    monkeypatch.delenv("BITSPIKE_ISA", raising=False)
+    every = available_isas()
+    monkeypatch.setenv("BITSPIKE_ISA", cap)
+    capped = available_isas()
+    assert capped == tuple(isa for isa in every if isa in capped) and capped[0] == "scalar"
+    if cap in every:
+        assert capped[-1] == cap
+    if "neon" in cap or cap == "scalar":
+        assert not {"avx2", "avx512vnni"} & set(capped)
+    monkeypatch.setenv("BITSPIKE_ISA", "sse9")
+    with pytest.raises(ProgramError, match="BITSPIKE_ISA must be one of scalar, avx2"):
+        available_isas()
 
 
 def test_several_callers_at_once() -> None:

@@ -197,7 +197,7 @@ def _convolution(whole: Words, index: int, made: Operation) -> Encoded:
             *at["dilation"],
         ]
         inputs, out = weight.shape[1], made.written[0].shape[-1]
-    numbers = [*place, form.number, form.offset, scratch, height, width, len(weight), inputs, out]
+    numbers = [*place, form.number, form.offset, scratch, height, width, len(weight), inputs, out, form.most]
     return numbers, [weight, made.constants.get("bias")]
 
 
