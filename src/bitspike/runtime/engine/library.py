@@ -16,7 +16,7 @@ from pathlib import Path
 from ..errors import fault
 
 ABI = 1
-_ISAS = ("scalar", "avx2", "avx512vnni", "amx", "neon", "neondot")
+ISAS = ("scalar", "avx2", "avx512vnni", "amx", "neon", "neondot")
 """By number, as in csrc/engine/kernels.h."""
 _CAPS = {
     "scalar": ("scalar",),
@@ -64,13 +64,13 @@ def available_isas() -> tuple[str, ...]:
     asked = os.environ.get("BITSPIKE_ISA")
     if asked and asked not in _CAPS:
         raise fault("engine", f"BITSPIKE_ISA must be one of {', '.join(_CAPS)}", asked, "correct it")
-    allowed = _CAPS[asked] if asked else _ISAS
+    allowed = _CAPS[asked] if asked else ISAS
     return tuple(isa for isa in allowed if native.bitspike_engine_isa(number_of(isa)))
 
 
 def number_of(isa: str) -> int:
     """Its number in the library."""
-    return _ISAS.index(isa)
+    return ISAS.index(isa)
 
 
 def _loaded() -> ctypes.CDLL | str:
