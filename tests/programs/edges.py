@@ -1,4 +1,4 @@
-"""Programs of one operation with numbers at the ends of what 8, 16 and 32 bits hold, and every width of a row of lanes."""
+"""Programs of one operation with numbers at the ends of 8, 16 and 32 bits, and every width of a row of lanes."""
 
 from __future__ import annotations
 
