@@ -72,6 +72,7 @@ def products(depth: int, most: int) -> Pairs:
 _DECAYS = [[1, 0], [0, 0], [1, 1], [1, 30], [2**30 - 1, 30], [5, 3]]
 _ALPHABETS = [
     *((0, 255, 128), (-128, 127, 128), (-1, 1, 1), (0, 31, 128), (0, 127, 128), (0, 65535, 32768), (-32768, 32767, 3)),
+    (-100000, 100000, 3),
 ]
 FAMILIES: dict[Callable[..., Pairs], list[tuple[Any, ...]]] = {
     neurons: list(product(_DECAYS, [1, 3, 65535], [False, True], ["hard", "soft"], [False, True])),
