@@ -174,6 +174,13 @@ def test_a_cap_is_kept(afresh, refuses, cap: str) -> None:
 
 
 @built
+def test_names_of_the_engine_cap_it_too(afresh) -> None:
+    everything = afresh().isas
+    assert afresh(BITSPIKE_ISA="avx512vnni").isas == everything
+    assert afresh(BITSPIKE_ISA="neondot").isas == ("scalar",)
+
+
+@built
 def test_an_instruction_set_holds_within_its_block() -> None:
     before = native.isa_in_use()
     for name in native.available_isas():

@@ -417,6 +417,8 @@ const Kernels AVX512VNNI_KERNELS = {
     plain::depthwise,
     spike,
     false,
+    LANES,
+    false,
 };
 
 void conv_u8_avx512vnni(const ConvArgs& a) { conv<false>(a); }

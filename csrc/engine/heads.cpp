@@ -20,12 +20,13 @@ void fill(unsigned char* to, int64_t n, int64_t bytes, int32_t value) {
 void run_channels(const Sample& s, const Op& op, const Tile& tile, ConvArgs& a, const unsigned char* x, int32_t* out) {
     const int64_t form = op.at[9], groups = op.at[0], per = op.at[14] / groups, inputs = op.at[15];
     const bool packed = form == FORM_U8 || form == FORM_I16;
-    const int64_t block_bytes = a.nsegments * a.whole * LANES * 4, blocks = (per + LANES - 1) / LANES;
+    const int64_t lanes = s.p->kernels->lanes, blocks = (per + lanes - 1) / lanes;
+    const int64_t block_bytes = a.nsegments * a.whole * lanes * 4;
     const int64_t element = form_bytes(form), out_element = form == FORM_WIDE ? 2 : 1;  // the latter in int32
     for (int64_t c = tile.channel; c < tile.channel + tile.channels;) {
         const int64_t group = c / per, next = std::min((group + 1) * per, tile.channel + tile.channels);
         a.x = x + group * inputs * element;
-        a.weight = packed ? op.packed.data() + (group * blocks + (c - group * per) / LANES) * block_bytes
+        a.weight = packed ? op.packed.data() + (group * blocks + (c - group * per) / lanes) * block_bytes
                           : op.packed.data() + c * 4;
         a.bias = op.bias.data() + c;
         a.outputs = int(next - c);
@@ -97,8 +98,9 @@ void run_conv(const Sample& s, const Op& op, const Tile& tile, int32_t* out) {
     ConvArgs a;
     a.segments = op.segments.data();
     a.nsegments = int(op.segments.size());
-    a.length = int(op.at[17]);
-    a.whole = op.at[18];
+    a.length = int(op.at[18]);
+    a.whole = op.at[19];
+    a.pairs = op.pairs;
     a.weight_width = op.at[14];
     a.width = tile.channels;
     a.period = a.valid = a.phase = 0;

@@ -76,6 +76,7 @@ struct ConvArgs {
     int outputs;              // of this call
     int64_t weight_width;     // outputs of the whole layer: rows of unpacked weights
     int64_t width;            // numbers between rows of out
+    int pairs;                // FORM_U8: sums of two products that 16 bits hold, added up
     int32_t* out;
     // For kernels with `tiles`: many runs of pixels in one call. They may go over the end of a row of the image: of every
     // `period` pixels, counted from `phase`, the first `valid` ones are outputs, the others are left out. period 0: all are.
@@ -125,11 +126,13 @@ struct Kernels {
     DepthwiseFn depthwise;
     SpikeFn spike;  // or null
     bool tiles;  // FORM_U8: segments are cut into equal parts of at most 64 bytes; a call has many runs
+    int lanes;       // outputs of a block of packed weights
+    bool saturates;  // FORM_U8 adds two products in 16 bits, so a proof must say that they fit
 };
 
 extern const Kernels SCALAR_KERNELS;
+extern const Kernels AVX2_KERNELS, AVX512VNNI_KERNELS, NEON_KERNELS, NEONDOT_KERNELS;  // where the build has them
 #if defined(BITSPIKE_AVX512VNNI)
-extern const Kernels AVX512VNNI_KERNELS;
 void conv_u8_avx512vnni(const ConvArgs& a);
 #endif
 #if defined(BITSPIKE_AMX)
@@ -137,11 +140,13 @@ const Kernels& amx_kernels();
 bool amx_allowed();  // asks the system once
 #endif
 
-enum EngineIsa { ENGINE_SCALAR = 0, ENGINE_AVX512VNNI = 1, ENGINE_AMX = 2, ENGINE_ISAS = 3 };
+// Numbers of the names in src/bitspike/runtime/engine/library.py.
+enum EngineIsa { ENGINE_SCALAR, ENGINE_AVX2, ENGINE_AVX512VNNI, ENGINE_AMX, ENGINE_NEON, ENGINE_NEONDOT, ENGINE_ISAS };
 
 // Kernels of an instruction set, or null where this build or this CPU lacks it.
 const Kernels* kernels_of(int isa);
 const char* isa_name(int isa);
 
-// Layout of packed weights of FORM_U8 and FORM_I16: blocks of 16 outputs, then depth by 4 bytes, then output.
+// Layout of packed weights of FORM_U8 and FORM_I16: blocks of `lanes` outputs, then depth by 4 bytes, then output.
+// The widest; tiles begin at multiples of it.
 constexpr int LANES = 16;

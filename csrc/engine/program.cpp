@@ -5,7 +5,7 @@
 
 namespace {
 
-constexpr int64_t MAGIC = 0x62737004;  // raise the last byte when the words change; engine/record.py has the same
+constexpr int64_t MAGIC = 0x62737005;  // raise the last byte when the words change; runtime/engine/words.py has the same
 
 struct Reader {
     const int64_t* words;
@@ -26,7 +26,7 @@ struct Form {
     int kind, numbers, tables, inputs;
 };
 constexpr Form FORMS_OF_OPS[] = {
-    {OP_CONV, 17, 2, 1},   {OP_SUMPOOL, 10, 0, 1}, {OP_MAXPOOL, 9, 0, 1}, {OP_TALLY, 12, 0, 1},
+    {OP_CONV, 18, 2, 1},   {OP_SUMPOOL, 10, 0, 1}, {OP_MAXPOOL, 9, 0, 1}, {OP_TALLY, 12, 0, 1},
     {OP_WINDOWS, 5, 1, 1}, {OP_REMAP, 0, 1, 1},   {OP_CONCAT, 0, 0, 1},   {OP_LOAD, 0, 0, 1},
     {OP_LOAD_ROW, 0, 0, 1}, {OP_STORE, 1, 0, 1},  {OP_RESCALE, 9, 2, 1},  {OP_ADD, 1, 0, 2},
     {OP_MULTIPLY, 0, 0, 2}, {OP_FIRE, 14, 7, 1},  {OP_FIRE_POTENTIAL, 0, 0, 1}, {OP_LOOKUP, 5, 1, 1},
@@ -35,8 +35,16 @@ constexpr Form FORMS_OF_OPS[] = {
 
 bool reads_values(int kind) { return is_head(kind) || kind == OP_LOAD || kind == OP_LOAD_ROW; }
 
+// How many sums of two products of a weight and a number of 0..most can be added in 16 bits, whatever they are.
+int pairs_in_16_bits(const std::vector<int32_t>& weight, int64_t most) {
+    if (most < 0 || most > 255) return 0;
+    const auto [low, high] = std::minmax_element(weight.begin(), weight.end());
+    const int64_t down = -std::min<int64_t>(*low, 0) * most * 2, up = std::max<int64_t>(*high, 0) * most * 2;
+    return int(std::min<int64_t>({1 << 15, 32768 / std::max<int64_t>(down, 1), 32767 / std::max<int64_t>(up, 1)}));
+}
+
 // at of a convolution: groups, kh, kw, sh, sw, bh, bw, dh, dw, form, offset, scratch, hp, wp, outputs, inputs, width of
-// the output; behind them come the length of a segment and its 4-byte units
+// the output, highest number of the operand less its lowest; behind them come the length of a segment and its 4-byte units
 bool prepare_conv(const Program& p, const Group& g, Op& op) {
     const Value& x = p.values[op.in[0]];
     const int64_t groups = op.at[0], kh = op.at[1], kw = op.at[2], dh = op.at[7], dw = op.at[8], form = op.at[9];
@@ -86,13 +94,14 @@ bool prepare_conv(const Program& p, const Group& g, Op& op) {
             const int64_t parts = (whole + 15) / 16;
             whole = (whole + parts - 1) / parts * parts;
         }
-        const int64_t blocks = (per + LANES - 1) / LANES;
-        op.packed.assign(size_t(groups * blocks * nseg * whole * LANES * 4), 0);
+        const int64_t lanes = p.kernels->lanes, blocks = (per + lanes - 1) / lanes;
+        if (form == FORM_U8 && p.kernels->saturates && !(op.pairs = pairs_in_16_bits(weight, op.at[17]))) return false;
+        op.packed.assign(size_t(groups * blocks * nseg * whole * lanes * 4), 0);
         for (int64_t o = 0; o < outputs; ++o) {
-            const int64_t block = o / per * blocks + o % per / LANES, lane = o % per % LANES;
+            const int64_t block = o / per * blocks + o % per / lanes, lane = o % per % lanes;
             for (int64_t s = 0; s < nseg; ++s)
                 for (int64_t i = 0; i < length; ++i) {
-                    const int64_t place = (((block * nseg + s) * whole + i / unit) * LANES + lane) * unit + i % unit;
+                    const int64_t place = (((block * nseg + s) * whole + i / unit) * lanes + lane) * unit + i % unit;
                     const int32_t value = w(o, s * length + i);
                     if (size == 1) {
                         if (value < -128 || value > 127) return false;

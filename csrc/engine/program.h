@@ -65,6 +65,7 @@ struct Op {
     std::vector<unsigned char> packed;  // weights in the layout of the kernel
     std::vector<int32_t> bias;          // with the offset of the operand taken off
     std::vector<int32_t> segments;
+    int pairs = 0;  // as in ConvArgs
     int id = 0;                         // over all groups
     bool fused = false;                 // a neuron behind it does its work
     std::vector<SpikePart> parts;       // of a neuron that does: the currents it sums
@@ -103,7 +104,7 @@ struct Program {
     int64_t mean_channels = 0, mean_places = 0;
 };
 
-// Words and tables as engine/record.py writes them; null and a message where they do not fit together.
+// Words and tables as runtime/engine/words.py writes them; null and a message where they do not fit together.
 Program* parse_program(const int64_t* words, int64_t count, const int32_t* const* tables, const int64_t* lengths,
                        int64_t ntables, const Kernels* kernels, const char** error);
 

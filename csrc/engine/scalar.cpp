@@ -21,4 +21,6 @@ const Kernels SCALAR_KERNELS = {
     depthwise,
     nullptr,
     false,
+    1,
+    false,
 };

@@ -3,7 +3,8 @@
 It is built by ``pip install`` or ``make native`` where a C++ compiler works. Everything it does has a plain PyTorch
 path beside it, so a missing library costs speed only; `why_missing` gives the reason. Two environment variables are
 read at the first use: ``BITSPIKE_NATIVE=off`` leaves the library out, ``BITSPIKE_ISA=scalar|avx2|avx512`` caps the
-instruction set. Its loops run on the OpenMP runtime that torch has loaded, never on a second one.
+instruction set (names of the engine's, `bitspike.runtime.engine`, mean the next lower one). Its loops run on the OpenMP
+runtime that torch has loaded, never on a second one.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from bitspike.checks import bad_value, message, one_of
 
 ABI = 6
 ISAS = ("scalar", "avx2", "avx512")
+_ENGINE_ISAS = {"amx": "avx512", "avx512vnni": "avx512", "neon": "scalar", "neondot": "scalar"}
+"""What the names of `bitspike.runtime.engine`, which reads the same variable, mean here."""
 _LOCK = threading.Lock()
 _SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
 
@@ -155,7 +158,8 @@ def _warn_once() -> None:
 
 @cache
 def _load() -> Native:
-    cap = one_of("native", "BITSPIKE_ISA", os.environ.get("BITSPIKE_ISA") or ISAS[-1], ISAS)
+    asked = os.environ.get("BITSPIKE_ISA") or ISAS[-1]
+    cap = one_of("native", "BITSPIKE_ISA", _ENGINE_ISAS.get(asked, asked), ISAS)
     if _off():
         todo = "unset BITSPIKE_NATIVE to use it"
         return Native(None, message("native", "the library must be on", "BITSPIKE_NATIVE=off", todo))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import Counter
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -13,8 +14,10 @@ from hypothesis import strategies as st
 
 from bitspike.runtime import INPUT, Builder, Input, Program, ProgramError, Value
 from bitspike.runtime.engine import available_isas
+from bitspike.runtime.engine.forms import I16, U8, form_of
 from bitspike.runtime.ops import OPERATIONS
 from programs.drawn import drawn, input_of
+from programs.edges import FAMILIES
 from programs.golden import golden, images
 from programs.machines import one
 from programs.residual import resnet
@@ -99,63 +102,42 @@ def test_neurons_are_fused_with_their_scalings() -> None:
     assert found[True] > 60
 
 
-EDGES = [-(2**31), -(2**31) + 1, -(2**30), -41, -40, -1, 0, 1, 39, 40, 41, 2**30, 2**31 - 41, 2**31 - 2, 2**31 - 1]
-
-
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("reset", ["hard", "soft"])
-@pytest.mark.parametrize("signed", [False, True])
-@pytest.mark.parametrize("count", [1, 3, 65535])
-@pytest.mark.parametrize("decay", [[1, 0], [0, 0], [1, 1], [1, 30], [2**30 - 1, 30], [5, 3]])
-def test_neurons_at_the_ends_of_32_bits(decay: list[int], count: int, signed: bool, reset: str, isa: str) -> None:
-    """Currents that overflow the membrane, membranes at the ends, every width of a row of lanes."""
-    for channels in (1, 15, 16, 33):
-        tensors: dict[str, Any] = {"first": np.array([40])}
-        if count > 1:
-            tensors["spacing"] = np.array([64])
-        if reset == "soft":
-            tensors["charge"] = np.array([2**31 - 1 if count < 3 else 64])
-        attributes = {"count": [count], "signed": signed, "reset": reset, "decay": decay}
-        if signed:
-            attributes |= {"up": 3, "down": 2, "cancel": True} if count == 3 else {}
-        program = one("fire", Value((channels,), -(2**31), 2**31 - 1, 0, 6), attributes, ("s", "u"), **tensors)
-        x = np.random.default_rng(channels).choice(EDGES, (6, 7, channels))
-        slow, fast = both(program, isa, 1)
-        equal(slow(x), fast(x))
+@pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.__name__)
+def test_numbers_at_the_ends_of_their_widths(family: Callable[..., Any], isa: str) -> None:
+    """Nothing saturates on the way that the interpreter does not saturate, and tails of rows of lanes are right."""
+    for i, case in enumerate(FAMILIES[family]):
+        for program, x in family(*case):
+            slow, fast = both(program, isa, 1 + i % 2)
+            equal(slow(x), fast(x))
 
 
-@pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("shift", [0, 1, 30, 31, 45])
-@pytest.mark.parametrize("low", [-(2**31), -100])
-def test_scalings_at_the_ends(low: int, shift: int, isa: str) -> None:
-    for channels in (1, 16, 21):
-        random = np.random.default_rng(channels)
-        multiplier = random.choice([-(2**30), 2**30 - 1, 1, 0, -3], channels)
-        bias = random.choice([-(2**31), 2**31 - 1, 0, 5], channels)
-        attributes = {"shift": shift, "low": low, "high": 2**31 - 1, "exponent": 0}
-        program = one(
-            "rescale", Value((channels,), -(2**31), 2**31 - 1, 0, 4), attributes, multiplier=multiplier, bias=bias
-        )
-        slow, fast = both(program, isa, 1)
-        x = random.choice(EDGES, (4, 5, channels))
-        equal(slow(x), fast(x))
+def test_bytes_are_taken_where_no_two_products_saturate() -> None:
+    def number(most: int, lowest: int, highest: int, isa: str) -> int:
+        value = Value((2,), 0, most, 0, 1)
+        made = one("linear", value, weight=np.array([[lowest, highest]])).operations[0]
+        return form_of(made, isa).number
+
+    for isa in ("avx512vnni", "neon", "neondot"):
+        assert number(255, -128, 127, isa) == U8
+    assert number(128, -128, 127, "avx2") == number(255, -64, 64, "avx2") == U8
+    assert number(129, -128, 0, "avx2") == number(130, 0, 127, "avx2") == number(255, 0, 65, "avx2") == I16
 
 
-@pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize(
-    ("low", "high", "weights"), [(0, 255, 128), (-128, 127, 128), (-1, 1, 1), (0, 65535, 32768), (-32768, 32767, 3)]
-)
-@pytest.mark.parametrize("outputs", [1, 16, 17, 48, 64, 80, 150])
-def test_sums_of_full_range_products(outputs: int, low: int, high: int, weights: int, isa: str) -> None:
-    """Whatever the products are, nothing saturates on the way, and borders are 0 for any alphabet."""
-    random = np.random.default_rng(outputs)
-    for inputs, side, kernel, stride, dilation in ((3, 5, 3, 1, 1), (5, 9, 2, 2, 1), (16, 4, 3, 1, 2), (7, 1, 1, 1, 1)):
-        weight = random.choice([-weights, weights - 1, 0], (outputs, inputs, kernel, kernel))
-        place = {"stride": [stride] * 2, "before": [1, 2], "after": [1, 1], "dilation": [dilation] * 2}
-        program = one("convolution", Value((inputs, side, side), low, high, 0, 2), place, weight=weight)
-        x = random.choice([low, high, 0], (2, 3, inputs, side, side))
-        slow, fast = both(program, isa, 2)
-        equal(slow(x), fast(x))
+@pytest.mark.parametrize("cap", ["scalar", "avx2", "avx512", "avx512vnni", "neon", "neondot"])
+def test_a_cap_leaves_out_what_is_above_it(monkeypatch: pytest.MonkeyPatch, cap: str) -> None:
+    monkeypatch.delenv("BITSPIKE_ISA", raising=False)
+    every = available_isas()
+    monkeypatch.setenv("BITSPIKE_ISA", cap)
+    capped = available_isas()
+    assert capped == tuple(isa for isa in every if isa in capped) and capped[0] == "scalar"
+    if cap in every:
+        assert capped[-1] == cap
+    if "neon" in cap or cap == "scalar":
+        assert not {"avx2", "avx512vnni"} & set(capped)
+    monkeypatch.setenv("BITSPIKE_ISA", "sse9")
+    with pytest.raises(ProgramError, match="BITSPIKE_ISA must be one of scalar, avx2"):
+        available_isas()
 
 
 def test_several_callers_at_once() -> None:

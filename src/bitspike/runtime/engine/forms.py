@@ -4,22 +4,27 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..arithmetic import Array
 from ..limits import INT8, INT16, INT32
 from ..ops import Operation
 
 I32, U8, I16, WIDE, DEPTHWISE = range(5)
 """Numbers of the forms in csrc/engine/kernels.h."""
+SIGNED_BYTES = ("neon", "neondot")
+"""Instruction sets whose bytes of an operand have a sign; those of the others have none."""
 _NAMES = ("int32", "uint8 · int8", "int16 · int16", "int32 with 64-bit sums", "depthwise")
 _BYTES = {I32: 4, U8: 1, I16: 2, WIDE: 4, DEPTHWISE: 4}
 
 
 @dataclass(frozen=True)
 class Form:
-    """A form, and what is added to every number of the operand; taken off again in the bias."""
+    """A form, what is added to every number of the operand (taken off again in the bias), and its highest number less
+    its lowest."""
 
     number: int
     offset: int = 0
     why: str = ""
+    most: int = 0
 
     def __str__(self) -> str:
         return f"{_NAMES[self.number]}: {self.why}"
@@ -41,9 +46,17 @@ def form_of(made: Operation, isa: str) -> Form:
         return Form(DEPTHWISE, 0, "one input channel an output channel")
     if isa == "scalar":
         return Form(I32, 0, "plain C++")
-    if high - low <= 255 and INT8[0] <= weight.min() and weight.max() <= INT8[1]:
-        return Form(U8, -low, f"{low}..{high} in 8 bits, weights in 8 bits")
-    if high - low <= 65535:
+    most = high - low
+    if most <= 255 and INT8[0] <= weight.min() and weight.max() <= INT8[1] and (isa != "avx2" or _pairs(most, weight)):
+        first = INT8[0] if isa in SIGNED_BYTES else 0  # the lowest number, where the operand is moved
+        offset = 0 if first <= low and high <= first + 255 else first - low
+        return Form(U8, offset, f"{low}..{high} in 8 bits, weights in 8 bits", most)
+    if most <= 65535:
         inside = INT16[0] <= low and high <= INT16[1]
-        return Form(I16, 0 if inside else INT16[0] - low, f"{low}..{high} in 16 bits")
+        return Form(I16, 0 if inside else INT16[0] - low, f"{low}..{high} in 16 bits", most)
     return Form(I32, 0, f"{low}..{high} in 32 bits")
+
+
+def _pairs(most: int, weight: Array) -> bool:
+    """Whether two products of a weight and a number of 0..most, added in 16 bits, cannot saturate."""
+    return INT16[0] <= 2 * most * int(weight.min()) and 2 * most * int(weight.max()) <= INT16[1]

@@ -16,7 +16,18 @@ from pathlib import Path
 from ..errors import fault
 
 ABI = 2
-_CAPS = {"scalar": 0, "avx2": 0, "avx512": 1, "avx512vnni": 1, "amx": 2}
+ISAS = ("scalar", "avx2", "avx512vnni", "amx", "neon", "neondot")
+"""By number, as in csrc/engine/kernels.h."""
+_CAPS = {
+    "scalar": ("scalar",),
+    "avx2": ("scalar", "avx2"),
+    "avx512": ("scalar", "avx2", "avx512vnni"),
+    "avx512vnni": ("scalar", "avx2", "avx512vnni"),
+    "amx": ("scalar", "avx2", "avx512vnni", "amx"),
+    "neon": ("scalar", "neon"),
+    "neondot": ("scalar", "neon", "neondot"),
+}
+"""What is left below a cap."""
 _LOCK = threading.Lock()
 _SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")
 _POINTER, _INT, _LONG = ctypes.c_void_p, ctypes.c_int, ctypes.c_int64
@@ -55,16 +66,16 @@ def available_isas() -> tuple[str, ...]:
     native = library()
     if native is None:
         return ()
-    asked = os.environ.get("BITSPIKE_ISA") or "amx"
-    if asked not in _CAPS:
+    asked = os.environ.get("BITSPIKE_ISA")
+    if asked and asked not in _CAPS:
         raise fault("engine", f"BITSPIKE_ISA must be one of {', '.join(_CAPS)}", asked, "correct it")
-    names = [native.bitspike_engine_isa(isa) for isa in range(_CAPS[asked] + 1)]
-    return tuple(name.decode() for name in names if name)
+    allowed = _CAPS[asked] if asked else ISAS
+    return tuple(isa for isa in allowed if native.bitspike_engine_isa(number_of(isa)))
 
 
 def number_of(isa: str) -> int:
     """Its number in the library."""
-    return _CAPS[isa]
+    return ISAS.index(isa)
 
 
 def _loaded() -> ctypes.CDLL | str:

@@ -16,7 +16,7 @@ from .forms import Form
 from .grouping import ELEMENTWISE, Group, Grouped, rows_of, space_of
 from .layout import Layout, operand_sides, stored
 
-_MAGIC = 0x62737004
+_MAGIC = 0x62737005
 _KINDS = (
     *("convolution", "sumpool", "maxpool", "tally", "windows", "remap", "concat"),
     *("load", "load_row", "store"),
@@ -197,7 +197,7 @@ def _convolution(whole: Words, index: int, made: Operation) -> Encoded:
             *at["dilation"],
         ]
         inputs, out = weight.shape[1], made.written[0].shape[-1]
-    numbers = [*place, form.number, form.offset, scratch, height, width, len(weight), inputs, out]
+    numbers = [*place, form.number, form.offset, scratch, height, width, len(weight), inputs, out, form.most]
     return numbers, [weight, made.constants.get("bias")]
 
 

@@ -1,0 +1,118 @@
+"""Records programs, inputs and what the interpreter makes of them, for csrc/engine/test/replay.cpp.
+
+``python -m programs.corpus FILE [RANDOM PROGRAMS]`` (with src and tests in PYTHONPATH) writes a corpus by hand.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from bitspike.runtime import Program
+from bitspike.runtime.engine.forms import form_of
+from bitspike.runtime.engine.grouping import grouped
+from bitspike.runtime.engine.layout import Layout, laid_out
+from bitspike.runtime.engine.library import ISAS, number_of
+from bitspike.runtime.engine.words import Words
+from bitspike.runtime.interpreter import State, step
+
+from .drawn import drawn, input_of
+from .edges import FAMILIES
+
+_MAGIC = 0x62737263
+
+
+def corpus(random: int) -> Iterator[tuple[Program, Any]]:
+    """(program, input) pairs: numbers at the ends of their widths, then so many programs drawn at random."""
+    for family, cases in FAMILIES.items():
+        yield from (pair for case in cases for pair in family(*case))
+    for seed in range(random):
+        program = drawn(seed, wide=seed % 3 == 0)
+        yield program, input_of(program, seed, batch=1 + seed % 3)
+
+
+def record(file: Path, pairs: Iterable[tuple[Program, Any]]) -> tuple[Counter[str], Counter[str]]:
+    """Write a corpus; returns how often it has every operation, and every form of a convolution by instruction set."""
+    kinds, forms, count = Counter[str](), Counter[str](), 0
+    with file.open("wb") as out:
+        out.write(np.array([_MAGIC, 0], "<i8").tobytes())
+        for program, x in pairs:
+            _program(out, program, x, count, forms)
+            kinds.update(made.op.kind for made in program.operations)
+            count += 1
+        out.seek(8)
+        out.write(np.array([count], "<i8").tobytes())
+    return kinds, forms
+
+
+def _program(out: Any, program: Program, x: Any, seed: int, forms: Counter[str]) -> None:
+    value, operations = program.spec.input.value, program.operations
+    output = next(
+        v for m in operations for n, v in zip(m.op.outputs, m.written, strict=True) if n == program.spec.output
+    )
+    final = any(made.final for made in operations)
+    chunk = 64
+    _longs(out, value.dtype.itemsize, value.size, output.size, len(operations), len(ISAS))
+    for isa in ISAS:
+        layout, words = _words(program, isa, forms)
+        chunk = min(chunk, layout.chunk)
+        capacity = 1 if final else layout.capacity[program.spec.output]
+        _longs(out, number_of(isa), layout.state_bytes, capacity, len(words.words), *words.words, len(words.tables))
+        for table in words.tables:
+            _longs(out, len(table))
+            _bytes(out, table.astype("<i4"))
+    levels = program._sequence(x)
+    pieces = [] if len(levels) > chunk else [(True, levels)]
+    random = np.random.default_rng(seed)
+    at = 0
+    while at < len(levels):
+        n = int(random.integers(1, chunk + 1))
+        pieces.append((False, np.ascontiguousarray(levels[at : at + n])))
+        at += n
+    _longs(out, len(pieces))
+    state: State | None = None
+    for i, (whole, piece) in enumerate(pieces):
+        fresh = whole or i == 0 or pieces[i - 1][0]
+        state = _call(out, program, piece, None if fresh else state, whole)
+
+
+def _call(out: Any, program: Program, x: Any, before: State | None, whole: bool) -> State:
+    made = next((made for made in program.operations if made.final), None)
+    part, after = step(program.operations, x, before, program.spec.output)
+    held = len(x) > 1 and x.strides[0] == 0
+    _longs(out, before is None, whole, len(x), held, x.shape[1])
+    _bytes(out, (x[:1] if held else x).astype(x.dtype.newbyteorder("<")))
+    summed = None if made is None else after.parts.get(made.op.name)
+    steps = len(part) if made is None else 0 if summed is None else summed.counted
+    _longs(out, steps, len(part))
+    _bytes(out, part.swapaxes(0, 1).astype("<i8"))
+    was = {} if before is None else before.clamped
+    _longs(out, *(after.clamped.get(op.op.name, 0) - was.get(op.op.name, 0) for op in program.operations))
+    return after
+
+
+def _words(program: Program, isa: str, forms: Counter[str]) -> tuple[Layout, Words]:
+    operations, output = program.operations, program.spec.output
+    found = grouped(program.spec.input, operations, output)
+    chosen = {i: form_of(made, isa) for i, made in enumerate(operations) if "weight" in made.constants}
+    forms.update(f"{isa} {str(form).partition(':')[0]}" for form in chosen.values())
+    layout = laid_out(found, operations, output, {i: form.operand for i, form in chosen.items()})
+    return layout, Words(found, operations, output, layout, chosen)
+
+
+def _longs(out: Any, *numbers: int) -> None:
+    out.write(np.array(numbers, "<i8").tobytes())
+
+
+def _bytes(out: Any, array: Any) -> None:
+    data = np.ascontiguousarray(array).tobytes()
+    out.write(data + bytes(-len(data) % 8))
+
+
+if __name__ == "__main__":
+    print(*record(Path(sys.argv[1]), corpus(int(sys.argv[2]) if len(sys.argv) > 2 else 200)), sep="\n")

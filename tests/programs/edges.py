@@ -1,0 +1,83 @@
+"""Programs of one operation with numbers at the ends of 8, 16 and 32 bits, and every width of a row of lanes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import product
+from typing import Any
+
+import numpy as np
+
+from bitspike.runtime import Program, Value
+
+from .machines import one
+
+EDGES = [-(2**31), -(2**31) + 1, -(2**30), -41, -40, -1, 0, 1, 39, 40, 41, 2**30, 2**31 - 41, 2**31 - 2, 2**31 - 1]
+Pairs = Iterator[tuple[Program, Any]]
+
+
+def neurons(decay: list[int], count: int, signed: bool, reset: str, bounds: bool) -> Pairs:
+    """Currents that overflow the membrane, membranes at the ends; ``bounds`` adds a floor and, unsigned, a gate."""
+    for channels in (1, 7, 15, 16, 33):
+        tensors: dict[str, Any] = {"first": np.array([40])}
+        if count > 1:
+            tensors["spacing"] = np.array([64])
+        if reset == "soft":
+            tensors["charge"] = np.array([2**31 - 1 if count < 3 else 64])
+        attributes = {"count": [count], "signed": signed, "reset": reset, "decay": decay}
+        if signed:
+            attributes |= {"up": 3, "down": 2, "cancel": True} if count == 3 else {}
+        if bounds:
+            tensors["floor"] = np.arange(channels) - 45
+            if not signed:
+                tensors["gate"] = np.arange(channels) + 37
+        program = one("fire", Value((channels,), -(2**31), 2**31 - 1, 0, 6), attributes, ("s", "u"), **tensors)
+        yield program, np.random.default_rng(channels).choice(EDGES, (6, 7, channels))
+
+
+def scalings(low: int, shift: int, wide: bool) -> Pairs:
+    """Products of 62 bits, or of 31; biases at the ends; results that are clamped and such that are not."""
+    for channels, biased in product((1, 8, 16, 21), (False, True)):
+        random = np.random.default_rng(channels)
+        top = 2**31 - 1 if wide else 2**15
+        multiplier = random.choice([-(2**30), 2**30 - 1, 1, 0, -3] if wide else [-16383, 16383, 1, 0, -3], channels)
+        bias = random.choice([-(2**31), 2**31 - 1, 0, 5] if wide else [-(2**29), 2**29, 0, 5], channels)
+        attributes = {"shift": shift, "low": low, "high": 2**31 - 1 if low < -100 else 120, "exponent": 0}
+        tensors = {"multiplier": multiplier} | ({"bias": bias} if biased else {})
+        program = one("rescale", Value((channels,), -top - wide, top, 0, 4), attributes, **tensors)
+        yield program, np.clip(random.choice([*EDGES, top - 1, 1 - top], (4, 5, channels)), -top - wide, top)
+
+
+def sums(low: int, high: int, weights: int, outputs: int) -> Pairs:
+    """Convolutions whose products take their whole range, with borders, strides and dilations."""
+    random = np.random.default_rng(outputs)
+    for inputs, side, kernel, stride, dilation in ((3, 5, 3, 1, 1), (5, 9, 2, 2, 1), (16, 4, 3, 1, 2), (7, 1, 1, 1, 1)):
+        weight = random.choice([-weights, weights - 1, 0], (outputs, inputs, kernel, kernel))
+        place = {"stride": [stride] * 2, "before": [1, 2], "after": [1, 1], "dilation": [dilation] * 2}
+        program = one("convolution", Value((inputs, side, side), low, high, 0, 2), place, weight=weight)
+        yield program, random.choice([low, high, 0], (2, 3, inputs, side, side))
+
+
+def products(depth: int, most: int) -> Pairs:
+    """All weights and all numbers at their ends at once: sums of two products reach ±2^15 in 16 bits and 2^31 in 32."""
+    ends = (-128, 127) if most < 32768 else (-32768, 32767)
+    if depth * most * -ends[0] > 2**31:
+        depth = 2  # sums of 32 bits
+    weight = np.array([[ends[0]] * depth, [ends[1]] * depth, [*ends] * (depth // 2) + [1] * (depth % 2)])
+    for low in {0, -(most // 2)}:
+        program = one("linear", Value((depth,), low, low + most, 0, 3), weight=weight)
+        yield program, np.stack([np.full((4, depth), end) for end in (low, low + most, 0)])
+
+
+_DECAYS = [[1, 0], [0, 0], [1, 1], [1, 30], [2**30 - 1, 30], [5, 3]]
+_ALPHABETS = [
+    *((0, 255, 128), (-128, 127, 128), (-1, 1, 1), (0, 31, 128), (0, 127, 128), (0, 65535, 32768), (-32768, 32767, 3)),
+    (-100000, 100000, 3),
+]
+FAMILIES: dict[Callable[..., Pairs], list[tuple[Any, ...]]] = {
+    neurons: list(product(_DECAYS, [1, 3, 65535], [False, True], ["hard", "soft"], [False, True])),
+    scalings: list(product([-(2**31), -100], [0, 1, 30, 31, 45], [False, True])),
+    sums: [(*alphabet, outputs) for alphabet in _ALPHABETS for outputs in (1, 4, 8, 16, 17, 48, 64, 80, 150)],
+    products: list(product([1, 2, 4, 7, 130, 4100], [1, 5, 31, 32, 63, 127, 128, 129, 254, 255, 32768])),
+}
+"""What makes programs and inputs → its cases."""
