@@ -76,18 +76,42 @@ def test_features_are_split() -> None:
     check_program(bitspike.fold(on_grid(Halves(), x), x), x, **WIDE)
 
 
-@pytest.mark.parametrize("kernel", [2, 4])
-def test_currents_of_all_32_bits_are_pooled(kernel: int) -> None:
-    """Two channels cancel on the data, so that what is proved of the sums is far more than what is measured."""
+def cancelling() -> tuple[Conv2d, Tensor]:
+    """A convolution and inputs whose first two channels cancel, so that far more is proved of the sums than occurs."""
     torch.manual_seed(0)
-    pool, conv = Merged(nn.AvgPool2d(kernel, 1), "pool", "linear"), Conv2d(3, 4, 3, bias=True)
-    net = chain(Repeat(2), conv, pool, LIF(), Flatten(), Linear(4 * (7 - kernel) ** 2, 3), MeanReadout())
-    conv.bias.data.copy_(torch.tensor([0.25, -0.5, 0.125, 1.0]))  # type: ignore[union-attr]
+    conv = chain(Conv2d(3, 4, 3, bias=True))[0]  # type: ignore[index]
+    conv.bias.data.copy_(torch.tensor([0.25, -0.5, 0.125, 1.0]))
     conv.weight.data[:, 0] = 1024
     conv.weight.data[:, 1] = -1024
     x = dyadic(samples(6))
     large = (x[:, :1] * 512).round().clamp(-2047, 2047)
-    x = torch.cat([large, large, x[:, 1:]], 1)
+    return conv, torch.cat([large, large, x[:, 1:]], 1)
+
+
+@pytest.mark.parametrize("kernel", [2, 4])
+def test_currents_of_all_32_bits_are_pooled(kernel: int) -> None:
+    conv, x = cancelling()
+    pool = Merged(nn.AvgPool2d(kernel, 1), "pool", "linear")
+    last = chain(Linear(4 * (7 - kernel) ** 2, 3))
+    net = nn.Sequential(Repeat(2), conv, pool, LIF(), Flatten(), last, MeanReadout())
+    _, found = check_program(bitspike.fold(net, x), x, **WIDE)
+    assert all(0.02 < layer.fired / layer.spikes < 0.98 for layer in found.layers.values())
+
+
+def test_currents_far_below_a_floor_are_not_clamped() -> None:
+    conv, x = cancelling()
+    conv.bias.data[0] = -100  # type: ignore[union-attr]
+    net = nn.Sequential(Repeat(3), conv, LIF(floor=-0.5), Flatten(), chain(Linear(144, 3)), MeanReadout())
+    _, found = check_program(bitspike.fold(net, x), x, **WIDE)
+    assert not found.clamped and all(0.02 < layer.fired / layer.spikes < 0.98 for layer in found.layers.values())
+
+
+def test_a_bias_that_cancels_a_large_sum_fits() -> None:
+    conv, x = cancelling()
+    x[:, 0] = 512
+    conv.weight.data[:, 1] = 0
+    conv.bias.data -= 9 * 1024 * 512  # type: ignore[union-attr, operator]
+    net = nn.Sequential(Repeat(3), conv, LIF(), Flatten(), chain(Linear(144, 3)), MeanReadout())
     _, found = check_program(bitspike.fold(net, x), x, **WIDE)
     assert all(0.02 < layer.fired / layer.spikes < 0.98 for layer in found.layers.values())
 

@@ -1,4 +1,7 @@
-"""What a set of random networks covers: cells of options that occurred together in a block that fired, none empty."""
+"""What a set of random networks covers: cells of options that occurred together in a block that fired, none empty.
+
+A cell counts where the program was exact, unless one of its options is never exact.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ from typing import Any
 
 from random_networks.check import Outcome, check
 from random_networks.factors import BLOCK, NETWORK, READS, forbidden
-from random_networks.plan import Choose, Plan, Row, draw
+from random_networks.plan import Choose, Plan, Row, careful, draw, must_round
 
 Cell = tuple[tuple[str, Any], ...]
 FACTORS: Mapping[str, Sequence[Any]] = dict([READS, *BLOCK.items(), *NETWORK.items()])
@@ -49,13 +52,15 @@ class Coverage:
         self._names = sorted({tuple(name for name, _ in cell) for cell in self.wanted})
 
     def add(self, plan: Plan, outcome: Outcome) -> None:
-        """Count the cells of the blocks behind the stem that fired."""
+        """Count the cells of blocks behind the stem that fired; of an inexact program those that cannot be exact."""
         self.networks += 1
         self.errors.setdefault(outcome.cause, []).append(outcome.error)
         for row, fired in zip(plan.rows(), outcome.live[1:], strict=True):
             self.blocks += fired
             for names in self._names if fired else ():
                 cell = tuple((name, row[name]) for name in names)
+                if outcome.cause and not must_round(dict(cell)):
+                    continue
                 self.filled[cell] = self.filled.get(cell, 0) + 1
                 self.missing.pop(cell, None)
 
@@ -66,7 +71,8 @@ class Coverage:
         while left := [cell for cell in self.missing if tries.get(cell, 0) < TRIES]:
             cell = left[0]
             tries[cell] = tries.get(cell, 0) + 1
-            yield draw(seed, self._greedy(seed), dict(cell))
+            choose = self._greedy(seed)
+            yield draw(seed, choose if must_round(dict(cell)) else careful(choose), dict(cell))
             seed += 1
 
     def _greedy(self, seed: int) -> Choose:
@@ -77,7 +83,8 @@ class Coverage:
         def choose(name: str, options: Sequence[Any], row: Row) -> Any:
             if name == "blocks":
                 return options[-1]
-            gains = [sum(frozenset(((name, v), known)) in partial for known in row.items()) for v in options]
+            told = [pair for pair in row.items() if pair[0] != "before"]
+            gains = [sum(frozenset(((name, v), known)) in partial for known in told) for v in options]
             return r.choice([v for v, gain in zip(options, gains, strict=True) if gain == max(gains)])
 
         return choose

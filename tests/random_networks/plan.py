@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from random_networks.factors import BLOCK, NETWORK, READS, SPATIAL, forbidden
+from random_networks.factors import ATTENTION, BLOCK, NETWORK, READS, SPATIAL, forbidden
 
 Row = dict[str, Any]
 Choose = Callable[[str, Sequence[Any], Row], Any]
@@ -17,7 +17,7 @@ STEM: Row = {
     **{"pool": "none", "pooled": "spikes", "around": "none", "edge": "none", "also": "none"},
 }
 """What the first block has, which reads the input."""
-SIDES = {"image": (8, 6), "row": (12,), "features": ()}
+SIDES = {"image": (8, 9), "row": (12,), "features": ()}
 BLOCKS = (1, 2, 3)
 
 
@@ -61,7 +61,8 @@ def draw(seed: int, choose: Choose, wanted: Mapping[str, Any] | None = None) -> 
     """A plan; the second block and the network have the options that are wanted.
 
     Args:
-        seed: of the numbers. choose: (factor, its options, the simplest first, what is chosen already) → one of them.
+        seed: of the numbers. choose: (factor, its options, the simplest first, what is chosen already and "before", the
+            steps that come in) → one of them.
         wanted: factor → option, which no rule forbids.
     """
     wanted = dict(wanted or {})
@@ -91,7 +92,7 @@ def _block(choose: Choose, own: Row, network: Row, sides: tuple[int, ...], befor
         options = _options(BLOCK, name, network | own)
         if name not in own:
             options = [v for v in options if _fits(name, v, own, sides)]
-        own[name] = choose(name, options, network | own)
+        own[name] = choose(name, options, network | own | {"before": before})
     if before and own["edge"] == "none" and not own["spike"].startswith("refined"):
         own["steps"] = before
     return {name: own[name] for name in BLOCK}
@@ -154,3 +155,35 @@ def chooser(seed: int) -> Choose:
         return r.choice(options)
 
     return choose
+
+
+def careful(choose: Choose) -> Choose:
+    """Leaves out what no program computes exactly, where something else is left."""
+
+    def chosen(name: str, options: Sequence[Any], row: Row) -> Any:
+        return choose(name, [v for v in options if not rounds(name, v, row)] or options, row)
+
+    return chosen
+
+
+def rounds(name: str, option: Any, row: Row) -> bool:
+    """Whether an option brings numbers that are no multiples of powers of two, at least where that is not excluded."""
+    if name == "spike" and str(option).startswith("refined"):
+        return row.get("before", 0) > 2
+    if name in ("spike", "around", "pool", "head"):
+        joins = str(option).startswith("join") and row.get("steps") not in (1, 2)
+        return joins or option in ("real", "global", "average of 9", "adaptive average", *ATTENTION[1:])
+    if name == "steps":
+        return option > 2 and (str(row.get("spike")).startswith("refined") or str(row.get("around")).startswith("join"))
+    before = row.get("before", 0)
+    return (
+        name == "edge" and option != "none" and (before > 2 or (row["around"].startswith("join") and row["steps"] > 2))
+    )
+
+
+def must_round(cell: Mapping[str, Any]) -> bool:
+    """Whether no network with these options has an exact program (or none that is easily drawn)."""
+    spikes = {cell.get("spike"), cell.get("reads")}
+    averaged = bool(spikes & {"refined always", "refined adaptive"}) and cell.get("steps") in (3, 5)
+    rest = cell.get("around") in ATTENTION[1:] or cell.get("pool") == "average of 9" or cell.get("head") == "global"
+    return "real" in spikes or averaged or rest

@@ -83,7 +83,8 @@ def _cause(module: nn.Module | None, args: tuple[Any, ...]) -> str:
         steps = {len(x) for x in args}
         divisor = 1 if len(steps) == 1 else _product(steps)
     elif isinstance(module, Merged) and isinstance(module.body, (nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d)):
-        divisor = _product(args[0].shape[3:])  # of which the windows are parts
+        sides, wanted = args[0].shape[3:], module(args[0]).shape[3:]
+        divisor = _product(n // w for n, w in zip(sides, wanted, strict=True))
     return "divisor" if divisor & (divisor - 1) else ""
 
 

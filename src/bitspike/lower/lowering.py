@@ -127,7 +127,13 @@ class Lowering:
     def fraction_bits(self, w: Wire, node: str, room: float = 1.0) -> int:
         """Fraction bits for a wire as a current in units of one: no overflow whatever comes, or, where that would leave
         less than 12 bits of what was measured, none on the calibration data."""
-        return self.fraction_bits_of(self.bound(w) * room, self.measured.most.get(node, 0.0) * room)
+        bits = self.fraction_bits_of(self.bound(w) * room, self.measured.most.get(node, 0.0) * room)
+        return min(bits, self.bits_of_shift(w))
+
+    @staticmethod
+    def bits_of_shift(w: Wire, unit: Any = 1.0) -> int:
+        """Fraction bits with which the shift of a wire, in units of one or of each channel, fits 32 bits."""
+        return bits_above(float(np.abs(w.shift / unit).max(initial=0.0)))
 
     @staticmethod
     def fraction_bits_of(far: float, most: float) -> int:
@@ -251,6 +257,7 @@ class Lowering:
         top = 2 ** (self.options.activation_bits - 1) - 1
         most = self.measured.most.get(node, 0.0) or self.bound(w) or 1.0
         exponent = max(-60, min(FRACTION, math.floor(math.log2(top / min(most * _ROOM, max(self.bound(w), 1e-9))))))
+        exponent = min(exponent, self.bits_of_shift(w))
         return self.settle(w, exponent, f"{node}.quantize", low=-top, high=top)
 
     def source(self, node: Node, place: int = 0) -> str:

@@ -131,12 +131,15 @@ def thresholds(module: Neuron, steps: int, shape: tuple[int, ...], of: Array | N
 
 def fraction_bits(low: Lowering, node: Node, x: Wire, unit: Any, module: Neuron, most: float = 0.0) -> int:
     """Fraction bits of a membrane: no clamp in a window, whatever comes, or, where that would leave less than 12, room
-    for four times the greatest membrane of the calibration data."""
+    for four times the greatest membrane of the calibration data, and current where a floor hides it."""
     far = reach(low, x, unit, module)
     proved = bits_above(far)
-    seen = low.measured.membranes.get(node.name, 0.0) / float(np.min(unit))
+    seen = low.measured.membranes.get(node.name, 0.0)
+    if module.membrane.floor is not None:
+        seen = max(seen, low.measured.most.get(low.source(node), 0.0))
+    seen /= float(np.min(unit))
     wanted = bits_above(max(seen, 1.0, most) * 4)
-    return max(0, min(FRACTION, proved if proved >= _LEAST else min(wanted, FRACTION)))
+    return max(0, min(FRACTION, low.bits_of_shift(x, unit), proved if proved >= _LEAST else wanted))
 
 
 def reach(low: Lowering, x: Wire, unit: Any, module: Neuron) -> float:

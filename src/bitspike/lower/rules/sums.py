@@ -82,7 +82,7 @@ def together(low: Lowering, name: str, names: list[str], parts: list[Wire], coun
         return made
     far = sum(low.bound(branch) for branch in parts) if count > 1 else max(low.bound(branch) for branch in parts)
     most = max([low.measured.most.get(each, 0.0) for each in [*names, name]])
-    exponent = low.fraction_bits_of(far, most)
+    exponent = min(low.fraction_bits_of(far, most), *(low.bits_of_shift(branch) for branch in parts))
     return [low.settle(branch, exponent, f"{name}.current{i}") for i, branch in enumerate(parts)]
 
 
