@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import bitspike
-from bitspike.layers import AvgPool2d, Conv2d, Flatten, Linear, MeanReadout, Repeat, Squeeze
+from bitspike.layers import Affine, AvgPool2d, Conv2d, Flatten, Linear, MeanReadout, Repeat, Squeeze
 from bitspike.lower import compare
 from bitspike.neurons import LIF, Adaptive, Real
 from bitspike.runtime import Program
@@ -114,6 +114,17 @@ def test_a_bias_that_cancels_a_large_sum_fits() -> None:
     net = nn.Sequential(Repeat(3), conv, LIF(), Flatten(), chain(Linear(144, 3)), MeanReadout())
     _, found = check_program(bitspike.fold(net, x), x, **WIDE)
     assert all(0.02 < layer.fired / layer.spikes < 0.98 for layer in found.layers.values())
+
+
+def test_a_factor_that_the_data_hides_fits() -> None:
+    """Spikes that never come on the data are worth 2^20 thresholds, so nothing of their size is measured."""
+    torch.manual_seed(0)
+    x = dyadic(samples(6))
+    hidden, conv = LIF(threshold=2.0**10), chain(Conv2d(2, 4, 3))
+    gain = Affine(torch.full((4,), 2.0**20).double(), torch.full((4,), 0.5).double())
+    net = nn.Sequential(Repeat(3), conv, hidden, gain, LIF(decay=1.0), Flatten(), chain(Linear(144, 3)), MeanReadout())
+    _, found = check_program(bitspike.fold(net, x), x, **WIDE)
+    assert [layer.fired > 0 for layer in found.layers.values()] == [False, True]
 
 
 class Beside(nn.Module):

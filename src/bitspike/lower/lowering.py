@@ -132,8 +132,8 @@ class Lowering:
 
     @staticmethod
     def bits_of_shift(w: Wire, unit: Any = 1.0) -> int:
-        """Fraction bits with which the shift of a wire, in units of one or of each channel, fits 32 bits."""
-        return bits_above(float(np.abs(w.shift / unit).max(initial=0.0)))
+        """Fraction bits with which shift and factor of a wire, in units of one or of each channel, fit 32 bits."""
+        return bits_above(max(float(np.abs(part / unit).max(initial=0.0)) for part in (w.shift, w.factor)))
 
     @staticmethod
     def fraction_bits_of(far: float, most: float) -> int:
