@@ -34,8 +34,8 @@ FARTHEST = 2.0**-6, 2.0**-1
 the greatest of its layer, and how far logits may be off, relative to the greatest, with the network's spikes forced on
 the program; measured. Weights, real spikes and real signals that a synapse reads ("signal") have 16 bits, sigmoids
 come from a table of steps of 2^-7: 99 in 100 networks are within the usual. None is beyond the farthest: a norm
-magnifies what channels of little variance lose. "levels": behind something rounded a `ClipFloor` may send the level beside, half a
-step of which is the second."""
+magnifies what channels of little variance lose. "levels": behind something rounded a `ClipFloor` may send the level
+beside, half a step of which is the second."""
 KINDS = ("chunks", "one by one", "file", "unary", "few bits")
 LIVE = (0.01, 0.99)
 
