@@ -34,11 +34,11 @@ def along(low: Lowering, x: Wire, shape: tuple[int, ...], axis: int, table: Arra
     return _reshaped(low, _grouped(low, x, (P, B, Q), B, table, name, grid), after)
 
 
-def plane(low: Lowering, x: Wire, rows: Array, columns: Array, name: str) -> Wire:
+def plane(low: Lowering, x: Wire, rows: Array, columns: Array, name: str, grid: Any = None) -> Wire:
     """``rows·X·columnsᵀ`` of every channel of images [C, H, W]: two convolutions, each of which turns the image."""
     C, H, W = low.value(x).shape
-    x = _grouped(low, x, (C, H * W, 1), W, columns, f"{name}.columns")  # [C, W', H]
-    x = _grouped(low, x, (C, len(columns) * H, 1), H, rows, f"{name}.rows")  # [C, H', W']
+    x = _grouped(low, x, (C, H * W, 1), W, columns, f"{name}.columns", grid)  # [C, W', H]
+    x = _grouped(low, x, (C, len(columns) * H, 1), H, rows, f"{name}.rows", grid)  # [C, H', W']
     return _reshaped(low, x, (C, len(rows), len(columns)))
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from bitspike.lower.places import Swap, box, layout, lists, swaps
-from bitspike.lower.rules.along import along
+from bitspike.lower.rules.along import along, plane
 from bitspike.lower.wire import Array, Refused, Wire, wire
 from bitspike.runtime import Grid
 
@@ -96,12 +96,7 @@ def _moved(low: Lowering, x: Wire, places: Array, name: str) -> str:
             return _moved(low, _cut(low, x, inner, name), kept[places], name)
     each = lists(places, value.shape)
     if each is not None:
-        for k, line in enumerate(each):
-            shape = low.value(x).shape
-            if not np.array_equal(line, np.arange(shape[k])):
-                table = (line[:, None] == np.arange(shape[k])).astype(np.int64)
-                x = along(low, x, shape, k, table, f"{name}.axis{k}", Grid(0, 1))
-        return x.name
+        return _by_axis(low, x, each, name)
     if flat.size * value.size <= _DENSE:
         table = (flat[:, None] == np.arange(value.size)).astype(np.int64)
         row = shaped(low, x, (value.size,), f"{name}.row")
@@ -147,6 +142,18 @@ def _cut(low: Lowering, x: Wire, inner: list[Array], name: str) -> Wire:
             table = ((each - first)[:, None] // step == np.arange(now[k])).astype(np.int64)
             x = along(low, x, now, k, table, f"{name}.axis{k}", Grid(0, 1))
     return x
+
+
+def _by_axis(low: Lowering, x: Wire, each: list[Array], name: str) -> str:
+    """Lists of places an axis; images whose rows and columns both change turn round twice."""
+    shape = low.value(x).shape
+    tables = [(line[:, None] == np.arange(n)).astype(np.int64) for line, n in zip(each, shape, strict=True)]
+    moving = [k for k, n in enumerate(shape) if not np.array_equal(each[k], np.arange(n))]
+    if len(shape) == 3 and moving == [1, 2]:
+        return plane(low, x, tables[1], tables[2], name, Grid(0, 1)).name
+    for k in moving:
+        x = along(low, x, low.value(x).shape, k, tables[k], f"{name}.axis{k}", Grid(0, 1))
+    return x.name
 
 
 def _ordered(low: Lowering, x: Wire, places: Array, name: str) -> str | None:
