@@ -30,7 +30,7 @@ _MAGIC = 0x62737263
 
 
 def corpus(random: int) -> Iterator[tuple[Program, Any]]:
-    """(program, input) pairs: numbers at the ends of their widths, two whole networks, so many programs drawn at random."""
+    """(program, input) pairs: ends of their widths, two whole networks, so many programs drawn at random."""
     for family, cases in FAMILIES.items():
         yield from (pair for case in cases for pair in family(*case))
     yield golden(), images()
