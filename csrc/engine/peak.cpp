@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cstring>
 
+#include "api.h"
 #include "kernels.h"
 #include "pool.h"
 
@@ -12,12 +13,6 @@
 #include <immintrin.h>
 #elif defined(__ARM_FEATURE_DOTPROD)
 #include <arm_neon.h>
-#endif
-
-#if defined(_WIN32)
-#define ENGINE_EXPORT extern "C" __declspec(dllexport)
-#else
-#define ENGINE_EXPORT extern "C" __attribute__((visibility("default")))
 #endif
 
 namespace {
@@ -138,8 +133,7 @@ void task(void* burn, long, int) { static_cast<const Peak*>(burn)->burn(); }
 
 }  // namespace
 
-// Multiply-accumulates a second of so many threads: the best of several tries.
-ENGINE_EXPORT double bitspike_engine_peak(int isa, int threads, int tries) {
+double bitspike_engine_peak(int isa, int threads, int tries) {
     if (!kernels_of(isa)) return 0;
     Peak peak = peak_of(isa);
     if (threads < 1) threads = 1;

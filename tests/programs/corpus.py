@@ -23,14 +23,18 @@ from bitspike.runtime.interpreter import State, step
 
 from .drawn import drawn, input_of
 from .edges import FAMILIES
+from .golden import golden, images
+from .residual import resnet
 
 _MAGIC = 0x62737263
 
 
 def corpus(random: int) -> Iterator[tuple[Program, Any]]:
-    """(program, input) pairs: numbers at the ends of their widths, then so many programs drawn at random."""
+    """(program, input) pairs: ends of their widths, two whole networks, so many programs drawn at random."""
     for family, cases in FAMILIES.items():
         yield from (pair for case in cases for pair in family(*case))
+    yield golden(), images()
+    yield resnet(steps=2), np.random.default_rng(0).normal(size=(2, 3, 32, 32)).astype(np.float32)
     for seed in range(random):
         program = drawn(seed, wide=seed % 3 == 0)
         yield program, input_of(program, seed, batch=1 + seed % 3)
@@ -66,7 +70,7 @@ def _program(out: Any, program: Program, x: Any, seed: int, forms: Counter[str])
         for table in words.tables:
             _longs(out, len(table))
             _bytes(out, table.astype("<i4"))
-    levels = program._sequence(x)
+    levels = program.sequence(x)
     pieces = [] if len(levels) > chunk else [(True, levels)]
     random = np.random.default_rng(seed)
     at = 0

@@ -1,4 +1,4 @@
-"""The engine without Python: recorded calls replayed under sanitizers, in children of a fork, and on an emulated ARM."""
+"""The engine without Python: recorded calls replayed under sanitizers, in children of a fork, on an emulated ARM."""
 
 from __future__ import annotations
 

@@ -16,16 +16,7 @@
 #include <unistd.h>
 #endif
 
-extern "C" {
-const char* bitspike_engine_isa(int isa);
-void* bitspike_engine_create(const int64_t* words, int64_t count, const int32_t* const* tables, const int64_t* lengths,
-                             int64_t ntables, int isa, const char** error);
-void bitspike_engine_free(void* given);
-void bitspike_engine_reset(const void* given, unsigned char* states, int64_t batch);
-int bitspike_engine_run(void* given, const void* x, int64_t step_stride, int64_t batch_stride, int64_t steps, int held,
-                        int64_t batch, unsigned char* states, int64_t* out, int64_t out_capacity, int64_t* clamped,
-                        int threads, int64_t* out_steps);
-}
+#include "api.h"
 
 namespace {
 
@@ -130,7 +121,7 @@ int64_t replay(const Program& p, const Made& made, int threads) {
         int64_t steps = -1;
         const int outcome = bitspike_engine_run(
             made.handle, call.x, call.batch * p.sample, p.sample, call.steps, int(call.held), call.batch,
-            call.whole ? nullptr : states.data(), out.data(), made.capacity, clamped.data(), threads, &steps);
+            call.whole ? nullptr : states.data(), out.data(), made.capacity, clamped.data(), threads, nullptr, &steps);
         bool same = outcome == 0 && steps == call.out_steps &&
                     !std::memcmp(clamped.data(), call.clamped, size_t(p.reports) * 8) && call.rows <= made.capacity;
         for (int64_t b = 0; same && b < call.batch; ++b)
