@@ -133,8 +133,9 @@ def _ann(records: Records) -> str:
         behind = [_short(record) for record in found if record["ratio_high"] < 1]
         equal = [_short(record) for record in found if record["ratio_low"] <= 1 <= record["ratio_high"]]
         lines.append(
-            f"- Batch {batch}: the ReLU network in OpenVINO int8 takes {_ms(ms)} ms and is right on {right}. The ANN wins "
-            f"against {_listed(behind)}; it loses against {_listed(ahead)}; no difference: {_listed(equal)}."
+            f"- Batch {batch}: the ReLU network in OpenVINO int8 takes {_ms(ms)} ms and is right on {right}. "
+            f"The ANN wins against {_listed(behind)}; it loses against {_listed(ahead)}; "
+            f"no difference: {_listed(equal)}."
         )
     return "\n".join(lines)
 
@@ -161,8 +162,10 @@ def _times(records: Records, batch: int, threads: int) -> str:
         rows.append([*_named(network), _accuracy(measured[0]), _ms(ours), *(_cell(found[peer]) for peer in peers)])
     if len(rows) == 1:
         return "Not run."
-    note = "ms; in brackets how many times as long as bitspike beside it and, below 99 %, how often a peer that computes the"
-    return f"{note}\nsame network gives the program's answer.\n\n{as_markdown(rows)}"
+    note = (
+        "ms; in brackets how many times as long as bitspike beside it and, below 99 %, how often a peer that computes"
+    )
+    return f"{note}\nthe same network gives the program's answer.\n\n{as_markdown(rows)}"
 
 
 def _cell(record: Record | None) -> str:
