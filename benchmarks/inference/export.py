@@ -1,0 +1,222 @@
+"""Converts, folds, compiles and exports the networks, so that every peer loads the same numbers.
+
+    BITSPIKE_DATA=DIR python benchmarks/inference/export.py [--cache DIR] [--only TEXT ...] [--accuracy N]
+
+Into CACHE/NETWORK go `program.bitspike`, `network.json` with `network.npz` (the layers in plain words; 8-bit weights
+are the program's own, with their scales), `images.npz` (the first 256 test images) and `facts.json`. The cache lies
+outside the repository, for weights and images are not ours to give away.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+import warnings
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from cells import NETWORKS, Network
+from torch import Tensor, nn
+
+sys.path.append(str(Path(__file__).resolve().parents[1] / "conversion"))
+from common import BATCH, SOURCE, calibration, checkpoint, images
+
+import bitspike
+from bitspike.ann2snn import Converted
+from bitspike.files import read_json, write_json_atomic
+from bitspike.graph import Graph
+from bitspike.lower.fixed_point import quantized_rows
+from bitspike.models import MODELS, load_he_checkpoint
+from bitspike.neurons import LIF, MultiBit, Neuron, Signed
+from bitspike.runtime import Program, load, save
+
+NEURONS: dict[str, Neuron] = {
+    "binary": LIF(1.0, 1.0, reset="soft"),
+    "ternary": Signed(1, decay=1.0),
+    "multibit22": MultiBit(2, 2, decay=1.0),
+    "levels255": MultiBit(8, 0, decay=1.0),
+}
+CACHE = Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "bitspike-inference"
+CHECKED = 256
+DRAWN = 64  # calibration images of a network that is measured for its speed only
+Arrays = dict[str, np.ndarray[Any, Any]]
+
+
+def convert(network: Network, x: Tensor) -> tuple[nn.Module, Converted]:
+    """(ANN, SNN)."""
+    torch.manual_seed(0)
+    ann = MODELS[network.arch](nn.ReLU(), T=1)
+    if network.trained:
+        load_he_checkpoint(ann, checkpoint(network.arch))
+    return ann, bitspike.ann2snn(ann.eval(), NEURONS[network.neuron], x, network.T, **network.options)
+
+
+def described(graph: Graph, program: Program) -> tuple[list[dict[str, Any]], Arrays]:
+    """Layers in plain words, and their arrays.
+
+    Raises:
+        ValueError: a layer that the words do not cover.
+    """
+    rows: list[dict[str, Any]] = []
+    arrays: Arrays = {}
+    for node in graph:
+        row: dict[str, Any] = {"name": node.name, "inputs": list(node.inputs)}
+        module: Any = node.module
+        kind = type(module).__name__
+        if node.kind in ("input", "output", "add"):
+            row["kind"] = node.kind
+        elif node.kind == "synapse":
+            row |= {"kind": "conv" if module.weight.dim() == 4 else "linear"}
+            if row["kind"] == "conv":
+                row |= {"stride": module.stride, "padding": module.padding}
+            arrays |= _synapse(node.name, module, program)
+        elif node.kind == "neuron":
+            row |= {"kind": "neuron", **_neuron(module)}
+        elif kind == "Gain" and module.factor.dim() < 2:
+            row |= {"kind": "gain"}
+            arrays[f"{node.name}.factor"] = module.factor.reshape(-1).float().numpy()
+        elif kind == "PadShortcut":
+            row |= {"kind": "pad", "stride": module.stride, "before": module.before, "behind": module.behind}
+        elif kind == "AvgPool2d":
+            side = module.kernel
+            factor = float(module(torch.ones(1, 1, 1, side, side)).flatten()[0])
+            row |= {"kind": "pool", "kernel": side, "stride": module.stride, "factor": factor}
+        elif kind == "GlobalAvgPool":
+            row |= {"kind": "average", "divisor": module.divisor}
+        elif kind == "Repeat":
+            row |= {"kind": "repeat"}
+        elif kind == "MeanReadout":
+            keep = [1.0] * module_steps(graph) if module.keep is None else module.keep.tolist()
+            row |= {"kind": "readout", "keep": keep}
+        else:
+            raise ValueError(f"export: every layer must be one that peers know, got {node.name}: {node.kind} {kind}")
+        rows.append(row)
+    return rows, arrays
+
+
+def module_steps(graph: Graph) -> int:
+    """T."""
+    return next(int(n.module.T) for n in graph if type(n.module).__name__ == "Repeat")
+
+
+def _synapse(name: str, module: Any, program: Program) -> Arrays:
+    """8-bit weights of the program, the scale of every output and the bias."""
+    op = next(op for op in program.spec.operations if op.name == name)
+    levels, scale, _ = quantized_rows(module.weight.detach().double().numpy(), 8)
+    if not np.array_equal(levels, program.spec.constants[op.tensors["weight"]].array):
+        raise ValueError(f"export: the program must hold the rounded weights of {name}, got others")
+    bias = np.zeros(len(levels)) if module.bias is None else module.bias.detach().double().numpy()
+    parts = {"levels": levels.astype(np.int8), "scale": scale.astype(np.float32), "bias": bias.astype(np.float32)}
+    return {f"{name}.{part}": array for part, array in parts.items()}
+
+
+@torch.no_grad()
+def _neuron(module: Any) -> dict[str, Any]:
+    """Stairs, start, and what a level takes from the membrane; as a step of the neuron shows them."""
+    stairs, start = module.stairs, module.membrane.initial
+    x = torch.full((1, 1), stairs.first - start)
+    spike, state = module.step(x, module.initial_state(x))
+    if spike.item() != 1 or module.membrane.decay() != 1:
+        raise ValueError(f"export: folded neurons must send integers and not leak, got {module}")
+    return {
+        "first": stairs.first,
+        "spacing": stairs.spacing,
+        "count": stairs.count,
+        "signed": stairs.signed,
+        "cancels": bool(getattr(module, "cancels_only", False)),
+        "initial": start,
+        "charge": stairs.first - float(state.v),
+    }
+
+
+def export(name: str, folder: Path, x: Tensor, test: Any) -> None:
+    """One network; its facts come last and say that it is whole."""
+    network, begun = NETWORKS[name], time.perf_counter()
+    _, snn = convert(network, x)
+    folded = bitspike.fold(snn, x[:64])
+    program = bitspike.compile(folded, x[:128])
+    rows, arrays = described(folded.graph, program)
+    folder.mkdir(parents=True, exist_ok=True)
+    save(program, folder / "program.bitspike")
+    inputs = test.normalise(test.images[:CHECKED])
+    result = program(inputs.numpy())
+    with torch.no_grad():
+        logits = torch.cat([folded(part) for part in inputs.split(32)]).numpy()
+    m, s = program.spec.input.scale or (1, 0)
+    given = {"step": 2.0**s / m, "low": program.spec.input.value.low, "high": program.spec.input.value.high}
+    (folder / "network.json").write_text(json.dumps({"T": network.T, "input": given, "layers": rows}))
+    np.savez(folder / "network.npz", **arrays)
+    np.savez(
+        folder / "images.npz",
+        images=inputs.numpy(),
+        labels=test.labels[:CHECKED].numpy(),
+        logits=result.values.astype(np.float32),
+        folded=logits.astype(np.float32),
+    )
+    facts = {
+        "network": name,
+        "setting": asdict(network),
+        "classes": logits.shape[1],
+        "checked_images": CHECKED,
+        "agreement_with_folded": float((result.values.argmax(1) == logits.argmax(1)).mean()),
+        "clamped": dict(result.clamped),
+        "exported_in_s": round(time.perf_counter() - begun, 1),
+        "source": SOURCE if network.trained else "weights drawn, not trained",
+    }
+    write_json_atomic(folder / "facts.json", facts)
+    print(f"{name}: agreement {facts['agreement_with_folded']:.1%}, {facts['exported_in_s']} s", flush=True)
+
+
+def export_ann(folder: Path, x: Tensor) -> None:
+    """The published ReLU network as TorchScript, and training images by which a peer may quantize it."""
+    ann = MODELS["he_resnet20"](nn.ReLU(), T=1)
+    load_he_checkpoint(ann, checkpoint("he_resnet20")).eval()
+    folder.mkdir(parents=True, exist_ok=True)
+    np.savez(folder / "calibration.npz", images=x.numpy())
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # TorchScript says that it will go; the file needs no bitspike
+        torch.jit.save(torch.jit.trace(ann, x[:1]), folder / "ann.pt")
+
+
+def measure_accuracy(folder: Path, test: Any, count: int) -> None:
+    """Share of test images that the program classifies rightly, into its facts."""
+    facts: Any = read_json(folder / "facts.json")
+    if facts.get("accuracy_images") == count or not facts["setting"]["trained"]:
+        return
+    program, right = load(folder / "program.bitspike"), 0
+    for start in range(0, count, BATCH):
+        part = slice(start, min(start + BATCH, count))
+        found = program(test.normalise(test.images[part]).numpy()).levels.argmax(1)
+        right += int((found == test.labels[part].numpy()).sum())
+    write_json_atomic(folder / "facts.json", facts | {"accuracy": right / count, "accuracy_images": count})
+    print(f"{facts['network']}: {right / count:.2%} of {count} test images", flush=True)
+
+
+def main() -> None:
+    """Export what is missing."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cache", type=Path, default=CACHE)
+    parser.add_argument("--only", nargs="+", default=[], help="networks whose name holds one of these texts")
+    parser.add_argument("--accuracy", type=int, default=10_000, help="test images that the programs classify")
+    given = parser.parse_args()
+    wanted = [name for name in NETWORKS if not given.only or any(text in name for text in given.only)]
+    splits = images()
+    x = calibration(splits.train)
+    if not (given.cache / "ann" / "ann.pt").exists():
+        export_ann(given.cache / "ann", x)
+    for name in wanted:
+        if not (given.cache / name / "facts.json").exists():
+            export(name, given.cache / name, x if NETWORKS[name].trained else x[:DRAWN], splits.test)
+    count = min(given.accuracy, len(splits.test))
+    for name in wanted:
+        measure_accuracy(given.cache / name, replace(splits.test), count)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,140 @@
+"""Kernel figures: one 3×3 convolution from 64 to 64 channels at 16×16 with its neuron, by format and density.
+
+    python benchmarks/inference/kernels.py [--rounds 9] [--keep-disturbed] [--out FILE.json]
+
+A figure is a difference: a program with nine such layers that read one input, less one with a single layer, over eight.
+So the call, the conversion of the input and the read-out are left out. Batch 1, 32 steps a call.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+sys.path.append(str(HERE.parent / "training"))
+
+import numpy as np  # noqa: E402
+from machine import machine, source  # noqa: E402
+from measure import PAUSE_S, RULE, Sample, as_sample, interval  # noqa: E402
+from workers.clock import others_s  # noqa: E402
+
+from bitspike.files import write_json_atomic  # noqa: E402
+from bitspike.runtime import INPUT, Builder, Grid, Input, Program, Value  # noqa: E402
+
+CHANNELS, SIDE, STEPS, LAYERS = 64, 16, 32, 9
+SPIKES = {"binary": (0, 1), "ternary": (-1, 1), "4 bits": (0, 15), "8 bits": (0, 255)}
+WEIGHTS = {"ternary": Grid(-1, 1), "8 bits": Grid(-127, 127)}
+DENSITIES = (0.02, 0.05, 0.1, 0.2, 0.5)
+SAMPLE_S = 0.05
+
+
+def program(low: int, high: int, grid: Grid, layers: int, threads: int) -> Program:
+    """Layers side by side, their spikes added."""
+    random = np.random.default_rng(0)
+    b = Builder(Input(Value((CHANNELS, SIDE, SIDE), low, high, 0, STEPS)))
+    total = ""
+    for _ in range(layers):
+        weight = b.constant(random.choice(np.array(grid.levels), (CHANNELS, CHANNELS, 3, 3)), grid)
+        place = {"stride": [1, 1], "before": [1, 1], "after": [1, 1], "dilation": [1, 1], "exponent": None}
+        y = b.add("convolution", [INPUT], place, {"weight": weight})
+        scales = {
+            "multiplier": b.constant(random.integers(2**18, 2**19, CHANNELS)),
+            "bias": b.constant(random.integers(-600, 900, CHANNELS)),
+        }
+        y = b.add("rescale", [y], {"shift": 20, "exponent": 12}, scales)
+        constants = {"first": b.constant(np.array([2048]))}
+        fire = {"count": [1], "signed": False, "reset": "hard", "decay": [1, 2]}
+        y = b.add("fire", [y], fire, constants)
+        total = y if not total else b.add("add", [total, y])
+    return Program(b.finish(total).spec, "native", threads)
+
+
+def spikes(low: int, high: int, density: float) -> Any:
+    """[STEPS, 1, C, H, W] of the alphabet, so many of them not 0."""
+    random = np.random.default_rng(1)
+    values = random.choice([k for k in range(low, high + 1) if k], (STEPS, 1, CHANNELS, SIDE, SIDE))
+    return np.where(random.random(values.shape) < density, values, 0)
+
+
+def timed(run: Program, x: Any) -> Sample:
+    """Ms a call."""
+    run(x)
+    others, count, start = others_s(), 0, time.perf_counter()
+    while time.perf_counter() - start < SAMPLE_S:
+        run(x)
+        count += 1
+    wall = time.perf_counter() - start
+    return as_sample({"ms": wall * 1e3 / count, "wall_s": wall, "others_s": others()})
+
+
+def figure(pair: tuple[Program, Program], x: Any, rounds: int, keep_disturbed: bool) -> tuple[list[float], int]:
+    """(µs a layer and step of every round, disturbed rounds that were dropped)."""
+    found: list[float] = []
+    dropped = 0
+    for _ in range(3 * rounds):
+        time.sleep(PAUSE_S / 5)
+        one, many = (timed(run, x) for run in pair)
+        if (one.disturbed or many.disturbed) and not keep_disturbed:
+            dropped += 1
+            continue
+        found.append((many.ms - one.ms) * 1e3 / STEPS / (LAYERS - 1))
+        if len(found) == rounds:
+            break
+    return found, dropped
+
+
+def main() -> None:
+    """Measure all formats."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--keep-disturbed", action="store_true")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / "kernels.json")
+    given = parser.parse_args()
+    rows, dropped_all = [], 0
+    for threads in (1, 2):
+        for spike, (low, high) in SPIKES.items():
+            for weight, grid in WEIGHTS.items():
+                pair = tuple(program(low, high, grid, layers, threads) for layers in (1, LAYERS))
+                row: dict[str, Any] = {
+                    "spikes": spike,
+                    "weights": weight,
+                    "threads": threads,
+                    "us": {},
+                    "interval_us": {},
+                }
+                row["engine"] = str(pair[0].engine).splitlines()
+                for density in DENSITIES:
+                    found, dropped = figure(pair, spikes(low, high, density), given.rounds, given.keep_disturbed)  # type: ignore[arg-type]
+                    dropped_all += dropped
+                    if len(found) < given.rounds:
+                        raise SystemExit(f"too disturbed: {len(found)} of {given.rounds} rounds; run again")
+                    row["us"][str(density)] = round(statistics.median(found), 2)
+                    row["interval_us"][str(density)] = [round(value, 2) for value in interval(found)]
+                operations = 2 * CHANNELS * CHANNELS * 9 * SIDE * SIDE
+                row["gops"] = round(operations / statistics.median(row["us"].values()) / 1e3, 1)
+                rows.append(row)
+                print(f"{spike} × {weight}, {threads} threads: {row['us']} µs", flush=True)
+    found_on = machine()
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    write_json_atomic(
+        given.out,
+        {
+            "densities": list(DENSITIES),
+            "rounds": given.rounds,
+            "dropped": dropped_all,
+            "rule": RULE,
+            "cpu": found_on["cpu"],
+            "machine": found_on,
+            "source": source(HERE.parents[1]),
+            "rows": rows,
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,255 @@
+"""Write the blocks between ``<!-- inference: NAME -->`` and ``<!-- end -->`` of docs/inference.md from the results.
+
+Usage: python benchmarks/inference/tables.py [--check] [--results DIR] [--page FILE.md]
+
+Names: goals, ann, machine, settings, kernels, and b1-t2, b64-t2, b1-t1, b64-t1 for all times. What has no file is
+"not run".
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from pathlib import Path
+from typing import Any
+
+from cells import LABELS, NETWORKS, cells, goal_of
+
+from bitspike.files import read_json
+from bitspike.report import as_markdown, rewrite_blocks
+
+ROOT = Path(__file__).resolve().parents[2]
+ANN = "openvino-ann-int8"
+Record = dict[str, Any]
+Records = dict[tuple[str, int, int, str], Record]
+
+
+def load(results: Path) -> Records:
+    """(network, batch, threads, peer) → record, in the order of the cells."""
+    found: Records = {}
+    for cell in cells():
+        for peer in cell.peers:
+            path = results / f"{cell.network}-b{cell.batch}-t{cell.threads}-{peer}.json"
+            record = read_json(path) if path.exists() else None
+            if isinstance(record, dict):
+                found[cell.network, cell.batch, cell.threads, peer] = record
+    return found
+
+
+def block(name: str, records: Records, results: Path) -> str:
+    """The text of one block."""
+    if name == "goals":
+        return _goals(records)
+    if name == "ann":
+        return _ann(records)
+    if name == "machine":
+        return _machine(records)
+    if name == "settings":
+        return _settings(records)
+    if name == "kernels":
+        path = results / "kernels.json"
+        return _kernels(read_json(path) if path.exists() else None)
+    batch, threads = (int(part[1:]) for part in name.split("-"))
+    return _times(records, batch, threads)
+
+
+def _named(network: str) -> list[str]:
+    kind = NETWORKS[network]
+    model = "ResNet-20" if kind.trained else 'wide "ResNet20"'
+    return [f"{model}, {kind.label}", str(kind.T)]
+
+
+def _accuracy(record: Record) -> str:
+    """Of the program on the test set."""
+    facts = record["program"]
+    if "accuracy" not in facts:
+        return "not trained" if not facts["setting"]["trained"] else "not measured"
+    images = facts["accuracy_images"]
+    return f"{facts['accuracy']:.2%}" + ("" if images == 10_000 else f" of {images:,} images")
+
+
+def _goals(records: Records) -> str:
+    head = [
+        "network",
+        "T",
+        "accuracy",
+        "batch",
+        "against",
+        "bitspike ms",
+        "other ms",
+        "its speed",
+        "90 %",
+        "asked",
+        "result",
+    ]
+    rows = [head]
+    for network in NETWORKS:
+        for batch in (1, 64):
+            for peer in LABELS:
+                goal = goal_of(peer, network, batch, 2)
+                if goal is None:
+                    continue
+                record = records.get((network, batch, 2, peer))
+                place, asked = [str(batch), LABELS[peer]], f"≥ {goal:g}×"
+                if record is None or record["status"] != "measured":
+                    status = "not run" if record is None else record["status"].partition(":")[0]
+                    shown = "–" if record is None else _accuracy(record)
+                    rows.append([*_named(network), shown, *place, "–", "–", "–", "–", asked, status])
+                    continue
+                met = record["ratio"] >= goal
+                crosses = (record["ratio_low"] >= goal) != (record["ratio_high"] >= goal)
+                rows.append(
+                    [
+                        *_named(network),
+                        _accuracy(record),
+                        *place,
+                        _ms(record["ours_ms"]),
+                        _ms(record["peer_ms"]),
+                        f"{record['ratio']:.2f}×",
+                        f"{record['ratio_low']:.2f}–{record['ratio_high']:.2f}",
+                        asked,
+                        ("met" if met else "not met") + ", interval crosses" * crosses,
+                    ]
+                )
+    return as_markdown(rows)
+
+
+def _ann(records: Records) -> str:
+    """When the ReLU network wins: it is one network, whatever the program beside it."""
+    lines = []
+    for batch in (1, 64):
+        found = [
+            record
+            for (_, b, threads, peer), record in records.items()
+            if peer == ANN and b == batch and threads == 2 and record["status"] == "measured"
+        ]
+        if not found:
+            lines.append(f"- Batch {batch}: not run.")
+            continue
+        ms = statistics.median(record["peer_ms"] for record in found)
+        compared = found[0]["facts"]["compared"]
+        right = f"{compared['accuracy']:.1%} of {compared['images']} test images"
+        ahead = [_short(record) for record in found if record["ratio_low"] > 1]
+        behind = [_short(record) for record in found if record["ratio_high"] < 1]
+        equal = [_short(record) for record in found if record["ratio_low"] <= 1 <= record["ratio_high"]]
+        lines.append(
+            f"- Batch {batch}: the ReLU network in OpenVINO int8 takes {_ms(ms)} ms and is right on {right}. "
+            f"The ANN wins against {_listed(behind)}; it loses against {_listed(ahead)}; "
+            f"no difference: {_listed(equal)}."
+        )
+    return "\n".join(lines)
+
+
+def _short(record: Record) -> str:
+    label, steps = _named(record["network"])
+    return f"{label.partition(', ')[2]} at T = {steps} ({_ms(record['ours_ms'])} ms)"
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names) or "none"
+
+
+def _times(records: Records, batch: int, threads: int) -> str:
+    """ms of bitspike and of every peer; ours is the median of the medians beside each peer."""
+    peers = [peer for peer in LABELS if any(key[1:] == (batch, threads, peer) for key in records)]
+    rows = [["network", "T", "accuracy", "bitspike", *(LABELS[peer] for peer in peers)]]
+    for network in NETWORKS:
+        found = {peer: records.get((network, batch, threads, peer)) for peer in peers}
+        measured = [record for record in found.values() if record and record["status"] == "measured"]
+        if not measured:
+            continue
+        ours = statistics.median(record["ours_ms"] for record in measured)
+        rows.append([*_named(network), _accuracy(measured[0]), _ms(ours), *(_cell(found[peer]) for peer in peers)])
+    if len(rows) == 1:
+        return "Not run."
+    note = (
+        "ms; in brackets how many times as long as bitspike beside it and, below 99 %, how often a peer that computes"
+    )
+    return f"{note}\nthe same network gives the program's answer.\n\n{as_markdown(rows)}"
+
+
+def _cell(record: Record | None) -> str:
+    if record is None:
+        return "not run"
+    if record["status"] != "measured":
+        return str(record["status"].partition(":")[0])
+    agreement = record["facts"]["compared"]["agreement_with_program"]
+    same = f", {agreement:.0%}" if agreement < 0.99 and record["peer"] != ANN else ""
+    return f"{_ms(record['peer_ms'])} ({record['ratio']:.2f}×{same})"
+
+
+def _ms(value: float) -> str:
+    return f"{value:.3f}" if value < 1 else f"{value:.2f}" if value < 100 else f"{value:.0f}"
+
+
+def _machine(records: Records) -> str:
+    if not records:
+        return "Not run."
+    found = list(records.values())
+    seen = dict.fromkeys(
+        f"{r['machine']['cpu']}, {r['machine']['cores']} cores{' (virtual)' * r['machine']['hypervisor']}, "
+        f"{r['machine']['memory_gib']:g} GiB, {r['machine']['libc']}"
+        for r in found
+    )
+    engines = dict.fromkeys(r["ours"]["engine"].partition("(")[2].partition(",")[0] for r in found if "ours" in r)
+    commits = dict.fromkeys(
+        (r["source"]["commit"] or "unknown")[:12] + " with changes" * r["source"]["changed"] for r in found
+    )
+    versions: dict[str, str] = {}
+    for record in found:
+        versions |= record.get("versions", {})
+    dropped = sum(r.get("dropped_rounds", 0) for r in found)
+    return "\n".join(
+        [
+            *(f"- {text}." for text in seen),
+            f"- Kernels of bitspike: {', '.join(engines) or 'unknown'}; commit {', '.join(commits)}.",
+            f"- {len(found)} comparisons; {dropped} disturbed rounds dropped.",
+            "- Versions: " + ", ".join(f"{name} {number}" for name, number in sorted(versions.items())) + ".",
+        ]
+    )
+
+
+def _settings(records: Records) -> str:
+    """What the contests chose, with batch 1 and two threads."""
+    lines = []
+    for (network, batch, threads, peer), record in records.items():
+        setting = record.get("facts", {}).get("setting")
+        if setting and (batch, threads) == (1, 2):
+            kernels = record["facts"].get("kernels", {})
+            kinds = f"; convolutions: {', '.join(f'{n} × {kind}' for kind, n in kernels.items())}" if kernels else ""
+            lines.append(f"- {network}, {LABELS[peer]}: {setting}{kinds}.")
+    return "\n".join(lines) or "Not run."
+
+
+def _kernels(found: Any) -> str:
+    if found is None:
+        return "Not run."
+    densities = list(found["densities"])
+    rows = [["spikes", "weights", "threads", *(f"{density:.0%}" for density in densities), "dense arithmetic"]]
+    for row in found["rows"]:
+        times = [f"{row['us'][str(density)]:.1f}" for density in densities]
+        rate = f"{row['gops']:.0f} GOP/s"
+        rows.append([row["spikes"], row["weights"], str(row["threads"]), *times, rate])
+    note = (
+        f"µs a layer and step, {found['rounds']} rounds a figure, {found['dropped']} disturbed dropped; {found['cpu']}."
+    )
+    return f"{as_markdown(rows)}\n\n{note}"
+
+
+def main() -> int:
+    """Rewrite the page, or with --check return 1 if it is out of date."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--check", action="store_true")
+    parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
+    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "inference.md")
+    given = parser.parse_args()
+    records = load(given.results)
+    stale = rewrite_blocks(given.page, {"inference": lambda name: block(name, records, given.results)}, given.check)
+    if stale and given.check:
+        print(f"{given.page.name} is out of date; run python benchmarks/inference/tables.py")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,131 @@
+"""The page of the inference benchmark is that of the JSON; peers get the network that the program computes."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+import bitspike
+from bitspike.layers import AvgPool2d
+from bitspike.models import he_resnet20
+from bitspike.neurons import LIF, MultiBit, Neuron, Signed
+
+SCRIPTS = Path(__file__).resolve().parents[2] / "benchmarks" / "inference"
+PAGE = "".join(f"<!-- inference: {name} -->\n<!-- end -->\n" for name in ("goals", "ann", "machine", "b1-t2", "b64-t2"))
+
+
+def tables(*arguments: str) -> int:
+    return subprocess.run([sys.executable, str(SCRIPTS / "tables.py"), *arguments], capture_output=True).returncode
+
+
+def record(network: str, peer: str, ms: tuple[float, float], ratio: tuple[float, float, float]) -> dict[str, Any]:
+    compared = {"images": 256, "accuracy": 0.9102, "agreement_with_program": 0.83 if peer == "openvino-int8" else 1.0}
+    machine = {"cpu": "a CPU", "cores": 2, "hypervisor": True, "memory_gib": 4.0, "libc": "glibc 2.36"}
+    return {
+        "network": network,
+        "peer": peer,
+        "status": "measured",
+        "ours_ms": ms[0],
+        "peer_ms": ms[1],
+        "ratio": ratio[0],
+        "ratio_low": ratio[1],
+        "ratio_high": ratio[2],
+        "dropped_rounds": 1,
+        "program": {"setting": {"trained": True}, "accuracy": 0.7752, "accuracy_images": 10_000},
+        "facts": {"compared": compared, "setting": "step by step"},
+        "ours": {"engine": "engine: native (avx512vnni, at most 2 threads; more)"},
+        "machine": machine,
+        "source": {"commit": "0123456789abcdef", "changed": False},
+        "versions": {"openvino": "1"},
+    }
+
+
+def write(folder: Path, batch: int, found: dict[str, Any]) -> None:
+    (folder / f"{found['network']}-b{batch}-t2-{found['peer']}.json").write_text(json.dumps(found))
+
+
+def test_the_page_is_up_to_date() -> None:
+    assert tables("--check") == 0
+
+
+def test_the_page_says_what_was_met_and_when_the_ann_wins(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text(PAGE)
+    options = ("--results", str(tmp_path), "--page", str(page))
+    assert tables(*options) == 0
+    text = page.read_text()
+    assert text.count("| not run |") == 10 and "Batch 1: not run." in text and "met" not in text.replace("not met", "")
+    write(tmp_path, 1, record("binary-T4", "openvino-int8", (0.5, 1.3), (2.6, 2.4, 2.7)))
+    write(tmp_path, 1, record("binary-T4", "openvino-ann-int8", (0.5, 0.25), (0.5, 0.45, 0.55)))
+    write(tmp_path, 1, record("binary-T1", "openvino-int8", (0.4, 0.4), (1.0, 0.9, 1.1)))
+    write(tmp_path, 1, record("binary-T1", "openvino-ann-int8", (0.2, 0.3), (1.5, 1.4, 1.6)))
+    write(tmp_path, 64, {**record("binary-T4", "openvino-int8", (9, 9), (1, 1, 1)), "status": "failed: no memory"})
+    assert tables(*options) == 0
+    text = page.read_text()
+    head = "| ResNet-20, binary spikes |"
+    assert f"{head} 4 | 77.52% | 1 | OpenVINO int8, best setting | 0.500 | 1.30 | 2.60× | 2.40–2.70 | ≥ 2.5× |" in text
+    assert "| ≥ 2.5× | met, interval crosses |" in text and "| ≥ 1.5× | not met |" in text and "| failed |" in text
+    assert "is right on 91.0% of 256 test images" in text
+    assert "The ANN wins against binary spikes at T = 4 (0.500 ms); it loses against binary spikes at T = 1" in text
+    assert "1.30 (2.60×, 83%)" in text and "0.250 (0.50×)" in text
+    assert tables(*options, "--check") == 0
+
+
+def narrow(neuron: Neuron, T: int, **options: Any) -> tuple[nn.Module, Any, torch.Tensor]:
+    """(folded network, program, images) of a tiny ResNet-20 that was never trained."""
+    torch.manual_seed(0)
+    ann = he_resnet20(nn.ReLU(), T=1, width=4, shape=(3, 8, 8)).eval()
+    x = torch.rand(64, 3, 8, 8)
+    snn = bitspike.ann2snn(ann, neuron, x, T, **options)
+    folded = bitspike.fold(snn, x)
+    return folded, bitspike.compile(folded, x), x
+
+
+@pytest.mark.parametrize(
+    ("neuron", "T", "options"),
+    [
+        (LIF(1.0, 1.0, reset="soft"), 3, {"readout": "settled"}),
+        (Signed(1, decay=1.0), 3, {}),
+        (MultiBit(2, 2, decay=1.0), 2, {}),
+        (MultiBit(8, 0, decay=1.0), 1, {}),
+    ],
+)
+def test_the_exported_network_is_the_program(
+    neuron: Neuron, T: int, options: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In float64 the plain network sends what the program sends, but for the rounding of its multipliers."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from export import described
+    from network import Exported
+    from plain import Plain
+
+    folded, program, x = narrow(neuron, T, **options)
+    layers, arrays = described(folded.graph, program)  # type: ignore[arg-type]
+    m, s = program.spec.input.scale
+    value = program.spec.input.value
+    exported = Exported(T, {"step": 2.0**s / m, "low": value.low, "high": value.high}, layers, arrays)
+    net = Plain(exported).double()
+    net.rates = {}
+    found, wanted = net(x.double()).numpy(), program(x.numpy()).values
+    differs = abs(found - wanted).max(1) > 1e-3 * abs(wanted).max()
+    assert differs.mean() <= 0.1  # a membrane within a rounding of its threshold
+    assert sum(0.02 < rate < 0.98 for rate in net.rates.values()) > len(net.rates) / 2
+
+
+def test_layers_that_peers_do_not_know_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from export import described
+
+    net = nn.Sequential(
+        bitspike.layers.Repeat(2), AvgPool2d(2), bitspike.layers.Flatten(), bitspike.layers.Linear(4, 2)
+    )
+    folded = bitspike.fold(net.eval(), torch.rand(2, 1, 4, 4))
+    with pytest.raises(ValueError, match="every layer must be one that peers know"):
+        described(folded.graph, None)  # type: ignore[arg-type]
