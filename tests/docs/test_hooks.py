@@ -74,7 +74,7 @@ TABLES = {
         frozenset({"bits", "replicate", "extra_repr"}),
         frozenset({"quantizer", "q", "part", "own"}),
         "quantizers",
-        frozenset({"top"}),  # of parts of data sets
+        frozenset({"top", "factor"}),  # of parts of data sets, and of a lowered value
     ),
 }
 both = pytest.mark.parametrize("kind", list(TABLES))
