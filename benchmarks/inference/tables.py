@@ -162,9 +162,7 @@ def _times(records: Records, batch: int, threads: int) -> str:
         rows.append([*_named(network), _accuracy(measured[0]), _ms(ours), *(_cell(found[peer]) for peer in peers)])
     if len(rows) == 1:
         return "Not run."
-    note = (
-        "ms; in brackets how many times as long as bitspike beside it and, below 99 %, how often a peer that computes"
-    )
+    note = "ms; in brackets how many times as long as bitspike beside it and, below 99 %, how often a peer computing"
     return f"{note}\nthe same network gives the program's answer.\n\n{as_markdown(rows)}"
 
 
