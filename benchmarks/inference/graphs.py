@@ -126,7 +126,9 @@ class Unrolled:
         if kind == "pool":
             side = [layer["kernel"]] * 2
             y = self._add("AveragePool", x, kernel_shape=side, strides=[layer["stride"]] * 2)
-            return self._add("Mul", [y, self._constant(layer["factor"])])
+            y = self._add("Mul", [y, self._constant(layer["factor"])])
+            # sums of spikes, multiples of their unit too: said so, or a runtime rounds their mean to a spike
+            return self._quantized(y, self.exported.units[layer["name"]], True) if scaled else y
         assert kind == "average", kind
         y = self._add("ReduceMean", x, axes=[2, 3], keepdims=0)
         return self._add("Mul", [y, self._constant(layer["divisor"])]) if layer["divisor"] else y
