@@ -91,5 +91,6 @@ def test_a_job_from_training_to_its_file(tmp_path: Path) -> None:
     committed = record("digits_demo-reverb-s4")
     assert found["key"] == committed["key"] and found["network"]["key"] == committed["network"]["key"]
     assert found["accuracy"]["samples"] == 359 and found["accuracy"]["agreement"] > 0.9
-    assert found["same"]["equal"] == ["batch 1", "chunks of 1", "chunks of 3"]
+    for name in ("interpreter", "engine"):
+        assert found["same"][name]["equal"] == ["batch 1", "chunks of 1", "chunks of 3"]
     assert "done  digits_demo-reverb-s4" in run("run.py", *options, "--list").stdout

@@ -181,9 +181,13 @@ def rounds(name: str, option: Any, row: Row) -> bool:
     )
 
 
+INEXACT_POOLS = ("average of 9", "adaptive average")
+"""Windows of 9 places; windows of several sizes, unless the sides happen to divide."""
+
+
 def must_round(cell: Mapping[str, Any]) -> bool:
     """Whether no network with these options has an exact program (or none that is easily drawn)."""
     spikes = {cell.get("spike"), cell.get("reads")}
     averaged = bool(spikes & {"refined always", "refined adaptive"}) and cell.get("steps") in (3, 5)
-    rest = cell.get("around") in ATTENTION[1:] or cell.get("pool") == "average of 9" or cell.get("head") == "global"
+    rest = cell.get("around") in ATTENTION[1:] or cell.get("pool") in INEXACT_POOLS or cell.get("head") == "global"
     return "real" in spikes or averaged or rest
