@@ -166,11 +166,9 @@ inline __m512i bound_of(__m512i sign) {  // INT32_MIN where negative, else INT32
     return _mm512_xor_si512(_mm512_srai_epi32(sign, 31), _mm512_set1_epi32(INT32_MAX));
 }
 
-// a + b clamped to 32 bits; lanes that were clamped are counted.
-inline __m512i sat_add(__m512i a, __m512i b, __mmask16 some, int64_t& clamped) {
-    const __m512i sum = _mm512_add_epi32(a, b);
-    // Overflow: a and b have one sign, the sum another.
-    const __m512i over = _mm512_andnot_si512(_mm512_xor_si512(a, b), _mm512_xor_si512(a, sum));
+// `over` is negative in lanes where a sum of `a` and something of its direction has left 32 bits; those of `some` are
+// counted and clamped.
+inline __m512i saturated(__m512i sum, __m512i a, __m512i over, __mmask16 some, int64_t& clamped) {
     const __mmask16 out = some & _mm512_movepi32_mask(over);
     if (__builtin_expect(out, 0)) {
         clamped += __builtin_popcount(out);
@@ -179,15 +177,16 @@ inline __m512i sat_add(__m512i a, __m512i b, __mmask16 some, int64_t& clamped) {
     return sum;
 }
 
+inline __m512i sat_add(__m512i a, __m512i b, __mmask16 some, int64_t& clamped) {
+    const __m512i sum = _mm512_add_epi32(a, b);  // overflow: a and b have one sign, the sum another
+    const __m512i over = _mm512_andnot_si512(_mm512_xor_si512(a, b), _mm512_xor_si512(a, sum));
+    return saturated(sum, a, over, some, clamped);
+}
+
 inline __m512i sat_sub(__m512i a, __m512i b, __mmask16 some, int64_t& clamped) {
     const __m512i rest = _mm512_sub_epi32(a, b);
     const __m512i over = _mm512_and_si512(_mm512_xor_si512(a, b), _mm512_xor_si512(a, rest));
-    const __mmask16 out = some & _mm512_movepi32_mask(over);
-    if (__builtin_expect(out, 0)) {
-        clamped += __builtin_popcount(out);
-        return _mm512_mask_mov_epi32(rest, out, bound_of(a));
-    }
-    return rest;
+    return saturated(rest, a, over, some, clamped);
 }
 
 enum Decay { STAYS, GONE, SHIFTED, SCALED };
