@@ -344,13 +344,14 @@ inline __m512i scaled(__m512i x, const Scale& k, int shift) {
 // What is the same for 16 channels of all places and steps.
 struct Lanes {
     Scale first_term, second_term, outer;
-    __m512i first, charge, initial, top;
+    __m512i first, minus_first, charge, initial, top;
     __m128i spacing;
     __mmask16 some;
 };
 
-// How the current is made: of one sum with a scaling of 64 bits, of one sum, or of anything.
-enum Shape { WIDE_SUM, ONE_SUM, ANY_SUM };
+// How the current is made: of one sum with a scaling of 64 bits; of that and bytes times a number, then shifted, as residual
+// blocks have it; of one sum; of anything.
+enum Shape { WIDE_SUM, RESIDUAL, ONE_SUM, ANY_SUM };
 
 template <Shape SHAPE>
 inline __m512i current_of(const SpikeArgs& a, const Lanes& l, int64_t i, int64_t t) {
@@ -362,6 +363,12 @@ inline __m512i current_of(const SpikeArgs& a, const Lanes& l, int64_t i, int64_t
         return term.is_unsigned ? _mm512_cvtepu8_epi32(bytes) : _mm512_cvtepi8_epi32(bytes);
     };
     if (SHAPE == WIDE_SUM) return scaled_64(number(a.terms[0]), l.first_term);
+    if (SHAPE == RESIDUAL) {
+        const __m128i bytes = _mm_maskz_loadu_epi8(l.some, static_cast<const int8_t*>(a.terms[1].x) + i + t * a.terms[1].step);
+        const __m512i bypass = _mm512_mullo_epi32(_mm512_cvtepi8_epi32(bytes), l.second_term.m_even);
+        const __m512i x = _mm512_add_epi32(scaled_64(number(a.terms[0]), l.first_term), bypass);
+        return _mm512_srav_epi32(_mm512_add_epi32(x, l.outer.add_even), l.outer.right);  // by 0 where there is no scaling
+    }
     __m512i x = scaled(number(a.terms[0]), l.first_term, a.terms[0].scale.shift);
     if (SHAPE == ONE_SUM) return x;
     if (a.nterms > 1) x = _mm512_add_epi32(x, scaled(number(a.terms[1]), l.second_term, a.terms[1].scale.shift));
@@ -387,25 +394,103 @@ inline void store_levels(unsigned char* to, __mmask16 some, __m512i k) {
     _mm_mask_storeu_epi8(to, some, _mm512_cvtepi32_epi8(k));
 }
 
-// All steps of 16 neurons, clamping and counting at every step.
-template <Decay DECAY, bool SIGNED, bool HARD, bool MANY>
-__attribute__((noinline)) int64_t clamped_steps(const SpikeArgs& a, const Lanes& l, int64_t i, __m512i v) {
-    int64_t clamped = 0;
-    for (int64_t t = 0; t < a.steps; ++t) {
-        const __m512i u = sat_add(decayed<DECAY>(v, a.fire), current_of<ANY_SUM>(a, l, i, t), l.some, clamped);
-        __mmask16 fired;
-        const __m512i k = levels_of<SIGNED, MANY>(u, l, fired);
-        v = HARD ? _mm512_mask_mov_epi32(u, fired, _mm512_setzero_si512())
-                 : sat_sub(u, _mm512_mullo_epi32(l.charge, k), l.some, clamped);
-        store_levels(a.out + i + t * a.out_step, l.some, k);
+// What 16 neurons keep from step to step.
+struct Kept {
+    __m512i v, sent;
+};
+
+inline Kept kept_before(const SpikeArgs& a, const Lanes& l, int64_t i) {
+    return Kept{a.v ? _mm512_maskz_loadu_epi32(l.some, a.v + i) : l.initial,
+                a.sent ? _mm512_maskz_loadu_epi32(l.some, a.sent + i) : _mm512_setzero_si512()};
+}
+
+inline void keep(const SpikeArgs& a, const Lanes& l, int64_t i, const Kept& kept) {
+    if (a.v) _mm512_mask_storeu_epi32(a.v + i, l.some, kept.v);
+    if (a.sent) _mm512_mask_storeu_epi32(a.sent + i, l.some, kept.sent);
+}
+
+// Signs of sums and differences that left 32 bits, of (a, b, result).
+constexpr int OVER_ADD = 0x42, OVER_SUB = 0x18;
+
+// A step of 16 neurons: levels. EXACT clamps and counts; else `over` becomes negative in lanes where 32 bits did not do.
+template <Decay DECAY, bool SIGNED, bool HARD, bool MANY, bool CANCEL, bool EXACT>
+inline __m512i step_of(const SpikeArgs& a, const Lanes& l, __m512i x, Kept& kept, __m512i& over, int64_t& clamped) {
+    const __m512i zero = _mm512_setzero_si512(), left = decayed<DECAY>(kept.v, a.fire);
+    __m512i u;
+    if (EXACT) {
+        u = sat_add(left, x, l.some, clamped);
+    } else {
+        u = _mm512_add_epi32(left, x);
+        over = _mm512_or_si512(over, _mm512_ternarylogic_epi32(left, x, u, OVER_ADD));
     }
-    if (a.v) _mm512_mask_storeu_epi32(a.v + i, l.some, v);
+    if (!EXACT && SIGNED && !MANY) {  // -1, 0 or 1: masks say it all, and no difference can leave 32 bits
+        const __m512i one = _mm512_set1_epi32(1);
+        const __mmask16 up = _mm512_mask_cmpge_epi32_mask(l.some, u, l.first);
+        __mmask16 down = _mm512_mask_cmple_epi32_mask(l.some, u, l.minus_first);
+        if (CANCEL) {  // what was sent is never negative
+            down = _mm512_mask_cmpgt_epi32_mask(down, kept.sent, zero);
+            kept.sent = _mm512_mask_add_epi32(kept.sent, up, kept.sent, one);
+            kept.sent = _mm512_mask_sub_epi32(kept.sent, down, kept.sent, one);
+            over = _mm512_or_si512(over, kept.sent);
+        }
+        if (HARD) {
+            kept.v = _mm512_mask_mov_epi32(u, __mmask16(up | down), zero);
+        } else {
+            kept.v = _mm512_mask_sub_epi32(u, up, u, l.charge);
+            kept.v = _mm512_mask_add_epi32(kept.v, down, u, l.charge);
+        }
+        return _mm512_mask_sub_epi32(_mm512_maskz_mov_epi32(up, one), down, zero, one);
+    }
+    __mmask16 fired;
+    __m512i k = levels_of<SIGNED, MANY>(u, l, fired);
+    if (CANCEL) {
+        k = _mm512_max_epi32(k, _mm512_sub_epi32(zero, kept.sent));
+        const __m512i before = kept.sent;
+        if (EXACT) {
+            kept.sent = sat_add(before, k, l.some, clamped);
+        } else {
+            kept.sent = _mm512_add_epi32(before, k);
+            over = _mm512_or_si512(over, _mm512_ternarylogic_epi32(before, k, kept.sent, OVER_ADD));
+        }
+        fired = _mm512_mask_test_epi32_mask(l.some, k, k);
+    }
+    if (HARD) {
+        kept.v = _mm512_mask_mov_epi32(u, fired, zero);
+    } else if (!EXACT && !SIGNED && !MANY) {
+        kept.v = _mm512_mask_sub_epi32(u, fired, u, l.charge);  // u >= first > 0: the difference fits
+    } else {
+        __m512i charge;
+        if (MANY) {
+            charge = _mm512_mullo_epi32(l.charge, k);
+        } else {  // k is -1, 0 or 1
+            charge = _mm512_maskz_mov_epi32(fired, l.charge);
+            if (SIGNED) charge = _mm512_mask_sub_epi32(charge, _mm512_movepi32_mask(k), zero, charge);
+        }
+        if (EXACT) {
+            kept.v = sat_sub(u, charge, l.some, clamped);
+        } else {
+            kept.v = _mm512_sub_epi32(u, charge);
+            over = _mm512_or_si512(over, _mm512_ternarylogic_epi32(u, charge, kept.v, OVER_SUB));
+        }
+    }
+    return k;
+}
+
+// All steps of 16 neurons, clamping and counting at every step.
+template <Decay DECAY, bool SIGNED, bool HARD, bool MANY, bool CANCEL>
+__attribute__((noinline)) int64_t clamped_steps(const SpikeArgs& a, const Lanes& l, int64_t i) {
+    int64_t clamped = 0;
+    Kept kept = kept_before(a, l, i);
+    __m512i over;
+    for (int64_t t = 0; t < a.steps; ++t)
+        store_levels(a.out + i + t * a.out_step, l.some,
+                     step_of<DECAY, SIGNED, HARD, MANY, CANCEL, true>(a, l, current_of<ANY_SUM>(a, l, i, t), kept, over, clamped));
+    keep(a, l, i, kept);
     return clamped;
 }
 
-template <Decay DECAY, bool SIGNED, bool HARD, bool MANY, Shape SHAPE>
+template <Decay DECAY, bool SIGNED, bool HARD, bool MANY, bool CANCEL, Shape SHAPE>
 int64_t spike_of(const SpikeArgs& given) {
-    constexpr int OVER_ADD = 0x42, OVER_SUB = 0x18;  // of (a, b, result): signs of a sum, of a difference that left 32 bits
     const SpikeArgs a = given;  // a copy that stored bytes cannot change
     const __m512i zero = _mm512_setzero_si512();
     int64_t clamped = 0;
@@ -418,36 +503,24 @@ int64_t spike_of(const SpikeArgs& given) {
         l.second_term = scale_at(a.terms[a.nterms - 1].scale, c);
         l.outer = scale_at(a.outer, c);
         l.first = _mm512_maskz_loadu_epi32(l.some, a.fire.first + c);
+        l.minus_first = _mm512_sub_epi32(zero, l.first);
         l.charge = HARD ? zero : _mm512_maskz_loadu_epi32(l.some, a.fire.charge + c);
         l.initial = a.initial ? _mm512_maskz_loadu_epi32(l.some, a.initial + c) : zero;
         for (int64_t r = 0; r < a.rows; ++r) {
             const int64_t i = r * a.channels + c;
-            const __m512i before = a.v ? _mm512_maskz_loadu_epi32(l.some, a.v + i) : l.initial;
-            __m512i v = before, over = zero;  // negative in lanes where 32 bits did not do
+            Kept kept = kept_before(a, l, i);
+            __m512i over = zero;
             unsigned char* to = a.out + i;
-            for (int64_t t = 0; t < a.steps; ++t, to += a.out_step) {
-                const __m512i x = current_of<SHAPE>(a, l, i, t);
-                const __m512i left = decayed<DECAY>(v, a.fire), u = _mm512_add_epi32(left, x);
-                over = _mm512_or_si512(over, _mm512_ternarylogic_epi32(left, x, u, OVER_ADD));
-                __mmask16 fired;
-                const __m512i k = levels_of<SIGNED, MANY>(u, l, fired);
-                if (HARD) {
-                    v = _mm512_mask_mov_epi32(u, fired, zero);
-                } else if (!SIGNED && !MANY) {
-                    v = _mm512_mask_sub_epi32(u, fired, u, l.charge);  // u >= first > 0: the difference fits
-                } else {
-                    const __m512i charge = _mm512_mullo_epi32(l.charge, k);
-                    v = _mm512_sub_epi32(u, charge);
-                    over = _mm512_or_si512(over, _mm512_ternarylogic_epi32(u, charge, v, OVER_SUB));
-                }
-                store_levels(to, l.some, k);
-            }
+            for (int64_t t = 0; t < a.steps; ++t, to += a.out_step)
+                store_levels(to, l.some,
+                             step_of<DECAY, SIGNED, HARD, MANY, CANCEL, false>(a, l, current_of<SHAPE>(a, l, i, t), kept, over,
+                                                                               clamped));
             if (__builtin_expect(l.some & _mm512_movepi32_mask(over), 0)) {
                 const Lanes copy = l;
-                clamped += clamped_steps<DECAY, SIGNED, HARD, MANY>(given, copy, i, before);
-                continue;
+                clamped += clamped_steps<DECAY, SIGNED, HARD, MANY, CANCEL>(given, copy, i);
+            } else {
+                keep(a, l, i, kept);
             }
-            if (a.v) _mm512_mask_storeu_epi32(a.v + i, l.some, v);
         }
     }
     return clamped;
@@ -456,10 +529,14 @@ int64_t spike_of(const SpikeArgs& given) {
 template <Decay DECAY, Shape SHAPE>
 SpikeFn spike_with(const FireArgs& f) {
     static constexpr SpikeFn TABLE[] = {
-        spike_of<DECAY, false, false, false, SHAPE>, spike_of<DECAY, false, false, true, SHAPE>,
-        spike_of<DECAY, false, true, false, SHAPE>,  spike_of<DECAY, false, true, true, SHAPE>,
-        spike_of<DECAY, true, false, false, SHAPE>,  spike_of<DECAY, true, false, true, SHAPE>,
-        spike_of<DECAY, true, true, false, SHAPE>,   spike_of<DECAY, true, true, true, SHAPE>};
+        spike_of<DECAY, false, false, false, false, SHAPE>, spike_of<DECAY, false, false, true, false, SHAPE>,
+        spike_of<DECAY, false, true, false, false, SHAPE>,  spike_of<DECAY, false, true, true, false, SHAPE>,
+        spike_of<DECAY, true, false, false, false, SHAPE>,  spike_of<DECAY, true, false, true, false, SHAPE>,
+        spike_of<DECAY, true, true, false, false, SHAPE>,   spike_of<DECAY, true, true, true, false, SHAPE>};
+    static constexpr SpikeFn CANCELS[] = {
+        spike_of<DECAY, true, false, false, true, SHAPE>, spike_of<DECAY, true, false, true, true, SHAPE>,
+        spike_of<DECAY, true, true, false, true, SHAPE>, spike_of<DECAY, true, true, true, true, SHAPE>};
+    if (f.cancel) return CANCELS[2 * f.hard + (f.count > 1)];
     return TABLE[4 * f.is_signed + 2 * f.hard + (f.count > 1)];
 }
 
@@ -473,9 +550,13 @@ SpikeFn spike_by_decay(const FireArgs& f) {
 }
 
 int64_t spike(const SpikeArgs& a) {
-    const bool one = a.nterms == 1 && a.outer.kind == AS_IT_IS && a.terms[0].width == 4;
+    const SpikeTerm &first = a.terms[0], &second = a.terms[1];
+    const bool wide = first.scale.kind == SCALED_64 && first.scale.shift <= 32 && first.width == 4;
+    const bool bypass = a.nterms == 2 && second.width == 1 && !second.is_unsigned && second.scale.kind == SCALED_32 &&
+                        !second.scale.shift && !second.scale.b;
+    if (wide && bypass && (a.outer.kind == AS_IT_IS || a.outer.kind == SHIFTED_32)) return spike_by_decay<RESIDUAL>(a.fire)(a);
+    const bool one = a.nterms == 1 && a.outer.kind == AS_IT_IS && first.width == 4;
     if (!one) return spike_by_decay<ANY_SUM>(a.fire)(a);
-    const bool wide = a.terms[0].scale.kind == SCALED_64 && a.terms[0].scale.shift <= 32;
     return (wide ? spike_by_decay<WIDE_SUM> : spike_by_decay<ONE_SUM>)(a.fire)(a);
 }
 

@@ -66,7 +66,7 @@ void fuse(const Program& p, Group& g) {
             if (g.ops[i].kind == OP_STORE && g.ops[i].in[0] == int(f)) store = int(i);
         // signed, hard, decay, shift, cancel, up, down, rows, v, sent, time, narrow, spacing shift
         const bool many = fire.tables[6][0] > 1;
-        if (store < 0 || !is_byte(p, int(g.ops[size_t(store)].at[0])) || fire.at[4] || fire.at[5] != 1 || fire.at[6] != 1 ||
+        if (store < 0 || !is_byte(p, int(g.ops[size_t(store)].at[0])) || (fire.at[4] && !fire.at[0]) || fire.at[5] != 1 || fire.at[6] != 1 ||
             fire.at[7] != 1 || fire.tables[6].size() != 1 || !fire.tables[3].empty() || !fire.tables[5].empty() ||
             (many && fire.at[12] < 0) || (!fire.at[1] && !fire.at[11]))
             continue;

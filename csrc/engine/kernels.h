@@ -58,8 +58,9 @@ struct SpikeArgs {
     SpikeTerm terms[2];
     int nterms;
     SpikeScale outer;      // of their sum
-    FireArgs fire;         // without gate, floor, cancel; spikes as they are
+    FireArgs fire;         // without gate, floor; cancel only where it is signed; spikes as they are
     int32_t* v;            // [rows][channels]; null: it begins with `initial` and is not kept
+    int32_t* sent;         // as v, of what cancels; begins with 0
     const int32_t* initial;  // [channels], or null for 0
     unsigned char* out;    // a byte a spike
     int64_t out_step;      // bytes from one step to the next

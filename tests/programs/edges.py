@@ -75,7 +75,9 @@ def currents(shape: str, decay: list[int], count: int, signed: bool, reset: str)
             constants["spacing"] = b.constant(np.array([64]))
         if reset == "soft":
             constants["charge"] = b.constant(np.array([2**31 - 1 if count == 1 and channels == 33 else 64]))
-        x = b.add("fire", [x], {"count": [count], "signed": signed, "reset": reset, "decay": decay}, constants)
+        cancel = signed and channels % 2 == 1 and channels > 1
+        attributes = {"count": [count], "signed": signed, "reset": reset, "decay": decay, "cancel": cancel}
+        x = b.add("fire", [x], attributes, constants)
         ends = [end for end in EDGES if abs(end) < 2**29]
         yield b.finish(x), random.choice([*ends, 2**29 - 1, -(2**29), 2**28], (6, 7, channels))
 
