@@ -10,7 +10,7 @@
 
 namespace {
 
-constexpr int ABI = 2;  // equals ABI in src/bitspike/runtime/engine/library.py; raise both when a signature changes
+constexpr int ABI = 3;  // equals ABI in src/bitspike/runtime/engine/library.py; raise both when a signature changes
 
 // Memory that callers have left, for the next ones. No lock guards it: a child of a fork could find that taken for ever.
 class Idle {
@@ -87,12 +87,24 @@ void bitspike_engine_group(const void* given, int64_t group, int64_t* facts) {
     facts[2] = g.slots * g.slot_bytes;
 }
 
-int bitspike_engine_run(void* given, const void* x, int64_t step_stride, int64_t batch_stride, int64_t steps, int held,
-                        int64_t batch, unsigned char* states, int64_t* out, int64_t out_capacity, int64_t* clamped,
+void bitspike_engine_scale(void* given, double factor, int32_t low, int32_t high) {
+    Program& p = *static_cast<Loaded*>(given)->program;
+    p.factor = factor;
+    p.low = low;
+    p.high = high;
+}
+
+int bitspike_engine_quantize(const void* given, void* y, const float* x, int64_t n) {
+    const Program& p = *static_cast<const Loaded*>(given)->program;
+    return p.kernels->quantize(y, x, p.values[size_t(p.input)].dtype, n, p.factor, p.low, p.high) ? 0 : 1;
+}
+
+int bitspike_engine_run(void* given, const void* x, int real, int64_t step_stride, int64_t batch_stride, int64_t steps,
+                        int held, int64_t batch, unsigned char* states, int64_t* out, int64_t out_capacity, int64_t* clamped,
                         int threads, int64_t* profile, int64_t* out_steps) {
     Loaded& loaded = *static_cast<Loaded*>(given);
     Workspace* space = loaded.idle.take();
-    const Call call{x, step_stride, batch_stride, steps, held != 0, batch, states, out, out_capacity, clamped, threads,
+    const Call call{x, real != 0, step_stride, batch_stride, steps, held != 0, batch, states, out, out_capacity, clamped, threads,
                     profile};
     const int outcome = run_program(*loaded.program, call, *space, out_steps);
     loaded.idle.leave(space);

@@ -28,8 +28,14 @@ ENGINE_EXPORT int64_t bitspike_engine_workspace(const void* given, int64_t batch
 // Of a group: bytes of its packed weights, tiles, bytes of the buffers of one thread.
 ENGINE_EXPORT void bitspike_engine_group(const void* given, int64_t group, int64_t* facts);
 
+// How real inputs become levels, as QuantizeFn of kernels.h; called once, before all that uses it.
+ENGINE_EXPORT void bitspike_engine_scale(void* given, double factor, int32_t low, int32_t high);
+
+// Real numbers to levels of the input, in its type; 1 where one is not finite.
+ENGINE_EXPORT int bitspike_engine_quantize(const void* given, void* y, const float* x, int64_t n);
+
 // `profile`: null, or [groups + 2] nanoseconds that are added to: groups, then input and output. The rest as in run.h.
-ENGINE_EXPORT int bitspike_engine_run(void* given, const void* x, int64_t step_stride, int64_t batch_stride,
+ENGINE_EXPORT int bitspike_engine_run(void* given, const void* x, int real, int64_t step_stride, int64_t batch_stride,
                                       int64_t steps, int held, int64_t batch, unsigned char* states, int64_t* out,
                                       int64_t out_capacity, int64_t* clamped, int threads, int64_t* profile,
                                       int64_t* out_steps);

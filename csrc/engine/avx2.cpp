@@ -362,6 +362,7 @@ const Kernels AVX2_KERNELS = {
     {plain::conv_i32, conv_bytes, conv<WORDS>, plain::conv_wide, nullptr},
     plain::depthwise,
     nullptr,
+    plain::quantize,
     false,
     WIDTH,
     true,

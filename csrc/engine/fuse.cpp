@@ -1,5 +1,7 @@
 // Neurons whose currents are scaled sums: one kernel takes them from the sums to stored spikes, all steps at once.
 
+#include <algorithm>
+
 #include "program.h"
 
 namespace {
@@ -18,23 +20,34 @@ bool is_byte(const Program& p, int value) {
     return p.values[size_t(value)].dtype == DTYPE_I8 || p.values[size_t(value)].dtype == DTYPE_U8;
 }
 
+// Takes the scaling that operation `index` does, if a neuron can do it.
+bool takes_scaling(const Group& g, int index, SpikePart& part) {
+    const Op& op = g.ops[size_t(index)];
+    if (op.kind != OP_RESCALE || readers(g, index) != 1 || op.at[3] || op.at[4] != 1 || !(op.at[7] || op.at[FOLDS]) ||
+        g.ops[size_t(op.in[0])].wide)
+        return false;
+    part.rescale = index;
+    part.source = op.in[0];
+    if (op.at[7]) {
+        const bool ones = std::all_of(op.tables[0].begin(), op.tables[0].begin() + g.channels, [](int32_t m) { return m == 1; });
+        part.scaling = ones && !op.at[5] ? SHIFTED_32 : SCALED_32;
+        return true;
+    }
+    // 64 bits: what is added to the products, even channels of 16 first
+    part.scaling = SCALED_64;
+    const int64_t shift = op.at[0], half = shift ? int64_t(1) << (shift - 1) : 0;
+    part.addend.assign(size_t((g.channels + LANES - 1) / LANES * LANES), 0);
+    for (int64_t c = 0; c < g.channels; ++c) {
+        const int64_t bias = op.at[5] ? op.tables[1][size_t(c)] : 0;
+        part.addend[size_t(c / LANES * LANES + c % 2 * 8 + c % LANES / 2)] = half + bias * (int64_t(1) << shift);
+    }
+    return true;
+}
+
 // The current that operation `index` writes, if a neuron can read or make it itself.
 bool part_of(const Program& p, const Group& g, int index, SpikePart& part) {
-    part = SpikePart{-1, index, false, {}};
-    const Op& op = g.ops[size_t(index)];
-    if (op.kind == OP_RESCALE && readers(g, index) == 1 && !op.at[3] && op.at[4] == 1 && (op.at[7] || op.at[FOLDS]) &&
-        !g.ops[size_t(op.in[0])].wide) {
-        part.rescale = index;
-        part.source = op.in[0];
-        if (!op.at[7]) {  // 64 bits: what is added to the products, even channels of 16 first
-            const int64_t shift = op.at[0], half = shift ? int64_t(1) << (shift - 1) : 0;
-            part.addend.assign(size_t((g.channels + LANES - 1) / LANES * LANES), 0);
-            for (int64_t c = 0; c < g.channels; ++c) {
-                const int64_t bias = op.at[5] ? op.tables[1][size_t(c)] : 0;
-                part.addend[size_t(c / LANES * LANES + c % 2 * 8 + c % LANES / 2)] = half + bias * (int64_t(1) << shift);
-            }
-        }
-    }
+    part.source = index;
+    takes_scaling(g, index, part);
     const Op& source = g.ops[size_t(part.source)];
     if (source.kind == OP_LOAD_ROW || source.wide) return false;
     part.direct = source.kind == OP_LOAD && readers(g, part.source) == 1 && is_byte(p, source.in[0]);
@@ -53,14 +66,20 @@ void fuse(const Program& p, Group& g) {
             if (g.ops[i].kind == OP_STORE && g.ops[i].in[0] == int(f)) store = int(i);
         // signed, hard, decay, shift, cancel, up, down, rows, v, sent, time, narrow, spacing shift
         const bool many = fire.tables[6][0] > 1;
-        if (store < 0 || !is_byte(p, int(g.ops[size_t(store)].at[0])) || fire.at[4] || fire.at[5] != 1 || fire.at[6] != 1 ||
+        if (store < 0 || !is_byte(p, int(g.ops[size_t(store)].at[0])) || (fire.at[4] && !fire.at[0]) || fire.at[5] != 1 || fire.at[6] != 1 ||
             fire.at[7] != 1 || fire.tables[6].size() != 1 || !fire.tables[3].empty() || !fire.tables[5].empty() ||
             (many && fire.at[12] < 0) || (!fire.at[1] && !fire.at[11]))
             continue;
-        const int x = fire.in[0];
+        auto is_sum = [&](int i) {
+            const Op& op = g.ops[size_t(i)];
+            return op.kind == OP_ADD && !op.at[0] && op.in.size() == 2 && op.in[0] != op.in[1] && readers(g, i) == 1;
+        };
+        int x = fire.in[0];
+        SpikePart outer;
+        if (g.ops[size_t(x)].kind == OP_RESCALE && is_sum(g.ops[size_t(x)].in[0]) && takes_scaling(g, x, outer)) x = outer.source;
         std::vector<int> currents{x};
         const Op& sum = g.ops[size_t(x)];
-        const bool adds = sum.kind == OP_ADD && !sum.at[0] && sum.in.size() == 2 && sum.in[0] != sum.in[1] && readers(g, x) == 1;
+        const bool adds = is_sum(x);
         if (adds) currents = sum.in;
         std::vector<SpikePart> parts(currents.size());
         bool can = true;
@@ -75,9 +94,11 @@ void fuse(const Program& p, Group& g) {
                 g.ops[size_t(part.source)].slot = g.slots++;
             }
         }
+        if (outer.rescale >= 0) g.ops[size_t(outer.rescale)].fused = true;
         if (adds) g.ops[size_t(x)].fused = true;
         g.ops[size_t(store)].fused = true;
         fire.parts = std::move(parts);
+        fire.outer = std::move(outer);
         fire.stored = store;
     }
     // Kernels read constants in whole lanes.

@@ -98,8 +98,8 @@ void run_conv(const Sample& s, const Op& op, const Tile& tile, int32_t* out) {
     ConvArgs a;
     a.segments = op.segments.data();
     a.nsegments = int(op.segments.size());
-    a.length = int(op.at[18]);
-    a.whole = op.at[19];
+    a.length = int(op.at[19]);
+    a.whole = op.at[20];
     a.pairs = op.pairs;
     a.weight_width = op.at[14];
     a.width = tile.channels;
@@ -221,23 +221,43 @@ void run_windows(const Sample& s, const Op& op, const Tile& tile, int32_t* out) 
 
 void run_remap(const Sample& s, const Op& op, const Tile& tile, int32_t* out) {
     const Value& x = s.p->values[op.in[0]];
-    const int32_t* table = op.tables[0].data() + tile.place * s.group->channels + tile.channel;
+    const int64_t bytes = dtype_bytes(x.dtype);
     for (int64_t t = 0; t < s.physical(op); ++t) {
         const unsigned char* from = s.at(op.in[0], t);
-        for (int64_t i = 0; i < tile.size(); ++i, ++out) {
-            const int32_t at = table[i];
-            if (at < 0) {
-                *out = 0;
-                continue;
+        for (int64_t place = tile.place; place < tile.place + tile.places; ++place, out += tile.channels)
+            for (int64_t i = op.starts[size_t(place)]; i < op.starts[size_t(place + 1)]; ++i) {
+                const Run& run = op.runs[size_t(i)];
+                const int64_t first = std::max(run.to, tile.channel);
+                const int64_t n = std::min(run.to + run.count, tile.channel + tile.channels) - first;
+                if (n <= 0) continue;
+                int32_t* to = out + first - tile.channel;
+                if (run.from < 0) {
+                    std::memset(to, 0, size_t(n) * 4);
+                } else {
+                    s.p->kernels->load(to, from + (run.from + first - run.to) * bytes, x.dtype, n);
+                }
             }
-            switch (x.dtype) {
-            case DTYPE_I8: *out = reinterpret_cast<const int8_t*>(from)[at]; break;
-            case DTYPE_U8: *out = from[at]; break;
-            case DTYPE_I16: *out = reinterpret_cast<const int16_t*>(from)[at]; break;
-            case DTYPE_U16: *out = reinterpret_cast<const uint16_t*>(from)[at]; break;
-            default: *out = reinterpret_cast<const int32_t*>(from)[at];
+    }
+}
+
+// A whole group that moves numbers of one type: bytes go from value to value.
+template <class Number>
+void move_runs(const Sample& s, const Op& op, const Op& store, const Tile& tile) {
+    const Value& y = s.p->values[size_t(store.at[0])];
+    for (int64_t t = 0; t < s.physical(op); ++t) {
+        const Number* from = reinterpret_cast<const Number*>(s.at(op.in[0], t));
+        Number* to = reinterpret_cast<Number*>(s.arena + y.offset) + (t * y.places + tile.place) * y.channels;
+        for (int64_t place = tile.place; place < tile.place + tile.places; ++place, to += y.channels)
+            for (int64_t i = op.starts[size_t(place)]; i < op.starts[size_t(place + 1)]; ++i) {
+                const Run& run = op.runs[size_t(i)];
+                if (run.from < 0) {
+                    std::memset(to + run.to, 0, size_t(run.count) * sizeof(Number));
+                } else if (run.count == 16) {  // a number that the compiler knows needs no call
+                    std::memcpy(to + run.to, from + run.from, 16 * sizeof(Number));
+                } else {
+                    std::memcpy(to + run.to, from + run.from, size_t(run.count) * sizeof(Number));
+                }
             }
-        }
     }
 }
 
@@ -261,6 +281,20 @@ void run_concat(const Sample& s, const Op& op, const Tile& tile, int32_t* out) {
 
 }  // namespace
 
+bool move_only(const Sample& s, const Group& g, const Tile& tile) {
+    if (g.ops.size() != 2 || g.ops[0].kind != OP_REMAP || g.ops[1].kind != OP_STORE || tile.channels != g.channels) return false;
+    const int dtype = s.p->values[size_t(g.ops[0].in[0])].dtype;
+    if (s.p->values[size_t(g.ops[1].at[0])].dtype != dtype) return false;
+    switch (dtype_bytes(dtype)) {
+    case 1: move_runs<uint8_t>(s, g.ops[0], g.ops[1], tile); break;
+    case 2: move_runs<uint16_t>(s, g.ops[0], g.ops[1], tile); break;
+    case 4: move_runs<uint32_t>(s, g.ops[0], g.ops[1], tile); break;
+    default: return false;
+    }
+    feed_operands(s, g.ops[1], tile);
+    return true;
+}
+
 // The operand of a convolution: the input with its border, row by row.
 void operand_row(void* given, long task, int) {
     const Sample& s = *static_cast<Sample*>(given);
@@ -276,6 +310,42 @@ void operand_row(void* given, long task, int) {
     const unsigned char* source = s.at(op.in[0], step) + from * x.width * x.channels * dtype_bytes(x.dtype);
     s.p->kernels->operand[form](to, source, x.dtype, inside * x.channels, int32_t(offset));
     fill(to + inside * x.channels * bytes, (wp - before - inside) * x.channels, bytes, int32_t(offset));
+}
+
+void feed_operands(const Sample& s, const Op& store, const Tile& tile) {
+    const Value& v = s.p->values[size_t(store.at[0])];
+    for (const Op* to : store.feeds) {
+        const Op& op = *to;
+        const int64_t hp = op.at[12], wp = op.at[13], form = op.at[9], offset = op.at[10], bytes = form_bytes(form);
+        const int64_t above = op.at[5], before = std::min(op.at[6], wp), inside = std::min(v.width, wp - before);
+        const int64_t pixel = v.channels * bytes, row_bytes = wp * pixel;
+        const bool borders = tile.channel == 0;
+        for (int64_t t = 0; t < s.value_physical(int(store.at[0])); ++t) {
+            unsigned char* operand = s.arena + op.at[11] + t * hp * row_bytes;
+            const unsigned char* from = s.at(int(store.at[0]), t);
+            if (borders && tile.place == 0) fill(operand, std::min(above, hp) * wp * v.channels, bytes, int32_t(offset));
+            for (int64_t place = tile.place; place < tile.place + tile.places;) {
+                const int64_t y = place / v.width, x = place % v.width;
+                const int64_t end = std::min(tile.place + tile.places, (y + 1) * v.width), count = end - place;
+                unsigned char* row = operand + (y + above) * row_bytes;
+                if (y + above < hp) {
+                    if (borders && x == 0) fill(row, before * v.channels, bytes, int32_t(offset));
+                    const int64_t kept = std::min(count, inside - x);
+                    if (kept > 0)
+                        s.p->kernels->operand[form](row + (before + x) * pixel + tile.channel * bytes,
+                                                    from + (place * v.channels + tile.channel) * dtype_bytes(v.dtype),
+                                                    v.dtype, count == 1 ? tile.channels : kept * v.channels,
+                                                    int32_t(offset));
+                    if (borders && x + count == v.width)
+                        fill(row + (before + inside) * pixel, (wp - before - inside) * v.channels, bytes, int32_t(offset));
+                }
+                place = end;
+            }
+            const int64_t below = v.height + above;
+            if (borders && tile.place + tile.places == v.places && below < hp)
+                fill(operand + below * row_bytes, (hp - below) * wp * v.channels, bytes, int32_t(offset));
+        }
+    }
 }
 
 // Sums so far of a tally, after every step.

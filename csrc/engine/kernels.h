@@ -35,27 +35,33 @@ struct ConvRun {
     int64_t row;  // of out
 };
 
+// A scaling without bounds in a neuron: ((x·m_c + half) >> shift) + b_c in 32 or 64 bits; SHIFTED: m is 1 and b is 0.
+enum Scaling { AS_IT_IS, SHIFTED_32, SCALED_32, SCALED_64 };
+struct SpikeScale {
+    Scaling kind = AS_IT_IS;
+    const int32_t *m, *b;   // [channels], whole lanes; b null where there is none
+    const int64_t* addend;  // SCALED_64: half + (b << shift), 8 even channels, then 8 odd ones, and so on
+    int shift;
+};
+
 // A current that a neuron sums: numbers of a tile, scaled or as they are.
-enum Scaling { AS_IT_IS, SCALED_32, SCALED_64 };
 struct SpikeTerm {
     const void* x;     // [steps][rows][channels]
     int width;         // bytes of a number: 4, or 1
     bool is_unsigned;  // of 1 byte
     int64_t step;      // numbers from one step to the next; 0 where all are the same
-    Scaling scaling;
-    const int32_t *m, *b;   // [channels], whole lanes; b null where there is none
-    const int64_t* addend;  // SCALED_64: half + (b << shift), 8 even channels, then 8 odd ones, and so on
-    int shift;
+    SpikeScale scale;
 };
 
 // All steps of a neuron at once, from scaled sums to stored spikes: the membrane stays in a register.
 struct SpikeArgs {
     SpikeTerm terms[2];
     int nterms;
-    FireArgs fire;         // without gate, floor, cancel; spikes as they are
+    SpikeScale outer;      // of their sum
+    FireArgs fire;         // without gate, floor; cancel only where it is signed; spikes as they are
     int32_t* v;            // [rows][channels]; null: it begins with `initial` and is not kept
+    int32_t* sent;         // as v, of what cancels; begins with 0
     const int32_t* initial;  // [channels], or null for 0
-    bool quiet;            // proved: no membrane reaches 2^30, so that nothing is clamped
     unsigned char* out;    // a byte a spike
     int64_t out_step;      // bytes from one step to the next
     int64_t rows, steps;
@@ -108,6 +114,9 @@ typedef void (*StoreFn)(void* y, const int32_t* x, int dtype, int64_t n);
 // Operand of a convolution: numbers of a row, plus an offset, in the form of the kernel (int32, uint8 or int16).
 typedef void (*OperandFn)(void* y, const void* x, int dtype, int64_t n, int32_t offset);
 typedef int64_t (*SpikeFn)(const SpikeArgs& a);
+// Real numbers to levels of an input: y = clip(round_half(x·factor), low, high), halves away from zero; false where one
+// is no finite number.
+typedef bool (*QuantizeFn)(void* y, const float* x, int dtype, int64_t n, double factor, int32_t low, int32_t high);
 typedef void (*ConvFn)(const ConvArgs& a);
 typedef void (*DepthwiseFn)(const DepthwiseArgs& a);
 
@@ -125,6 +134,7 @@ struct Kernels {
     ConvFn conv[FORMS];  // by form of the operand; null where this instruction set has none
     DepthwiseFn depthwise;
     SpikeFn spike;  // or null
+    QuantizeFn quantize;
     bool tiles;  // FORM_U8: segments are cut into equal parts of at most 64 bytes; a call has many runs
     int lanes;       // outputs of a block of packed weights
     bool saturates;  // FORM_U8 adds two products in 16 bits, so a proof must say that they fit

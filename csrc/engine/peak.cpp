@@ -9,7 +9,7 @@
 #include "kernels.h"
 #include "pool.h"
 
-#if defined(BITSPIKE_X86)
+#if defined(BITSPIKE_AVX2)
 #include <immintrin.h>
 #elif defined(__ARM_FEATURE_DOTPROD)
 #include <arm_neon.h>
@@ -42,7 +42,7 @@ void burn_plain() {
     kept = all;
 }
 
-#if defined(BITSPIKE_X86)
+#if defined(BITSPIKE_AVX2)
 __attribute__((target("avx2"))) void burn_avx2() {
     __m256i sum[SUMS], x = _mm256_set1_epi8(3), w = _mm256_set1_epi8(5);
     const __m256i ones = _mm256_set1_epi16(1);
@@ -115,7 +115,7 @@ void burn_dotprod() {
 #endif
 
 Peak peak_of([[maybe_unused]] int isa) {
-#if defined(BITSPIKE_X86)
+#if defined(BITSPIKE_AVX2)
     if (!std::strcmp(isa_name(isa), "avx2")) return {burn_avx2, ROUNDS * SUMS * 32};
 #if defined(BITSPIKE_AVX512VNNI)
     if (!std::strcmp(isa_name(isa), "avx512vnni")) return {burn_avx512vnni, ROUNDS * SUMS * 64};

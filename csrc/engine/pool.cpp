@@ -24,8 +24,14 @@ namespace {
 struct Job {
     void (*body)(void*, long, int) = nullptr;
     void* ctx = nullptr;
-    long tasks = 0;
     int threads = 0;
+};
+
+// The tasks of one thread, on a line of memory of its own. What neighbouring tasks write is read by neighbouring tasks of
+// the next job, so a thread takes its own share first, in order, and then helps others.
+struct alignas(64) Share {
+    std::atomic<long> next{0};
+    long end = 0;
 };
 
 struct Pool {
@@ -35,7 +41,7 @@ struct Pool {
     bool awake = false;          // a caller has the workers: they spin
     int started = 0;             // workers that exist; changed by the owner only
     Job job;
-    std::atomic<long> next{0};       // task to take
+    Share shares[MAX_THREADS];
     unsigned rounds = 0;             // jobs so far; changed by the owner only
     std::atomic<unsigned> open{0};   // the job that can be joined, 0 for none
     std::atomic<int> inside{0};      // workers that may look at the job
@@ -44,10 +50,14 @@ struct Pool {
 Pool* pool = new Pool;  // never destroyed: workers may sleep in it when the process ends
 
 void take_tasks(Pool& p, int thread) {
-    for (;;) {
-        const long task = p.next.fetch_add(1, std::memory_order_relaxed);
-        if (task >= p.job.tasks) return;
-        p.job.body(p.job.ctx, task, thread);
+    for (int i = 0; i < p.job.threads; ++i) {
+        const int whose = thread + i < p.job.threads ? thread + i : thread + i - p.job.threads;
+        Share& share = p.shares[whose];
+        while (share.next.load(std::memory_order_relaxed) < share.end) {
+            const long task = share.next.fetch_add(1, std::memory_order_relaxed);
+            if (task >= share.end) break;
+            p.job.body(p.job.ctx, task, thread);
+        }
     }
 }
 
@@ -149,8 +159,12 @@ void pool_run(long tasks, int threads, void (*body)(void*, long, int), void* ctx
         for (long task = 0; task < tasks; ++task) body(ctx, task, 0);
         return;
     }
-    p->job = Job{body, ctx, tasks, threads};
-    p->next.store(0);
+    if (threads > MAX_THREADS) threads = MAX_THREADS;
+    p->job = Job{body, ctx, threads};
+    for (int i = 0; i < threads; ++i) {
+        p->shares[i].next.store(tasks * i / threads, std::memory_order_relaxed);
+        p->shares[i].end = tasks * (i + 1) / threads;
+    }
     p->open.store(++p->rounds ? p->rounds : ++p->rounds);
     take_tasks(*p, 0);
     p->open.store(0);

@@ -5,7 +5,7 @@
 
 namespace {
 
-constexpr int64_t MAGIC = 0x62737005;  // raise the last byte when the words change; runtime/engine/words.py has the same
+constexpr int64_t MAGIC = 0x62737006;  // raise the last byte when the words change; runtime/engine/words.py has the same
 
 struct Reader {
     const int64_t* words;
@@ -26,10 +26,10 @@ struct Form {
     int kind, numbers, tables, inputs;
 };
 constexpr Form FORMS_OF_OPS[] = {
-    {OP_CONV, 18, 2, 1},   {OP_SUMPOOL, 10, 0, 1}, {OP_MAXPOOL, 9, 0, 1}, {OP_TALLY, 12, 0, 1},
+    {OP_CONV, 19, 2, 1},   {OP_SUMPOOL, 10, 0, 1}, {OP_MAXPOOL, 9, 0, 1}, {OP_TALLY, 12, 0, 1},
     {OP_WINDOWS, 5, 1, 1}, {OP_REMAP, 0, 1, 1},   {OP_CONCAT, 0, 0, 1},   {OP_LOAD, 0, 0, 1},
     {OP_LOAD_ROW, 0, 0, 1}, {OP_STORE, 1, 0, 1},  {OP_RESCALE, 9, 2, 1},  {OP_ADD, 1, 0, 2},
-    {OP_MULTIPLY, 0, 0, 2}, {OP_FIRE, 14, 7, 1},  {OP_FIRE_POTENTIAL, 0, 0, 1}, {OP_LOOKUP, 5, 1, 1},
+    {OP_MULTIPLY, 0, 0, 2}, {OP_FIRE, 13, 7, 1},  {OP_FIRE_POTENTIAL, 0, 0, 1}, {OP_LOOKUP, 5, 1, 1},
     {OP_LATCH, 2, 0, 1},   {OP_MEAN, 3, 1, 1},
 };
 
@@ -44,7 +44,8 @@ int pairs_in_16_bits(const std::vector<int32_t>& weight, int64_t most) {
 }
 
 // at of a convolution: groups, kh, kw, sh, sw, bh, bw, dh, dw, form, offset, scratch, hp, wp, outputs, inputs, width of
-// the output, highest number of the operand less its lowest; behind them come the length of a segment and its 4-byte units
+// the output, highest number of the operand less its lowest, whether the store of its input writes the operand; behind them
+// come the length of a segment and its 4-byte units
 bool prepare_conv(const Program& p, const Group& g, Op& op) {
     const Value& x = p.values[op.in[0]];
     const int64_t groups = op.at[0], kh = op.at[1], kw = op.at[2], dh = op.at[7], dw = op.at[8], form = op.at[9];
@@ -121,6 +122,22 @@ bool prepare_conv(const Program& p, const Group& g, Op& op) {
     return true;
 }
 
+void find_runs(const Group& g, Op& op) {
+    const std::vector<int32_t>& table = op.tables[0];
+    for (int64_t place = 0; place < g.places; ++place) {
+        op.starts.push_back(int64_t(op.runs.size()));
+        for (int64_t c = 0; c < g.channels;) {
+            const int64_t to = place * g.channels + c, from = table[size_t(to)];
+            int64_t n = 1;
+            while (c + n < g.channels && table[size_t(to + n)] == (from < 0 ? from : from + n)) ++n;
+            op.runs.push_back(Run{c, from, n});
+            c += n;
+        }
+    }
+    op.starts.push_back(int64_t(op.runs.size()));
+    op.tables[0] = {};
+}
+
 bool check_op(Program& p, Group& g, Op& op) {
     const int64_t channels = g.channels, size = g.channels * g.places;
     auto table = [&](int i, int64_t n) { return int64_t(op.tables[i].size()) == n; };
@@ -151,6 +168,7 @@ bool check_op(Program& p, Group& g, Op& op) {
         if (!table(0, size)) return false;
         for (int32_t at : op.tables[0])
             if (at < -1 || at >= x.channels * x.places) return false;
+        find_runs(g, op);
         return true;
     }
     case OP_CONCAT: {
@@ -251,9 +269,15 @@ void cut_tiles(const Program& p, Group& g) {
     int64_t width = g.places;
     for (const Op& op : g.ops)
         if (op.kind == OP_STORE && p.values[op.at[0]].places == g.places) width = p.values[op.at[0]].width;
-    bool whole = false;  // groups of a convolution do not begin where tiles do
-    for (const Op& op : g.ops) whole = whole || (op.kind == OP_CONV && op.at[0] > 1);
-    if (g.places == 1 && whole) {
+    g.width = width;
+    int64_t work = steps * g.places * g.channels;  // numbers, and a few dozen products count as one
+    for (const Op& op : g.ops)
+        if (op.kind == OP_CONV) {
+            g.whole = g.whole || op.at[0] > 1;  // its groups do not begin where tiles do
+            work += steps * g.places * g.channels * (op.at[1] * op.at[2] * op.at[15] / 64);
+        }
+    g.shared = work >= 4096;
+    if (g.places == 1 && g.whole) {
         g.tile_channels = g.channels;
     } else if (g.places == 1) {
         g.tile_channels = std::min<int64_t>(g.channels, std::max<int64_t>(4 * LANES, NUMBERS / steps / LANES * LANES));
@@ -274,7 +298,38 @@ void cut_tiles(const Program& p, Group& g) {
     g.slot_bytes = (steps * g.tile_places * g.tile_channels * (wide ? 8 : 4) + 127) / 64 * 64;
 }
 
+// Stores that write operands know it.
+bool link_operands(Program& p) {
+    std::vector<Op*> stores(p.values.size(), nullptr);
+    for (Group& g : p.groups) {
+        for (Op& op : g.ops) {
+            if (op.kind != OP_CONV || !op.at[18]) continue;
+            Op* store = stores[size_t(op.in[0])];
+            if (!store) return false;
+            store->feeds.push_back(&op);
+        }
+        for (Op& op : g.ops)
+            if (op.kind == OP_STORE) stores[size_t(op.at[0])] = &op;
+    }
+    return true;
+}
+
 }  // namespace
+
+void Group::tile_for(int threads, int64_t& tile, int64_t& depth) const {
+    tile = tile_places;
+    depth = tile_channels;
+    if (threads <= 1 || !shared) return;
+    auto equal = [threads](int64_t units, int64_t most) {  // units of a tile, at most so many
+        const int64_t tiles = (units + most - 1) / most, rounds = (tiles + threads - 1) / threads * threads;
+        return std::max<int64_t>(1, (units + rounds - 1) / rounds);
+    };
+    if (places == 1) {
+        if (!whole) depth = LANES * equal((channels + LANES - 1) / LANES, std::max<int64_t>(1, depth / LANES));
+    } else if (tile >= width) {
+        tile = width * equal((places + width - 1) / width, tile / width);
+    }
+}
 
 int64_t dtype_bytes(int dtype) {
     constexpr int64_t BYTES[] = {1, 1, 2, 2, 4, 8};
@@ -350,6 +405,7 @@ Program* parse_program(const int64_t* words, int64_t count, const int32_t* const
         p->scratch_bytes = std::max(p->scratch_bytes, (g.slots + 2) * g.slot_bytes);  // two for membranes
     }
     if (r.bad || r.at != r.count) return fail("length");
+    if (!link_operands(*p)) return fail("an operand that no store writes");
     for (const Group& g : p->groups)
         for (const Op& op : g.ops)
             if (op.kind == OP_MEAN) {

@@ -45,11 +45,17 @@ struct Value {
     int64_t offset;    // bytes into the arena
 };
 
+// Neighbouring numbers of a remap that are neighbours in its input, too, or all 0 (from -1); within one place.
+struct Run {
+    int64_t to, from, count;
+};
+
 // A current of a fused neuron: operations of its group, -1 where there is none.
 struct SpikePart {
-    int rescale;  // scaling on the way
-    int source;   // operation whose buffer is read, or a load whose value is read where it lies
-    bool direct;
+    int rescale = -1;  // scaling on the way
+    int source = -1;   // operation whose buffer is read, or a load whose value is read where it lies
+    bool direct = false;
+    Scaling scaling = AS_IT_IS;
     std::vector<int64_t> addend;
 };
 
@@ -65,11 +71,15 @@ struct Op {
     std::vector<unsigned char> packed;  // weights in the layout of the kernel
     std::vector<int32_t> bias;          // with the offset of the operand taken off
     std::vector<int32_t> segments;
+    std::vector<Run> runs;              // of a remap; those of place p are runs[starts[p]] to runs[starts[p + 1]]
+    std::vector<int64_t> starts;
     int pairs = 0;  // as in ConvArgs
     int id = 0;                         // over all groups
     bool fused = false;                 // a neuron behind it does its work
     std::vector<SpikePart> parts;       // of a neuron that does: the currents it sums
+    SpikePart outer;                    // and the scaling of their sum
     int stored = -1;                    // and the store of its spikes
+    std::vector<const Op*> feeds;       // of a store: convolutions whose operand it writes, too
 };
 
 struct Join {  // steps of several inputs that do not come together: what is there for all of them goes on
@@ -88,6 +98,12 @@ struct Group {
     int64_t tile_channels = 0;
     int64_t tiles = 1;
     int64_t slot_bytes = 0;  // of one buffer
+    int64_t width = 1;       // of a row of places
+    bool shared = false;     // enough work for more than one thread
+    bool whole = false;      // channels cannot be cut
+
+    // Places and channels of a tile, so that so many threads have equally many tiles.
+    void tile_for(int threads, int64_t& places, int64_t& channels) const;
 };
 
 struct Program {
@@ -100,6 +116,8 @@ struct Program {
     int64_t arena_bytes = 0, state_bytes = 0, scratch_bytes = 0;  // scratch: buffers of one thread
     int64_t kept_bytes = 0;  // of a state without membranes, which lie behind
     int64_t max_count = 0;
+    double factor = 0;  // of real inputs, which become levels low to high
+    int32_t low = 0, high = 0;
     const Op* mean = nullptr;
     int64_t mean_channels = 0, mean_places = 0;
 };

@@ -94,12 +94,13 @@ void run_tile(void* given, long task, int thread) {
     const Group& g = *s.group;
     Tile tile{0, 1, 0, g.channels};
     if (g.places == 1) {
-        tile.channel = task * g.tile_channels;
-        tile.channels = std::min(g.tile_channels, g.channels - tile.channel);
+        tile.channel = task * s.tile_channels;
+        tile.channels = std::min(s.tile_channels, g.channels - tile.channel);
     } else {
-        tile.place = task * g.tile_places;
-        tile.places = std::min(g.tile_places, g.places - tile.place);
+        tile.place = task * s.tile_places;
+        tile.places = std::min(s.tile_places, g.places - tile.place);
     }
+    if (move_only(s, g, tile)) return;
     const Buffers b{s.scratch[thread], g.slot_bytes, tile.size(), g.slots};
     for (const Op& op : g.ops) {
         if (op.fused || (!s.op_steps[op.id] && op.kind != OP_WINDOWS)) continue;
@@ -196,14 +197,17 @@ int run_groups(Sample& s) {
         if (idle) continue;
         s.group = &g;
         for (const Op& op : g.ops) {
-            if (op.kind == OP_CONV && s.op_steps[op.id]) {
+            if (op.kind == OP_CONV && !op.at[18] && s.op_steps[op.id]) {
                 s.op = &op;
                 pool_run(s.physical(op) * op.at[12], s.threads, operand_row, &s);
             } else if (op.kind == OP_TALLY && s.op_steps[op.id]) {
                 tally_sums(s, op);
             }
         }
-        pool_run(g.tiles, s.threads, run_tile, &s);
+        g.tile_for(s.threads, s.tile_places, s.tile_channels);
+        const int64_t tiles = g.places == 1 ? (g.channels + s.tile_channels - 1) / s.tile_channels
+                                            : (g.places + s.tile_places - 1) / s.tile_places;
+        pool_run(long(tiles), g.shared ? s.threads : 1, run_tile, &s);
         advance(s, g);
     }
     return RAN;
@@ -217,12 +221,18 @@ void take_in(X* to, const X* from, int64_t channels, int64_t places) {
         for (int64_t c = 0; c < channels; ++c) *to++ = from[c * places + place];
 }
 
-void read_input(Sample& s, const Call& call, int64_t sample) {
+bool read_input(Sample& s, const Call& call, int64_t sample) {
     const Value& x = s.p->values[s.p->input];
     const int64_t bytes = dtype_bytes(x.dtype), steps = call.held ? 1 : call.steps;
     for (int64_t t = 0; t < steps; ++t) {
-        const unsigned char* from =
-            static_cast<const unsigned char*>(call.x) + (sample * call.batch_stride + t * call.step_stride) * bytes;
+        const int64_t at = sample * call.batch_stride + t * call.step_stride;
+        const unsigned char* from = static_cast<const unsigned char*>(call.x) + at * bytes;
+        if (call.real) {
+            const Program& p = *s.p;
+            const float* real = static_cast<const float*>(call.x) + at;
+            if (!p.kernels->quantize(s.taken, real, x.dtype, x.channels * x.places, p.factor, p.low, p.high)) return false;
+            from = s.taken;
+        }
         unsigned char* to = s.arena + x.offset + t * x.channels * x.places * bytes;
         if (bytes == 1) {
             take_in(to, from, x.channels, x.places);
@@ -234,6 +244,7 @@ void read_input(Sample& s, const Call& call, int64_t sample) {
     }
     s.value_steps[s.p->input] = call.steps;
     s.value_held[s.p->input] = call.held && call.steps > 1;
+    return true;
 }
 
 int64_t number_at(const unsigned char* from, int dtype, int64_t i) {
@@ -271,8 +282,14 @@ void write_output(const Sample& s, const Call& call, int64_t sample, int64_t* ou
 
 int64_t aligned(int64_t n) { return (n + 63) / 64 * 64; }
 
+int64_t input_bytes(const Program& p) {
+    const Value& x = p.values[size_t(p.input)];
+    return x.channels * x.places * dtype_bytes(x.dtype);
+}
+
 int64_t sample_bytes(const Program& p) {
-    return aligned(p.arena_bytes + 64) + aligned(p.kept_bytes) + 2 * aligned(int64_t(p.values.size() + p.ops) * 8);
+    return aligned(p.arena_bytes + 64) + aligned(p.kept_bytes) + aligned(input_bytes(p)) +
+           2 * aligned(int64_t(p.values.size() + p.ops) * 8);
 }
 
 struct Batch {
@@ -293,7 +310,10 @@ void run_sample(void* given, long sample, int thread) {
     }
     {
         const Timed timed(profile_of(s, b.p->groups.size()));
-        read_input(s, *b.call, sample);
+        if (!read_input(s, *b.call, sample)) {
+            b.outcome = NOT_FINITE;
+            return;
+        }
     }
     const int outcome = run_groups(s);
     if (outcome != RAN) {
@@ -351,6 +371,8 @@ int run_program(const Program& p, const Call& call, Workspace& space, int64_t* o
         s.transient = !call.states;
         s.state = at;
         at += aligned(p.kept_bytes);
+        s.taken = at;
+        at += aligned(input_bytes(p));
         s.value_steps = reinterpret_cast<int64_t*>(at);
         s.op_steps = s.value_steps + p.values.size();
         at += aligned(int64_t(p.values.size() + p.ops) * 8);

@@ -4,7 +4,7 @@
 
 #include "program.h"
 
-enum Outcome { RAN = 0, OUT_OF_MEMORY = 1, TOO_MANY_STEPS = 2 };
+enum Outcome { RAN = 0, OUT_OF_MEMORY = 1, TOO_MANY_STEPS = 2, NOT_FINITE = 3 };
 
 // Memory that one thread of callers needs at a time: kept from call to call.
 struct Workspace {
@@ -14,6 +14,7 @@ struct Workspace {
 
 struct Call {
     const void* x;        // numbers of the input's type; sample b, step t at x + (b·batch_stride + t·step_stride)
+    bool real;            // x is float, and becomes levels of the input
     int64_t step_stride, batch_stride;  // in numbers
     int64_t steps;        // of the chunk, at most the program's
     bool held;            // all steps are the first

@@ -16,6 +16,7 @@ struct Tile {
 struct Sample {
     const Program* p;
     unsigned char *arena, *state;
+    unsigned char* taken;  // levels of one step of a real input, as it came
     unsigned char* scratch[MAX_THREADS];
     int64_t* clamped[MAX_THREADS];
     int64_t *value_steps, *op_steps;
@@ -24,6 +25,7 @@ struct Sample {
     bool transient;  // a whole run: no membrane outlives its tile
     int64_t* profile;  // null, or nanoseconds by group, then of input and output
     const Group* group;
+    int64_t tile_places, tile_channels;  // of the group
     const Op* op;
 
     int64_t& counter(int64_t at) const { return *reinterpret_cast<int64_t*>(state + at); }
@@ -52,6 +54,12 @@ struct Buffers {
     int32_t* of(const Op& op) const { return reinterpret_cast<int32_t*>(base + op.slot * slot_bytes); }
     int64_t* wide(const Op& op) const { return reinterpret_cast<int64_t*>(base + op.slot * slot_bytes); }
 };
+
+// What a store has written of a tile, into the operands of the convolutions that it feeds, with their borders.
+void feed_operands(const Sample& s, const Op& store, const Tile& tile);
+
+// Does all of a group that only moves numbers; false where it is another one.
+bool move_only(const Sample& s, const Group& g, const Tile& tile);
 
 // Before the tiles: a row of the operand of s.op, by number; sums of a tally.
 void operand_row(void* sample, long task, int thread);

@@ -1,5 +1,7 @@
 // The definition of every kernel.
 
+#include <cstring>
+
 #include "kernels.h"
 #include "program.h"
 
@@ -20,6 +22,7 @@ const Kernels SCALAR_KERNELS = {
     {conv_i32, nullptr, nullptr, conv_wide, nullptr},
     depthwise,
     nullptr,
+    quantize,
     false,
     1,
     false,

@@ -52,6 +52,17 @@ int64_t run_fire(const Sample& s, const Group& g, const Op& op, const Tile& tile
     return clamped;
 }
 
+SpikeScale scale_of(const Group& g, const SpikePart& part, int64_t channel) {
+    SpikeScale scale{part.scaling, nullptr, nullptr, nullptr, 0};
+    if (part.rescale < 0) return scale;
+    const Op& rescale = g.ops[size_t(part.rescale)];
+    scale.m = rescale.tables[0].data() + channel;
+    scale.b = rescale.at[5] ? rescale.tables[1].data() + channel : nullptr;
+    scale.addend = part.addend.data() + channel;
+    scale.shift = int(rescale.at[0]);
+    return scale;
+}
+
 int64_t run_spike(const Sample& s, const Group& g, const Op& op, const Tile& tile, const Buffers& b) {
     const int64_t first = tile.place * g.channels + tile.channel;
     SpikeArgs a;
@@ -70,16 +81,9 @@ int64_t run_spike(const Sample& s, const Group& g, const Op& op, const Tile& til
             term.x = s.at(source.in[0], 0) + first;
             term.step = s.value_held[source.in[0]] ? 0 : x.channels * x.places;
         }
-        term.scaling = AS_IT_IS;
-        if (part.rescale >= 0) {
-            const Op& rescale = g.ops[size_t(part.rescale)];
-            term.scaling = part.addend.empty() ? SCALED_32 : SCALED_64;
-            term.m = rescale.tables[0].data() + tile.channel;
-            term.b = rescale.at[5] ? rescale.tables[1].data() + tile.channel : nullptr;
-            term.addend = part.addend.data() + tile.channel;
-            term.shift = int(rescale.at[0]);
-        }
+        term.scale = scale_of(g, part, tile.channel);
     }
+    a.outer = scale_of(g, op.outer, tile.channel);
     FireArgs& fire = a.fire;
     fire.is_signed = op.at[0];
     fire.hard = op.at[1];
@@ -89,8 +93,9 @@ int64_t run_spike(const Sample& s, const Group& g, const Op& op, const Tile& til
     fire.spacing_shift = int(op.at[12]);
     fire.first = op.tables[0].data() + tile.channel;
     fire.charge = op.tables[2].empty() ? nullptr : op.tables[2].data() + tile.channel;
-    a.quiet = s.transient && op.at[13];
+    fire.cancel = op.at[4];
     a.v = s.transient ? nullptr : s.tensor(op.at[8]) + first;
+    a.sent = s.transient || !fire.cancel ? nullptr : s.tensor(op.at[9]) + first;
     a.initial = op.tables[4].empty() ? nullptr : op.tables[4].data() + tile.channel;
     const Value& y = s.p->values[size_t(g.ops[size_t(op.stored)].at[0])];
     a.out = s.arena + y.offset + first;
@@ -98,7 +103,9 @@ int64_t run_spike(const Sample& s, const Group& g, const Op& op, const Tile& til
     a.rows = tile.places;
     a.channels = int(tile.channels);
     a.steps = s.steps(op);
-    return s.p->kernels->spike(a);
+    const int64_t clamped = s.p->kernels->spike(a);
+    feed_operands(s, g.ops[size_t(op.stored)], tile);
+    return clamped;
 }
 
 int64_t run_rescale(const Sample& s, const Group& g, const Op& op, const Tile& tile, const Buffers& b) {
@@ -211,6 +218,7 @@ void run_store(const Sample& s, const Group& g, const Op& op, const Tile& tile, 
             s.p->kernels->store(to, b.of(source) + t * b.size, y.dtype, b.size);
         }
     }
+    feed_operands(s, op, tile);
 }
 
 void run_load(const Sample& s, const Group& g, const Op& op, const Tile& tile, const Buffers& b) {

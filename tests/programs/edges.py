@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from bitspike.runtime import Program, Value
+from bitspike.runtime import INPUT, Builder, Input, Program, Value
 
 from .machines import one
 
@@ -33,6 +33,53 @@ def neurons(decay: list[int], count: int, signed: bool, reset: str, bounds: bool
                 tensors["gate"] = np.arange(channels) + 37
         program = one("fire", Value((channels,), -(2**31), 2**31 - 1, 0, 6), attributes, ("s", "u"), **tensors)
         yield program, np.random.default_rng(channels).choice(EDGES, (6, 7, channels))
+
+
+def currents(shape: str, decay: list[int], count: int, signed: bool, reset: str) -> Pairs:
+    """Scaled sums straight into a neuron, whose membrane leaves 32 bits after some steps, in some channels alone.
+
+    ``shape``: the scalings that stand between the input and the neuron.
+    """
+    for channels in (1, 15, 16, 33):
+        random = np.random.default_rng(channels)
+        b = Builder(Input(Value((channels,), -(2**29), 2**29 - 1, 0, 6)))
+
+        def scaled(x: str, m: Any, shift: int, bias: Any = None, b: Builder = b) -> str:
+            tensors = {"multiplier": b.constant(np.asarray(m))}
+            if bias is not None:
+                tensors["bias"] = b.constant(np.asarray(bias))
+            ends = {"low": -(2**31), "high": 2**31 - 1}
+            return b.add("rescale", [x], {"shift": shift, "exponent": 0, **ends}, tensors)
+
+        wide = random.choice([2**30 - 1, -(2**30), 1, 12345], channels)
+        bias = random.choice([-(2**28), 2**28, 0, 7], channels)
+        if shape == "plain":
+            x = INPUT
+        elif shape == "narrow":
+            x = scaled(INPUT, np.full(channels, 3), 2, bias)
+        elif shape == "wide":
+            x = scaled(INPUT, wide, 30, bias)
+        elif shape == "far":  # shifts beyond 32 bits
+            x = scaled(scaled(INPUT, np.full(channels, 3), 0), wide, 33, bias)
+        else:
+            small = b.add(
+                "fire", [INPUT], {"count": [1], "signed": True, "reset": "hard"}, {"first": b.constant(np.array([9]))}
+            )
+            x = b.add("add", [scaled(INPUT, wide, 31, bias), scaled(small, np.full(channels, 2**28), 0)])
+            if shape == "shifted":
+                x = scaled(x, [1], 1)
+            elif shape == "scaled":
+                x = scaled(x, random.choice([2**30 - 1, -(2**29)], channels), 30, [3])
+        constants = {"first": b.constant(np.array([40]))}
+        if count > 1:
+            constants["spacing"] = b.constant(np.array([64]))
+        if reset == "soft":
+            constants["charge"] = b.constant(np.array([2**31 - 1 if count == 1 and channels == 33 else 64]))
+        cancel = signed and channels % 2 == 1 and channels > 1
+        attributes = {"count": [count], "signed": signed, "reset": reset, "decay": decay, "cancel": cancel}
+        x = b.add("fire", [x], attributes, constants)
+        ends = [end for end in EDGES if abs(end) < 2**29]
+        yield b.finish(x), random.choice([*ends, 2**29 - 1, -(2**29), 2**28], (6, 7, channels))
 
 
 def scalings(low: int, shift: int, wide: bool) -> Pairs:
@@ -70,12 +117,22 @@ def products(depth: int, most: int) -> Pairs:
 
 
 _DECAYS = [[1, 0], [0, 0], [1, 1], [1, 30], [2**30 - 1, 30], [5, 3]]
+_SHAPES = ["plain", "narrow", "wide", "far", "sum", "shifted", "scaled"]
 _ALPHABETS = [
     *((0, 255, 128), (-128, 127, 128), (-1, 1, 1), (0, 31, 128), (0, 127, 128), (0, 65535, 32768), (-32768, 32767, 3)),
     (-100000, 100000, 3),
 ]
 FAMILIES: dict[Callable[..., Pairs], list[tuple[Any, ...]]] = {
     neurons: list(product(_DECAYS, [1, 3, 65535], [False, True], ["hard", "soft"], [False, True])),
+    currents: list(
+        product(
+            ["plain", "narrow", "wide", "far", "sum", "shifted", "scaled"],
+            _DECAYS,
+            [1, 3],
+            [False, True],
+            ["hard", "soft"],
+        )
+    ),
     scalings: list(product([-(2**31), -100], [0, 1, 30, 31, 45], [False, True])),
     sums: [(*alphabet, outputs) for alphabet in _ALPHABETS for outputs in (1, 4, 8, 16, 17, 48, 64, 80, 150)],
     products: list(product([1, 2, 4, 7, 130, 4100], [1, 5, 31, 32, 63, 127, 128, 129, 254, 255, 32768])),

@@ -23,6 +23,7 @@ from programs.machines import one
 from programs.residual import resnet
 
 ISAS = available_isas()
+ONE = {"kernel": [1], "stride": [1], "padding": [0], "dilation": [1]}
 pytestmark = pytest.mark.skipif(not ISAS, reason="no native engine")
 
 
@@ -213,3 +214,26 @@ def test_long_sequences_run_in_pieces(steps: int) -> None:
     x = np.random.default_rng(steps).integers(-9, 10, (steps, 2, 3))
     slow, fast = both(program, ISAS[-1], 1)
     equal(slow(x), fast(x))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(
+    "ends", [(-127, 127), (0, 255), (-(2**15), 2**15 - 1), (0, 65535), (-(2**31), 2**31 - 1), (0, 1)]
+)
+@pytest.mark.parametrize("scale", [(128, 0), (1, 0), (2**24 - 1, 30), (3, 1), (1, 62), (2**24, 0)])
+def test_real_inputs_become_the_same_levels(scale: tuple[int, int], ends: tuple[int, int], isa: str) -> None:
+    """Halves, ends, the smallest and largest numbers; and a call of real numbers is that of their levels."""
+    b = Builder(Input(Value((7,), *ends, 0, 3), repeat=True, scale=scale))
+    slow, fast = both(b.finish(b.add("maxpool", [b.add("reshape", [INPUT], {"shape": [1, 7]})], ONE)), isa, 2)
+    random = np.random.default_rng(1)
+    halves = random.integers(-2000, 2000, (50, 7)) * 0.5 / scale[0] * 2.0 ** scale[1]
+    ends32 = np.array([3e38, -3e38, 1e-45, 0.49999997, -0.49999997, 0.5, -0.5])
+    spread = random.standard_normal((50, 7)) * 10.0 ** random.integers(-3, 12, (50, 7))
+    x = np.concatenate([halves, ends32[None], spread]).astype(np.float32)
+    assert np.array_equal(slow.quantize(x), fast.quantize(x)) and slow.quantize(x).dtype == fast.quantize(x).dtype
+    equal(slow(x), fast(x))
+    equal(fast(x, batch=1000), fast(slow.quantize(x)))
+    for bad in (np.nan, np.inf, -np.inf):
+        x[3, 2] = bad
+        with pytest.raises(ProgramError, match="finite"):
+            fast(x, batch=1000)

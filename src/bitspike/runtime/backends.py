@@ -7,13 +7,13 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from .arithmetic import Array
+from .arithmetic import Array, round_half
 from .engine import Native, Row, why_missing
 from .engine.native import MAX_THREADS, TooLargeError, default_threads
 from .errors import fault
 from .interpreter import State, step
 from .ops import Operation
-from .spec import Spec
+from .spec import Input, Spec
 
 ENGINES = ("auto", "interpreter", "native")
 
@@ -69,14 +69,25 @@ class Engine(Protocol):
         """Steps that a mean read-out has summed, at least 1; 1 where there is none."""
         ...
 
+    def quantize(self, x: Array) -> Array | None:
+        """float32 → levels of an input with a scale, as `Program.quantize` says; None where a number is not finite."""
+        ...
+
+    def call_real(self, x: Array) -> tuple[Array, int, Mapping[str, int]] | None:
+        """`call` of the levels of x [B, ...], float32 and contiguous, of a repeated input.
+
+        None: take `quantize` and `call`, which also say what is wrong with x.
+        """
+        ...
+
 
 class Interpreter:
     """The definition, in NumPy."""
 
     name = "interpreter"
 
-    def __init__(self, operations: tuple[Operation, ...], output: str, why: str) -> None:
-        self._operations, self._output, self._why = operations, output, why
+    def __init__(self, given: Input, operations: tuple[Operation, ...], output: str, why: str) -> None:
+        self._given, self._operations, self._output, self._why = given, operations, output, why
         self._last = next((made for made in operations if made.final), None)
 
     def __str__(self) -> str:
@@ -127,6 +138,17 @@ class Interpreter:
         tallied = None if self._last is None else state.parts.get(self._last.op.name)
         return 1 if tallied is None else max(tallied.counted, 1)
 
+    def quantize(self, x: Array) -> Array | None:
+        """As `Engine` says."""
+        if not np.isfinite(x).all():
+            return None
+        value = self._given.value
+        return np.clip(round_half(x.astype(np.float64) * self._given.factor), value.low, value.high).astype(value.dtype)
+
+    def call_real(self, x: Array) -> tuple[Array, int, Mapping[str, int]] | None:
+        """As `Engine` says."""
+        return None
+
 
 class Deferred:
     """What "auto" means, settled when a program first runs: one that is only looked at packs no weights."""
@@ -142,7 +164,7 @@ class Deferred:
             try:
                 self._made = Native(*self._given)
             except TooLargeError as error:
-                self._made = Interpreter(self._given[1], self._given[2], str(error))
+                self._made = Interpreter(*self._given[:3], str(error))
         return self._made
 
     @property
@@ -193,6 +215,14 @@ class Deferred:
         """As `Engine` says."""
         return self.made.counted(state)
 
+    def quantize(self, x: Array) -> Array | None:
+        """As `Engine` says."""
+        return self.made.quantize(x)
+
+    def call_real(self, x: Array) -> tuple[Array, int, Mapping[str, int]] | None:
+        """As `Engine` says."""
+        return self.made.call_real(x)
+
 
 def engine_document(engine: Engine) -> dict[str, Any]:
     """An engine as plain values: name, isa, threads, why, memory and groups."""
@@ -208,12 +238,12 @@ def choose(spec: Spec, operations: Sequence[Operation], engine: str, threads: in
         raise fault("program", must, repr(threads), "leave it out for one a core")
     rows, count = tuple(operations), threads or default_threads()
     if engine == "interpreter":
-        return Interpreter(rows, spec.output, "it was asked for")
+        return Interpreter(spec.input, rows, spec.output, "it was asked for")
     if engine == "native" or isa is not None:
         return Native(spec.input, rows, spec.output, count, isa)
     missing = why_missing()
     if missing is not None:
-        return Interpreter(rows, spec.output, missing)
+        return Interpreter(spec.input, rows, spec.output, missing)
     return Deferred(spec, rows, count)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .arithmetic import Array, round_half
+from .arithmetic import Array
 from .backends import Engine, choose
 from .errors import fault
 from .limits import MAX_ARENA_BYTES
@@ -110,8 +110,14 @@ class Program:
         """
         if type(batch) is not int or batch < 1:
             raise fault("program", "batch must be an integer >= 1", repr(batch), "leave it out")
-        levels, parts, steps = self.sequence(x), [], 1
-        total, clamped = levels.shape[1], Counter[str]()
+        found = self._engine.call_real(x) if self._is_plain(x, batch) and progress is None else None
+        if found is not None:
+            return self._result(*found)
+        levels = self.sequence(x)
+        total = levels.shape[1]
+        if total <= batch and progress is None:
+            return self._result(*self._engine.call(levels))
+        parts, steps, clamped = [], 1, Counter[str]()
         for start in range(0, total, batch):
             part, steps, counts = self._engine.call(levels[:, start : start + batch])
             parts.append(part)
@@ -120,6 +126,19 @@ class Program:
                 progress(min(start + batch, total), total)
         whole = parts[0] if len(parts) == 1 else np.concatenate(parts, 1)
         return self._result(whole, steps, clamped)
+
+    def _is_plain(self, x: Any, batch: int) -> bool:
+        """Whether x is what most callers give, which needs no more than one call of the engine."""
+        given = self.spec.input
+        return (
+            type(x) is np.ndarray
+            and x.dtype == np.float32
+            and given.repeat
+            and given.scale is not None
+            and x.shape[1:] == given.value.shape
+            and 0 < len(x) <= batch
+            and x.flags.c_contiguous
+        )
 
     def stream(self, x: Any, state: Any = None) -> tuple[Result, Any]:
         """Feed one chunk of a live input and get what comes out for it; chunks of any length give the whole run.
@@ -161,12 +180,10 @@ class Program:
         if given.scale is None:
             must = f"the input must be integers {given.value.low}..{given.value.high}"
             raise fault("program", must, numbers.dtype, "convert it; this program takes no real numbers")
-        numbers = numbers.astype(np.float32)
-        if not np.isfinite(numbers).all():
+        levels = self._engine.quantize(numbers.astype(np.float32, copy=False))
+        if levels is None:
             raise fault("program", "the input must be finite", "NaN or infinity", "look for them in the data")
-        multiplier, shift = given.scale
-        levels = round_half(np.ldexp(numbers.astype(np.float64) * multiplier, -shift))
-        return np.clip(levels, given.value.low, given.value.high).astype(given.value.dtype)
+        return levels
 
     def report(self) -> str:
         """A line for every operation: what it writes, its range, its accumulator; then the memory plan."""
@@ -210,7 +227,13 @@ class Program:
         if levels.ndim != len(value.shape) + lead or levels.shape[lead:] != value.shape or 0 in levels.shape[:lead]:
             raise fault("program", must, list(levels.shape), "reshape them")
         if given.repeat:
-            return np.broadcast_to(levels, (value.steps, *levels.shape))
+            levels = np.ascontiguousarray(levels)
+            shape, strides = (value.steps, *levels.shape), (0, *levels.strides)
+            repeated: Array = np.ndarray(
+                shape, levels.dtype, levels, 0, strides
+            )  # np.broadcast_to, at a fifth of its time
+            repeated.flags.writeable = False
+            return repeated
         if len(levels) != value.steps and any(made.rates for made in self.operations):
             raise fault("program", f"a sequence must have {value.steps} steps", len(levels), "cut or pad it")
         return levels

@@ -117,6 +117,11 @@ class Input:
     repeat: bool = False
     scale: tuple[int, int] | None = None
 
+    @property
+    def factor(self) -> float:
+        """m·2^-s; its product with a float32 number is exact in float64. 0 where there is no scale."""
+        return 0.0 if self.scale is None else math.ldexp(self.scale[0], -self.scale[1])
+
 
 @dataclass(frozen=True)
 class Spec:

@@ -12,6 +12,7 @@ from ..ops import Operation
 from ..spec import INPUT, Input, Value
 
 ELEMENTWISE = frozenset({"rescale", "add", "multiply", "fire", "lookup", "latch", "mean"})
+MOVES = frozenset({"slice", "pad"})
 
 
 @dataclass
@@ -110,6 +111,10 @@ def _group_for(
         and all(home[names[i]] < latest for i in rows)
     ):
         return latest
+    if made.op.kind in MOVES:  # right behind what it reads, so that what adds its numbers can stay with its own head
+        found.groups.insert(latest + 1, Group(space))
+        home.update({name: place + 1 for name, place in home.items() if place > latest})
+        return latest + 1
     found.groups.append(Group(space))
     return len(found.groups) - 1
 

@@ -29,7 +29,8 @@ class Layout:
 
     Attributes:
         chunk: steps of the input at a time. capacity: value → steps it has room for. values: value → its place; what
-            only its group reads has none. scratch: operation → place of what it needs while its group runs.
+            only its group reads has none. scratch: operation → place of what it needs while its group runs, or, where
+            it is in ``fed``, from the group on that stores its input and its operand in one.
         states: (operation, "slot") → offset. arena_bytes, state_bytes: of one sample. kept_bytes: of a state without
             membranes, which lie behind: a whole run keeps them in the buffers of a tile.
     """
@@ -38,6 +39,7 @@ class Layout:
     capacity: dict[str, int]
     values: dict[str, Place] = field(default_factory=dict)
     scratch: dict[int, Place] = field(default_factory=dict)
+    fed: set[int] = field(default_factory=set)
     states: dict[Any, int] = field(default_factory=dict)
     arena_bytes: int = 0
     state_bytes: int = 0
@@ -118,17 +120,24 @@ def _arena(
         value = found.values[name]
         sizes[f"value {name}"] = value.size_bytes * layout.capacity[name], layout.capacity[name]
     lives[f"value {INPUT}"] = (0, 0)
+    home: dict[str, int] = {}  # value → group that stores it
     for i, group in enumerate(found.groups):
         written = [name for op in group.operations for name in _outputs(operations, op)] + [b for _, b in group.joins]
         read = [name for op in group.operations for name in found.inputs[op]] + [a for a, _ in group.joins]
         for name in written:
             lives[f"value {name}"] = (i, i)
+        if not group.joins:
+            home |= dict.fromkeys(written, i)
         for name in read:
             lives[f"value {name}"] = (lives[f"value {name}"][0], i)
         for index in group.operations:
             size = _scratch(layout, found, operations[index], found.inputs[index], forms.get(index))
             if size:
-                sizes[f"scratch {index}"], lives[f"scratch {index}"] = (size, 1), (i, i)
+                fed = index in forms and home.get(found.inputs[index][0], i) < i
+                if fed:
+                    layout.fed.add(index)
+                first = home[found.inputs[index][0]] if fed else i
+                sizes[f"scratch {index}"], lives[f"scratch {index}"] = (size, 1), (first, i)
     if output in kept:
         lives[f"value {output}"] = (lives[f"value {output}"][0], len(found.groups))
     places = placed(sizes, lives, 0)

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..errors import fault
 
-ABI = 2
+ABI = 3
 ISAS = ("scalar", "avx2", "avx512vnni", "amx", "neon", "neondot")
 """By number, as in csrc/engine/kernels.h."""
 _CAPS = {
@@ -40,11 +40,13 @@ _SIGNATURES = {
     "bitspike_engine_group": ([_POINTER, _LONG, _POINTER], None),
     "bitspike_engine_run": (
         [
-            *(_POINTER, _POINTER, _LONG, _LONG, _LONG, _INT, _LONG),
+            *(_POINTER, _POINTER, _INT, _LONG, _LONG, _LONG, _INT, _LONG),
             *(_POINTER, _POINTER, _LONG, _POINTER, _INT, _POINTER, _POINTER),
         ],
         _INT,
     ),
+    "bitspike_engine_scale": ([_POINTER, ctypes.c_double, _INT, _INT], None),
+    "bitspike_engine_quantize": ([_POINTER, _POINTER, _POINTER, _LONG], _INT),
     "bitspike_engine_peak": ([_INT, _INT, _INT], ctypes.c_double),
 }
 

@@ -28,7 +28,7 @@ MAX_THREADS = 64
 """As in csrc/engine/pool.h."""
 _MAX_ARENA_BYTES = 2**31 - 1
 """The engine's offsets within a value have 32 bits."""
-_OUT_OF_MEMORY, _TOO_MANY_STEPS = 1, 2
+_OUT_OF_MEMORY, _TOO_MANY_STEPS, _NOT_FINITE = 1, 2, 3
 
 
 @dataclass(frozen=True)
@@ -88,9 +88,12 @@ class Native:
         words = Words(self.found, operations, output, self.layout, self.forms)
         self._handle = self._create(words)
         weakref.finalize(self, native.bitspike_engine_free, self._handle)
+        if given.scale is not None:
+            native.bitspike_engine_scale(self._handle, given.factor, given.value.low, given.value.high)
         self._mean = next((i for i, made in enumerate(operations) if made.final), None)
         self._value = next(v for m in operations for n, v in zip(m.op.outputs, m.written, strict=True) if n == output)
         self._capacity = 1 if self._mean is not None else self.layout.capacity[output]
+        self._size, self._shape, self._dtype = self._value.size, self._value.shape, self._value.dtype
 
     def __str__(self) -> str:
         """The plan: instruction set, threads, memory, and the kernel of every group with the reason."""
@@ -170,7 +173,34 @@ class Native:
             return whole, self.counted(state), state.clamped
         clamped = np.zeros(len(self._operations), np.int64)
         whole, counted = self._run(x, _still(x), None, clamped, None)
-        return whole, max(counted, 1) if self._mean is not None else 1, self._counts(clamped, {})
+        counts = self._counts(clamped, {}) if clamped.any() else {}
+        return whole, max(counted, 1) if self._mean is not None else 1, counts
+
+    def quantize(self, x: Array) -> Array | None:
+        """float32 → levels of the input, as `Program.quantize` says; None where a number is not finite."""
+        levels, source = np.empty(x.shape, self._given.value.dtype), np.ascontiguousarray(x)
+        failed = self._native.bitspike_engine_quantize(self._handle, levels.ctypes.data, source.ctypes.data, x.size)
+        return None if failed else levels
+
+    def call_real(self, x: Array) -> tuple[Array, int, Mapping[str, int]] | None:
+        """As `Engine` says, in one call of the library; None, too, where a run takes more than a chunk."""
+        steps, batch, counters = self._given.value.steps, len(x), len(self._operations)
+        if steps > self.layout.chunk:
+            return None
+        first = 1 + counters
+        numbers = np.zeros(first + batch * self._capacity * self._size, np.int64)
+        at = numbers.ctypes.data
+        outcome = self._native.bitspike_engine_run(
+            *(self._handle, x.ctypes.data, 1, 0, self._given.value.size, steps, 1, batch, None),
+            *(at + 8 * first, self._capacity, at + 8, self.threads, None, at),
+        )
+        if outcome == _NOT_FINITE:
+            return None
+        self._check(outcome, batch)
+        clamped, counted = numbers[1:first], int(numbers[0])
+        whole = self._shaped(numbers[first:].reshape(batch, self._capacity, self._size), counted)
+        counts = self._counts(clamped, {}) if clamped.any() else {}
+        return whole, max(counted, 1) if self._mean is not None else 1, counts
 
     def step(self, x: Array, state: NativeState | None, profile: Array | None = None) -> tuple[Array, NativeState]:
         """Run one chunk x [n, B, ...] of the input; returns what comes out [m, B, ...], and the state. Pure.
@@ -220,12 +250,12 @@ class Native:
         """(what comes out [m, B, ...], how many steps that were or were summed)."""
         count, batch = x.shape[:2]
         x = np.ascontiguousarray(x[:1] if held else x)
-        size = self._value.size
-        out = np.empty((batch, self._capacity, size), np.int64)
+        out = np.empty((batch, self._capacity, self._size), np.int64)
         steps, sample = ctypes.c_int64(), x.size // (len(x) * batch)
         outcome = self._native.bitspike_engine_run(
             self._handle,
             x.ctypes.data,
+            0,
             batch * sample,
             sample,
             count,
@@ -239,14 +269,21 @@ class Native:
             None if profile is None else profile.ctypes.data,
             ctypes.addressof(steps),
         )
+        self._check(outcome, batch)
+        return self._shaped(out, steps.value), steps.value
+
+    def _check(self, outcome: int, batch: int) -> None:
         if outcome == _TOO_MANY_STEPS:
             raise fault("mean", f"a stream has at most {MAX_COUNT} steps", "more", "start a new one")
         if outcome == _OUT_OF_MEMORY:
             raise MemoryError(f"the engine could not have {self.workspace_bytes(batch):,} bytes")
+
+    def _shaped(self, out: Array, steps: int) -> Array:
+        """[B, capacity, numbers] of so many steps → [steps, B, ...] in the type of the output."""
         if self._mean is None:
-            out = out[:, : steps.value]
-        done = out.swapaxes(0, 1).astype(self._value.dtype)
-        return done.reshape(*done.shape[:2], *self._value.shape), steps.value
+            out = out[:, :steps]
+        done = out.swapaxes(0, 1).astype(self._dtype)
+        return done.reshape(*done.shape[:2], *self._shape)
 
 
 def _still(x: Array) -> bool:

@@ -16,7 +16,7 @@ from .forms import Form
 from .grouping import ELEMENTWISE, Group, Grouped, rows_of, space_of
 from .layout import Layout, operand_sides, stored
 
-_MAGIC = 0x62737005
+_MAGIC = 0x62737006
 _KINDS = (
     *("convolution", "sumpool", "maxpool", "tally", "windows", "remap", "concat"),
     *("load", "load_row", "store"),
@@ -198,6 +198,7 @@ def _convolution(whole: Words, index: int, made: Operation) -> Encoded:
         ]
         inputs, out = weight.shape[1], made.written[0].shape[-1]
     numbers = [*place, form.number, form.offset, scratch, height, width, len(weight), inputs, out, form.most]
+    numbers.append(index in whole.layout.fed)
     return numbers, [weight, made.constants.get("bias")]
 
 
@@ -285,23 +286,8 @@ def _fire(whole: Words, index: int, made: Operation) -> Encoded:
         shift = one.bit_length() - 1 if one & (one - 1) == 0 else -1
     sent = states.get((index, "sent"), 0)
     numbers = [at["signed"], at["reset"] == "hard", *at["decay"], at["cancel"], at["up"], at["down"], rows]
-    numbers += [states[index, "v"], sent, states[index, "time"], narrow, shift, _is_quiet(whole, index, made)]
+    numbers += [states[index, "v"], sent, states[index, "time"], narrow, shift]
     return numbers, [*per_step, *whole_run, list(at["count"])]
-
-
-def _is_quiet(whole: Words, index: int, made: Operation) -> bool:
-    """Whether no membrane reaches 2^30 within a whole run, whatever comes."""
-    (x,), at = made.read, made.attributes
-    tables: dict[str, Array | None] = made.tables  # type: ignore[attr-defined]
-    ends = {role: 0 if table is None else int(np.abs(table).max()) for role, table in tables.items()}
-    decay, shift = at["decay"]
-    reach, bound = max(ends["initial"], ends["floor"]), 0
-    for _ in range(whole.layout.capacity[whole.found.inputs[index][0]]):
-        bound = -(-reach * decay >> shift) + 1 + max(abs(x.low), abs(x.high))
-        reach = max(bound, ends["floor"]) + (0 if at["reset"] == "hard" else ends["charge"] * max(at["count"]))
-        if reach >= 2**30:
-            return False
-    return True
 
 
 def _lookup(whole: Words, index: int, made: Operation) -> Encoded:
