@@ -2,6 +2,8 @@
 
 from bitspike.export.c import C
 from bitspike.export.exporting import export
+from bitspike.export.page import Page
 from bitspike.export.target import TARGETS, Exported, Source, Target
+from bitspike.export.wasm import Wasm
 
-__all__ = ["TARGETS", "C", "Exported", "Source", "Target", "export"]
+__all__ = ["TARGETS", "C", "Exported", "Page", "Source", "Target", "Wasm", "export"]
