@@ -1,6 +1,9 @@
 """Programs and folded networks for other systems: one target a file, each held to the integers of the interpreter."""
 
+from bitspike.export.c import C
 from bitspike.export.exporting import export
+from bitspike.export.page import Page
 from bitspike.export.target import TARGETS, Exported, Source, Target
+from bitspike.export.wasm import Wasm
 
-__all__ = ["TARGETS", "Exported", "Source", "Target", "export"]
+__all__ = ["TARGETS", "C", "Exported", "Page", "Source", "Target", "Wasm", "export"]
