@@ -2,9 +2,10 @@
 
     PYTHONPATH=src python benchmarks/engine/random_programs.py [--count 100000] [--part 2000] [--out FILE]
 
-Works through parts of seeds; what a part found is in the JSON when the part ends, so a run can be stopped and goes on. A
-program that differs is named by its seed, and the exit code is 1. Each program runs whole (3 samples) and as a stream in chunks
-(2 samples, two windows), threads 1 to 4 in turn; outputs, types, steps summed and counts of clamped numbers must be equal.
+Works through parts of seeds; what a part found is in the JSON when the part ends, so a run can be stopped and goes on.
+A program that differs is named by its seed, and the exit code is 1. Each program runs whole (3 samples) and as a stream
+in chunks (2 samples, two windows), threads 1 to 4 in turn; outputs, types, steps summed and counts of clamped numbers
+must be equal.
 """
 
 from __future__ import annotations
