@@ -1,4 +1,4 @@
-"""What holds for every export target: its declaration, its page, its refusals, and files that depend on the source alone."""
+"""What holds for every export target: declaration, page, refusals, and files that depend on the source alone."""
 
 from __future__ import annotations
 
