@@ -1,0 +1,252 @@
+"""The source file: constants, helpers, one function a group, the step, the interface."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from bitspike.runtime import Program
+
+from .groups import Group, grouped
+from .header import header
+from .moves import concat, pad, slicing, take, windows
+from .names import comment, literal
+from .places import places
+from .pools import maxpool, sumpool, tally
+from .quantize import quantizer
+from .scalars import scalar_rules
+from .schedule import Schedule, schedule
+from .sums import convolution, linear
+from .writing import Function, Unit
+
+RULES = {
+    **scalar_rules(),
+    **{"convolution": convolution, "linear": linear, "sumpool": sumpool, "maxpool": maxpool, "tally": tally},
+    **{"windows": windows, "concat": concat, "slice": slicing, "pad": pad, "take": take},
+}
+"""Kind of a task → what writes it."""
+
+
+@dataclass(frozen=True)
+class Written:
+    """Both files, and bytes of constants and of a context's arrays."""
+
+    source: str
+    header: str
+    constant_bytes: int
+    context_bytes: int
+
+
+def written(program: Program, prefix: str) -> Written:
+    """A program as C."""
+    found = schedule(program)
+    groups = grouped(found, program)
+    unit = Unit(program, found, places(program, found, groups), prefix)
+    functions = [_function(unit, group, number) for number, group in enumerate(groups)]
+    interface = _interface(unit)
+    fields, size = _fields(unit)
+    lines = [
+        f"/* {prefix}: written by bitspike from a program; see {prefix}.h. */",
+        f'#include "{prefix}.h"',
+        "#include <string.h>",
+        "",
+        *unit.constants.lines,
+        *"".join(unit.kernels.values()).split("\n"),
+        *(line for lines in functions for line in lines),
+        *_step(unit, groups),
+        *interface,
+        *quantizer(program.spec.input, prefix),
+    ]
+    source = "\n".join(lines).rstrip("\n") + "\n"
+    return Written(source, header(unit, fields), unit.constants.size_bytes, size)
+
+
+def _function(unit: Unit, group: Group, number: int) -> list[str]:
+    f = Function(unit, group, number)
+    for task in group.tasks:
+        RULES[task.kind](f, task, task.made)
+    head = group.tasks[0].kind
+    if head in ("convolution", "linear", "sumpool", "maxpool", "tally", "windows", "concat", "slice", "pad", "take"):
+        pass
+    else:
+        _elementwise(f, group)
+    for task in group.tasks:
+        if task.kind == "fire" and task.made is not None:
+            _observed(f, task.made.op.name, task.writes[0])
+    names = ", ".join(comment(task.made.op.name if task.made else task.kind) for task in group.tasks)
+    return [f"/* {names} */", *f.text()]
+
+
+def _elementwise(f: Function, group: Group) -> None:
+    channels, size = group.space
+    if size == 1:
+        f.body = [f"for (uint32_t o = 0; o < {channels}u; o++) {{", "const uint32_t i = o;", *f.body]
+        f.tail = ["}", *f.tail]
+    elif channels == 1:
+        f.body = [f"for (uint32_t i = 0; i < {size}u; i++) {{", "const uint32_t o = 0; (void)o;", *f.body]
+        f.tail = ["}", *f.tail]
+    else:
+        f.head.append("uint32_t i = 0;")
+        start = [f"for (uint32_t o = 0; o < {channels}u; o++) {{", f"for (uint32_t q = 0; q < {size}u; q++, i++) {{"]
+        f.body = [*start, *f.body]
+        f.tail = ["}", "}", *f.tail]
+
+
+def _observed(f: Function, name: str, value: str) -> None:
+    found = f.value(value)
+    macro = f"{f.unit.prefix.upper()}_OBSERVE"
+    signed = int(found.dtype.kind == "i")
+    place = f.unit.places.values[value]
+    where = f"c->{place.arena} + {place.offset}{f._slot(value, place, True)}"
+    call = f"{macro}({f.unit.fires.index(name)}, (const void *)({where}), {found.size}, {found.dtype.itemsize}, {signed});"
+    f.tail += [f"#ifdef {macro}", call, "#endif"]
+
+
+def _step(unit: Unit, groups: list[Group]) -> list[str]:
+    p, found = unit.prefix, unit.found
+    many = len(found.clocks) > 1
+    held = _held(unit)
+    lines = [f"static void {p}_advance({p}_context *c, const {p}_input *x, {p}_output *y)", "{"]
+    for number, group in enumerate(groups):
+        first = number == 0 or groups[number - 1].loop != group.loop
+        last = number == len(groups) - 1 or groups[number + 1].loop != group.loop
+        clock, mode = group.loop.clock, group.loop.mode
+        open_, close = _brackets(unit, clock, mode)
+        if first and open_:
+            lines.append(f"    {open_}")
+        lines.append(f"    {'    ' if open_ else ''}{p}_g{number}(c, x, y);")
+        if last and open_:
+            lines += [f"    {'    ' if line != '}' else ''}{line}" for line in close]
+    lines += ["    " + line for line in _counted(unit, 0)] if _has_step(groups, 0) else []
+    if not _has_step(groups, 0):
+        lines += ["    " + line for line in _counted(unit, 0)]
+    del held
+    if many or _held(unit):
+        lines.append(f"    if (c->done[0] == {found.clocks[0].steps}u) {{")
+        lines.append("        memset(c->done, 0, sizeof c->done);")
+        if many:
+            lines.append("        memset(c->ready, 0, sizeof c->ready);")
+        if any(group.loop.mode == "once" for group in groups):
+            lines.append("        memset(c->once, 0, sizeof c->once);")
+        lines.append("    }")
+    return [*lines, "}", ""]
+
+
+def _has_step(groups: list[Group], clock: int) -> bool:
+    return any(group.loop.clock == clock and group.loop.mode == "step" for group in groups)
+
+
+def _held(unit: Unit) -> bool:
+    return any(loop.mode == "held" for loop in unit.found.loops)
+
+
+def _counted(unit: Unit, clock: int) -> list[str]:
+    lines = []
+    if len(unit.found.clocks) > 1 or (_held(unit) and clock == 0):
+        lines.append(f"c->done[{clock}]++;")
+    if clock in unit.timed:
+        lines.append(f"if (c->time[{clock}] < {unit.timed[clock]}u) c->time[{clock}]++;")
+    return lines
+
+
+def _brackets(unit: Unit, clock: int, mode: str) -> tuple[str, list[str]]:
+    """What stands around the groups of a loop: (first line or none, last lines)."""
+    if clock == 0:
+        return ("if (!c->held || c->done[0] == 0u) {", ["}"]) if mode == "held" else ("", [])
+    bases = unit.found.clocks[clock].bases
+    own = [f"c->done[{clock}] < c->ready[{base}]" if base else f"c->done[{clock}] <= c->done[0]" for base in bases]
+    if mode == "once":
+        ready = [f"c->ready[{base}] > 0u" for base in bases]
+        return f"if (!c->once[{clock}] && {' && '.join(ready)}) {{", [f"c->once[{clock}] = 1;", "}"]
+    return f"while ({' && '.join(own)}) {{", [*_counted(unit, clock), "}"]
+
+
+def _fields(unit: Unit) -> tuple[list[str], int]:
+    """Members of the context, and the bytes of its arrays."""
+    kinds = {"d": "int64_t", "w": "int32_t", "h": "int16_t", "b": "int8_t"}
+    lines, size = [], 0
+    clocks = len(unit.found.clocks)
+    if unit.clamps:
+        lines.append(f"uint64_t clamped[{len(unit.clamps)}];")
+    arenas = unit.places.totals
+    if arenas["d"]:
+        lines.append(f"int64_t d[{arenas['d']}];")
+    for arena in ("w", "h", "b"):
+        if arenas[arena]:
+            lines.append(f"{kinds[arena]} {arena}[{arenas[arena]}];")
+    scratch = {"at": "uint16_t", "far": "uint32_t", "number": "int16_t", "wide": "int32_t"}
+    if unit.scratch:
+        inner = " ".join(f"{scratch[name]} {name}[{count}];" for name, count in sorted(unit.scratch.items()))
+        lines.append(f"struct {{ {inner} }} scratch;")
+    if clocks > 1 or _held(unit):
+        lines.append(f"uint32_t done[{clocks}];")
+    if clocks > 1:
+        lines.append(f"uint32_t ready[{clocks}];")
+    if any(loop.mode == "once" for loop in unit.found.loops):
+        lines.append(f"uint8_t once[{clocks}];")
+    if unit.timed:
+        lines.append(f"uint32_t time[{clocks}];")
+    if _held(unit):
+        lines.append("uint8_t held;")
+    lines += ["uint32_t rows, counted;"]
+    size = unit.places.size_bytes
+    return lines, size
+
+
+def _interface(unit: Unit) -> list[str]:
+    p, macro, spec = unit.prefix, unit.prefix.upper(), unit.program.spec
+    final = next((made for made in unit.program.operations if made.final), None)
+    lines = [f"void {p}_reset({p}_context *c)", "{", "    memset(c, 0, sizeof *c);"]
+    for made in unit.program.operations:
+        table = made.tables.get("initial") if made.op.kind == "fire" else None  # type: ignore[attr-defined]
+        if table is not None:
+            place = unit.places.states[f"{made.op.name}.v"]
+            inner = place.size // made.read[0].shape[0]
+            value = literal(int(table.flat[0]))
+            if table.size > 1:
+                value = f"{unit.constants.table(table)}[i / {inner}u]"
+            lines.append(f"    for (uint32_t i = 0; i < {place.size}u; i++) c->w[{place.offset} + i] = {value};")
+    lines += ["}", "", f"int {p}_step({p}_context *c, const {p}_input *x, {p}_output *y)", "{"]
+    if final is not None:
+        place = unit.places.states[f"{final.op.name}.total"]
+        clock = next(loop.clock for loop in unit.found.loops for task in loop.tasks if task.made is final)
+        most = _most_steps(unit, clock)
+        wide = final.written[0].dtype.itemsize == 8
+        lines.append(f"    if (c->time[{clock}] > {2**31 - 1 - most}u) return -1;")
+        lines.append(f"    {p}_advance(c, x, y);")
+        cast = "" if wide else "(int32_t)"
+        lines.append(f"    for (uint32_t i = 0; i < {place.size}u; i++) y[i] = {cast}c->d[{place.offset} + i];")
+        lines.append("    return 1;")
+    else:
+        lines += ["    c->rows = 0;", f"    {p}_advance(c, x, y);", "    return (int)c->rows;"]
+    lines += ["}", "", f"void {p}_run({p}_context *c, const {p}_input *x, {p}_output *y)", "{", f"    {p}_reset(c);"]
+    repeat = spec.input.repeat
+    if _held(unit):
+        lines.append("    c->held = 1;")
+    lines.append(f"    for (int t = 0; t < {macro}_STEPS; t++) {{")
+    lines.append(f"        const int rows = {p}_step(c, x, y);")
+    if final is None:
+        lines.append(f"        y += rows * {macro}_OUTPUT_SIZE;")
+    else:
+        lines.append("        (void)rows;")
+    if not repeat:
+        lines.append(f"        x += {macro}_INPUT_SIZE;")
+    lines.append("    }")
+    if _held(unit):
+        lines.append("    c->held = 0;")
+    counted = "c->counted ? c->counted : 1u" if final is not None else "1u"
+    unused = [] if final is not None else ["    (void)c;"]
+    lines += ["}", "", f"uint32_t {p}_steps(const {p}_context *c)", "{", *unused, f"    return {counted};", "}", ""]
+    lines += [f"uint64_t {p}_clamped(const {p}_context *c, int operation)", "{"]
+    if unit.clamps:
+        lines.append(f"    return operation >= 0 && operation < {macro}_OPERATIONS ? c->clamped[operation] : 0;")
+    else:
+        lines += ["    (void)c;", "    (void)operation;", "    return 0;"]
+    return [*lines, "}", ""]
+
+
+def _most_steps(unit: Unit, clock: int) -> int:
+    """Steps of a clock that one step of the input brings at most."""
+    return 1 if clock == 0 else max(unit.found.clocks[clock].steps, 1)
+
+
+__all__ = ["Schedule", "Written", "written"]

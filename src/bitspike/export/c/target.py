@@ -1,0 +1,37 @@
+"""The target "c": one source file and one header."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bitspike.export.target import TARGETS, Exported, Source, Target
+from bitspike.files import write_text_atomic
+
+from .names import prefix
+from .source import written
+
+
+@TARGETS.register("c")
+class C(Target):
+    """C99 for microcontrollers and everything else: no allocation, integers only."""
+
+    reads = "program"
+    about = "C99, one source file and one header, for microcontrollers: no allocation, packed weights"
+    suffix = ".c"
+
+    def losses(self, source: Source, options: Mapping[str, Any]) -> list[str]:
+        """Nothing: it says whatever a program says."""
+        return []
+
+    def write(self, source: Source, path: Path, options: Mapping[str, Any]) -> Exported:
+        """Write NAME.c and NAME.h."""
+        assert source.program is not None  # what `reads` promises
+        name = prefix(source.name)
+        found = written(source.program, name)
+        header = path.with_name(f"{name}.h")
+        write_text_atomic(path, found.source)
+        write_text_atomic(header, found.header)
+        facts = {"prefix": name, "constant_bytes": found.constant_bytes, "context_bytes": found.context_bytes}
+        return Exported((path, header), (f"functions and macros begin with {name}_ and {name.upper()}_",), facts)
