@@ -94,7 +94,7 @@ def compare(program: Program, x: np.ndarray, folder: Path, **options: Any) -> No
     """Whole runs of every sample, and a stream of all steps, one by one, of the first."""
     plain = Program(program.spec, engine="interpreter")
     made = Compiled(program, folder, **options)
-    x = plain.sequence(x) if x.ndim == len(program.spec.input.value.shape) + (1 if program.spec.input.repeat else 2) else x
+    x = plain.sequence(x) if x.ndim == len(program.spec.input.value.shape) + 1 else np.asarray(x)
     length = program.spec.input.value.steps
     for k in range(x.shape[1]):
         one = x[:1, k] if program.spec.input.repeat else x[:length, k]

@@ -40,6 +40,7 @@ def windows(f: Function, task: Task, made: Any) -> None:
     added = f"{number} * (int32_t){weight}" if weight else number
     begin = table(first, np.uint16 if first[-1] < 65536 else np.uint32)
     f.head.append(f"const uint32_t frame = c->done[{f.clock}];")
+    f.head.append(f"uint32_t step = frame * {steps}u / {frames}u;")
     f.body += [
         f"for (uint32_t p = {begin}[frame]; p < {begin}[frame + 1]; p++) {{",
         f"for (uint32_t i = 0; i < {size}u; i++) {total}[i] += {added};",
@@ -48,10 +49,11 @@ def windows(f: Function, task: Task, made: Any) -> None:
     if name in f.unit.places.values:
         place = f.unit.places.values[name]
         f.body += [
-            f._declared("to", place, f._slot(name, place, True), True),
+            f._declared("to", place, f" + {place.size}u * step" if place.slots > 1 else "", True),
             f"for (uint32_t i = 0; i < {size}u; i++) to[i] = ({ctype(value.dtype)}){total}[i];",
         ]
-    f.body += [f"memset({total}, 0, {size}u * sizeof *{total});", f"c->ready[{clock}]++;", "}", "}"]
+    f.body += [f"memset({total}, 0, {size}u * sizeof *{total});", f"step++;", "}", "}"]
+    f.tail.append(f"c->ready[{clock}] = step;")
 
 
 def concat(f: Function, task: Task, made: Any) -> None:

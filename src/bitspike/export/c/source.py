@@ -96,7 +96,7 @@ def _observed(f: Function, name: str, value: str) -> None:
     macro = f"{f.unit.prefix.upper()}_OBSERVE"
     signed = int(found.dtype.kind == "i")
     place = f.unit.places.values[value]
-    where = f"c->{place.arena} + {place.offset}{f._slot(value, place, True)}"
+    where = f"c->{place.arena} + {place.offset}{f._slot(value, place)}"
     call = f"{macro}({f.unit.fires.index(name)}, (const void *)({where}), {found.size}, {found.dtype.itemsize}, {signed});"
     f.tail += [f"#ifdef {macro}", call, "#endif"]
 
@@ -173,7 +173,7 @@ def _fields(unit: Unit) -> tuple[list[str], int]:
     for arena in ("w", "h", "b"):
         if arenas[arena]:
             lines.append(f"{kinds[arena]} {arena}[{arenas[arena]}];")
-    scratch = {"at": "uint16_t", "far": "uint32_t", "number": "int16_t", "wide": "int32_t"}
+    scratch = {"at": "uint16_t", "far": "uint32_t", "number": "int16_t", "wide": "int32_t", "planes": "uint32_t"}
     if unit.scratch:
         inner = " ".join(f"{scratch[name]} {name}[{count}];" for name, count in sorted(unit.scratch.items()))
         lines.append(f"struct {{ {inner} }} scratch;")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,8 @@ import numpy as np
 from bitspike.runtime.arithmetic import Array
 from bitspike.runtime.spec import Value
 
-from .kernels import Kernel, kernel_for
+from .choice import kernel_for
+from .kernels import Kernel
 from .names import scalar
 from .pools import sides_of, two
 from .schedule import Task
@@ -91,5 +91,3 @@ def _summed(f: Function, made: Any, chosen: Kernel, y: Value) -> None:
     f.body.append(f"{scalar(y.low, y.high)} {name} = {total};")
     f.result(made.op.outputs[0], name)
 
-
-__all__ = ["convolution", "linear", "math"]

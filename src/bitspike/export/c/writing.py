@@ -77,15 +77,14 @@ class Function:
             found = "x"
         else:
             assert place is not None  # everything that another group reads has a place
-            self.head.append(self._declared(found, place, self._slot(name, place, write), write))
+            self.head.append(self._declared(found, place, self._slot(name, place), write))
         self._pointers[name] = found
         return found
 
-    def _slot(self, name: str, place: Place, write: bool) -> str:
+    def _slot(self, name: str, place: Place) -> str:
         if place.slots == 1:
             return ""
-        clock = self.unit.found.made_by.get(name) if write else None
-        index = f"c->done[{self.clock}]" if clock is None else f"c->ready[{clock}]"
+        index = f"c->done[{self.clock}]"
         if self.unit.found.mode[name] == "held":
             index = f"(c->held ? 0u : {index})"
         return f" + {place.size}u * {index}"

@@ -1,0 +1,62 @@
+"""Every number of a window, four at a time: 8-bit weights on what is seldom silent."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from .kernels import Kernel
+
+
+class Dense(Kernel):
+    """Weights of four places lie as 0, 2, 1, 3, so that two instructions of a Cortex-M with DSP widen them in pairs."""
+
+    def prepare(self) -> None:
+        outputs, count = self.rows.shape
+        self.count = -(-count // 4) * 4
+        padded = np.zeros((outputs, self.count), np.int8)
+        padded[:, :count] = self.rows
+        turned = padded.reshape(outputs, -1, 4)[:, :, [0, 2, 1, 3]]
+        self.table = self.f.unit.constants.table(turned, np.int8)
+        self.numbers = self.room("number", self.count)
+        p = self.f.unit.prefix
+        self.name = f"{p}_dense"
+        self.f.unit.kernels[self.name] = f"""
+#ifdef {p.upper()}_DSP
+#include <arm_acle.h>
+static int32_t {self.name}(const int8_t *w, const int16_t *x, uint32_t n)
+{{
+    int32_t sum = 0;
+    for (uint32_t k = 0; k < n; k += 4) {{
+        uint32_t quad, low, high;
+        memcpy(&quad, w + k, sizeof quad);
+        memcpy(&low, x + k, sizeof low);
+        memcpy(&high, x + k + 2, sizeof high);
+        sum = __smlad((int16x2_t)__sxtb16((int8x4_t)quad), (int16x2_t)low, sum);
+        sum = __smlad((int16x2_t)__sxtb16((int8x4_t)__ror(quad, 8)), (int16x2_t)high, sum);
+    }}
+    return sum;
+}}
+#else
+static int32_t {self.name}(const int8_t *w, const int16_t *x, uint32_t n)
+{{
+    int32_t sum = 0;
+    for (uint32_t k = 0; k < n; k += 4) {{
+        sum += x[k] * (int32_t)w[k] + x[k + 1] * (int32_t)w[k + 2];
+        sum += x[k + 2] * (int32_t)w[k + 1] + x[k + 3] * (int32_t)w[k + 3];
+    }}
+    return sum;
+}}
+#endif
+"""
+
+    def begin(self) -> list[str]:
+        return [f"for (uint32_t k = 0; k < {self.count}u; k++) {self.numbers}[k] = 0;"]
+
+    def each(self, number: str) -> list[str]:
+        return [f"{self.numbers}[j] = (int16_t){number};"]
+
+    def end(self) -> list[str]:
+        return []
+
+    def total(self) -> str:
+        return f"{self.name}({self.table} + o * {self.count}u, {self.numbers}, {self.count}u)"
