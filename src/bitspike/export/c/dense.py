@@ -8,7 +8,7 @@ from .kernels import Kernel
 
 
 class Dense(Kernel):
-    """Weights of four places lie as 0, 2, 1, 3, so that two instructions of a Cortex-M with DSP widen them in pairs."""
+    """Weights of four places lie as 0, 2, 1, 3, so that two instructions of a Cortex-M with DSP can widen them in pairs."""
 
     def prepare(self) -> None:
         outputs, count = self.rows.shape
@@ -32,7 +32,7 @@ static int32_t {self.name}(const int8_t *w, const int16_t *x, uint32_t n)
         memcpy(&low, x + k, sizeof low);
         memcpy(&high, x + k + 2, sizeof high);
         sum = __smlad((int16x2_t)__sxtb16((int8x4_t)quad), (int16x2_t)low, sum);
-        sum = __smlad((int16x2_t)__sxtb16((int8x4_t)__ror(quad, 8)), (int16x2_t)high, sum);
+        sum = __smlad((int16x2_t)__sxtb16((int8x4_t)(quad >> 8)), (int16x2_t)high, sum);
     }}
     return sum;
 }}

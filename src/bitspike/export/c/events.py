@@ -75,8 +75,8 @@ static {self.sum} {name}(const {w_type} *w, uint32_t base, const {at_type} *at, 
         to, at = ("int32_t" if self.wide else "int16_t"), ("uint32_t" if self.far else "uint16_t")
         return [
             f"const int32_t m = {number};",
-            f"if (m != 0) {{ c->scratch.{self.at}[n_events] = ({at})j; "
-            f"c->scratch.{self.number}[n_events++] = ({to})m; }}",
+            f"if (m != 0) {{ c->{self.at}[n_events] = ({at})j; "
+            f"c->{self.number}[n_events++] = ({to})m; }}",
         ]
 
     def end(self) -> list[str]:
@@ -84,4 +84,4 @@ static {self.sum} {name}(const {w_type} *w, uint32_t base, const {at_type} *at, 
 
     def total(self) -> str:
         base = f"o * {self.rows.shape[1]}u"
-        return f"{self.name}({self.table}, {base}, c->scratch.{self.at}, c->scratch.{self.number}, n_events)"
+        return f"{self.name}({self.table}, {base}, c->{self.at}, c->{self.number}, n_events)"

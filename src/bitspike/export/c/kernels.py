@@ -47,4 +47,4 @@ class Kernel(ABC):
         """An array in the scratch that has at least so many numbers."""
         scratch = self.f.unit.scratch
         scratch[member] = max(scratch.get(member, 0), count)
-        return f"c->scratch.{member}"
+        return f"c->{member}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from bitspike.runtime import Program
@@ -104,7 +105,6 @@ def _observed(f: Function, name: str, value: str) -> None:
 def _step(unit: Unit, groups: list[Group]) -> list[str]:
     p, found = unit.prefix, unit.found
     many = len(found.clocks) > 1
-    held = _held(unit)
     lines = [f"static void {p}_advance({p}_context *c, const {p}_input *x, {p}_output *y)", "{"]
     for number, group in enumerate(groups):
         first = number == 0 or groups[number - 1].loop != group.loop
@@ -116,10 +116,7 @@ def _step(unit: Unit, groups: list[Group]) -> list[str]:
         lines.append(f"    {'    ' if open_ else ''}{p}_g{number}(c, x, y);")
         if last and open_:
             lines += [f"    {'    ' if line != '}' else ''}{line}" for line in close]
-    lines += ["    " + line for line in _counted(unit, 0)] if _has_step(groups, 0) else []
-    if not _has_step(groups, 0):
-        lines += ["    " + line for line in _counted(unit, 0)]
-    del held
+    lines += ["    " + line for line in _counted(unit, 0)]
     if many or _held(unit):
         lines.append(f"    if (c->done[0] == {found.clocks[0].steps}u) {{")
         lines.append("        memset(c->done, 0, sizeof c->done);")
@@ -129,10 +126,6 @@ def _step(unit: Unit, groups: list[Group]) -> list[str]:
             lines.append("        memset(c->once, 0, sizeof c->once);")
         lines.append("    }")
     return [*lines, "}", ""]
-
-
-def _has_step(groups: list[Group], clock: int) -> bool:
-    return any(group.loop.clock == clock and group.loop.mode == "step" for group in groups)
 
 
 def _held(unit: Unit) -> bool:
@@ -161,35 +154,33 @@ def _brackets(unit: Unit, clock: int, mode: str) -> tuple[str, list[str]]:
 
 
 def _fields(unit: Unit) -> tuple[list[str], int]:
-    """Members of the context, and the bytes of its arrays."""
-    kinds = {"d": "int64_t", "w": "int32_t", "h": "int16_t", "b": "int8_t"}
-    lines, size = [], 0
-    clocks = len(unit.found.clocks)
-    if unit.clamps:
-        lines.append(f"uint64_t clamped[{len(unit.clamps)}];")
-    arenas = unit.places.totals
-    if arenas["d"]:
-        lines.append(f"int64_t d[{arenas['d']}];")
-    for arena in ("w", "h", "b"):
-        if arenas[arena]:
-            lines.append(f"{kinds[arena]} {arena}[{arenas[arena]}];")
-    scratch = {"at": "uint16_t", "far": "uint32_t", "number": "int16_t", "wide": "int32_t", "planes": "uint32_t"}
-    if unit.scratch:
-        inner = " ".join(f"{scratch[name]} {name}[{count}];" for name, count in sorted(unit.scratch.items()))
-        lines.append(f"struct {{ {inner} }} scratch;")
-    if clocks > 1 or _held(unit):
-        lines.append(f"uint32_t done[{clocks}];")
-    if clocks > 1:
-        lines.append(f"uint32_t ready[{clocks}];")
-    if any(loop.mode == "once" for loop in unit.found.loops):
-        lines.append(f"uint8_t once[{clocks}];")
-    if unit.timed:
-        lines.append(f"uint32_t time[{clocks}];")
-    if _held(unit):
-        lines.append("uint8_t held;")
-    lines += ["uint32_t rows, counted;"]
-    size = unit.places.size_bytes
-    return lines, size
+    """Members of the context, wide ones first so that nothing lies between them, and its bytes."""
+    clocks, arenas = len(unit.found.clocks), unit.places.totals
+    several, held = clocks > 1, _held(unit)
+    once = any(loop.mode == "once" for loop in unit.found.loops)
+    final = any(made.final for made in unit.program.operations)
+    members = [
+        ("uint64_t", "clamped", len(unit.clamps)),
+        ("int64_t", "d", arenas["d"]),
+        ("int32_t", "w", arenas["w"]),
+        *(("uint32_t", name, unit.scratch.get(name, 0)) for name in ("far", "planes")),
+        ("int32_t", "wide", unit.scratch.get("wide", 0)),
+        ("uint32_t", "done", clocks if several or held else 0),
+        ("uint32_t", "ready", clocks if several else 0),
+        ("uint32_t", "time", clocks if unit.timed else 0),
+        ("uint32_t", "counted" if final else "rows", -1),
+        ("int16_t", "h", arenas["h"]),
+        ("uint16_t", "at", unit.scratch.get("at", 0)),
+        ("int16_t", "number", unit.scratch.get("number", 0)),
+        ("int8_t", "b", arenas["b"]),
+        ("uint8_t", "once", clocks if once else 0),
+        ("uint8_t", "held", -held),
+    ]
+    members = [member for member in members if member[2]]
+    lines = [f"{kind} {name};" if count < 0 else f"{kind} {name}[{count}];" for kind, name, count in members]
+    widths = [int(re.sub(r"[^0-9]", "", kind)) // 8 for kind, _, _ in members]
+    size = sum(width * abs(count) for width, (_, _, count) in zip(widths, members, strict=True))
+    return lines, -(-size // widths[0]) * widths[0]
 
 
 def _interface(unit: Unit) -> list[str]:
