@@ -43,7 +43,12 @@ def _board(name: str, cpu: str) -> Machine:
     return Machine("arm-none-eabi-gcc", flags, (*run, "-semihosting-config", "enable=on,target=native", "-kernel"))
 
 
+SANITIZE = ("-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-g")
 MACHINES = {
+    "gcc": Machine("gcc", (), (), board=False),
+    "clang": Machine("clang", (), (), board=False),
+    "gcc sanitized": Machine("gcc", SANITIZE, (), board=False),
+    "clang sanitized": Machine("clang", SANITIZE, (), board=False),
     "cortex-m3": _board("mps2-an385", "cortex-m3"),
     "cortex-m4": _board("mps2-an386", "cortex-m4"),
     "cortex-m7": _board("mps2-an500", "cortex-m7"),
