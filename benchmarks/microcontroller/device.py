@@ -94,8 +94,9 @@ def _data(program: Program, x: np.ndarray, path: Path) -> None:
     repeat, final = program.spec.input.repeat, any(made.final for made in program.operations)
     samples = np.asarray(x) if repeat else np.moveaxis(np.asarray(x), 1, 0)
     levels = result.levels if final else np.moveaxis(result.levels, 1, 0)
+    numbers = {"SAMPLES": len(samples), "COUNTED": result.steps, "CLAMPED": sum(result.clamped.values())}
     path.write_text(
-        f"#define SAMPLES {len(samples)}u\n#define COUNTED {result.steps}u\n#define CLAMPED {sum(result.clamped.values())}u\n"
+        "".join(f"#define {name} {number}u\n" for name, number in numbers.items()) +
         f"static const net_input inputs[] = {{\n{_numbers(samples)}}};\n"
         f"static const net_output outputs[] = {{\n{_numbers(levels)}}};\n"
     )
@@ -112,7 +113,7 @@ def _literal(k: int) -> str:
 
 
 def _sizes(machine: Machine, path: Path) -> dict[str, int]:
-    tool = machine.compiler.replace("gcc", "size")
+    tool = machine.compiler.replace("gcc", "size") if machine.compiler.endswith("-gcc") else "size"
     text, data, bss = _call([tool, str(path)]).splitlines()[1].split()[:3]
     return {"flash_bytes": int(text) + int(data), "data_bytes": int(data) + int(bss)}
 

@@ -1,4 +1,4 @@
-"""The target "c": the same integers as the interpreter, compiled and run here, on boards and big-endian in emulators."""
+"""The target "c": the same integers as the interpreter, run here, on boards and on big-endian in emulators."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+
+from bitspike.export import export
+from bitspike.runtime import INPUT, Builder, Grid, Input, Program, Value
 from export_c import STRICT, Compiled, compare, missing
 from programs.drawn import drawn, input_of
 from programs.edges import FAMILIES
 from programs.golden import golden, images
 from programs.kernels import kernel
-
-from bitspike.export import export
-from bitspike.runtime import INPUT, Builder, Grid, Input, Program, Value
 
 HERE = Path(__file__).resolve().parents[2] / "benchmarks" / "microcontroller"
 NO_GCC = missing("gcc")
@@ -41,7 +41,9 @@ def small(scale: tuple[int, int] | None = None, name: str = "spikes") -> Program
     b = Builder(Input(Value((4,), -100, 100, 0, 3), scale=scale))
     first = b.constant(np.array([40]))
     spacing = b.constant(np.array([40]))
-    x = b.add("fire", [INPUT], {"count": [2], "signed": True, "reset": "hard"}, {"first": first, "spacing": spacing}, name)
+    x = b.add(
+        "fire", [INPUT], {"count": [2], "signed": True, "reset": "hard"}, {"first": first, "spacing": spacing}, name
+    )
     weight = b.constant(np.array([[1, -1, 1, 1]]), Grid(-1, 1, stride=2))
     return b.finish(b.add("linear", [x], tensors={"weight": weight}))
 
@@ -234,7 +236,12 @@ def test_a_stream_ends_before_its_counters_do(tmp_path: Path) -> None:
 
 def test_weights_take_their_bits(tmp_path: Path) -> None:
     r = np.random.default_rng(0)
-    for grid, size in ((Grid(-1, 1, stride=2), 8192), (Grid(-1, 1), 16384), (Grid(-7, 7), 32769), (Grid(-127, 127), 65536)):
+    for grid, size in (
+        (Grid(-1, 1, stride=2), 8192),
+        (Grid(-1, 1), 16384),
+        (Grid(-7, 7), 32769),
+        (Grid(-127, 127), 65536),
+    ):
         b = Builder(Input(Value((256,), 0, 1), repeat=True))
         weight = b.constant(r.choice(np.array(grid.levels), (256, 256)), grid)
         found = export(b.finish(b.add("linear", [INPUT], tensors={"weight": weight})), "c", tmp_path / "net.c")

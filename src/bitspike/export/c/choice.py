@@ -28,14 +28,14 @@ def kernel_for(f: Function, constant: Any, rows: Array, x: Value, y: Value, read
     density = DENSITY if is_spikes(f, read) else 1.0
     narrow = scalar(y.low, y.high) == "int32_t"
     low, high = int(rows.min()), int(rows.max())
-    found[Events] = count * density * (7 if constant.grid is None or constant.grid.bits > 7 else 12)
-    if narrow and -128 <= low and high <= 127 and -32768 <= x.low and x.high <= 32767 and _is_bytes(constant):
+    found[Events] = count * density * 3.5
+    if narrow and low >= -128 and high <= 127 and x.low >= -32768 and x.high <= 32767 and _is_bytes(constant):
         found[Dense] = count * 3
     if narrow and low >= -1 and high <= 1 and bits <= 8 and count << bits < 2**31 and count <= 2**20:
         ternary = bool((rows == 0).any())
         gathered = count * (4 + 4 * bits) * density / outputs
         found[Planes] = -(-count // 32) * (6 + bits * (28 if ternary else 15)) + gathered
-    return min(found, key=lambda kind: found[kind])(f, constant, rows, x, y)
+    return min(found, key=lambda kind: found[kind])(f, constant, rows, x, y, outputs)
 
 
 def _is_bytes(constant: Any) -> bool:

@@ -8,7 +8,7 @@ from .kernels import Kernel
 
 
 class Dense(Kernel):
-    """Weights of four places lie as 0, 2, 1, 3, so that two instructions of a Cortex-M with DSP can widen them in pairs."""
+    """Weights of four places lie as 0, 2, 1, 3: two instructions of a Cortex-M with DSP widen them in pairs."""
 
     def prepare(self) -> None:
         outputs, count = self.rows.shape
@@ -58,5 +58,8 @@ static int32_t {self.name}(const int8_t *w, const int16_t *x, uint32_t n)
     def end(self) -> list[str]:
         return []
 
-    def total(self) -> str:
-        return f"{self.name}({self.table} + o * {self.count}u, {self.numbers}, {self.count}u)"
+    def sums(self, block: str) -> str:
+        rows = f"r < {self.block}u && n + r < {self.outputs}u" if self.outputs % self.block else f"r < {self.block}u"
+        row = f"(o + r) * {self.count}u"
+        call = f"{self.name}({self.table} + {row}, {self.numbers}, {self.count}u)"
+        return f"for (uint32_t r = 0; {rows}; r++) sums[r] = {call};"

@@ -32,15 +32,21 @@ def header(unit: Unit, fields: list[str]) -> str:
     defines += [
         _list(f"{m}_OPERATION_NAMES", [string(name) for name in unit.clamps], "initialiser of an array of strings"),
         _list(f"{m}_OBSERVED_NAMES", [string(name) for name in unit.fires], "initialiser of an array of strings"),
-        _list(f"{m}_OBSERVED_SIZES", [str(unit.values[_sent(unit, name)].size) for name in unit.fires], "numbers of each"),
+        _list(
+            f"{m}_OBSERVED_SIZES", [str(unit.values[_sent(unit, name)].size) for name in unit.fires], "numbers of each"
+        ),
         _list(f"{m}_CLASSES", [string(name) for name in spec.classes], "names of the outputs, or none"),
     ]
-    quantizes = "" if given.scale is None else f"""
+    quantizes = (
+        ""
+        if given.scale is None
+        else f"""
 #ifndef {m}_NO_FLOAT
 /* Real numbers of one step, {m}_INPUT_SIZE of them, to the input's integers. Returns 0; -1 where one is not finite. */
 int {p}_quantize(const float *x, {p}_input *q);
 #endif
 """
+    )
     inner = "\n".join(f"    {line}" for line in fields)
     return f"""/* {p}: a spiking network of integers, written by bitspike. C99; no allocation, no state of its own.
 
@@ -71,7 +77,7 @@ extern "C" {{
 /* Start afresh. */
 void {p}_reset({p}_context *c);
 
-/* One step of a live stream. Writes y, {m}_MAX_OUTPUTS rows at most, and returns how many rows it wrote{_row_note(final)} */
+/* One step of a live stream. Writes y, {m}_MAX_OUTPUTS rows at most, and returns how many it wrote{_row_note(final)} */
 int {p}_step({p}_context *c, const {p}_input *x, {p}_output *y);
 
 /* A whole sample from a fresh state: {m}_INPUT_STEPS steps in, {m}_OUTPUT_STEPS rows out. Counters start at 0, too. */

@@ -10,17 +10,21 @@ from bitspike.runtime.spec import Constant, Value
 from .names import scalar
 from .writing import Function
 
+ROWS = 4
+"""Outputs that are summed at a time."""
+
 
 class Kernel(ABC):
     """How the numbers of a window are kept, and how an output sums them.
 
     Args:
-        f: function that it stands in. rows: weights [O, K]. x, y: what is read and written.
+        f: function that it stands in. rows: weights [O, K]. x, y: what is read and written. outputs: that one window
+            meets, of a group.
     """
 
-    def __init__(self, f: Function, constant: Constant, rows: Array, x: Value, y: Value) -> None:
-        self.f, self.constant, self.rows, self.x, self.y = f, constant, rows, x, y
-        self.sum = scalar(y.low, y.high)
+    def __init__(self, f: Function, constant: Constant, rows: Array, x: Value, y: Value, outputs: int) -> None:
+        self.f, self.constant, self.rows, self.x, self.y, self.outputs = f, constant, rows, x, y, outputs
+        self.sum, self.block = scalar(y.low, y.high), ROWS
         self.prepare()
 
     @abstractmethod
@@ -40,8 +44,8 @@ class Kernel(ABC):
         """Lines behind a window."""
 
     @abstractmethod
-    def total(self) -> str:
-        """Expression of the sum of output o."""
+    def sums(self, block: str) -> str:
+        """Statement that fills sums[0..] for a block of outputs, by its number."""
 
     def room(self, member: str, count: int) -> str:
         """An array in the scratch that has at least so many numbers."""

@@ -52,7 +52,7 @@ def windows(f: Function, task: Task, made: Any) -> None:
             f._declared("to", place, f" + {place.size}u * step" if place.slots > 1 else "", True),
             f"for (uint32_t i = 0; i < {size}u; i++) to[i] = ({ctype(value.dtype)}){total}[i];",
         ]
-    f.body += [f"memset({total}, 0, {size}u * sizeof *{total});", f"step++;", "}", "}"]
+    f.body += [f"memset({total}, 0, {size}u * sizeof *{total});", "step++;", "}", "}"]
     f.tail.append(f"c->ready[{clock}] = step;")
 
 

@@ -86,9 +86,7 @@ def _width(dtype: str) -> int:
     return 1 if dtype.endswith("t8") else 2
 
 
-def lives(
-    program: Program, found: Schedule, groups: list[Group], end: int
-) -> dict[str, tuple[int, int, int]]:
+def lives(program: Program, found: Schedule, groups: list[Group], end: int) -> dict[str, tuple[int, int, int]]:
     """Value that must lie in memory → (first and last group that it is held in, steps it has room for)."""
     known = values_of(program)
     writer, readers = {}, dict[str, set[int]]()
@@ -140,6 +138,3 @@ def _life(
         return at, last, 1
     first = span[home.clock, home.mode][0]
     return first, max([span[home.clock, home.mode][1], *(span[loop][1] for loop in loops)]), slots
-
-
-

@@ -19,7 +19,7 @@ static uint32_t {name}(uint32_t a)
 
 
 class Planes(Kernel):
-    """A number x is its sign and the bits of |x|: a plane of 32-bit words each, of which those without a bit are left out.
+    """A number x is its sign and the bits of |x|: planes of 32-bit words, of which those without a bit are left out.
 
     Of signs w the sum is 2·Σ_b 2^b·#(plane_b and same) − Σ|x|, where a bit of "same" says that x and w have one sign:
     an exclusive or. Of ternary weights it is Σ_b 2^b·(2·#(plane_b and w ≠ 0 and same) − #(plane_b and w ≠ 0)).
@@ -81,7 +81,9 @@ static int32_t {self.name}(const uint32_t *w, const uint32_t *planes, const uint
             f"const uint32_t size = {size};",
         ]
         for bit in range(self.bits):
-            lines.append(f"a[{bit}] |= (size >> {bit} & 1u) << j % 32u;" if self.bits > 1 else "a[0] |= size << j % 32u;")
+            lines.append(
+                f"a[{bit}] |= (size >> {bit} & 1u) << j % 32u;" if self.bits > 1 else "a[0] |= size << j % 32u;"
+            )
         if self.signed:
             lines.append(f"if (m < 0) a[{self.bits}] |= 1u << j % 32u;")
         return lines if self.ternary else [*lines, "total += (int32_t)size;"]
@@ -98,9 +100,13 @@ static int32_t {self.name}(const uint32_t *w, const uint32_t *planes, const uint
             "}",
         ]
 
-    def total(self) -> str:
+    def sums(self, block: str) -> str:
+        rows = f"r < {self.block}u && n + r < {self.outputs}u" if self.outputs % self.block else f"r < {self.block}u"
         more = "" if self.ternary else ", total"
-        return f"{self.name}({self.table} + o * {self.words * self.step}u, {self.planes}, {self.at}, active{more})"
+        call = (
+            f"{self.name}({self.table} + (o + r) * {self.words * self.step}u, {self.planes}, {self.at}, active{more})"
+        )
+        return f"for (uint32_t r = 0; {rows}; r++) sums[r] = {call};"
 
 
 def words(bits: Array) -> Array:

@@ -34,7 +34,8 @@ int {prefix}_quantize(const float *x, {prefix}_input *q)
         else if (e > -64)
             size = (product + (UINT64_C(1) << (-e - 1))) >> -e;
         const int64_t level = bits >> 31 ? -(int64_t)size : (int64_t)size;
-        q[i] = ({prefix}_input)(level < {literal(low)} ? {literal(low)} : level > {literal(high)} ? {literal(high)} : level);
+        const int64_t least = {literal(low)}, most = {literal(high)};
+        q[i] = ({prefix}_input)(level < least ? least : level > most ? most : level);
     }}
     return 0;
 }}

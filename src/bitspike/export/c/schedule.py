@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from bitspike.runtime import INPUT, Program
@@ -126,7 +127,9 @@ class _Schedule:
         reads = tuple(self.alias[name] for name in op.inputs)
         clock, written, held = at, mode, made.rates and made.read[0].steps == 1
         if made.rates:
-            clock = self._number((("windows", bases, made.read[0].steps, made.written[0].steps),), made.written[0].steps)
+            clock = self._number(
+                (("windows", bases, made.read[0].steps, made.written[0].steps),), made.written[0].steps
+            )
             written = "once" if held else "step"
             mode = self.mode[op.inputs[0]] if held else "step"
             self.made_by[op.outputs[0]] = clock
@@ -162,7 +165,7 @@ def most_rows(found: Schedule, program: Program) -> int:
         return 1
     key = found.clocks[found.clock[program.spec.output]].key
     counts = [min(_ready(base, frames) for base in key) for frames in range(program.spec.input.value.steps + 1)]
-    return max(after - before for before, after in zip(counts, counts[1:], strict=False))
+    return max(after - before for before, after in pairwise(counts))
 
 
 def _ready(base: Any, frames: int) -> int:

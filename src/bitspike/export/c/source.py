@@ -98,7 +98,9 @@ def _observed(f: Function, name: str, value: str) -> None:
     signed = int(found.dtype.kind == "i")
     place = f.unit.places.values[value]
     where = f"c->{place.arena} + {place.offset}{f._slot(value, place)}"
-    call = f"{macro}({f.unit.fires.index(name)}, (const void *)({where}), {found.size}, {found.dtype.itemsize}, {signed});"
+    call = (
+        f"{macro}({f.unit.fires.index(name)}, (const void *)({where}), {found.size}, {found.dtype.itemsize}, {signed});"
+    )
     f.tail += [f"#ifdef {macro}", call, "#endif"]
 
 

@@ -56,12 +56,9 @@ def convolution(f: Function, task: Task, made: Any) -> None:
         f"for (uint32_t qx = 0; qx < {columns}u; qx++) {{",
         *([f"for (uint32_t g = 0; g < {groups}u; g++) {{"] if groups > 1 else []),
         *gather,
-        f"uint32_t i = {f'g * {outputs * rows * columns}u + ' if groups > 1 else ''}qy * {columns}u + qx;",
-        f"for (uint32_t n = 0; n < {outputs}u; n++, i += {rows * columns}u) {{",
-        f"const uint32_t o = {f'g * {outputs}u + n' if groups > 1 else 'n'};",
     ]
-    f.tail = ["}"] * (4 if groups > 1 else 3) + f.tail
-    _summed(f, made, chosen, y)
+    f.tail = ["}"] * (3 if groups > 1 else 2) + f.tail
+    _summed(f, made, chosen, y, groups, f"o * {rows * columns}u + qy * {columns}u + qx")
 
 
 def linear(f: Function, task: Task, made: Any) -> None:
@@ -75,19 +72,31 @@ def linear(f: Function, task: Task, made: Any) -> None:
         *chosen.each(f.load(task.reads[0], "j")),
         "}",
         *chosen.end(),
-        f"for (uint32_t o = 0; o < {y.size}u; o++) {{",
-        "const uint32_t i = o;",
     ]
-    f.tail = ["}", *f.tail]
-    _summed(f, made, chosen, y)
+    _summed(f, made, chosen, y, 1, "o")
 
 
-def _summed(f: Function, made: Any, chosen: Kernel, y: Value) -> None:
-    total = chosen.total()
+def _summed(f: Function, made: Any, chosen: Kernel, y: Value, groups: int, index: str) -> None:
+    """Blocks of outputs, and what follows for each of them."""
+    outputs, block = chosen.outputs, chosen.block
+    first = f"g * {outputs}u + n" if groups > 1 else "n"
+    number = f"n / {block}u" if block > 1 else "n"
+    if groups > 1:
+        number = f"g * {-(-outputs // block)}u + {number}"
+    f.body += [
+        f"for (uint32_t n = 0; n < {outputs}u; n += {block}u) {{",
+        f"uint32_t o = {first};",
+        f"{chosen.sum} sums[{block}];",
+        chosen.sums(number),
+        f"for (uint32_t r = 0; r < {block}u{f' && n + r < {outputs}u' if outputs % block else ''}; r++, o++) {{",
+        f"const uint32_t i = {index};",
+        "(void)i;",
+    ]
+    f.tail = ["}", "}", *f.tail]
+    total = "sums[r]"
     bias: Array | None = made.constants.get("bias")
     if bias is not None:
         total += f" + {f.constant(bias.reshape(1, -1))}"
     name = f"t{f.unit.numbers[made.op.outputs[0]]}"
     f.body.append(f"{scalar(y.low, y.high)} {name} = {total};")
     f.result(made.op.outputs[0], name)
-
