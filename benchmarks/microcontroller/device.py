@@ -96,8 +96,8 @@ def _data(program: Program, x: np.ndarray, path: Path) -> None:
     levels = result.levels if final else np.moveaxis(result.levels, 1, 0)
     numbers = {"SAMPLES": len(samples), "COUNTED": result.steps, "CLAMPED": sum(result.clamped.values())}
     path.write_text(
-        "".join(f"#define {name} {number}u\n" for name, number in numbers.items()) +
-        f"static const net_input inputs[] = {{\n{_numbers(samples)}}};\n"
+        "".join(f"#define {name} {number}u\n" for name, number in numbers.items())
+        + f"static const net_input inputs[] = {{\n{_numbers(samples)}}};\n"
         f"static const net_output outputs[] = {{\n{_numbers(levels)}}};\n"
     )
 

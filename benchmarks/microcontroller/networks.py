@@ -9,13 +9,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 import bitspike
+from bitspike.data import load
 from bitspike.runtime import Program
 
 ROOT = Path(__file__).resolve().parents[2]
 JOBS = (
-    *("digits_demo/binary", "digits_demo/ternary", "digits_demo/multibit", "digits_budgets/medium", "digits_demo/reverb"),
+    *(
+        "digits_demo/binary",
+        "digits_demo/ternary",
+        "digits_demo/multibit",
+        "digits_budgets/medium",
+        "digits_demo/reverb",
+    ),
     *("fashion_mnist_study/multibit", "fashion_mnist_study/reverb"),
 )
 """Arms of built-in studies, seed 0."""
@@ -24,7 +32,7 @@ IMAGES = 1000
 
 @dataclass(frozen=True)
 class Made:
-    """A program with test images, as integers of its input, and their classes."""
+    """A program with images, as integers of its input, and the classes of the first of them, which are test images."""
 
     program: Program
     images: np.ndarray
@@ -33,11 +41,14 @@ class Made:
 
 
 def made(name: str, work: Path) -> Made:
-    """Train (or load) an arm, fold and compile it with the defaults; the first 1,000 test images, or all there are."""
+    """Train (or load) an arm, fold and compile it with the defaults; 1,000 images, those for training after the others."""
     found = _programs().network(name, work)
     program = bitspike.compile(found.folded, found.calibration)
     assert found.test is not None  # arms of studies have data
-    x = found.test.normalise(found.test.images[:IMAGES]).numpy()
+    images = found.test.images
+    if len(images) < IMAGES:
+        images = torch.cat([images, load("digits").train.images])
+    x = found.test.normalise(images[:IMAGES]).numpy()
     return Made(program, program.quantize(x), found.test.labels[:IMAGES].numpy(), found.info)
 
 

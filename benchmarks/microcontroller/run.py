@@ -20,9 +20,9 @@ from typing import Any
 
 import numpy as np
 from device import MACHINES, build, run
-from networks import JOBS, Made, made
 
 from bitspike.files import write_json_atomic
+from networks import JOBS, Made, made
 
 TIMED = 20
 TICK = 40
@@ -48,8 +48,11 @@ def main() -> None:
         write_json_atomic(path, {"network": name, **found})
         for board in BOARDS:
             row = found["boards"][board]
-            print(f"{name} {board}: {row['flash_bytes']:,} bytes of flash, {row['instructions']:,} instructions, "
-                  f"{row['wrong']} of {found['images']} images wrong", flush=True)
+            print(
+                f"{name} {board}: {row['flash_bytes']:,} bytes of flash, {row['instructions']:,} instructions, "
+                f"{row['wrong']} of {found['images']} images wrong",
+                flush=True,
+            )
 
 
 def measured(network: Made) -> dict[str, Any]:
@@ -75,12 +78,13 @@ def measured(network: Made) -> dict[str, Any]:
             "instructions_most": timed["most_ticks"] * TICK,
         }
     result = program(network.images)
-    right = np.argmax(result.levels, 1) == network.labels
+    right = np.argmax(result.levels[: len(network.labels)], 1) == network.labels
     return {
         "info": network.info,
         "images": len(network.images),
         "accuracy": float(right.mean()),
-        "weights": sum(c.array.size for c in program.spec.constants.values()),
+        "test_images": len(network.labels),
+        "constants": sum(c.array.size for c in program.spec.constants.values()),
         "plan_bytes": program.plan.peak_bytes,
         "boards": boards,
         "timed_images": TIMED,
