@@ -42,12 +42,7 @@ class Compiled:
         self.library.net_steps.restype = ctypes.c_uint32
         self.rows = self.library.probe_rows()
         self.context = np.zeros(self.library.probe_context() // 8 + 1, np.int64)
-        self.output = next(
-            v
-            for m in program.operations
-            for n, v in zip(m.op.outputs, m.written, strict=True)
-            if n == program.spec.output
-        )
+        self.output = program.spec.values[program.spec.output]
         self.final = any(made.final for made in program.operations)
         self.wide = np.int64 if self.output.dtype.itemsize == 8 else np.int32
         names = [made.op.name for made in program.operations]

@@ -41,7 +41,7 @@ class Made:
 
 
 def made(name: str, work: Path) -> Made:
-    """Train (or load) an arm, fold and compile it with the defaults; 1,000 images, those for training after the others."""
+    """Train (or load) an arm, fold and compile it with the defaults; 1,000 images, test images first."""
     found = _programs().network(name, work)
     program = bitspike.compile(found.folded, found.calibration)
     assert found.test is not None  # arms of studies have data
