@@ -263,3 +263,20 @@ def test_the_walk_through_of_the_page_runs(tmp_path: Path, capsys: pytest.Captur
     assert (done.stdout, done.stderr) == (expected, "")
     strict = subprocess.run(["gcc", *STRICT, "-c", "main.c"], cwd=tmp_path, capture_output=True, text=True)
     assert not strict.returncode, strict.stderr
+
+
+@needs_gcc
+@pytest.mark.parametrize(("inputs", "top", "weights"), [(65540, 1, 1), (3, 2**30, 2**15 - 1), (70000, 2**20, 100)])
+def test_long_and_wide_sums(inputs: int, top: int, weights: int, tmp_path: Path) -> None:
+    """More places than 16 bits number, and sums of 64 bits."""
+    r = np.random.default_rng(inputs)
+    b = Builder(Input(Value((inputs,), -top, top)))
+    weight = b.constant(r.integers(-weights, weights + 1, (3, inputs)), Grid(-1, 1) if weights == 1 else None)
+    x = r.integers(-top, top + 1, (1, 2, inputs))
+    x[r.random(x.shape) < 0.9] = 0
+    x[0, 1, -3:] = -top
+    program = b.finish(b.add("linear", [INPUT], tensors={"weight": weight}))
+    compare(program, x, tmp_path)
+    text = (tmp_path / "net.c").read_text()
+    assert ("uint32_t far[" in (tmp_path / "net.h").read_text()) == (inputs > 65536)
+    assert ("int64_t *sums" in text) == (weights > 1)
