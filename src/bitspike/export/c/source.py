@@ -29,12 +29,18 @@ RULES = {
 
 @dataclass(frozen=True)
 class Written:
-    """Both files, and bytes of constants and of a context's arrays."""
+    """Both files, and bytes of constants and of a context's arrays.
+
+    Attributes:
+        operations: names by P_clamped's number. observed: names by P_OBSERVE's index.
+    """
 
     source: str
     header: str
     constant_bytes: int
     context_bytes: int
+    operations: tuple[str, ...]
+    observed: tuple[str, ...]
 
 
 def written(program: Program, prefix: str) -> Written:
@@ -58,7 +64,7 @@ def written(program: Program, prefix: str) -> Written:
         *quantizer(program.spec.input, prefix),
     ]
     source = "\n".join(lines).rstrip("\n") + "\n"
-    return Written(source, header(unit, fields), unit.constants.size_bytes, size)
+    return Written(source, header(unit, fields), unit.constants.size_bytes, size, tuple(unit.clamps), tuple(unit.fires))
 
 
 def _function(unit: Unit, group: Group, number: int) -> list[str]:
