@@ -7,7 +7,7 @@ study_cnn on the digits (width 16), with ReLU instead of neurons and one step; i
 a fifth for tests. The network is quantized after training, weights and activations to 8 bits.
 
 What TensorFlow Lite Micro itself takes in flash depends on its build, and its instructions on its kernels: neither is
-measured, since no package index has it, or CMSIS-NN, compiled for a Cortex-M.
+measured, since no package of PyPI or Debian has it, or CMSIS-NN, compiled for a Cortex-M.
 """
 
 from __future__ import annotations
