@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .names import comment, ctype, literal, string
+from .names import ctype, literal, string
 from .schedule import most_rows
 from .writing import Unit
 
@@ -24,11 +24,11 @@ def header(unit: Unit, fields: list[str]) -> str:
         "OUTPUT_SIZE": (output.size, "numbers of one row of the output: " + " x ".join(map(str, output.shape))),
         "OUTPUT_STEPS": (rows, f"rows that {p}_run writes"),
         "MAX_OUTPUTS": (most_rows(unit.found, program), f"rows that one {p}_step writes at most"),
-        "EXPONENT": (output.exponent or 0, f"an output q means q/{p}_steps(c) * 2^-exponent"),
+        "EXPONENT": (output.exponent or 0, f"an output q means q / {p}_steps(c) * 2^-exponent"),
         "OPERATIONS": (len(unit.clamps), "operations that may clamp, and count it"),
         "OBSERVED_COUNT": (len(unit.fires), "operations that send spikes"),
     }
-    defines = [f"#define {m}_{name} {literal(k)} /* {comment(text)} */" for name, (k, text) in sizes.items()]
+    defines = [f"#define {m}_{name} {_bracketed(k)} /* {text} */" for name, (k, text) in sizes.items()]
     defines += [
         _list(f"{m}_OPERATION_NAMES", [string(name) for name in unit.clamps], "initialiser of an array of strings"),
         _list(f"{m}_OBSERVED_NAMES", [string(name) for name in unit.fires], "initialiser of an array of strings"),
@@ -95,6 +95,10 @@ uint64_t {p}_clamped(const {p}_context *c, int operation);
 
 #endif
 """
+
+
+def _bracketed(k: int) -> str:
+    return literal(k) if k >= 0 else f"({literal(k)})"
 
 
 def _row_note(final: bool) -> str:

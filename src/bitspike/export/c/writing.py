@@ -174,8 +174,7 @@ class Function:
         """The whole function."""
         counted = sorted(self.head, key=lambda line: not line.startswith(("const", "int", "uint")))
         lines = [f"    {line}" for line in counted]
-        lines += _indented(self.body, 1)
-        lines += [f"    {line}" for line in self.tail]
+        lines += _indented([*self.body, *self.tail], 1)
         uses_x = any(_uses(line, "x") for line in lines)
         uses_y = any(_uses(line, "y") for line in lines)
         uses_c = any("c->" in line for line in lines)
