@@ -27,8 +27,8 @@ from bitspike.files import write_json_atomic  # noqa: E402
 from bitspike.runtime import INPUT, Builder, Grid, Input, Program, Value  # noqa: E402
 
 CHANNELS, SIDE, STEPS, LAYERS = 64, 16, 32, 9
-SPIKES = {"binary": (0, 1), "ternary": (-1, 1), "4 bits": (0, 15), "8 bits": (0, 255)}
-WEIGHTS = {"ternary": Grid(-1, 1), "8 bits": Grid(-127, 127)}
+SPIKES = {"binary": (0, 1), "2 bits": (0, 3), "ternary": (-1, 1), "4 bits": (0, 15), "8 bits": (0, 255)}
+WEIGHTS = {"±1": Grid(-1, 1, stride=2), "ternary": Grid(-1, 1), "8 bits": Grid(-127, 127)}
 DENSITIES = (0.02, 0.05, 0.1, 0.2, 0.5)
 SAMPLE_S = 0.05
 

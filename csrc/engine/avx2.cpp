@@ -7,6 +7,7 @@
 #include <cstring>
 #include <utility>
 
+#include "bits.h"
 #include "kernels.h"
 #include "program.h"
 
@@ -358,12 +359,14 @@ const Kernels AVX2_KERNELS = {
     plain::load,
     plain::store,
     {plain::operand<int32_t>, plain::operand<uint8_t>, plain::operand<int16_t>, plain::operand<int32_t>,
-     plain::operand<int32_t>},
-    {plain::conv_i32, conv_bytes, conv<WORDS>, plain::conv_wide, nullptr},
+     plain::operand<int32_t>, nullptr},
+    {plain::conv_i32, conv_bytes, conv<WORDS>, plain::conv_wide, nullptr, conv_bits_avx2},
     plain::depthwise,
     nullptr,
     plain::quantize,
     false,
     WIDTH,
     true,
+    pack_bits_avx2,
+    plain::bit_sums,
 };

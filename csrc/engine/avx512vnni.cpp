@@ -6,6 +6,7 @@
 #include <cstring>
 #include <utility>
 
+#include "bits.h"
 #include "kernels.h"
 #include "program.h"
 
@@ -331,14 +332,16 @@ const Kernels AVX512VNNI_KERNELS = {
     plain::load,
     plain::store,
     {plain::operand<int32_t>, plain::operand<uint8_t>, plain::operand<int16_t>, plain::operand<int32_t>,
-     plain::operand<int32_t>},
-    {plain::conv_i32, conv<false>, conv<true>, plain::conv_wide, nullptr},
+     plain::operand<int32_t>, nullptr},
+    {plain::conv_i32, conv<false>, conv<true>, plain::conv_wide, nullptr, conv_bits_avx512vnni},
     plain::depthwise,
     spike,
     quantize,
     false,
     LANES,
     false,
+    pack_bits_avx512vnni,
+    plain::bit_sums,
 };
 
 void conv_u8_avx512vnni(const ConvArgs& a) { conv<false>(a); }

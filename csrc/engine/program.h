@@ -74,6 +74,7 @@ struct Op {
     std::vector<Run> runs;              // of a remap; those of place p are runs[starts[p]] to runs[starts[p + 1]]
     std::vector<int64_t> starts;
     int pairs = 0;  // as in ConvArgs
+    BitForm bits{};
     int id = 0;                         // over all groups
     bool fused = false;                 // a neuron behind it does its work
     std::vector<SpikePart> parts;       // of a neuron that does: the currents it sums

@@ -116,12 +116,41 @@ def products(depth: int, most: int) -> Pairs:
         yield program, np.stack([np.full((4, depth), end) for end in (low, low + most, 0)])
 
 
+def planes(low: int, high: int, levels: list[int]) -> Pairs:
+    """Few bits by few levels: pixels that are no whole bytes or words, borders of 0, groups, more pixels and a longer
+    depth than are counted at a time; all numbers at one end, too."""
+    random = np.random.default_rng(len(levels) + high - low)
+    for inputs, side, kernel, stride, dilation, groups, outputs in (
+        *((3, 5, 3, 1, 1, 1, 5), (16, 6, 3, 1, 1, 1, 17), (70, 4, 2, 2, 1, 1, 40), (32, 7, 3, 1, 2, 1, 16)),
+        *((16, 5, 3, 1, 1, 2, 34), (9, 9, 1, 1, 1, 1, 3), (600, 1, 1, 1, 1, 1, 33), (7, 3, 3, 2, 1, 1, 64)),
+    ):
+        weight = random.choice(levels, (outputs, inputs // groups, kernel, kernel))
+        weight.flat[: len(levels)] = levels
+        weight[-1] = levels[-1]
+        border = [0, 0] if kernel == 1 else [1, 2]
+        place = {"stride": [stride] * 2, "before": border, "after": border[::-1], "dilation": [dilation] * 2}
+        value = Value((inputs, side, side), low, high, 0, 3)
+        program = one("convolution", value, {**place, "groups": groups}, weight=weight)
+        x = random.integers(low, high, (3, 2, *value.shape), endpoint=True)
+        x[1] = low or high
+        x[2, 0] = high
+        yield program, x
+    for depth in (1, 31, 480, 481, 1000):
+        weight = random.choice(levels, (35, depth))
+        weight[0], weight[1] = levels[0], levels[-1]
+        x = random.integers(low, high, (3, 2, depth), endpoint=True)
+        x[1] = low or high
+        yield one("linear", Value((depth,), low, high, 0, 3), weight=weight, bias=random.integers(-99, 99, 35)), x
+
+
 _DECAYS = [[1, 0], [0, 0], [1, 1], [1, 30], [2**30 - 1, 30], [5, 3]]
 _SHAPES = ["plain", "narrow", "wide", "far", "sum", "shifted", "scaled"]
 _ALPHABETS = [
     *((0, 255, 128), (-128, 127, 128), (-1, 1, 1), (0, 31, 128), (0, 127, 128), (0, 65535, 32768), (-32768, 32767, 3)),
     (-100000, 100000, 3),
 ]
+_FEW = [(0, 1), (0, 3), (0, 5), (0, 15), (-1, 1), (-1, 0), (-2, 1), (-8, 7), (-1, 2)]
+_LEVELS = [[-1, 1], [0, 1], [-3, 0], [-5, 0, 5], [-3, -1, 1, 3], [2, 3, 5], [7], [-30000, 30000]]
 FAMILIES: dict[Callable[..., Pairs], list[tuple[Any, ...]]] = {
     neurons: list(product(_DECAYS, [1, 3, 65535], [False, True], ["hard", "soft"], [False, True])),
     currents: list(
@@ -135,6 +164,9 @@ FAMILIES: dict[Callable[..., Pairs], list[tuple[Any, ...]]] = {
     ),
     scalings: list(product([-(2**31), -100], [0, 1, 30, 31, 45], [False, True])),
     sums: [(*alphabet, outputs) for alphabet in _ALPHABETS for outputs in (1, 4, 8, 16, 17, 48, 64, 80, 150)],
+    planes: [
+        (*_FEW[i], _LEVELS[k]) for i in range(len(_FEW)) for k in range(len(_LEVELS)) if (i + k) % 2 == 0 or k < 1
+    ],
     products: list(product([1, 2, 4, 7, 130, 4100], [1, 5, 31, 32, 63, 127, 128, 129, 254, 255, 32768])),
 }
 """What makes programs and inputs → its cases."""

@@ -50,6 +50,7 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     assert set(kinds) == set(OPERATIONS)
     for isa in set(ISAS) - {"scalar"}:
         assert {f"{isa} {form}" for form in ("uint8 · int8", "int16 · int16", "depthwise", "int32")} <= set(forms)
+    assert {f"{isa} planes of bits" for isa in ISAS} <= set(forms)
     return file
 
 

@@ -79,8 +79,7 @@ class Native:
         self.forms: dict[int, Form] = {
             i: form_of(made, self.isa) for i, made in enumerate(operations) if "weight" in made.constants
         }
-        operands = {index: form.operand for index, form in self.forms.items()}
-        self.layout = laid_out(self.found, operations, output, operands)
+        self.layout = laid_out(self.found, operations, output, self.forms)
         if self.layout.arena_bytes > _MAX_ARENA_BYTES:
             got = f"{self.layout.arena_bytes:,} bytes"
             must = f"the native engine must hold a sample in {_MAX_ARENA_BYTES:,} bytes"
