@@ -143,6 +143,24 @@ def planes(low: int, high: int, levels: list[int]) -> Pairs:
         yield one("linear", Value((depth,), low, high, 0, 3), weight=weight, bias=random.integers(-99, 99, 35)), x
 
 
+def fed(count: int, signed: bool, levels: list[int]) -> Pairs:
+    """Spikes that a store writes as planes: tiles of some rows and of parts of one, inputs that no window reaches."""
+    random = np.random.default_rng(count + len(levels))
+    for inputs, height, width, kernel, stride, before, groups in (
+        *((24, 20, 20, 3, 1, 1, 1), (3, 2, 2000, 3, 1, 2, 1), (9, 6, 6, 2, 3, 0, 1), (16, 9, 12, 2, 2, 1, 2)),
+        (70, 1, 1, 1, 1, 0, 1),
+    ):
+        b = Builder(Input(Value((inputs, height, width), -100, 100, 0, 3)))
+        constants = {"first": b.constant(np.array([30]))}
+        if count > 1:
+            constants["spacing"] = b.constant(np.array([16]))
+        x = b.add("fire", [INPUT], {"count": [count], "signed": signed, "reset": "hard"}, constants)
+        weight = b.constant(random.choice(levels, (18, inputs // groups, kernel, kernel)))
+        place = {"stride": [stride] * 2, "before": [before] * 2, "after": [before // 2] * 2, "dilation": [1, 1]}
+        x = b.add("convolution", [x], {**place, "groups": groups}, {"weight": weight})
+        yield b.finish(x), random.integers(-100, 101, (3, 2, inputs, height, width))
+
+
 _DECAYS = [[1, 0], [0, 0], [1, 1], [1, 30], [2**30 - 1, 30], [5, 3]]
 _SHAPES = ["plain", "narrow", "wide", "far", "sum", "shifted", "scaled"]
 _ALPHABETS = [
@@ -167,6 +185,7 @@ FAMILIES: dict[Callable[..., Pairs], list[tuple[Any, ...]]] = {
     planes: [
         (*_FEW[i], _LEVELS[k]) for i in range(len(_FEW)) for k in range(len(_LEVELS)) if (i + k) % 2 == 0 or k < 1
     ],
+    fed: [(*spikes, levels) for spikes in ((1, False), (1, True), (7, True)) for levels in ([-1, 1], [-1, 0, 1])],
     products: list(product([1, 2, 4, 7, 130, 4100], [1, 5, 31, 32, 63, 127, 128, 129, 254, 255, 32768])),
 }
 """What makes programs and inputs → its cases."""

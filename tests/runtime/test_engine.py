@@ -18,7 +18,7 @@ from bitspike.runtime.engine.forms import BITS, I16, U8, form_of
 from bitspike.runtime.ops import OPERATIONS
 from programs.corpus import wherever
 from programs.drawn import drawn, input_of
-from programs.edges import FAMILIES, planes
+from programs.edges import FAMILIES, fed, planes
 from programs.golden import golden, images
 from programs.machines import one
 from programs.residual import resnet
@@ -121,11 +121,15 @@ def test_numbers_at_the_ends_of_their_widths(family: Callable[..., Any], isa: st
 
 
 @pytest.mark.parametrize("isa", ISAS)
-@pytest.mark.parametrize("case", FAMILIES[planes], ids=str)
-def test_planes_of_bits(monkeypatch: pytest.MonkeyPatch, case: tuple[Any, ...], isa: str) -> None:
+@pytest.mark.parametrize(
+    ("family", "case"), [(family, case) for family in (planes, fed) for case in FAMILIES[family]], ids=str
+)
+def test_planes_of_bits(
+    monkeypatch: pytest.MonkeyPatch, family: Callable[..., Any], case: tuple[Any, ...], isa: str
+) -> None:
     """Taken wherever they hold the numbers, whether they are fast there or not."""
     monkeypatch.setattr("bitspike.runtime.engine.native.form_of", wherever)
-    for i, (program, x) in enumerate(planes(*case)):
+    for i, (program, x) in enumerate(family(*case)):
         slow, fast = both(program, isa, 1 + i % 2)
         assert "planes of bits" in str(fast.engine)
         equal(slow(x), fast(x))

@@ -132,12 +132,13 @@ def _arena(
         for index in group.operations:
             size = _scratch(layout, found, operations[index], found.inputs[index], forms.get(index))
             if size:
-                fed = index in forms and home.get(found.inputs[index][0], i) < i
-                if fed and forms[index].number == BITS and len(found.values[found.inputs[index][0]].shape) == 1:
+                name = found.inputs[index][0]
+                fed = index in forms and home.get(name, i) < i
+                if fed and forms[index].number == BITS and space_of(found.values[name])[1:] == (1, 1):
                     fed = False  # tiles of one place are cut by channels, which share sums
                 if fed:
                     layout.fed.add(index)
-                first = home[found.inputs[index][0]] if fed else i
+                first = home[name] if fed else i
                 sizes[f"scratch {index}"], lives[f"scratch {index}"] = (size, 1), (first, i)
     if output in kept:
         lives[f"value {output}"] = (lives[f"value {output}"][0], len(found.groups))
