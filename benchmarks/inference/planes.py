@@ -63,7 +63,7 @@ def compared(layer: str, spikes: str, weights: str, given: argparse.Namespace, i
     """(µs a step with the dense kernel, with planes, form that is chosen)."""
     runs, times = [], [float("inf")] * 2
     for choose in (forms.dense_form, planes):
-        with mock.patch("bitspike.runtime.engine.native.form_of", choose):
+        with mock.patch("bitspike.runtime.engine.planner.form_of", choose):
             runs.append(program(layer, spikes, weights, given.steps, given.threads, isa).engine)
     chosen = program(layer, spikes, weights, given.steps, given.threads, isa).engine.rows[0].form
     value = runs[0]._given.value

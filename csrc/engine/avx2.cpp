@@ -138,6 +138,11 @@ void conv_bytes(const ConvArgs& a) {
     return a.pairs >= LEAST_PAIRS ? conv<LONG_BYTES>(a) : conv<BYTES>(a);
 }
 
+// ---- event-driven sums ------------------------------------------------------------------------------------------
+
+#include "gather.inc"
+#include "gather_avx2.inc"
+
 // ---- scalings ---------------------------------------------------------------------------------------------------
 
 inline __m256i joined(__m256i even, __m256i odd) { return _mm256_blend_epi32(even, _mm256_slli_epi64(odd, 32), 0xAA); }
@@ -369,4 +374,8 @@ const Kernels AVX2_KERNELS = {
     true,
     pack_bits_avx2,
     plain::bit_sums,
+    list_events<NotZero>,
+    gather<Sum>,
+    32,
+    0x80,
 };

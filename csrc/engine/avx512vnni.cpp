@@ -92,6 +92,11 @@ void conv(const ConvArgs& a) {
     }
 }
 
+// ---- event-driven sums ------------------------------------------------------------------------------------------
+
+#include "gather.inc"
+#include "gather_avx512.inc"
+
 // ---- scalings ---------------------------------------------------------------------------------------------------
 
 inline __m512i low_half(__m512i x) { return _mm512_srai_epi64(_mm512_slli_epi64(x, 32), 32); }
@@ -342,6 +347,10 @@ const Kernels AVX512VNNI_KERNELS = {
     false,
     pack_bits_avx512vnni,
     plain::bit_sums,
+    list,
+    gather<Sum>,
+    64,
+    0x80,
 };
 
 void conv_u8_avx512vnni(const ConvArgs& a) { conv<false>(a); }

@@ -3,6 +3,7 @@
 #include <cstring>
 
 #include "bits.h"
+#include "gather.h"
 #include "sample.h"
 
 namespace {
@@ -99,6 +100,7 @@ void run_conv(const Sample& s, const Op& op, const Tile& tile, int32_t* out) {
     const int64_t sh = op.at[3], sw = op.at[4], form = op.at[9], wp = op.at[13], width = op.at[16];
     const int64_t pixel = pixel_elements(op, x), element = form_bytes(form), step_elements = conv_step_elements(op, x), steps = s.physical(op);
     const unsigned char* operand = s.arena + op.at[11];
+    if (form == FORM_GATHER) return run_gather(s, op, tile, out);
     ConvArgs a;
     a.segments = op.segments.data();
     a.nsegments = int(op.segments.size());
@@ -314,6 +316,7 @@ void operand_row(void* given, long task, int) {
     const int64_t hp = op.at[12], wp = op.at[13], form = op.at[9], offset = op.at[10], bytes = form_bytes(form);
     const int64_t step = task / hp, row = task % hp, from = row - op.at[5], before = std::min(op.at[6], wp);
     if (form == FORM_BITS) return bits_row(s, op, step, row);
+    if (form == FORM_GATHER) return gather_row(s, op, step, row);
     unsigned char* to = s.arena + op.at[11] + (step * hp + row) * wp * x.channels * bytes;
     if (from < 0 || from >= x.height) return fill(to, wp * x.channels, bytes, int32_t(offset));
     const int64_t inside = std::min(x.width, wp - before);

@@ -128,6 +128,28 @@ struct DepthwiseArgs {
     int32_t* out;
 };
 
+// Event-driven sums of FORM_GATHER, one step: out[place][o] = bias_o + Σ value·w over what is not 0 of the pixels that a
+// place reads. `lists` are rows of the padded operand, `row_bytes` apart: where the events of every pixel begin, then, at
+// `index_at`, their places in the row, and at `value_at` their numbers of 8 bits, of which 32 more may be read.
+struct GatherArgs {
+    const unsigned char* lists;
+    int64_t row_bytes, index_at, value_at;
+    bool linear;       // one list of a pixel for all; 4 events more are 0
+    bool is_unsigned;  // numbers are 0 … 255, else -128 … 127
+    int most;          // no magnitude of a number is larger
+    uint16_t zero;     // number of a row of weights that are 0
+    int kernel_y, kernel_x;
+    int64_t stride_y, stride_x, dilation_y, dilation_x, channels;
+    int64_t width;          // places of a row of the output
+    int64_t place, places;  // of this call
+    const unsigned char* weight;  // at the first output: a row of bytes for every channel of every tap
+    int64_t stride;               // bytes between rows
+    const int32_t* bias;
+    int outputs;        // of this call
+    int64_t out_width;  // numbers between places of out
+    int32_t* out;
+};
+
 typedef int64_t (*RescaleFn)(int32_t* y, const int32_t* x, int64_t rows, int channels, const RescaleArgs& a);
 typedef int64_t (*RescaleWideFn)(int32_t* y, const int64_t* x, int64_t rows, int channels, const RescaleArgs& a);
 typedef int64_t (*FireFn)(int32_t* s, int32_t* u, const int32_t* x, int32_t* v, int32_t* sent, int64_t rows,
@@ -151,8 +173,20 @@ typedef int64_t (*SpikeFn)(const SpikeArgs& a);
 typedef bool (*QuantizeFn)(void* y, const float* x, int dtype, int64_t n, double factor, int32_t low, int32_t high);
 typedef void (*ConvFn)(const ConvArgs& a);
 typedef void (*DepthwiseFn)(const DepthwiseArgs& a);
+typedef void (*GatherFn)(const GatherArgs& a);
+// Events of `count` numbers of 8 bits, the first of which is number `first` of its row; returns how many.
+typedef int (*ListFn)(const unsigned char* x, int64_t count, int64_t first, uint16_t* index, unsigned char* value);
 
-enum Form { FORM_I32 = 0, FORM_U8 = 1, FORM_I16 = 2, FORM_WIDE = 3, FORM_DEPTHWISE = 4, FORM_BITS = 5, FORMS = 6 };
+enum Form {
+    FORM_I32 = 0,
+    FORM_U8 = 1,
+    FORM_I16 = 2,
+    FORM_WIDE = 3,
+    FORM_DEPTHWISE = 4,
+    FORM_BITS = 5,
+    FORM_GATHER = 6,
+    FORMS = 7
+};
 
 struct Kernels {
     RescaleFn rescale;
@@ -172,6 +206,10 @@ struct Kernels {
     bool saturates;  // FORM_U8 adds two products in 16 bits, so a proof must say that they fit
     BitsFn bits;     // operand of FORM_BITS
     BitSumsFn bit_sums;
+    ListFn list;
+    GatherFn gather;
+    int gather_lanes;            // outputs of a block of a row of weights: bytes of a vector, or 1
+    unsigned char gather_flip;   // what weights of FORM_GATHER are xored with
 };
 
 extern const Kernels SCALAR_KERNELS;
@@ -206,3 +244,4 @@ const char* isa_name(int isa);
 // Layout of packed weights of FORM_U8 and FORM_I16: blocks of `lanes` outputs, then depth by 4 bytes, then output.
 // The widest; tiles begin at multiples of it.
 constexpr int LANES = 16;
+constexpr int MAX_GATHER_LANES = 64;

@@ -4,10 +4,11 @@
 #include <cstring>
 
 #include "bits.h"
+#include "gather.h"
 
 namespace {
 
-constexpr int64_t MAGIC = 0x62737007;  // raise the last byte when the words change; runtime/engine/words.py has the same
+constexpr int64_t MAGIC = 0x62737008;  // raise the last byte when the words change; runtime/engine/words.py has the same
 
 struct Reader {
     const int64_t* words;
@@ -52,10 +53,10 @@ bool prepare_conv(const Program& p, const Group& g, Op& op) {
     const Value& x = p.values[op.in[0]];
     const int64_t groups = op.at[0], kh = op.at[1], kw = op.at[2], dh = op.at[7], dw = op.at[8], form = op.at[9];
     const int64_t hp = op.at[12], wp = op.at[13], outputs = op.at[14], inputs = op.at[15], width = op.at[16];
-    const int64_t pixel = pixel_elements(op, x), size = hp * wp * (form == FORM_BITS ? pixel * op.at[19] + 4 * groups : pixel * form_bytes(form));
+    const int64_t pixel = pixel_elements(op, x), size = form == FORM_GATHER ? 0 : hp * wp * (form == FORM_BITS ? pixel * op.at[19] + 4 * groups : pixel * form_bytes(form));
     if (width < 1 || g.places % width || hp < (g.places / width - 1) * op.at[3] + dh * (kh - 1) + 1 ||
         wp < (width - 1) * op.at[4] + dw * (kw - 1) + 1 || op.at[11] < 0 ||
-        op.at[11] + x.capacity * size + (p.kernels->tiles ? LANES * op.at[4] * pixel + 64 : 0) > p.arena_bytes)
+        op.at[11] + x.capacity * size + (p.kernels->tiles && size ? LANES * op.at[4] * pixel + 64 : 0) > p.arena_bytes)
         return false;
     if (groups < 1 || kh < 1 || kw < 1 || dh < 1 || dw < 1 || op.at[3] < 1 || op.at[4] < 1 || form < 0 ||
         form >= FORMS || outputs != g.channels || inputs * groups != x.channels || outputs % groups)
@@ -64,8 +65,8 @@ bool prepare_conv(const Program& p, const Group& g, Op& op) {
     const std::vector<int32_t>& weight = op.tables[0];
     if (int64_t(weight.size()) != outputs * depth) return false;
     if (!op.tables[1].empty() && int64_t(op.tables[1].size()) != outputs) return false;
-    if (form != FORM_BITS && !p.kernels->operand[form]) return false;
-    if ((form == FORM_DEPTHWISE ? inputs != 1 || outputs != groups : !p.kernels->conv[form]))
+    if (form != FORM_BITS && form != FORM_GATHER && !p.kernels->operand[form]) return false;
+    if (form != FORM_GATHER && (form == FORM_DEPTHWISE ? inputs != 1 || outputs != groups : !p.kernels->conv[form]))
         return false;
     op.bias.assign(outputs, 0);
     for (int64_t o = 0; o < outputs; ++o) {
@@ -73,6 +74,12 @@ bool prepare_conv(const Program& p, const Group& g, Op& op) {
         if (op.at[10])
             for (int64_t i = 0; i < depth; ++i) sum -= uint32_t(op.at[10]) * uint32_t(weight[o * depth + i]);
         op.bias[o] = int32_t(sum);
+    }
+    if (form == FORM_GATHER && !prepare_gather(p, op)) return false;
+    if (form == FORM_GATHER) {
+        op.tables.clear();
+        op.bias.resize(size_t(outputs + LANES), 0);
+        return true;
     }
     const bool rows = dw == 1 && groups == 1;  // a row of the kernel lies together
     for (int64_t y = 0; y < kh; ++y)
@@ -280,13 +287,14 @@ void cut_tiles(const Program& p, Group& g) {
     for (const Op& op : g.ops)
         if (op.kind == OP_CONV) {
             g.whole = g.whole || op.at[0] > 1;  // its groups do not begin where tiles do
+            if (op.at[9] == FORM_GATHER) g.unit = MAX_GATHER_LANES;
             work += steps * g.places * g.channels * (op.at[1] * op.at[2] * op.at[15] / 64);
         }
     g.shared = work >= 4096;
     if (g.places == 1 && g.whole) {
         g.tile_channels = g.channels;
     } else if (g.places == 1) {
-        g.tile_channels = std::min<int64_t>(g.channels, std::max<int64_t>(4 * LANES, NUMBERS / steps / LANES * LANES));
+        g.tile_channels = std::min<int64_t>(g.channels, std::max<int64_t>(4 * LANES, NUMBERS / steps / g.unit * g.unit));
     }
     if (g.places == 1) {
         g.tiles = (g.channels + g.tile_channels - 1) / g.tile_channels;
@@ -331,7 +339,7 @@ void Group::tile_for(int threads, int64_t& tile, int64_t& depth) const {
         return std::max<int64_t>(1, (units + rounds - 1) / rounds);
     };
     if (places == 1) {
-        if (!whole) depth = LANES * equal((channels + LANES - 1) / LANES, std::max<int64_t>(1, depth / LANES));
+        if (!whole) depth = unit * equal((channels + unit - 1) / unit, std::max<int64_t>(1, depth / unit));
     } else if (tile >= width) {
         tile = width * equal((places + width - 1) / width, tile / width);
     }

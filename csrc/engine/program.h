@@ -102,6 +102,7 @@ struct Group {
     int64_t width = 1;       // of a row of places
     bool shared = false;     // enough work for more than one thread
     bool whole = false;      // channels cannot be cut
+    int64_t unit = LANES;    // or in multiples of it
 
     // Places and channels of a tile, so that so many threads have equally many tiles.
     void tile_for(int threads, int64_t& places, int64_t& channels) const;

@@ -8,6 +8,8 @@
 #include "program.h"
 
 namespace {
+#include "gather.inc"
+#include "gather_plain.inc"
 #include "generic.inc"
 }  // namespace
 
@@ -30,4 +32,8 @@ const Kernels SCALAR_KERNELS = {
     false,
     pack_bits,
     bit_sums,
+    list_events<NotZero>,
+    gather<Sum>,
+    1,
+    0,
 };

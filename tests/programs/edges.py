@@ -116,6 +116,21 @@ def products(depth: int, most: int) -> Pairs:
         yield program, np.stack([np.full((4, depth), end) for end in (low, low + most, 0)])
 
 
+def events(low: int, high: int, outputs: int) -> Pairs:
+    """Convolutions and linear maps of sparse inputs: no event at all, one, more than a list holds, all of them."""
+    random = np.random.default_rng(outputs)
+    place = {"stride": [1, 1], "before": [1, 1], "after": [1, 1], "dilation": [1, 1]}
+    for inputs, height, width, kernel in ((1, 3, 40, 3), (33, 2, 5, 3), (130, 2, 3, 3), (64, 3, 2, 1), (1100, 1, 1, 1)):
+        one_place = inputs > 1000
+        shape = (inputs,) if one_place else (inputs, height, width)
+        weight = random.integers(-128, 128, (outputs, inputs) if one_place else (outputs, inputs, kernel, kernel))
+        value = Value(shape, low, high, 0, 5)
+        program = one("linear", value, weight=weight) if one_place else one("convolution", value, place, weight=weight)
+        numbers = random.choice([k for k in (low, -1, 1, 7, high) if k and low <= k <= high], (5, 2, *shape))
+        share = np.array([0.0, 0.5 / inputs, 0.1, 0.5, 1.0]).reshape(5, *(1,) * (numbers.ndim - 1))
+        yield program, np.where(random.random(numbers.shape) < share, numbers, 0)
+
+
 def planes(low: int, high: int, levels: list[int]) -> Pairs:
     """Few bits by few levels: pixels that are no whole bytes or words, borders of 0, groups, more pixels and a longer
     depth than are counted at a time; all numbers at one end, too."""
@@ -182,6 +197,11 @@ FAMILIES: dict[Callable[..., Pairs], list[tuple[Any, ...]]] = {
     ),
     scalings: list(product([-(2**31), -100], [0, 1, 30, 31, 45], [False, True])),
     sums: [(*alphabet, outputs) for alphabet in _ALPHABETS for outputs in (1, 4, 8, 16, 17, 48, 64, 80, 150)],
+    events: list(
+        (*alphabet, outputs)
+        for alphabet in ((0, 1), (-1, 1), (-1, 0), (0, 15), (-64, 64), (0, 65), (-128, 127), (0, 255))
+        for outputs in (1, 16, 33, 65, 130)
+    ),
     planes: [
         (*_FEW[i], _LEVELS[k]) for i in range(len(_FEW)) for k in range(len(_LEVELS)) if (i + k) % 2 == 0 or k < 1
     ],

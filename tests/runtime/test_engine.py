@@ -128,7 +128,7 @@ def test_planes_of_bits(
     monkeypatch: pytest.MonkeyPatch, family: Callable[..., Any], case: tuple[Any, ...], isa: str
 ) -> None:
     """Taken wherever they hold the numbers, whether they are fast there or not."""
-    monkeypatch.setattr("bitspike.runtime.engine.native.form_of", wherever)
+    monkeypatch.setattr("bitspike.runtime.engine.planner.form_of", wherever)
     for i, (program, x) in enumerate(family(*case)):
         slow, fast = both(program, isa, 1 + i % 2)
         assert "planes of bits" in str(fast.engine)

@@ -10,10 +10,19 @@ from ..ops import Operation
 from .bits import fit_of, pays, relative_cost
 
 I32, U8, I16, WIDE, DEPTHWISE, BITS = range(6)
+GATHER = 6
 """Numbers of the forms in csrc/engine/kernels.h."""
 SIGNED_BYTES = ("neon", "neondot")
 """Instruction sets whose bytes of an operand have a sign; those of the others have none."""
-_NAMES = ("int32", "uint8 · int8", "int16 · int16", "int32 with 64-bit sums", "depthwise", "planes of bits")
+NAMES = {
+    I32: "int32",
+    U8: "uint8 · int8",
+    I16: "int16 · int16",
+    WIDE: "int32 with 64-bit sums",
+    DEPTHWISE: "depthwise",
+    BITS: "planes of bits",
+    GATHER: "events · int8",
+}
 _BYTES = {I32: 4, U8: 1, I16: 2, WIDE: 4, DEPTHWISE: 4}
 
 
@@ -37,13 +46,23 @@ class Form:
     pays: bool = True
 
     def __str__(self) -> str:
-        return f"{_NAMES[self.number]}: {self.why}"
+        return f"{self.name}: {self.why}"
+
+    @property
+    def name(self) -> str:
+        """For people, and in plans."""
+        return NAMES[self.number]
 
     def pixel_bytes(self, channels: int) -> int:
         """Bytes of a pixel of the operand."""
         if self.number == BITS:
             return self.planes * -(-channels // 8) + 4 * self.groups
         return channels * _BYTES[self.number]
+
+
+def element_bytes(form: Form) -> int:
+    """Bytes of a number of a dense operand."""
+    return _BYTES[form.number]
 
 
 def form_of(made: Operation, isa: str) -> Form:
@@ -81,7 +100,7 @@ def bits_form(made: Operation, isa: str, dense: Form) -> Form | None:
         return None
     x, relative = made.read[0], relative_cost(made, fit, isa, _BYTES[dense.number])
     low, high = min(x.low, 0), max(x.high, 0)
-    why = f"{low}..{high} in {fit.planes}, weights in {fit.weights}; {relative:.2f} × {_NAMES[dense.number]}"
+    why = f"{low}..{high} in {fit.planes}, weights in {fit.weights}; {relative:.2f} × {NAMES[dense.number]}"
     groups = made.attributes.get("groups", 1)
     return Form(BITS, 0, why, high - low, fit.planes, low, groups, pays(relative))
 

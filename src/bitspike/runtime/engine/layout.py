@@ -15,7 +15,7 @@ from ..ops import Operation
 from ..ops.geometry import reach
 from ..plan import Place, placed
 from ..spec import INPUT, Value
-from .forms import BITS, Form
+from .forms import BITS, GATHER, Form
 from .grouping import ELEMENTWISE, Grouped, rows_of, space_of
 
 _MAX_CHUNK = 64
@@ -60,6 +60,14 @@ def operand_sides(made: Operation) -> tuple[int, int]:
     at, kernel = made.attributes, made.kernel  # type: ignore[attr-defined]
     sides = [reach(*each) for each in zip(made.written[0].shape[1:], kernel, at["stride"], at["dilation"], strict=True)]
     return (1, sides[0]) if len(sides) == 1 else (sides[0], sides[1])
+
+
+def list_bytes(made: Operation, width: int) -> int:
+    """Bytes of the lists of a row of an operand so wide: as `Lists` in csrc/engine/gather.cpp."""
+    channels, *_, columns = (*made.read[0].shape, 1) if made.op.kind == "linear" else made.read[0].shape
+    numbers = channels * columns
+    starts = -(-4 * (width + 1) // _LINE) * _LINE
+    return starts + (2 * numbers + 127) // _LINE * _LINE + (numbers + 127) // _LINE * _LINE
 
 
 def laid_out(found: Grouped, operations: Sequence[Operation], output: str, forms: Mapping[int, Form]) -> Layout:
@@ -133,7 +141,7 @@ def _arena(
             size = _scratch(layout, found, operations[index], found.inputs[index], forms.get(index))
             if size:
                 name = found.inputs[index][0]
-                fed = index in forms and home.get(name, i) < i
+                fed = index in forms and forms[index].number != GATHER and home.get(name, i) < i
                 if fed and forms[index].number == BITS and space_of(found.values[name])[1:] == (1, 1):
                     fed = False  # tiles of one place are cut by channels, which share sums
                 if fed:
@@ -154,6 +162,8 @@ def _scratch(layout: Layout, found: Grouped, made: Operation, names: tuple[str, 
     steps, channels = layout.capacity[names[0]], made.read[0].shape[0]
     if form is not None:
         height, width = operand_sides(made)
+        if form.number == GATHER:
+            return steps * height * list_bytes(made, width)
         stride = made.attributes["stride"][-1] if made.op.kind == "convolution" else 1
         # Kernels read whole tiles of 16 pixels, and a few numbers beyond the end.
         return (steps * height * width + 16 * stride) * form.pixel_bytes(channels) + 2 * _LINE

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..errors import fault
 
-ABI = 4
+ABI = 5
 ISAS = ("scalar", "avx2", "avx512vnni", "avx512popcnt", "amx", "neon", "neondot")
 """By number, as in csrc/engine/kernels.h."""
 _CAPS = {
