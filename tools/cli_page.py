@@ -82,6 +82,7 @@ guessing within 2.33 standard deviations of one class of K, or of the most frequ
 | --- | --- |
 | name, isa, threads | "native" or "interpreter"; instruction set, null of the interpreter; threads at most |
 | why | why the interpreter runs; null of the native engine |
+| plan | of `--autotune`, where one lies beside the file: file, and why it is ignored or null; else null |
 | memory | of `inspect`: arena_bytes and state_bytes of a sample, workspace_bytes of a call for one |
 | groups | of `inspect`: as below, without time_ms and shares |
 

@@ -4,8 +4,8 @@
 
 Works through parts of seeds; what a part found is in the JSON when the part ends, so a run can be stopped and goes on.
 A program that differs is named by its seed, and the exit code is 1. Each program runs whole (3 samples) and as a stream
-in chunks (2 samples, two windows), threads 1 to 4 in turn; outputs, types, steps summed and counts of clamped numbers
-must be equal.
+in chunks (2 samples, two windows), threads 1 to 4 and all forms of kernels in turn; outputs, types, steps summed and
+counts of clamped numbers must be equal.
 """
 
 from __future__ import annotations
@@ -26,6 +26,7 @@ from bitspike.files import read_json, write_json_atomic  # noqa: E402
 from bitspike.runtime import INPUT, Program  # noqa: E402
 from bitspike.runtime.engine import available_isas  # noqa: E402
 from bitspike.runtime.engine.library import ABI  # noqa: E402
+from bitspike.runtime.engine.planner import candidates  # noqa: E402
 from bitspike.runtime.ops import OPERATIONS  # noqa: E402
 from programs.drawn import drawn, input_of  # noqa: E402
 
@@ -61,7 +62,9 @@ def check(seed: int, isas: tuple[str, ...], found: Counter[str]) -> list[str]:
     found["clamped"] += bool(whole.clamped)
     wrong = []
     for i, isa in enumerate(isas):
-        fast = Program(program.spec, "native", 1 + (seed + i) % 4, isa)
+        known = {made.op.name: candidates(made, isa) for made in program.operations if "weight" in made.constants}
+        forms = {name: each[(seed + i) % len(each)].name for name, each in known.items()}
+        fast = Program(program.spec, "native", 1 + (seed + i) % 4, isa, forms)
         pairs = [(whole, fast(x)), *zip(parts, stream(fast, live, cut), strict=True)]
         found.update(f"form {isa}: {row.form}" for row in fast.engine.rows if row.form)
         if not all(same(a, b) for a, b in pairs):

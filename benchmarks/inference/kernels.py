@@ -1,9 +1,10 @@
-"""Kernel figures: one 3×3 convolution from 64 to 64 channels at 16×16 with its neuron, by format and density.
+"""Kernel figures: one 3×3 convolution from 64 to 64 channels at 16×16 with its neuron, by format, form and density.
 
-    python benchmarks/inference/kernels.py [--rounds 9] [--keep-disturbed] [--out FILE.json]
+    python benchmarks/inference/kernels.py [--isa NAME] [--rounds 9] [--keep-disturbed] [--out FILE.json]
 
 A figure is a difference: a program with nine such layers that read one input, less one with a single layer, over eight.
-So the call, the conversion of the input and the read-out are left out. Batch 1, 32 steps a call.
+So the call, the conversion of the input and the read-out are left out. Batch 1, 32 steps a call. A star is at the form
+that the planner takes when it knows the density.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import argparse
 import statistics
 import sys
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -24,16 +26,18 @@ from measure import PAUSE_S, RULE, Sample, as_sample, interval  # noqa: E402
 from workers.clock import others_s  # noqa: E402
 
 from bitspike.files import write_json_atomic  # noqa: E402
-from bitspike.runtime import INPUT, Builder, Grid, Input, Program, Value  # noqa: E402
+from bitspike.runtime import INPUT, Builder, Grid, Input, Program, Spec, Value, verify  # noqa: E402
+from bitspike.runtime.engine import available_isas  # noqa: E402
+from bitspike.runtime.engine.planner import DENSITY, candidates, planned  # noqa: E402
 
 CHANNELS, SIDE, STEPS, LAYERS = 64, 16, 32, 9
-SPIKES = {"binary": (0, 1), "ternary": (-1, 1), "4 bits": (0, 15), "8 bits": (0, 255)}
-WEIGHTS = {"ternary": Grid(-1, 1), "8 bits": Grid(-127, 127)}
+SPIKES = {"binary": (0, 1), "2 bits": (0, 3), "ternary": (-1, 1), "4 bits": (0, 15), "8 bits": (0, 255)}
+WEIGHTS = {"±1": Grid(-1, 1, stride=2), "ternary": Grid(-1, 1), "8 bits": Grid(-127, 127)}
 DENSITIES = (0.02, 0.05, 0.1, 0.2, 0.5)
 SAMPLE_S = 0.05
 
 
-def program(low: int, high: int, grid: Grid, layers: int, threads: int) -> Program:
+def spec(low: int, high: int, grid: Grid, layers: int) -> Spec:
     """Layers side by side, their spikes added."""
     random = np.random.default_rng(0)
     b = Builder(Input(Value((CHANNELS, SIDE, SIDE), low, high, 0, STEPS)))
@@ -51,7 +55,20 @@ def program(low: int, high: int, grid: Grid, layers: int, threads: int) -> Progr
         fire = {"count": [1], "signed": False, "reset": "hard", "decay": [1, 2]}
         y = b.add("fire", [y], fire, constants)
         total = y if not total else b.add("add", [total, y])
-    return Program(b.finish(total).spec, "native", threads)
+    return b.finish(total).spec
+
+
+def program(given: Spec, threads: int, isa: str, form: str) -> Program:
+    """All layers in one form."""
+    forms = {op.name: form for op in given.operations if "weight" in op.tensors}
+    return Program(given, "native", threads, isa, forms)
+
+
+def chosen(given: Spec, isa: str, density: float) -> str:
+    """The form that the planner takes for the first layer."""
+    operations = verify(given)
+    info = {DENSITY: {made.op.name: density for made in operations}}
+    return next(iter(planned(operations, isa, info).values())).name
 
 
 def spikes(low: int, high: int, density: float) -> Any:
@@ -91,40 +108,42 @@ def figure(pair: tuple[Program, Program], x: Any, rounds: int, keep_disturbed: b
 def main() -> None:
     """Measure all formats."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--isa", choices=available_isas(), default=available_isas()[-1])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--keep-disturbed", action="store_true")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "kernels.json")
     given = parser.parse_args()
     rows, dropped_all = [], 0
-    for threads in (1, 2):
-        for spike, (low, high) in SPIKES.items():
-            for weight, grid in WEIGHTS.items():
-                pair = tuple(program(low, high, grid, layers, threads) for layers in (1, LAYERS))
-                row: dict[str, Any] = {
-                    "spikes": spike,
-                    "weights": weight,
-                    "threads": threads,
-                    "us": {},
-                    "interval_us": {},
-                }
-                row["engine"] = str(pair[0].engine).splitlines()
-                for density in DENSITIES:
-                    found, dropped = figure(pair, spikes(low, high, density), given.rounds, given.keep_disturbed)  # type: ignore[arg-type]
-                    dropped_all += dropped
-                    if len(found) < given.rounds:
-                        raise SystemExit(f"too disturbed: {len(found)} of {given.rounds} rounds; run again")
-                    row["us"][str(density)] = round(statistics.median(found), 2)
-                    row["interval_us"][str(density)] = [round(value, 2) for value in interval(found)]
-                operations = 2 * CHANNELS * CHANNELS * 9 * SIDE * SIDE
-                row["gops"] = round(operations / statistics.median(row["us"].values()) / 1e3, 1)
-                rows.append(row)
-                print(f"{spike} × {weight}, {threads} threads: {row['us']} µs", flush=True)
+    for threads, spike, weight in product((1, 2), SPIKES, WEIGHTS):
+        low, high = SPIKES[spike]
+        one, many = (spec(low, high, WEIGHTS[weight], layers) for layers in (1, LAYERS))
+        taken = {str(density): chosen(many, given.isa, density) for density in DENSITIES}
+        made = next(made for made in verify(one) if "weight" in made.constants)
+        for form in (form.name for form in candidates(made, given.isa)):
+            pair = program(one, threads, given.isa, form), program(many, threads, given.isa, form)
+            row: dict[str, Any] = {
+                **{"spikes": spike, "weights": weight, "threads": threads, "form": form, "us": {}, "interval_us": {}},
+                "chosen": [density for density, name in taken.items() if name == form],
+                "engine": str(pair[0].engine).splitlines(),
+            }
+            for density in DENSITIES:
+                found, dropped = figure(pair, spikes(low, high, density), given.rounds, given.keep_disturbed)
+                dropped_all += dropped
+                if len(found) < given.rounds:
+                    raise SystemExit(f"too disturbed: {len(found)} of {given.rounds} rounds; run again")
+                row["us"][str(density)] = round(statistics.median(found), 2)
+                row["interval_us"][str(density)] = [round(value, 2) for value in interval(found)]
+            operations = 2 * CHANNELS * CHANNELS * 9 * SIDE * SIDE
+            row["gops"] = round(operations / statistics.median(row["us"].values()) / 1e3, 1)
+            rows.append(row)
+            print(f"{spike} × {weight}, {form}, {threads} threads: {row['us']} µs", flush=True)
     found_on = machine()
     given.out.parent.mkdir(parents=True, exist_ok=True)
     write_json_atomic(
         given.out,
         {
             "densities": list(DENSITIES),
+            "isa": given.isa,
             "rounds": given.rounds,
             "dropped": dropped_all,
             "rule": RULE,

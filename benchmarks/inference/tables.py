@@ -223,13 +223,16 @@ def _kernels(found: Any) -> str:
     if found is None:
         return "Not run."
     densities = list(found["densities"])
-    rows = [["spikes", "weights", "threads", *(f"{density:.0%}" for density in densities), "dense arithmetic"]]
+    shares = [f"{density:.0%}" for density in densities]
+    rows = [["spikes", "weights", "form", "threads", *shares, "dense arithmetic"]]
     for row in found["rows"]:
-        times = [f"{row['us'][str(density)]:.1f}" for density in densities]
+        taken = row["chosen"]
+        times = [f"{row['us'][str(each)]:.1f}{'*' if str(each) in taken else ''}" for each in densities]
         rate = f"{row['gops']:.0f} GOP/s"
-        rows.append([row["spikes"], row["weights"], str(row["threads"]), *times, rate])
+        rows.append([row["spikes"], row["weights"], row["form"], str(row["threads"]), *times, rate])
     note = (
-        f"µs a layer and step, {found['rounds']} rounds a figure, {found['dropped']} disturbed dropped; {found['cpu']}."
+        f"µs a layer and step with {found['isa']}, {found['rounds']} rounds a figure, {found['dropped']} disturbed "
+        f"dropped; *: the form that the planner takes; {found['cpu']}."
     )
     return f"{as_markdown(rows)}\n\n{note}"
 

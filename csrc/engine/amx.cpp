@@ -208,7 +208,7 @@ void conv(const ConvArgs& a) {
 }
 
 Kernels made() {
-    Kernels kernels = AVX512VNNI_KERNELS;
+    Kernels kernels = avx512popcnt_kernels();
     kernels.conv[FORM_U8] = conv;
     kernels.tiles = true;
     return kernels;

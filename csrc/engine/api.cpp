@@ -10,7 +10,7 @@
 
 namespace {
 
-constexpr int ABI = 3;  // equals ABI in src/bitspike/runtime/engine/library.py; raise both when a signature changes
+constexpr int ABI = 5;  // equals ABI in src/bitspike/runtime/engine/library.py; raise both when a signature changes
 
 // Memory that callers have left, for the next ones. No lock guards it: a child of a fork could find that taken for ever.
 class Idle {

@@ -7,6 +7,7 @@
 #include <cstring>
 #include <utility>
 
+#include "bits.h"
 #include "kernels.h"
 #include "program.h"
 
@@ -136,6 +137,11 @@ void conv(const ConvArgs& a) {
 void conv_bytes(const ConvArgs& a) {
     return a.pairs >= LEAST_PAIRS ? conv<LONG_BYTES>(a) : conv<BYTES>(a);
 }
+
+// ---- event-driven sums ------------------------------------------------------------------------------------------
+
+#include "gather.inc"
+#include "gather_avx2.inc"
 
 // ---- scalings ---------------------------------------------------------------------------------------------------
 
@@ -358,12 +364,18 @@ const Kernels AVX2_KERNELS = {
     plain::load,
     plain::store,
     {plain::operand<int32_t>, plain::operand<uint8_t>, plain::operand<int16_t>, plain::operand<int32_t>,
-     plain::operand<int32_t>},
-    {plain::conv_i32, conv_bytes, conv<WORDS>, plain::conv_wide, nullptr},
+     plain::operand<int32_t>, nullptr},
+    {plain::conv_i32, conv_bytes, conv<WORDS>, plain::conv_wide, nullptr, conv_bits_avx2},
     plain::depthwise,
     nullptr,
     plain::quantize,
     false,
     WIDTH,
     true,
+    pack_bits_avx2,
+    plain::bit_sums,
+    list_events<NotZero>,
+    gather<Sum>,
+    32,
+    0x80,
 };

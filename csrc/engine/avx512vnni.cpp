@@ -6,6 +6,7 @@
 #include <cstring>
 #include <utility>
 
+#include "bits.h"
 #include "kernels.h"
 #include "program.h"
 
@@ -90,6 +91,11 @@ void conv(const ConvArgs& a) {
         first += count;
     }
 }
+
+// ---- event-driven sums ------------------------------------------------------------------------------------------
+
+#include "gather.inc"
+#include "gather_avx512.inc"
 
 // ---- scalings ---------------------------------------------------------------------------------------------------
 
@@ -331,14 +337,20 @@ const Kernels AVX512VNNI_KERNELS = {
     plain::load,
     plain::store,
     {plain::operand<int32_t>, plain::operand<uint8_t>, plain::operand<int16_t>, plain::operand<int32_t>,
-     plain::operand<int32_t>},
-    {plain::conv_i32, conv<false>, conv<true>, plain::conv_wide, nullptr},
+     plain::operand<int32_t>, nullptr},
+    {plain::conv_i32, conv<false>, conv<true>, plain::conv_wide, nullptr, conv_bits_avx512vnni},
     plain::depthwise,
     spike,
     quantize,
     false,
     LANES,
     false,
+    pack_bits_avx512vnni,
+    plain::bit_sums,
+    list,
+    gather<Sum>,
+    64,
+    0x80,
 };
 
 void conv_u8_avx512vnni(const ConvArgs& a) { conv<false>(a); }

@@ -2,6 +2,8 @@
 
 #include <cstring>
 
+#include "bits.h"
+#include "gather.h"
 #include "sample.h"
 
 namespace {
@@ -19,21 +21,24 @@ void fill(unsigned char* to, int64_t n, int64_t bytes, int32_t value) {
 // The channels of a tile, group by group, for the pixels that `a` holds; a.x is at channel 0 of the first one.
 void run_channels(const Sample& s, const Op& op, const Tile& tile, ConvArgs& a, const unsigned char* x, int32_t* out) {
     const int64_t form = op.at[9], groups = op.at[0], per = op.at[14] / groups, inputs = op.at[15];
-    const bool packed = form == FORM_U8 || form == FORM_I16;
+    const bool packed = form == FORM_U8 || form == FORM_I16 || form == FORM_BITS;
     const int64_t lanes = s.p->kernels->lanes, blocks = (per + lanes - 1) / lanes;
     const int64_t block_bytes = a.nsegments * a.whole * lanes * 4;
     const int64_t element = form_bytes(form), out_element = form == FORM_WIDE ? 2 : 1;  // the latter in int32
+    const int32_t* sums = a.sums;
     for (int64_t c = tile.channel; c < tile.channel + tile.channels;) {
         const int64_t group = c / per, next = std::min((group + 1) * per, tile.channel + tile.channels);
-        a.x = x + group * inputs * element;
+        a.x = x + (form == FORM_BITS ? group * inputs / 8 : group * inputs * element);
         a.weight = packed ? op.packed.data() + (group * blocks + (c - group * per) / lanes) * block_bytes
                           : op.packed.data() + c * 4;
         a.bias = op.bias.data() + c;
+        a.sums = sums + (form == FORM_BITS ? group * op.at[12] * op.at[13] : 0);
         a.outputs = int(next - c);
         a.out = out + (c - tile.channel) * out_element;
         s.p->kernels->conv[form](a);
         c = next;
     }
+    a.sums = sums;
 }
 
 void run_depthwise(const Sample& s, const Op& op, const Tile& tile, const ConvArgs& a, const unsigned char* x,
@@ -93,14 +98,18 @@ void run_tiled_conv(const Sample& s, const Op& op, const Tile& tile, ConvArgs& a
 void run_conv(const Sample& s, const Op& op, const Tile& tile, int32_t* out) {
     const Value& x = s.p->values[op.in[0]];
     const int64_t sh = op.at[3], sw = op.at[4], form = op.at[9], wp = op.at[13], width = op.at[16];
-    const int64_t element = form_bytes(form), step_elements = conv_step_elements(op, x), steps = s.physical(op);
+    const int64_t pixel = pixel_elements(op, x), element = form_bytes(form), step_elements = conv_step_elements(op, x), steps = s.physical(op);
     const unsigned char* operand = s.arena + op.at[11];
+    if (form == FORM_GATHER) return run_gather(s, op, tile, out);
     ConvArgs a;
     a.segments = op.segments.data();
     a.nsegments = int(op.segments.size());
-    a.length = int(op.at[19]);
-    a.whole = op.at[20];
+    a.length = int(op.at[21]);
+    a.whole = op.at[22];
     a.pairs = op.pairs;
+    a.bits = &op.bits;
+    a.sums = nullptr;
+    if (form == FORM_BITS) operand += sums_bytes(op, x);
     a.weight_width = op.at[14];
     a.width = tile.channels;
     a.period = a.valid = a.phase = 0;
@@ -114,8 +123,12 @@ void run_conv(const Sample& s, const Op& op, const Tile& tile, int32_t* out) {
             const int64_t end = uniform ? tile.place + tile.places
                                         : std::min(tile.place + tile.places, (place / width + 1) * width);
             a.rows = linear ? int(steps) : int(end - place);
-            a.step = linear ? step_elements : sw * x.channels;
-            const int64_t base = t * step_elements + (place / width * sh * wp + place % width * sw) * x.channels;
+            a.step = linear ? step_elements : sw * pixel;
+            const int64_t first = place / width * sh * wp + place % width * sw, base = t * step_elements + first * pixel;
+            if (form == FORM_BITS) {
+                a.sums = reinterpret_cast<const int32_t*>(s.arena + op.at[11]) + t * op.at[0] * op.at[12] * wp + first;
+                a.sums_step = linear ? op.at[0] : sw;
+            }
             int32_t* to = out + (t * tile.size() + (place - tile.place) * tile.channels) * out_element;
             if (form == FORM_DEPTHWISE) {
                 run_depthwise(s, op, tile, a, operand + base * element, to);
@@ -302,6 +315,8 @@ void operand_row(void* given, long task, int) {
     const Value& x = s.p->values[op.in[0]];
     const int64_t hp = op.at[12], wp = op.at[13], form = op.at[9], offset = op.at[10], bytes = form_bytes(form);
     const int64_t step = task / hp, row = task % hp, from = row - op.at[5], before = std::min(op.at[6], wp);
+    if (form == FORM_BITS) return bits_row(s, op, step, row);
+    if (form == FORM_GATHER) return gather_row(s, op, step, row);
     unsigned char* to = s.arena + op.at[11] + (step * hp + row) * wp * x.channels * bytes;
     if (from < 0 || from >= x.height) return fill(to, wp * x.channels, bytes, int32_t(offset));
     const int64_t inside = std::min(x.width, wp - before);
@@ -316,6 +331,10 @@ void feed_operands(const Sample& s, const Op& store, const Tile& tile) {
     const Value& v = s.p->values[size_t(store.at[0])];
     for (const Op* to : store.feeds) {
         const Op& op = *to;
+        if (op.at[9] == FORM_BITS) {
+            feed_bits(s, op, tile);
+            continue;
+        }
         const int64_t hp = op.at[12], wp = op.at[13], form = op.at[9], offset = op.at[10], bytes = form_bytes(form);
         const int64_t above = op.at[5], before = std::min(op.at[6], wp), inside = std::min(v.width, wp - before);
         const int64_t pixel = v.channels * bytes, row_bytes = wp * pixel;

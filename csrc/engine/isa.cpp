@@ -37,11 +37,15 @@ bool has_vnni() {
 }
 #endif
 
+#if defined(BITSPIKE_AVX512POPCNT)
+bool has_popcnt() { return has_vnni() && __builtin_cpu_supports("avx512vpopcntdq"); }
+#endif
+
 #if defined(BITSPIKE_AMX)
 bool has_amx() {
     unsigned a, b, c, d = 0;
     constexpr unsigned AMX_TILE = 1u << 24, AMX_INT8 = 1u << 25;
-    return has_vnni() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & AMX_TILE) && (d & AMX_INT8) && amx_allowed();
+    return has_popcnt() && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & AMX_TILE) && (d & AMX_INT8) && amx_allowed();
 }
 #endif
 
@@ -54,6 +58,9 @@ bool cpu_runs(int isa) {
 #endif
 #if defined(BITSPIKE_AVX512VNNI)
     case ENGINE_AVX512VNNI: return has_vnni();
+#endif
+#if defined(BITSPIKE_AVX512POPCNT)
+    case ENGINE_AVX512POPCNT: return has_popcnt();
 #endif
 #if defined(BITSPIKE_AMX)
     case ENGINE_AMX: return has_amx();
@@ -79,6 +86,9 @@ const Kernels* kernels_of(int isa) {
 #if defined(BITSPIKE_AVX512VNNI)
     case ENGINE_AVX512VNNI: return &AVX512VNNI_KERNELS;
 #endif
+#if defined(BITSPIKE_AVX512POPCNT)
+    case ENGINE_AVX512POPCNT: return &avx512popcnt_kernels();
+#endif
 #if defined(BITSPIKE_AMX)
     case ENGINE_AMX: return &amx_kernels();
 #endif
@@ -93,6 +103,6 @@ const Kernels* kernels_of(int isa) {
 }
 
 const char* isa_name(int isa) {
-    constexpr const char* NAMES[] = {"scalar", "avx2", "avx512vnni", "amx", "neon", "neondot"};
+    constexpr const char* NAMES[] = {"scalar", "avx2", "avx512vnni", "avx512popcnt", "amx", "neon", "neondot"};
     return NAMES[isa];
 }

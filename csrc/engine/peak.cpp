@@ -118,7 +118,7 @@ Peak peak_of([[maybe_unused]] int isa) {
 #if defined(BITSPIKE_AVX2)
     if (!std::strcmp(isa_name(isa), "avx2")) return {burn_avx2, ROUNDS * SUMS * 32};
 #if defined(BITSPIKE_AVX512VNNI)
-    if (!std::strcmp(isa_name(isa), "avx512vnni")) return {burn_avx512vnni, ROUNDS * SUMS * 64};
+    if (!std::strncmp(isa_name(isa), "avx512", 6)) return {burn_avx512vnni, ROUNDS * SUMS * 64};
 #endif
 #if defined(BITSPIKE_AMX)
     if (!std::strcmp(isa_name(isa), "amx")) return {burn_amx, ROUNDS / 20 * 4 * 16 * 16 * 64};

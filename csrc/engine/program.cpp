@@ -3,9 +3,12 @@
 #include <algorithm>
 #include <cstring>
 
+#include "bits.h"
+#include "gather.h"
+
 namespace {
 
-constexpr int64_t MAGIC = 0x62737006;  // raise the last byte when the words change; runtime/engine/words.py has the same
+constexpr int64_t MAGIC = 0x62737008;  // raise the last byte when the words change; runtime/engine/words.py has the same
 
 struct Reader {
     const int64_t* words;
@@ -26,7 +29,7 @@ struct Form {
     int kind, numbers, tables, inputs;
 };
 constexpr Form FORMS_OF_OPS[] = {
-    {OP_CONV, 19, 2, 1},   {OP_SUMPOOL, 10, 0, 1}, {OP_MAXPOOL, 9, 0, 1}, {OP_TALLY, 12, 0, 1},
+    {OP_CONV, 21, 2, 1},   {OP_SUMPOOL, 10, 0, 1}, {OP_MAXPOOL, 9, 0, 1}, {OP_TALLY, 12, 0, 1},
     {OP_WINDOWS, 5, 1, 1}, {OP_REMAP, 0, 1, 1},   {OP_CONCAT, 0, 0, 1},   {OP_LOAD, 0, 0, 1},
     {OP_LOAD_ROW, 0, 0, 1}, {OP_STORE, 1, 0, 1},  {OP_RESCALE, 9, 2, 1},  {OP_ADD, 1, 0, 2},
     {OP_MULTIPLY, 0, 0, 2}, {OP_FIRE, 13, 7, 1},  {OP_FIRE_POTENTIAL, 0, 0, 1}, {OP_LOOKUP, 5, 1, 1},
@@ -44,16 +47,16 @@ int pairs_in_16_bits(const std::vector<int32_t>& weight, int64_t most) {
 }
 
 // at of a convolution: groups, kh, kw, sh, sw, bh, bw, dh, dw, form, offset, scratch, hp, wp, outputs, inputs, width of
-// the output, highest number of the operand less its lowest, whether the store of its input writes the operand; behind them
-// come the length of a segment and its 4-byte units
+// the output, highest number of the operand less its lowest, whether the store of its input writes the operand, planes of
+// FORM_BITS, lowest number; behind them come the length of a segment and its 4-byte units
 bool prepare_conv(const Program& p, const Group& g, Op& op) {
     const Value& x = p.values[op.in[0]];
     const int64_t groups = op.at[0], kh = op.at[1], kw = op.at[2], dh = op.at[7], dw = op.at[8], form = op.at[9];
     const int64_t hp = op.at[12], wp = op.at[13], outputs = op.at[14], inputs = op.at[15], width = op.at[16];
-    const int64_t size = hp * wp * x.channels * (form == FORM_U8 ? 1 : form == FORM_I16 ? 2 : 4);
+    const int64_t pixel = pixel_elements(op, x), size = form == FORM_GATHER ? 0 : hp * wp * (form == FORM_BITS ? pixel * op.at[19] + 4 * groups : pixel * form_bytes(form));
     if (width < 1 || g.places % width || hp < (g.places / width - 1) * op.at[3] + dh * (kh - 1) + 1 ||
         wp < (width - 1) * op.at[4] + dw * (kw - 1) + 1 || op.at[11] < 0 ||
-        op.at[11] + x.capacity * size + (p.kernels->tiles ? LANES * op.at[4] * x.channels + 64 : 0) > p.arena_bytes)
+        op.at[11] + x.capacity * size + (p.kernels->tiles && size ? LANES * op.at[4] * pixel + 64 : 0) > p.arena_bytes)
         return false;
     if (groups < 1 || kh < 1 || kw < 1 || dh < 1 || dw < 1 || op.at[3] < 1 || op.at[4] < 1 || form < 0 ||
         form >= FORMS || outputs != g.channels || inputs * groups != x.channels || outputs % groups)
@@ -62,7 +65,8 @@ bool prepare_conv(const Program& p, const Group& g, Op& op) {
     const std::vector<int32_t>& weight = op.tables[0];
     if (int64_t(weight.size()) != outputs * depth) return false;
     if (!op.tables[1].empty() && int64_t(op.tables[1].size()) != outputs) return false;
-    if (!p.kernels->operand[form] || (form == FORM_DEPTHWISE ? inputs != 1 || outputs != groups : !p.kernels->conv[form]))
+    if (form != FORM_BITS && form != FORM_GATHER && !p.kernels->operand[form]) return false;
+    if (form != FORM_GATHER && (form == FORM_DEPTHWISE ? inputs != 1 || outputs != groups : !p.kernels->conv[form]))
         return false;
     op.bias.assign(outputs, 0);
     for (int64_t o = 0; o < outputs; ++o) {
@@ -71,10 +75,16 @@ bool prepare_conv(const Program& p, const Group& g, Op& op) {
             for (int64_t i = 0; i < depth; ++i) sum -= uint32_t(op.at[10]) * uint32_t(weight[o * depth + i]);
         op.bias[o] = int32_t(sum);
     }
+    if (form == FORM_GATHER && !prepare_gather(p, op)) return false;
+    if (form == FORM_GATHER) {
+        op.tables.clear();
+        op.bias.resize(size_t(outputs + LANES), 0);
+        return true;
+    }
     const bool rows = dw == 1 && groups == 1;  // a row of the kernel lies together
     for (int64_t y = 0; y < kh; ++y)
         for (int64_t x0 = 0; x0 < (rows ? 1 : kw); ++x0)
-            op.segments.push_back(int32_t((y * dh * wp + x0 * dw) * x.channels));
+            op.segments.push_back(int32_t((y * dh * wp + x0 * dw) * pixel));
     const int64_t length = rows ? kw * inputs : inputs;
     // w[o][i][y][x] in the order of the operand: y, x, i
     auto w = [&](int64_t o, int64_t d) {
@@ -83,7 +93,9 @@ bool prepare_conv(const Program& p, const Group& g, Op& op) {
     };
     const int64_t per = outputs / groups, nseg = int64_t(op.segments.size());
     int64_t whole = 0;
-    if (form == FORM_I32 || form == FORM_WIDE || form == FORM_DEPTHWISE) {
+    if (form == FORM_BITS) {
+        if (!prepare_bits(p, op, rows ? kw : 1, pixel, w)) return false;
+    } else if (form == FORM_I32 || form == FORM_WIDE || form == FORM_DEPTHWISE) {
         op.packed.resize(size_t(outputs * depth * 4));
         int32_t* to = reinterpret_cast<int32_t*>(op.packed.data());
         for (int64_t d = 0; d < depth; ++d)
@@ -117,6 +129,7 @@ bool prepare_conv(const Program& p, const Group& g, Op& op) {
     }
     op.tables.clear();  // as large as the weights: not needed any more
     op.bias.resize(size_t(outputs + LANES), 0);  // kernels read whole lanes
+    if (form == FORM_BITS) return true;
     op.at.push_back(length);
     op.at.push_back(whole);
     return true;
@@ -274,13 +287,14 @@ void cut_tiles(const Program& p, Group& g) {
     for (const Op& op : g.ops)
         if (op.kind == OP_CONV) {
             g.whole = g.whole || op.at[0] > 1;  // its groups do not begin where tiles do
+            if (op.at[9] == FORM_GATHER) g.unit = MAX_GATHER_LANES;
             work += steps * g.places * g.channels * (op.at[1] * op.at[2] * op.at[15] / 64);
         }
     g.shared = work >= 4096;
     if (g.places == 1 && g.whole) {
         g.tile_channels = g.channels;
     } else if (g.places == 1) {
-        g.tile_channels = std::min<int64_t>(g.channels, std::max<int64_t>(4 * LANES, NUMBERS / steps / LANES * LANES));
+        g.tile_channels = std::min<int64_t>(g.channels, std::max<int64_t>(4 * LANES, NUMBERS / steps / g.unit * g.unit));
     }
     if (g.places == 1) {
         g.tiles = (g.channels + g.tile_channels - 1) / g.tile_channels;
@@ -305,7 +319,7 @@ bool link_operands(Program& p) {
         for (Op& op : g.ops) {
             if (op.kind != OP_CONV || !op.at[18]) continue;
             Op* store = stores[size_t(op.in[0])];
-            if (!store) return false;
+            if (!store || (op.at[9] == FORM_BITS && p.values[size_t(op.in[0])].places == 1)) return false;
             store->feeds.push_back(&op);
         }
         for (Op& op : g.ops)
@@ -325,7 +339,7 @@ void Group::tile_for(int threads, int64_t& tile, int64_t& depth) const {
         return std::max<int64_t>(1, (units + rounds - 1) / rounds);
     };
     if (places == 1) {
-        if (!whole) depth = LANES * equal((channels + LANES - 1) / LANES, std::max<int64_t>(1, depth / LANES));
+        if (!whole) depth = unit * equal((channels + unit - 1) / unit, std::max<int64_t>(1, depth / unit));
     } else if (tile >= width) {
         tile = width * equal((places + width - 1) / width, tile / width);
     }

@@ -74,6 +74,7 @@ struct Op {
     std::vector<Run> runs;              // of a remap; those of place p are runs[starts[p]] to runs[starts[p + 1]]
     std::vector<int64_t> starts;
     int pairs = 0;  // as in ConvArgs
+    BitForm bits{};
     int id = 0;                         // over all groups
     bool fused = false;                 // a neuron behind it does its work
     std::vector<SpikePart> parts;       // of a neuron that does: the currents it sums
@@ -101,6 +102,7 @@ struct Group {
     int64_t width = 1;       // of a row of places
     bool shared = false;     // enough work for more than one thread
     bool whole = false;      // channels cannot be cut
+    int64_t unit = LANES;    // or in multiples of it
 
     // Places and channels of a tile, so that so many threads have equally many tiles.
     void tile_for(int threads, int64_t& places, int64_t& channels) const;

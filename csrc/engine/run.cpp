@@ -199,7 +199,7 @@ int run_groups(Sample& s) {
         for (const Op& op : g.ops) {
             if (op.kind == OP_CONV && !op.at[18] && s.op_steps[op.id]) {
                 s.op = &op;
-                pool_run(s.physical(op) * op.at[12], s.threads, operand_row, &s);
+                pool_run(s.physical(op) * op.at[12], op.at[12] * op.at[13] > 1 ? s.threads : 1, operand_row, &s);
             } else if (op.kind == OP_TALLY && s.op_steps[op.id]) {
                 tally_sums(s, op);
             }

@@ -41,9 +41,15 @@ struct Sample {
 
 inline int64_t advanced(int64_t time, int64_t steps) { return std::min<int64_t>(time + steps, INT32_MAX); }
 
-inline int64_t conv_step_elements(const Op& op, const Value& x) { return op.at[12] * op.at[13] * x.channels; }
+// Of an operand: from a pixel to the next, and from a step to the next.
+inline int64_t pixel_elements(const Op& op, const Value& x) {
+    return op.at[9] == FORM_BITS ? (x.channels + 7) / 8 : x.channels;
+}
+inline int64_t conv_step_elements(const Op& op, const Value& x) {
+    return op.at[12] * op.at[13] * pixel_elements(op, x) * (op.at[9] == FORM_BITS ? op.bits.planes : 1);
+}
 
-inline int64_t form_bytes(int64_t form) { return form == FORM_U8 ? 1 : form == FORM_I16 ? 2 : 4; }
+inline int64_t form_bytes(int64_t form) { return form == FORM_U8 || form == FORM_BITS ? 1 : form == FORM_I16 ? 2 : 4; }
 
 struct Buffers {
     unsigned char* base;

@@ -26,7 +26,13 @@ from bitspike.checks import bad_value, message, one_of
 
 ABI = 6
 ISAS = ("scalar", "avx2", "avx512")
-_ENGINE_ISAS = {"amx": "avx512", "avx512vnni": "avx512", "neon": "scalar", "neondot": "scalar"}
+_ENGINE_ISAS = {
+    "amx": "avx512",
+    "avx512vnni": "avx512",
+    "avx512popcnt": "avx512",
+    "neon": "scalar",
+    "neondot": "scalar",
+}
 """What the names of `bitspike.runtime.engine`, which reads the same variable, mean here."""
 _LOCK = threading.Lock()
 _SUFFIX = {"darwin": ".dylib", "win32": ".dll"}.get(sys.platform, ".so")

@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from bitspike.runtime import Program
-from bitspike.runtime.engine.forms import form_of
+from bitspike.runtime.engine.events import gathered
+from bitspike.runtime.engine.forms import BITS, DEPTHWISE, WIDE, Form, bits_form, form_of
 from bitspike.runtime.engine.grouping import grouped
 from bitspike.runtime.engine.layout import Layout, laid_out
 from bitspike.runtime.engine.library import ISAS, number_of
 from bitspike.runtime.engine.words import Words
 from bitspike.runtime.interpreter import State, step
+from bitspike.runtime.ops import Operation
 
 from .drawn import drawn, input_of
 from .edges import FAMILIES
@@ -46,15 +48,21 @@ def record(file: Path, pairs: Iterable[tuple[Program, Any]]) -> tuple[Counter[st
     with file.open("wb") as out:
         out.write(np.array([_MAGIC, 0], "<i8").tobytes())
         for program, x in pairs:
-            _program(out, program, x, count, forms)
-            kinds.update(made.op.kind for made in program.operations)
-            count += 1
+            for events in (False, True)[: 1 + (count % 3 == 0 and any(map(gathered, weighted(program).values())))]:
+                _program(out, program, x, count, forms, events)
+                kinds.update(made.op.kind for made in program.operations)
+                count += 1
         out.seek(8)
         out.write(np.array([count], "<i8").tobytes())
     return kinds, forms
 
 
-def _program(out: Any, program: Program, x: Any, seed: int, forms: Counter[str]) -> None:
+def weighted(program: Program) -> dict[int, Operation]:
+    """Operations with weights, by number."""
+    return {i: made for i, made in enumerate(program.operations) if "weight" in made.constants}
+
+
+def _program(out: Any, program: Program, x: Any, seed: int, forms: Counter[str], events: bool) -> None:
     value, operations = program.spec.input.value, program.operations
     output = next(
         v for m in operations for n, v in zip(m.op.outputs, m.written, strict=True) if n == program.spec.output
@@ -63,7 +71,7 @@ def _program(out: Any, program: Program, x: Any, seed: int, forms: Counter[str])
     chunk = 64
     _longs(out, value.dtype.itemsize, value.size, output.size, len(operations), len(ISAS))
     for isa in ISAS:
-        layout, words = _words(program, isa, forms)
+        layout, words = _words(program, isa, forms, events_wherever if events else form_of if seed % 2 else wherever)
         chunk = min(chunk, layout.chunk)
         capacity = 1 if final else layout.capacity[program.spec.output]
         _longs(out, number_of(isa), layout.state_bytes, capacity, len(words.words), *words.words, len(words.tables))
@@ -100,12 +108,23 @@ def _call(out: Any, program: Program, x: Any, before: State | None, whole: bool)
     return after
 
 
-def _words(program: Program, isa: str, forms: Counter[str]) -> tuple[Layout, Words]:
+def wherever(made: Operation, isa: str) -> Form:
+    """The form of a convolution: planes of bits wherever they hold its numbers."""
+    form = form_of(made, isa)
+    return form if form.number in (WIDE, DEPTHWISE, BITS) else bits_form(made, isa, form) or form
+
+
+def events_wherever(made: Operation, isa: str) -> Form:
+    """The form of a convolution: events wherever they hold its numbers."""
+    return gathered(made) or form_of(made, isa)
+
+
+def _words(program: Program, isa: str, forms: Counter[str], choose: Callable[..., Form]) -> tuple[Layout, Words]:
     operations, output = program.operations, program.spec.output
     found = grouped(program.spec.input, operations, output)
-    chosen = {i: form_of(made, isa) for i, made in enumerate(operations) if "weight" in made.constants}
+    chosen = {i: choose(made, isa) for i, made in weighted(program).items()}
     forms.update(f"{isa} {str(form).partition(':')[0]}" for form in chosen.values())
-    layout = laid_out(found, operations, output, {i: form.operand for i, form in chosen.items()})
+    layout = laid_out(found, operations, output, chosen)
     return layout, Words(found, operations, output, layout, chosen)
 
 

@@ -116,12 +116,74 @@ def products(depth: int, most: int) -> Pairs:
         yield program, np.stack([np.full((4, depth), end) for end in (low, low + most, 0)])
 
 
+def events(low: int, high: int, outputs: int) -> Pairs:
+    """Convolutions and linear maps of sparse inputs: no event at all, one, more than a list holds, all of them."""
+    random = np.random.default_rng(outputs)
+    place = {"stride": [1, 1], "before": [1, 1], "after": [1, 1], "dilation": [1, 1]}
+    for inputs, height, width, kernel in ((1, 3, 40, 3), (33, 2, 5, 3), (130, 2, 3, 3), (64, 3, 2, 1), (1100, 1, 1, 1)):
+        one_place = inputs > 1000
+        shape = (inputs,) if one_place else (inputs, height, width)
+        weight = random.integers(-128, 128, (outputs, inputs) if one_place else (outputs, inputs, kernel, kernel))
+        value = Value(shape, low, high, 0, 5)
+        program = one("linear", value, weight=weight) if one_place else one("convolution", value, place, weight=weight)
+        numbers = random.choice([k for k in (low, -1, 1, 7, high) if k and low <= k <= high], (5, 2, *shape))
+        share = np.array([0.0, 0.5 / inputs, 0.1, 0.5, 1.0]).reshape(5, *(1,) * (numbers.ndim - 1))
+        yield program, np.where(random.random(numbers.shape) < share, numbers, 0)
+
+
+def planes(low: int, high: int, levels: list[int]) -> Pairs:
+    """Few bits by few levels: pixels that are no whole bytes or words, borders of 0, groups, more pixels and a longer
+    depth than are counted at a time; all numbers at one end, too."""
+    random = np.random.default_rng(len(levels) + high - low)
+    for inputs, side, kernel, stride, dilation, groups, outputs in (
+        *((3, 5, 3, 1, 1, 1, 5), (16, 6, 3, 1, 1, 1, 17), (70, 4, 2, 2, 1, 1, 40), (32, 7, 3, 1, 2, 1, 16)),
+        *((16, 5, 3, 1, 1, 2, 34), (9, 9, 1, 1, 1, 1, 3), (600, 1, 1, 1, 1, 1, 33), (7, 3, 3, 2, 1, 1, 64)),
+    ):
+        weight = random.choice(levels, (outputs, inputs // groups, kernel, kernel))
+        weight.flat[: len(levels)] = levels
+        weight[-1] = levels[-1]
+        border = [0, 0] if kernel == 1 else [1, 2]
+        place = {"stride": [stride] * 2, "before": border, "after": border[::-1], "dilation": [dilation] * 2}
+        value = Value((inputs, side, side), low, high, 0, 3)
+        program = one("convolution", value, {**place, "groups": groups}, weight=weight)
+        x = random.integers(low, high, (3, 2, *value.shape), endpoint=True)
+        x[1] = low or high
+        x[2, 0] = high
+        yield program, x
+    for depth in (1, 31, 480, 481, 1000):
+        weight = random.choice(levels, (35, depth))
+        weight[0], weight[1] = levels[0], levels[-1]
+        x = random.integers(low, high, (3, 2, depth), endpoint=True)
+        x[1] = low or high
+        yield one("linear", Value((depth,), low, high, 0, 3), weight=weight, bias=random.integers(-99, 99, 35)), x
+
+
+def fed(count: int, signed: bool, levels: list[int]) -> Pairs:
+    """Spikes that a store writes as planes: tiles of some rows and of parts of one, inputs that no window reaches."""
+    random = np.random.default_rng(count + len(levels))
+    for inputs, height, width, kernel, stride, before, groups in (
+        *((24, 20, 20, 3, 1, 1, 1), (3, 2, 2000, 3, 1, 2, 1), (9, 6, 6, 2, 3, 0, 1), (16, 9, 12, 2, 2, 1, 2)),
+        (70, 1, 1, 1, 1, 0, 1),
+    ):
+        b = Builder(Input(Value((inputs, height, width), -100, 100, 0, 3)))
+        constants = {"first": b.constant(np.array([30]))}
+        if count > 1:
+            constants["spacing"] = b.constant(np.array([16]))
+        x = b.add("fire", [INPUT], {"count": [count], "signed": signed, "reset": "hard"}, constants)
+        weight = b.constant(random.choice(levels, (18, inputs // groups, kernel, kernel)))
+        place = {"stride": [stride] * 2, "before": [before] * 2, "after": [before // 2] * 2, "dilation": [1, 1]}
+        x = b.add("convolution", [x], {**place, "groups": groups}, {"weight": weight})
+        yield b.finish(x), random.integers(-100, 101, (3, 2, inputs, height, width))
+
+
 _DECAYS = [[1, 0], [0, 0], [1, 1], [1, 30], [2**30 - 1, 30], [5, 3]]
 _SHAPES = ["plain", "narrow", "wide", "far", "sum", "shifted", "scaled"]
 _ALPHABETS = [
     *((0, 255, 128), (-128, 127, 128), (-1, 1, 1), (0, 31, 128), (0, 127, 128), (0, 65535, 32768), (-32768, 32767, 3)),
     (-100000, 100000, 3),
 ]
+_FEW = [(0, 1), (0, 3), (0, 5), (0, 15), (-1, 1), (-1, 0), (-2, 1), (-8, 7), (-1, 2)]
+_LEVELS = [[-1, 1], [0, 1], [-3, 0], [-5, 0, 5], [-3, -1, 1, 3], [2, 3, 5], [7], [-30000, 30000]]
 FAMILIES: dict[Callable[..., Pairs], list[tuple[Any, ...]]] = {
     neurons: list(product(_DECAYS, [1, 3, 65535], [False, True], ["hard", "soft"], [False, True])),
     currents: list(
@@ -135,6 +197,15 @@ FAMILIES: dict[Callable[..., Pairs], list[tuple[Any, ...]]] = {
     ),
     scalings: list(product([-(2**31), -100], [0, 1, 30, 31, 45], [False, True])),
     sums: [(*alphabet, outputs) for alphabet in _ALPHABETS for outputs in (1, 4, 8, 16, 17, 48, 64, 80, 150)],
+    events: list(
+        (*alphabet, outputs)
+        for alphabet in ((0, 1), (-1, 1), (-1, 0), (0, 15), (-64, 64), (0, 65), (-128, 127), (0, 255))
+        for outputs in (1, 16, 33, 65, 130)
+    ),
+    planes: [
+        (*_FEW[i], _LEVELS[k]) for i in range(len(_FEW)) for k in range(len(_LEVELS)) if (i + k) % 2 == 0 or k < 1
+    ],
+    fed: [(*spikes, levels) for spikes in ((1, False), (1, True), (7, True)) for levels in ([-1, 1], [-1, 0, 1])],
     products: list(product([1, 2, 4, 7, 130, 4100], [1, 5, 31, 32, 63, 127, 128, 129, 254, 255, 32768])),
 }
 """What makes programs and inputs → its cases."""

@@ -14,10 +14,11 @@ from hypothesis import strategies as st
 
 from bitspike.runtime import INPUT, Builder, Input, Program, ProgramError, Value
 from bitspike.runtime.engine import available_isas
-from bitspike.runtime.engine.forms import I16, U8, form_of
+from bitspike.runtime.engine.forms import BITS, I16, U8, form_of
 from bitspike.runtime.ops import OPERATIONS
+from programs.corpus import wherever
 from programs.drawn import drawn, input_of
-from programs.edges import FAMILIES
+from programs.edges import FAMILIES, fed, planes
 from programs.golden import golden, images
 from programs.machines import one
 from programs.residual import resnet
@@ -117,6 +118,42 @@ def test_numbers_at_the_ends_of_their_widths(family: Callable[..., Any], isa: st
         for program, x in family(*case):
             slow, fast = both(program, isa, 1 + i % 2)
             equal(slow(x), fast(x))
+
+
+@pytest.mark.parametrize("isa", ISAS)
+@pytest.mark.parametrize(
+    ("family", "case"), [(family, case) for family in (planes, fed) for case in FAMILIES[family]], ids=str
+)
+def test_planes_of_bits(
+    monkeypatch: pytest.MonkeyPatch, family: Callable[..., Any], case: tuple[Any, ...], isa: str
+) -> None:
+    """Taken wherever they hold the numbers, whether they are fast there or not."""
+    monkeypatch.setattr("bitspike.runtime.engine.planner.form_of", wherever)
+    for i, (program, x) in enumerate(family(*case)):
+        slow, fast = both(program, isa, 1 + i % 2)
+        assert "planes of bits" in str(fast.engine)
+        equal(slow(x), fast(x))
+        _, state = fast.stream(x[:1])
+        assert np.array_equal(fast.stream(x[1:], state)[0].levels, slow(x).levels[1:])
+
+
+def test_planes_of_bits_are_taken_where_they_are_faster() -> None:
+    def number(channels: int, levels: list[int], high: int, isa: str, steps: int = 16) -> int:
+        if isa == "amx":
+            weight = np.resize(levels, (channels, channels))
+            made = one("linear", Value((channels,), 0, high, 0, steps), weight=weight)
+        else:
+            weight = np.resize(levels, (channels, channels, 3, 3))
+            place = {"stride": [1, 1], "before": [1, 1], "after": [1, 1], "dilation": [1, 1]}
+            made = one("convolution", Value((channels, 8, 8), 0, high, 0, steps), place, weight=weight)
+        return form_of(made.operations[0], isa).number
+
+    for isa in ("scalar", "avx2", "avx512popcnt", "neon", "neondot"):
+        assert number(64, [-1, 1], 1, isa) == number(64, [-1, 0, 1], 1, isa) == BITS
+        assert number(64, [-1, 0, 1, 2, 3], 1, isa) != BITS
+    assert number(64, [-1, 1], 15, "avx512popcnt") == number(64, [-1, 1], 15, "avx2") == U8
+    assert number(128, [-1, 1], 1, "avx512vnni") == BITS and number(128, [-1, 0, 1], 1, "avx512vnni") == U8
+    assert number(512, [-1, 1], 1, "amx", 16) == U8 and number(512, [-1, 1], 1, "amx", 4) == BITS
 
 
 def test_bytes_are_taken_where_no_two_products_saturate() -> None:

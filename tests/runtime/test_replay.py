@@ -49,7 +49,9 @@ def recorded(tmp_path_factory: pytest.TempPathFactory) -> Path:
     kinds, forms = record(file, corpus(RANDOM))
     assert set(kinds) == set(OPERATIONS)
     for isa in set(ISAS) - {"scalar"}:
-        assert {f"{isa} {form}" for form in ("uint8 · int8", "int16 · int16", "depthwise", "int32")} <= set(forms)
+        known = ("uint8 · int8", "int16 · int16", "depthwise", "int32", "events · int8")
+        assert {f"{isa} {form}" for form in known} <= set(forms)
+    assert {f"{isa} planes of bits" for isa in ISAS} <= set(forms)
     return file
 
 

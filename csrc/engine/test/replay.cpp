@@ -120,7 +120,7 @@ int64_t replay(const Program& p, const Made& made, int threads) {
         std::vector<int64_t> out(size_t(call.batch * made.capacity * p.size) + 1, -1), clamped(size_t(p.reports), 0);
         int64_t steps = -1;
         const int outcome = bitspike_engine_run(
-            made.handle, call.x, call.batch * p.sample, p.sample, call.steps, int(call.held), call.batch,
+            made.handle, call.x, 0, call.batch * p.sample, p.sample, call.steps, int(call.held), call.batch,
             call.whole ? nullptr : states.data(), out.data(), made.capacity, clamped.data(), threads, nullptr, &steps);
         bool same = outcome == 0 && steps == call.out_steps &&
                     !std::memcmp(clamped.data(), call.clamped, size_t(p.reports) * 8) && call.rows <= made.capacity;

@@ -39,11 +39,11 @@ def measured(figures: Mapping[str, Any]) -> list[str]:
     return found
 
 
-def open_program(model: Path, engine: Engine, threads: int | None) -> Program:
-    """The program in a file, with the engine that ``--engine`` and ``--threads`` ask for."""
+def open_program(model: Path, engine: Engine, threads: int | None, plan: bool = True) -> Program:
+    """The program in a file, with the engine that ``--engine`` and ``--threads`` ask for, and the plan beside it."""
     if threads is not None:
         integer("--threads", "it", threads, 1, MAX_THREADS)
-    return load(model, engine, threads)
+    return load(model, engine, threads, plan)
 
 
 def write_json(path: Path | None, document: dict[str, Any]) -> None:

@@ -23,6 +23,7 @@ from bitspike.lower import compile as lower
 from bitspike.report import as_text
 from bitspike.runtime import Program, save
 from bitspike.runtime.backends import engine_document
+from bitspike.runtime.engine.planner import DENSITY
 from bitspike.runtime.ops.sums import accumulator_bits
 from bitspike.training.job import VERIFY_SAMPLES
 from bitspike.training.recipe import Recipe
@@ -197,7 +198,7 @@ def inspect(model: ModelPath, engine: Engine = "auto", threads: Threads = None, 
                 }
             )
     size, peak = model.stat().st_size, program.plan.peak_bytes
-    info = {key: value for key, value in program.spec.info.items() if key != "compile"}
+    info = {key: value for key, value in program.spec.info.items() if key not in ("compile", DENSITY)}
     document = {"operations": records, "size_bytes": size, "peak_bytes": peak, "info": info}
     write_json(json, {**document, "engine": engine_document(program.engine)})
     print(as_text(rows))

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from bitspike.checks import bad_value, one_of
 from bitspike.graph import Graph, Node, trace
 from bitspike.layers import check_numbers
+from bitspike.lower.density import measured_densities
 from bitspike.lower.lowering import Lowering, Options
 from bitspike.lower.measured import Measured, measure
 from bitspike.lower.rules.given import Given, Pixels, error_of, first_wire, given
@@ -19,6 +20,7 @@ from bitspike.lower.rules.time import logits
 from bitspike.lower.table import lowered
 from bitspike.lower.wire import Refused, TooWide, Wire, wire
 from bitspike.runtime import INPUT, Builder, Program, ProgramError, Value
+from bitspike.runtime.engine.planner import DENSITY
 
 
 def compile(
@@ -46,7 +48,8 @@ def compile(
         weight_bits: of real weights, 8 or 16. spike_bits: of real spikes, 4, 8 or 16.
         input_bits: of real inputs, signed, 8 or 16. activation_bits: of real signals that a synapse reads, 8 or 16.
         pixels: the program takes raw images of these constants instead of normalised numbers.
-        classes: names of the outputs. info: JSON for people; "compile" holds the report.
+        classes: names of the outputs. info: JSON for people; "compile" holds the report,
+            "density" the share of what every synapse reads that is not 0 on calibration data.
 
     Raises:
         ValueError: what has no integer operation, every layer by name with the reason; no calibration data.
@@ -80,7 +83,11 @@ def compile(
         output = _lower(low, found)
     plain = low.builder.finish(output, classes)
     _compare(low, found, plain, graph, batches)
-    return low.builder.finish(output, classes, {**(info or {}), "compile": low.report.as_dict()})
+    facts: dict[str, Any] = {
+        DENSITY: measured_densities(plain, found, graph, batches[0]),
+        "compile": low.report.as_dict(),
+    }
+    return low.builder.finish(output, classes, {**(info or {}), **facts})
 
 
 def _lower(low: Lowering, found: Given) -> str:

@@ -1,5 +1,6 @@
 """Runs integer programs: what a folded network means on a device, without torch and without floating point."""
 
+from .autotune import autotune
 from .builder import Builder
 from .errors import ProgramError
 from .file import load, save
@@ -23,6 +24,7 @@ __all__ = [
     "Spec",
     "State",
     "Value",
+    "autotune",
     "load",
     "save",
     "verify",

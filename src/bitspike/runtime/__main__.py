@@ -13,8 +13,10 @@ from typing import Any, NoReturn
 
 import numpy as np
 
+from .autotune import autotune
 from .backends import ENGINES, engine_document
 from .bench import bench
+from .engine.tuned import plan_path, write_plan
 from .errors import ProgramError, fault
 from .file import load
 from .program import Program
@@ -29,7 +31,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 on success, 2 on bad input with one line on the error stream."""
     try:
         asked = _parser().parse_args(arguments)
-        program = load(asked.model, asked.engine, asked.threads)
+        program = load(asked.model, asked.engine, asked.threads, not getattr(asked, "autotune", False))
         {"run": _run, "inspect": _inspect, "bench": _bench}[asked.command](program, asked)
         sys.stdout.flush()
     except BrokenPipeError:  # the reader has left, such as `head`
@@ -63,6 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     speed.add_argument("--batch", type=int, default=32, help="samples a call, beside calls for one")
     speed.add_argument("--calls", type=int, default=200, help="calls that are timed for each")
     speed.add_argument("--warmup", type=int, default=20, help="calls before them")
+    speed.add_argument("--autotune", action="store_true", help="measure forms of kernels first, leave MODEL.plan.json")
     for command in (run, inspect, speed):
         command.add_argument("model", type=Path, help="MODEL.bitspike")
         command.add_argument("--engine", choices=ENGINES, default="auto", help="what runs it")
@@ -78,6 +81,9 @@ def _inspect(program: Program, asked: argparse.Namespace) -> None:
 
 def _bench(program: Program, asked: argparse.Namespace) -> None:
     x = None if asked.input is None else _array(asked.input)
+    if asked.autotune:
+        write_plan(autotune(program, x), plan_path(asked.model))
+        program = load(asked.model, asked.engine, asked.threads)
     found = bench(program, x, sorted({1, asked.batch}), asked.calls, asked.warmup)
     _result(asked.json, {"input": str(asked.input or "random"), **found.as_dict()})
     print(program.engine.line)

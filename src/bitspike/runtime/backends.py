@@ -10,6 +10,7 @@ import numpy as np
 from .arithmetic import Array, round_half
 from .engine import Native, Row, why_missing
 from .engine.native import MAX_THREADS, TooLargeError, default_threads
+from .engine.tuned import Tuned
 from .errors import fault
 from .interpreter import State, step
 from .ops import Operation
@@ -37,7 +38,7 @@ class Engine(Protocol):
 
     @property
     def facts(self) -> dict[str, Any]:
-        """name, isa, threads, and why it is the interpreter; None where a key does not apply."""
+        """name, isa, threads, why it is the interpreter, and the plan; None where a key does not apply."""
         ...
 
     @property
@@ -106,7 +107,7 @@ class Interpreter:
     @property
     def facts(self) -> dict[str, Any]:
         """As `Engine` says."""
-        return {"name": self.name, "isa": None, "threads": 1, "why": self._why}
+        return {"name": self.name, "isa": None, "threads": 1, "why": self._why, "plan": None}
 
     @property
     def rows(self) -> tuple[Row, ...]:
@@ -153,8 +154,10 @@ class Interpreter:
 class Deferred:
     """What "auto" means, settled when a program first runs: one that is only looked at packs no weights."""
 
-    def __init__(self, spec: Spec, operations: tuple[Operation, ...], threads: int) -> None:
-        self._given = spec.input, operations, spec.output, threads
+    def __init__(
+        self, spec: Spec, operations: tuple[Operation, ...], threads: int, forms: Mapping[str, str] | Tuned | None
+    ) -> None:
+        self._given = spec.input, operations, spec.output, threads, None, spec.info, forms
         self._made: Native | Interpreter | None = None
 
     @property
@@ -229,7 +232,14 @@ def engine_document(engine: Engine) -> dict[str, Any]:
     return {**engine.facts, "memory": engine.memory, "groups": [row.as_dict() for row in engine.rows]}
 
 
-def choose(spec: Spec, operations: Sequence[Operation], engine: str, threads: int | None, isa: str | None) -> Engine:
+def choose(
+    spec: Spec,
+    operations: Sequence[Operation],
+    engine: str,
+    threads: int | None,
+    isa: str | None,
+    forms: Mapping[str, str] | Tuned | None = None,
+) -> Engine:
     """The engine that was asked for; see `Program`."""
     if engine not in ENGINES:
         raise fault("program", f"engine must be one of {', '.join(ENGINES)}", repr(engine), "correct it")
@@ -240,11 +250,11 @@ def choose(spec: Spec, operations: Sequence[Operation], engine: str, threads: in
     if engine == "interpreter":
         return Interpreter(spec.input, rows, spec.output, "it was asked for")
     if engine == "native" or isa is not None:
-        return Native(spec.input, rows, spec.output, count, isa)
+        return Native(spec.input, rows, spec.output, count, isa, spec.info, forms)
     missing = why_missing()
     if missing is not None:
         return Interpreter(spec.input, rows, spec.output, missing)
-    return Deferred(spec, rows, count)
+    return Deferred(spec, rows, count, forms)
 
 
 __all__ = ["ENGINES", "Engine", "Interpreter", "choose", "engine_document"]

@@ -12,6 +12,7 @@ import numpy as np
 from .arithmetic import Array
 from .digest import NOTHING, digest
 from .document import read_document, write_document
+from .engine.tuned import plan_path, read_plan
 from .errors import fault
 from .limits import MAX_FILE_BYTES, MAX_HEADER_BYTES
 from .packing import pack, packed_size, unpack
@@ -38,26 +39,40 @@ def save(program: Program, path: str | Path) -> int:
     return len(data)
 
 
-def load(path: str | Path, engine: str = "auto", threads: int | None = None) -> Program:
+def load(path: str | Path, engine: str = "auto", threads: int | None = None, plan: bool = True) -> Program:
     """Read and verify a program.
 
     Args:
         path: the file. engine, threads: as `Program` says.
+        plan: take the plan that `autotune` has left beside the file, if there is one; ``program.engine.line`` names it,
+            and says why where it does not hold here.
 
     Raises:
         ProgramError: the file is malformed, truncated, of another version, or not a legal program, or the engine cannot
-            be had. OSError: the file cannot be read.
+            be had, or the plan is malformed. OSError: the file cannot be read.
     """
     with open(path, "rb") as file:
         size = os.fstat(file.fileno()).st_size
         if size > MAX_FILE_BYTES:
             raise fault("file", f"it must have at most {MAX_FILE_BYTES:,} bytes", f"{size:,}", "check what it is")
         data = file.read(size)
-    return Program(from_bytes(data), engine, threads)
+    spec, sha256 = _read(data)
+    tuned = read_plan(plan_path(path), sha256) if plan and engine != "interpreter" else None
+    return Program(spec, engine, threads, forms=tuned)
 
 
 def to_bytes(spec: Spec) -> bytes:
     """The file of a program, as safetensors lays it out: wide types first, then by name, without holes."""
+    return _written(spec)[0]
+
+
+def digest_of(spec: Spec) -> str:
+    """The digest that the file of a program names."""
+    return _written(spec)[1]
+
+
+def _written(spec: Spec) -> tuple[bytes, str]:
+    """(the file, its digest)."""
     stored = {name: _stored(constant) for name, constant in spec.constants.items()}
     order = sorted(stored, key=lambda name: (-stored[name].dtype.itemsize, name))
     parts = [stored[name].astype(stored[name].dtype.newbyteorder("<"), copy=False).tobytes() for name in order]
@@ -72,12 +87,18 @@ def to_bytes(spec: Spec) -> bytes:
         place += len(part)
     text = json.dumps(header, ensure_ascii=True, separators=(",", ":")).encode()
     text += b" " * (-len(text) % 8)
-    text = text.replace(NOTHING.encode(), digest(text, body).encode(), 1)
-    return len(text).to_bytes(8, "little") + text + body
+    sha256 = digest(text, body)
+    text = text.replace(NOTHING.encode(), sha256.encode(), 1)
+    return len(text).to_bytes(8, "little") + text + body, sha256
 
 
 def from_bytes(data: bytes) -> Spec:
     """The spec in a file, not yet verified."""
+    return _read(data)[0]
+
+
+def _read(data: bytes) -> tuple[Spec, str]:
+    """(the spec, its digest)."""
     size = int.from_bytes(data[:8], "little") if len(data) >= 8 else -1
     if not 2 <= size <= min(MAX_HEADER_BYTES, len(data) - 8):
         raise fault("file", "it must be a safetensors file with its header", f"{len(data)} bytes", "fetch it again")
@@ -113,7 +134,7 @@ def from_bytes(data: bytes) -> Spec:
             must = f"{list(shape)} at {grid.bits} bits takes {packed_size(count, grid)} bytes of U8"
             raise fault(where, must, f"{array.dtype} {list(array.shape)}", "save it again")
         constants[name] = Constant(unpack(array, grid, shape, where), grid)
-    return document.spec(constants)
+    return document.spec(constants), document.sha256
 
 
 def _stored(constant: Constant) -> Array:

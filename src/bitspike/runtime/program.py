@@ -11,6 +11,7 @@ import numpy as np
 
 from .arithmetic import Array
 from .backends import Engine, choose
+from .engine.tuned import Tuned
 from .errors import fault
 from .limits import MAX_ARENA_BYTES
 from .ops import Operation
@@ -68,12 +69,20 @@ class Program:
         engine: "interpreter" (NumPy, the definition), "native", or "auto": native where it is there. All give the same
             integers; ``program.engine`` says what runs, and why.
         threads: of the native engine at most; None: one a core. isa: its instruction set; None: the best.
+        forms: operation → form of its kernel, as `autotune` finds it; the planner chooses for those left out.
 
     Raises:
         ProgramError: the spec is not legal, its memory plan is too large, or the engine cannot be had.
     """
 
-    def __init__(self, spec: Spec, engine: str = "auto", threads: int | None = None, isa: str | None = None) -> None:
+    def __init__(
+        self,
+        spec: Spec,
+        engine: str = "auto",
+        threads: int | None = None,
+        isa: str | None = None,
+        forms: Mapping[str, str] | Tuned | None = None,
+    ) -> None:
         self.spec = spec
         self.operations: tuple[Operation, ...] = verify(spec)
         self.plan: Plan = plan(spec.input, self.operations, spec.output)
@@ -82,7 +91,7 @@ class Program:
             raise fault("program", must, f"{self.plan.peak_bytes:,}", "make the values smaller")
         self._last = next((made for made in self.operations if made.final), None)
         self._output = next(v for made in self.operations for n, v in self._written(made) if n == spec.output)
-        self._engine = choose(spec, self.operations, engine, threads, isa)
+        self._engine = choose(spec, self.operations, engine, threads, isa, forms)
 
     @property
     def engine(self) -> Engine:

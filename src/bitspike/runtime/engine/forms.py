@@ -7,36 +7,72 @@ from dataclasses import dataclass
 from ..arithmetic import Array
 from ..limits import INT8, INT16, INT32
 from ..ops import Operation
+from .bits import fit_of, pays, relative_cost
 
-I32, U8, I16, WIDE, DEPTHWISE = range(5)
+I32, U8, I16, WIDE, DEPTHWISE, BITS = range(6)
+GATHER = 6
 """Numbers of the forms in csrc/engine/kernels.h."""
 SIGNED_BYTES = ("neon", "neondot")
 """Instruction sets whose bytes of an operand have a sign; those of the others have none."""
-_NAMES = ("int32", "uint8 · int8", "int16 · int16", "int32 with 64-bit sums", "depthwise")
+NAMES = {
+    I32: "int32",
+    U8: "uint8 · int8",
+    I16: "int16 · int16",
+    WIDE: "int32 with 64-bit sums",
+    DEPTHWISE: "depthwise",
+    BITS: "planes of bits",
+    GATHER: "events · int8",
+}
 _BYTES = {I32: 4, U8: 1, I16: 2, WIDE: 4, DEPTHWISE: 4}
 
 
 @dataclass(frozen=True)
 class Form:
-    """A form, what is added to every number of the operand (taken off again in the bias), and its highest number less
-    its lowest."""
+    """A form.
+
+    Attributes:
+        offset: added to every number of the operand, taken off again in the bias. most: highest number less the
+            lowest. planes: of bits. lowest: number of the operand, 0 if that is above.
+            groups: of the convolution. pays: planes of bits are faster than another form.
+    """
 
     number: int
     offset: int = 0
     why: str = ""
     most: int = 0
+    planes: int = 0
+    lowest: int = 0
+    groups: int = 1
+    pays: bool = True
 
     def __str__(self) -> str:
-        return f"{_NAMES[self.number]}: {self.why}"
+        return f"{self.name}: {self.why}"
 
     @property
-    def operand(self) -> tuple[int, int]:
-        """(bytes of a number, offset)."""
-        return _BYTES[self.number], self.offset
+    def name(self) -> str:
+        """For people, and in plans."""
+        return NAMES[self.number]
+
+    def pixel_bytes(self, channels: int) -> int:
+        """Bytes of a pixel of the operand."""
+        if self.number == BITS:
+            return self.planes * -(-channels // 8) + 4 * self.groups
+        return channels * _BYTES[self.number]
+
+
+def element_bytes(form: Form) -> int:
+    """Bytes of a number of a dense operand."""
+    return _BYTES[form.number]
 
 
 def form_of(made: Operation, isa: str) -> Form:
     """The form of a convolution or linear map; sums modulo 2^32 are exact, since the proof says that they fit."""
+    dense = dense_form(made, isa)
+    planes = None if dense.number in (WIDE, DEPTHWISE) else bits_form(made, isa, dense)
+    return dense if planes is None or not planes.pays else planes
+
+
+def dense_form(made: Operation, isa: str) -> Form:
     x, y, weight = made.read[0], made.written[0], made.constants["weight"]
     low, high = min(x.low, 0), max(x.high, 0)
     if y.low < INT32[0] or y.high > INT32[1]:
@@ -55,6 +91,18 @@ def form_of(made: Operation, isa: str) -> Form:
         inside = INT16[0] <= low and high <= INT16[1]
         return Form(I16, 0 if inside else INT16[0] - low, f"{low}..{high} in 16 bits", most)
     return Form(I32, 0, f"{low}..{high} in 32 bits")
+
+
+def bits_form(made: Operation, isa: str, dense: Form) -> Form | None:
+    """Planes of bits, where they hold numbers and weights; ``pays`` says whether they are worth while."""
+    fit = fit_of(made)
+    if fit is None:
+        return None
+    x, relative = made.read[0], relative_cost(made, fit, isa, _BYTES[dense.number])
+    low, high = min(x.low, 0), max(x.high, 0)
+    why = f"{low}..{high} in {fit.planes}, weights in {fit.weights}; {relative:.2f} × {NAMES[dense.number]}"
+    groups = made.attributes.get("groups", 1)
+    return Form(BITS, 0, why, high - low, fit.planes, low, groups, pays(relative))
 
 
 def _pairs(most: int, weight: Array) -> bool:

@@ -15,6 +15,7 @@ from ..ops import Operation
 from ..ops.geometry import reach
 from ..plan import Place, placed
 from ..spec import INPUT, Value
+from .forms import BITS, GATHER, Form
 from .grouping import ELEMENTWISE, Grouped, rows_of, space_of
 
 _MAX_CHUNK = 64
@@ -61,10 +62,16 @@ def operand_sides(made: Operation) -> tuple[int, int]:
     return (1, sides[0]) if len(sides) == 1 else (sides[0], sides[1])
 
 
-def laid_out(
-    found: Grouped, operations: Sequence[Operation], output: str, forms: Mapping[int, tuple[int, int]]
-) -> Layout:
-    """Place everything; ``forms`` gives (bytes of a number, 0 or the offset) of the operands of convolutions."""
+def list_bytes(made: Operation, width: int) -> int:
+    """Bytes of the lists of a row of an operand so wide: as `Lists` in csrc/engine/gather.cpp."""
+    channels, *_, columns = (*made.read[0].shape, 1) if made.op.kind == "linear" else made.read[0].shape
+    numbers = channels * columns
+    starts = -(-4 * (width + 1) // _LINE) * _LINE
+    return starts + (2 * numbers + 127) // _LINE * _LINE + (numbers + 127) // _LINE * _LINE
+
+
+def laid_out(found: Grouped, operations: Sequence[Operation], output: str, forms: Mapping[int, Form]) -> Layout:
+    """Place everything; ``forms`` are those of the operands of convolutions."""
     chunk = min(found.values[INPUT].steps, _MAX_CHUNK)
     while True:
         layout = Layout(chunk, _capacities(found, chunk))
@@ -111,7 +118,7 @@ def _arena(
     found: Grouped,
     operations: Sequence[Operation],
     output: str,
-    forms: Mapping[int, tuple[int, int]],
+    forms: Mapping[int, Form],
 ) -> None:
     kept = stored(found, operations, output)
     sizes: dict[str, tuple[int, int]] = {}
@@ -133,10 +140,13 @@ def _arena(
         for index in group.operations:
             size = _scratch(layout, found, operations[index], found.inputs[index], forms.get(index))
             if size:
-                fed = index in forms and home.get(found.inputs[index][0], i) < i
+                name = found.inputs[index][0]
+                fed = index in forms and forms[index].number != GATHER and home.get(name, i) < i
+                if fed and forms[index].number == BITS and space_of(found.values[name])[1:] == (1, 1):
+                    fed = False  # tiles of one place are cut by channels, which share sums
                 if fed:
                     layout.fed.add(index)
-                first = home[found.inputs[index][0]] if fed else i
+                first = home[name] if fed else i
                 sizes[f"scratch {index}"], lives[f"scratch {index}"] = (size, 1), (first, i)
     if output in kept:
         lives[f"value {output}"] = (lives[f"value {output}"][0], len(found.groups))
@@ -147,16 +157,16 @@ def _arena(
     layout.arena_bytes = -(-top // _LINE) * _LINE
 
 
-def _scratch(
-    layout: Layout, found: Grouped, made: Operation, names: tuple[str, ...], form: tuple[int, int] | None
-) -> int:
+def _scratch(layout: Layout, found: Grouped, made: Operation, names: tuple[str, ...], form: Form | None) -> int:
     """Bytes that an operation needs in the arena while its group runs."""
     steps, channels = layout.capacity[names[0]], made.read[0].shape[0]
     if form is not None:
         height, width = operand_sides(made)
+        if form.number == GATHER:
+            return steps * height * list_bytes(made, width)
         stride = made.attributes["stride"][-1] if made.op.kind == "convolution" else 1
         # Kernels read whole tiles of 16 pixels, and a few numbers beyond the end.
-        return (steps * height * width + 16 * stride) * channels * form[0] + 2 * _LINE
+        return (steps * height * width + 16 * stride) * form.pixel_bytes(channels) + 2 * _LINE
     if made.op.kind == "tally":
         return steps * made.read[0].size * 4
     if made.op.kind == "windows" and made.attributes["frames"] > 1:

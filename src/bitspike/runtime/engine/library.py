@@ -15,15 +15,16 @@ from pathlib import Path
 
 from ..errors import fault
 
-ABI = 3
-ISAS = ("scalar", "avx2", "avx512vnni", "amx", "neon", "neondot")
+ABI = 5
+ISAS = ("scalar", "avx2", "avx512vnni", "avx512popcnt", "amx", "neon", "neondot")
 """By number, as in csrc/engine/kernels.h."""
 _CAPS = {
     "scalar": ("scalar",),
     "avx2": ("scalar", "avx2"),
-    "avx512": ("scalar", "avx2", "avx512vnni"),
+    "avx512": ("scalar", "avx2", "avx512vnni", "avx512popcnt"),
     "avx512vnni": ("scalar", "avx2", "avx512vnni"),
-    "amx": ("scalar", "avx2", "avx512vnni", "amx"),
+    "avx512popcnt": ("scalar", "avx2", "avx512vnni", "avx512popcnt"),
+    "amx": ("scalar", "avx2", "avx512vnni", "avx512popcnt", "amx"),
     "neon": ("scalar", "neon"),
     "neondot": ("scalar", "neon", "neondot"),
 }

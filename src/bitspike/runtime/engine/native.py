@@ -18,10 +18,12 @@ from ..limits import MAX_COUNT
 from ..ops import Operation
 from ..spec import Input
 from .described import Row, as_table, described, work_of
-from .forms import Form, form_of
+from .forms import Form
 from .grouping import grouped
 from .layout import laid_out
 from .library import available_isas, library, number_of, why_missing
+from .planner import planned
+from .tuned import Tuned
 from .words import Words
 
 MAX_THREADS = 64
@@ -58,6 +60,7 @@ class Native:
 
     Args:
         given, operations, output: of the program. threads: at most so many. isa: instruction set; None: the best.
+        info: of the program: densities. forms: operation → form, for those where somebody has chosen.
 
     Raises:
         ProgramError: there is no engine here, or it lacks the instruction set.
@@ -66,7 +69,14 @@ class Native:
     name = "native"
 
     def __init__(
-        self, given: Input, operations: Sequence[Operation], output: str, threads: int, isa: str | None = None
+        self,
+        given: Input,
+        operations: Sequence[Operation],
+        output: str,
+        threads: int,
+        isa: str | None = None,
+        info: Mapping[str, Any] | None = None,
+        forms: Mapping[str, str] | Tuned | None = None,
     ) -> None:
         native, isas = library(), available_isas()
         if native is None:
@@ -76,11 +86,12 @@ class Native:
         self.isa, self.threads, self._native = isa or isas[-1], threads, native
         self._given, self._operations, self._output = given, operations, output
         self.found = grouped(given, operations, output)
-        self.forms: dict[int, Form] = {
-            i: form_of(made, self.isa) for i, made in enumerate(operations) if "weight" in made.constants
-        }
-        operands = {index: form.operand for index, form in self.forms.items()}
-        self.layout = laid_out(self.found, operations, output, operands)
+        self.tuned = forms.held_against(self.isa, threads) if isinstance(forms, Tuned) else None
+        if isinstance(forms, Tuned):
+            forms = None if self.tuned is None or self.tuned.ignored else forms.forms
+        where = "forms" if self.tuned is None else self.tuned.file or "plan"
+        self.forms: dict[int, Form] = planned(operations, self.isa, info or {}, forms, where)
+        self.layout = laid_out(self.found, operations, output, self.forms)
         if self.layout.arena_bytes > _MAX_ARENA_BYTES:
             got = f"{self.layout.arena_bytes:,} bytes"
             must = f"the native engine must hold a sample in {_MAX_ARENA_BYTES:,} bytes"
@@ -105,12 +116,14 @@ class Native:
     @property
     def line(self) -> str:
         """Which engine runs, in one line."""
-        return f"engine: native, {self.isa}, {self.threads} thread{'s' if self.threads > 1 else ''} at most"
+        which = f"engine: native, {self.isa}, {self.threads} thread{'s' if self.threads > 1 else ''} at most"
+        return which if self.tuned is None else f"{which}; {self.tuned}"
 
     @property
     def facts(self) -> dict[str, Any]:
         """The same, for JSON."""
-        return {"name": self.name, "isa": self.isa, "threads": self.threads, "why": None}
+        plan = None if self.tuned is None else {"file": self.tuned.file, "ignored": self.tuned.ignored or None}
+        return {"name": self.name, "isa": self.isa, "threads": self.threads, "why": None, "plan": plan}
 
     @property
     def memory(self) -> dict[str, int]:

@@ -16,7 +16,7 @@ from .forms import Form
 from .grouping import ELEMENTWISE, Group, Grouped, rows_of, space_of
 from .layout import Layout, operand_sides, stored
 
-_MAGIC = 0x62737006
+_MAGIC = 0x62737008
 _KINDS = (
     *("convolution", "sumpool", "maxpool", "tally", "windows", "remap", "concat"),
     *("load", "load_row", "store"),
@@ -198,7 +198,7 @@ def _convolution(whole: Words, index: int, made: Operation) -> Encoded:
         ]
         inputs, out = weight.shape[1], made.written[0].shape[-1]
     numbers = [*place, form.number, form.offset, scratch, height, width, len(weight), inputs, out, form.most]
-    numbers.append(index in whole.layout.fed)
+    numbers += [index in whole.layout.fed, form.planes, form.lowest]
     return numbers, [weight, made.constants.get("bias")]
 
 
