@@ -18,7 +18,7 @@ from bitspike.runtime import Program, save
 
 PAGE = (Path(__file__).resolve().parents[2] / "docs" / "deploy.md").read_text(encoding="utf-8")
 BOTH = tuple(TARGETS.items())
-OPTIONS: dict[str, dict[str, Any]] = {"nir": {"shape": "4"}}
+OPTIONS: dict[str, dict[str, Any]] = {"nir": {"shape": "4"}, "onnx-float": {"shape": "4"}}
 """What a target has to be told of a network that does not know it."""
 
 
