@@ -195,6 +195,8 @@ def read(node: Any, kind: str, convention: Convention, dt: float | None, dtype: 
             raise Refused("a LIF needs the time step, which the file does not hold; pass dt, e.g. dt=1e-4")
         else:
             decay, current = factor_of(tau, dt), np.asarray(dt, dtype) / tau
+        if bool((decay < 0).any()) and convention.unit:  # Norse writes dt·τ, which its own reader takes for τ
+            decay, current = factor_of(tau / np.asarray(dt, dtype), dt), np.asarray(dt, dtype) ** 2 / tau
         if bool((decay < 0).any()):
             raise Refused(f"dt = {dt:g} is more than its tau {float(tau.min()):g}; pass the dt it was made for")
     if convention.exponential or convention.soft:
@@ -205,6 +207,10 @@ def read(node: Any, kind: str, convention: Convention, dt: float | None, dtype: 
     if kind == "LIF" and bool((r != 0).all()) and np.allclose(current * r, 1, rtol=1e-6, atol=0):
         gain = np.ones_like(gain)  # r is τ/dt, but for the rounding of both
     start = -float(reset)
+    if convention.unit and kind == "LIF":  # Norse's membranes start where they leak to
+        if leak.ndim:
+            raise Refused("v_leak differs between channels, and a membrane here starts at one value")
+        start += float(leak)
     if bool((above(threshold) - reset <= 0).any()):
         raise Refused("its threshold must lie above its reset value")
     return Cell(_lif(above(threshold) - reset, decay, start), gain, shift)

@@ -45,6 +45,7 @@ def read_nir(path: str | Path, dt: float | None = None, maker: str = "nir") -> T
             1e-4, Norse's 1e-3 unless told.
         maker: who wrote it: "nir", "snntorch", "norse" or "sinabs", where its neurons are not those that NIR defines:
             Sinabs writes one of a soft reset, several spikes a step and τ in steps, up to 255 spikes here.
+            snnTorch writes its default, a reset by subtraction, as one to 0: no reader can tell; train "zero".
 
     Returns:
         The network, in evaluation mode; its ``graph`` can be folded, compiled and written again.
@@ -64,17 +65,18 @@ def read_nir(path: str | Path, dt: float | None = None, maker: str = "nir") -> T
         raise bad_value(where, "the file must be one of NIR", got, "write it with nir.write") from error
     if type(graph).__name__ != "NIRGraph":
         raise bad_value(where, "it must hold a graph", type(graph).__name__, "put the node into a NIRGraph")
-    reader = _Reader(where, graph, dt, CONVENTIONS[maker], maker)
+    reader = _Reader(where, graph, dt, maker)
     return Traced(reader.read())
 
 
 class _Reader:
-    def __init__(self, where: str, graph: Any, dt: float | None, convention: Convention, maker: str) -> None:
+    def __init__(self, where: str, graph: Any, dt: float | None, maker: str) -> None:
         self.where, self.lost = where, dict[str, str]()
         self.note = graph.metadata or {}
         self.ours = NOTE in self.note
         self.nodes, self.edges = flat(where, graph)
-        self.convention, self.dt = convention, dt
+        self.convention: Convention = CONVENTIONS[maker]
+        self.dt = dt
         if self.ours:
             self._own(where, maker)
         elif dt is None:
