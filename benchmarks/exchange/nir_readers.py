@@ -20,15 +20,16 @@ from typing import Any
 
 import numpy as np
 import torch
-from networks import NETWORKS, T, digits, trained
 
 from bitspike.export import export, read_nir
 from bitspike.files import write_json_atomic
 from bitspike.fold import Folded, fold
 from bitspike.graph import Graph, Node
+from networks import NETWORKS, T, digits, trained
 
 HERE = Path(__file__).resolve().parent
-PEERS = {"snntorch": ("snntorch",), "norse": ("norse",), "sinabs": ("sinabs",), "sinabs, as it reads": ("sinabs", "plain")}
+MAKERS = ("snntorch", "norse", "sinabs")
+PEERS = {**{maker: (maker,) for maker in MAKERS}, "sinabs, as it reads": ("sinabs", "plain")}
 
 
 @torch.no_grad()
@@ -50,10 +51,9 @@ def sent(graph: Graph, x: torch.Tensor) -> dict[str, np.ndarray]:
 
 def run(python: Path, script: str, *arguments: str) -> str:
     """What a script printed at last where it failed, else nothing."""
+    command = [str(python), str(HERE / script), *arguments]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        [str(python), str(HERE / script), *arguments], capture_output=True, text=True, cwd=HERE, env=environment, check=False
-    )  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, cwd=HERE, env=environment, check=False)
     return "" if done.returncode == 0 else (done.stderr.strip().splitlines() or ["failed"])[-1]
 
 
@@ -120,7 +120,9 @@ def versions(python: Path) -> dict[str, str]:
     """Releases in an environment."""
     if not python.exists():
         return {}
-    done = subprocess.run([str(python), "-m", "pip", "list", "--format=json"], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [str(python), "-m", "pip", "list", "--format=json"], capture_output=True, text=True, check=True
+    )
     wanted = ("snntorch", "norse", "sinabs", "nir", "nirtorch", "torch")
     return {row["name"]: row["version"] for row in json.loads(done.stdout) if row["name"].lower() in wanted}
 
@@ -149,11 +151,11 @@ def main() -> None:
             for peer in PEERS:
                 readers.append(reads(peer, given.venvs, name, folded, x, work))
                 print(readers[-1], flush=True)
-        for maker in ("snntorch", "norse", "sinabs"):
+        for maker in MAKERS:
             makers += made(maker, given.venvs, work)
     for row in makers:
         print(row)
-    facts = {peer: versions(given.venvs / peer / "bin" / "python") for peer in ("snntorch", "norse", "sinabs")}
+    facts = {peer: versions(given.venvs / peer / "bin" / "python") for peer in MAKERS}
     given.out.mkdir(parents=True, exist_ok=True)
     document = {"samples": len(x), "T": T, "versions": facts, "readers": readers, "makers": makers}
     write_json_atomic(given.out / "nir_readers.json", document)

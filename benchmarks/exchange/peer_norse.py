@@ -1,7 +1,7 @@
 """Norse's side: reads a file of NIR and runs it, or makes one; called by ``nir_readers.py`` in Norse's environment.
 
-    python peer_norse.py read FILE.nir INPUT.npy OUT.npz
-    python peer_norse.py make FOLDER
+python peer_norse.py read FILE.nir INPUT.npy OUT.npz
+python peer_norse.py make FOLDER
 """
 
 from __future__ import annotations

@@ -38,7 +38,7 @@ def read(path: str, inputs: str, out: str, how: str = "mapped") -> None:
     """All samples at once; time and batch are one axis of its layers."""
     graph = nir.read(path)
     x = torch.from_numpy(np.load(inputs))
-    steps, batch = x.shape[:2]
+    batch = x.shape[1]
     if how == "mapped":
         for node in graph.nodes.values():
             if isinstance(node, nir.LIF):
@@ -46,11 +46,10 @@ def read(path: str, inputs: str, out: str, how: str = "mapped") -> None:
     net = from_nir(graph, batch_size=batch)
     if how == "mapped":
         mapped(net, graph, float(np.asarray(graph.metadata.get("dt", 1e-4))))
-    for layer in layers_of(net, sl.IAFSqueeze, sl.LIFSqueeze).values():
+    layers = layers_of(net, sl.IAFSqueeze, sl.LIFSqueeze)
+    for layer in layers.values():
         layer.reset_states()
-    record(
-        net, x, lambda: None, lambda step, state: net(step), layers_of(net, sl.IAFSqueeze, sl.LIFSqueeze), out, batched=True
-    )  # fmt: skip
+    record(net, x, lambda: None, lambda step, state: net(step), layers, out, batched=True)
 
 
 def make(folder: str) -> None:

@@ -1,7 +1,7 @@
-"""snnTorch's side: reads a file of NIR and runs it, or makes one; called by ``nir_readers.py`` in snnTorch's environment.
+"""snnTorch's side: reads a file of NIR and runs it, or makes one; ``nir_readers.py`` calls it in its environment.
 
-    python peer_snntorch.py read FILE.nir INPUT.npy OUT.npz
-    python peer_snntorch.py make FOLDER
+python peer_snntorch.py read FILE.nir INPUT.npy OUT.npz
+python peer_snntorch.py make FOLDER
 """
 
 from __future__ import annotations
@@ -32,23 +32,26 @@ def read(path: str, inputs: str, out: str) -> None:
     record(net, x, fresh, lambda step, state: net(step, state), layers_of(net, snn.Leaky), out)
 
 
+def leaky(shape: tuple[int, ...], beta: float, reset: str = "zero", delay: bool = False) -> snn.Leaky:
+    """A layer of a threshold of 0.25."""
+    options = {"reset_mechanism": reset, "reset_delay": delay, "init_hidden": True}
+    return snn.Leaky(torch.full(shape, beta), torch.full(shape, 0.25), **options)
+
+
 def make(folder: str) -> None:
-    """Networks of its own, each as a file, with inputs and the spikes of every step; its β must have a neuron's size."""
-    for name, reset, delay in (("zero", "zero", False), ("zero_delayed", "zero", True), ("subtract", "subtract", False)):
+    """Networks of its own, each as a file, with inputs and the spikes of every step; β must have the neurons' shape."""
+    kinds = {"zero": ("zero", False), "zero_delayed": ("zero", True), "subtract": ("subtract", False)}
+    for name, (reset, delay) in kinds.items():
         seeded()
 
-        def leaky(shape: tuple[int, ...], beta: float, threshold: float, how: tuple[str, bool] = (reset, delay)) -> snn.Leaky:
-            options = {"reset_mechanism": how[0], "reset_delay": how[1], "init_hidden": True}
-            return snn.Leaky(torch.full(shape, beta), torch.full(shape, threshold), **options)
-
-        first = [torch.nn.Linear(64, 32), leaky((32,), 0.75, 0.25)]
+        first = [torch.nn.Linear(64, 32), leaky((32,), 0.75, reset, delay)]
         _write(
-            torch.nn.Sequential(*first, torch.nn.Linear(32, 10, bias=False), leaky((10,), 0.5, 0.25)),
+            torch.nn.Sequential(*first, torch.nn.Linear(32, 10, bias=False), leaky((10,), 0.5, reset, delay)),
             folder, f"snntorch_{name}", case_inputs(64),
         )  # fmt: skip
     seeded()
-    images = [torch.nn.Conv2d(1, 4, 3, padding=1), leaky((4, 8, 8), 0.5, 0.25, ("zero", False)), torch.nn.AvgPool2d(2)]
-    last = [torch.nn.Flatten(0), torch.nn.Linear(64, 10), leaky((10,), 0.9, 0.25, ("zero", False))]
+    images = [torch.nn.Conv2d(1, 4, 3, padding=1), leaky((4, 8, 8), 0.5), torch.nn.AvgPool2d(2)]
+    last = [torch.nn.Flatten(0), torch.nn.Linear(64, 10), leaky((10,), 0.9)]
     _write(torch.nn.Sequential(*images, *last), folder, "snntorch_conv", case_inputs(1, 8, 8))
 
 

@@ -195,7 +195,9 @@ def read(node: Any, kind: str, convention: Convention, dt: float | None, dtype: 
             raise Refused("a LIF needs the time step, which the file does not hold; pass dt, e.g. dt=1e-4")
         else:
             decay, current = factor_of(tau, dt), np.asarray(dt, dtype) / tau
-        if bool((decay < 0).any()) and convention.unit:  # Norse writes dt·τ, which its own reader takes for τ
+        if (
+            dt is not None and bool((decay < 0).any()) and convention.unit
+        ):  # Norse writes dt·τ, which its own reader takes for τ
             decay, current = factor_of(tau / np.asarray(dt, dtype), dt), np.asarray(dt, dtype) ** 2 / tau
         if bool((decay < 0).any()):
             raise Refused(f"dt = {dt:g} is more than its tau {float(tau.min()):g}; pass the dt it was made for")
@@ -227,27 +229,38 @@ def _lif(threshold: Array, decay: Array, initial: float) -> Neuron:
 def _per_channel(threshold: Array, decay: Array, initial: float) -> Neuron:
     """A LIF whose channels have numbers of their own, where its parameters give exactly these."""
     channels = max(threshold.size, decay.size)
-    kinds = {
+    kinds: dict[str, Any] = {
         "learn_decay": "channel" if decay.ndim else "none",
         "train_threshold": "channel" if threshold.ndim else "none",
     }
-    base = float(threshold) if not threshold.ndim else float(threshold.flat[0])
-    start = float(decay) if not decay.ndim else 0.5
-    neuron = LIF(threshold=base, decay=start, reset="hard", initial=initial, **kinds).replicate(channels)  # type: ignore[arg-type]
-    membrane = neuron.membrane
-    with torch.no_grad():
-        if threshold.ndim and membrane.raw_threshold is not None:
-            wanted = torch.from_numpy(threshold)
-            raw = _hit(lambda raw: torch.full_like(raw, base) * raw.exp(), (wanted / base).log(), wanted, "thresholds")
-            membrane.raw_threshold.data = raw
-        if decay.ndim and membrane.raw_decay is not None:
-            wanted = torch.from_numpy(decay)
-            membrane.raw_decay.data = _hit(torch.sigmoid, torch.logit(wanted), wanted, "decays")
-    return neuron
+    start = 0.5 if decay.ndim else float(decay)
+    least = channels
+    for base in np.unique([*np.ravel(threshold), *(2.0 ** np.arange(-3.0, 4) if threshold.ndim else ())]):
+        neuron: Neuron = LIF(threshold=float(base), decay=start, reset="hard", initial=initial, **kinds)
+        neuron = neuron.replicate(channels, channel_dim=1)
+        membrane = neuron.membrane
+        missed = _set(membrane.raw_threshold, torch.from_numpy(threshold), float(base), "threshold")
+        missed += _set(membrane.raw_decay, torch.from_numpy(decay), 1.0, "decay")
+        if not missed:
+            return neuron
+        least = min(least, missed)
+    raise Refused(f"numbers of {least} channels cannot be held exactly; give the layer one for all")
 
 
-def _hit(function: Any, start: Tensor, wanted: Tensor, what: str) -> Tensor:
-    """Arguments near a start at which a function has exactly the values wanted."""
+def _set(raw: Tensor | None, wanted: Tensor, base: float, what: str) -> int:
+    """Set a parameter of channels so that it gives the values wanted; returns how many it misses."""
+    if raw is None:
+        return 0
+    if what == "decay":
+        raw.data, missed = _hit(torch.sigmoid, torch.logit(wanted), wanted)
+    else:
+        scaled = wanted / base
+        raw.data, missed = _hit(lambda raw: torch.full_like(raw, base) * raw.exp(), scaled.log(), wanted)
+    return missed
+
+
+def _hit(function: Any, start: Tensor, wanted: Tensor) -> tuple[Tensor, int]:
+    """Arguments near a start at which a function has the values wanted, and how many have none."""
     best, missed = start.clone(), function(start) != wanted
     for toward in (math.inf, -math.inf):
         moved, end = start.clone(), torch.full_like(start, toward)
@@ -255,9 +268,7 @@ def _hit(function: Any, start: Tensor, wanted: Tensor, what: str) -> Tensor:
             moved = torch.nextafter(moved, end)
             found = missed & (function(moved) == wanted)
             best, missed = torch.where(found, moved, best), missed & ~found
-    if bool(missed.any()):
-        raise Refused(f"{what} of {int(missed.sum())} channels cannot be held exactly; give the layer one for all")
-    return best
+    return best, int(missed.sum())
 
 
 def _counting(threshold: Array, decay: Array) -> Neuron:
@@ -293,7 +304,7 @@ def recalled(noted: dict[str, Any], dtype: Any) -> Neuron:
     )
     channels = max((raw.numel() for raw in raws.values() if raw.dim()), default=0)
     if channels:
-        neuron = neuron.replicate(channels)
+        neuron = neuron.replicate(channels, channel_dim=1)
     for key, raw in raws.items():
         getattr(neuron.membrane, key).data = raw
     return neuron

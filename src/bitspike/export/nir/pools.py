@@ -34,6 +34,25 @@ def written(nir: Any, module: AvgPool2d | SumPool2d | GlobalAvgPool, shape: tupl
     return (nir.SumPool2d if sums else nir.AvgPool2d)(kernel_size=kernel, stride=stride, padding=padding)
 
 
+def merged(nir: Any, body: nn.Module, shape: tuple[int, ...]) -> Any:
+    """The node of one of torch's layers, run on all steps at once; None where it is none of NIR's."""
+    if type(body) is nn.AvgPool2d:
+        if body.ceil_mode or body.divisor_override not in (None, 1):
+            raise Refused("its windows are no plain means or sums; train ceil_mode=False and divisor_override=None")
+        kernel, stride, padding = (np.array(_pair(n)) for n in (body.kernel_size, body.stride, body.padding))
+        if padding.any() and not body.count_include_pad:
+            raise Refused("zeros around do not count in its means, and in those of NIR's readers they do; pad nothing")
+        make = nir.AvgPool2d if body.divisor_override is None else nir.SumPool2d
+        return make(kernel_size=kernel, stride=stride, padding=padding)
+    if type(body) is nn.Flatten and body.start_dim == 1 and body.end_dim in (-1, len(shape)):
+        return nir.Flatten(input_type=np.array(shape), start_dim=0, end_dim=-1)
+    return None
+
+
+def _pair(value: Any) -> tuple[int, int]:
+    return (value, value) if isinstance(value, int) else tuple(value)
+
+
 def read(node: Any, kind: str) -> TimeLayer:
     """The layer that a node AvgPool2d or SumPool2d is; zeros around count in the mean, as torch's do."""
     kernel, stride, padding = (

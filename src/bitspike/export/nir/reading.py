@@ -18,7 +18,7 @@ from bitspike.export.nir.package import CONVENTIONS, NOTE, VERSION, Convention, 
 from bitspike.export.nir.wiring import ends, flat, in_order
 from bitspike.graph import Graph
 from bitspike.graph.traced import Traced
-from bitspike.layers import Affine, Gain, GlobalAvgPool, MeanReadout, Repeat, TimeLayer
+from bitspike.layers import Affine, Gain, GlobalAvgPool, MeanReadout, Repeat, Synapse, TimeLayer
 from bitspike.lower.wire import Refused
 
 _SYNAPSES = ("Affine", "Linear", "Conv1d", "Conv2d")
@@ -227,14 +227,14 @@ def _call(root: nn.Module, traced: fx.Graph, name: str, layer: nn.Module, value:
     return traced.call_module(plain, (value,))
 
 
-def _diagonal(made: Any) -> TimeLayer:
-    """The affine map that was written as a diagonal one, or as a convolution of every channel with one number."""
-    weight, bias = made.weight.detach(), made.bias.detach()
-    scale = weight.diagonal() if weight.dim() == 2 else weight.reshape(-1)
-    again = scale.diag() if weight.dim() == 2 else scale.reshape(weight.shape)
-    if not torch.equal(again, weight) or len(scale) != len(bias):
+def _diagonal(made: Synapse) -> TimeLayer:
+    """The affine map that was written as a diagonal map of channels."""
+    weight, bias = made.weight.detach(), made.bias
+    square = weight.reshape(weight.shape[:2]) if weight[0, 0].numel() == 1 else weight.new_zeros(0, 0)
+    scale = square.diagonal()
+    if bias is None or len(scale) != len(bias) or not torch.equal(scale.diag(), square):
         raise Refused(synapses.CHANGED)
-    return Affine(scale.clone(), bias.clone())
+    return Affine(scale.clone(), bias.detach().clone())
 
 
 def _text(value: Any) -> str:

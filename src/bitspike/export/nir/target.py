@@ -44,7 +44,8 @@ class Nir(Target):
     def write(self, source: Source, path: Path, options: Mapping[str, Any]) -> Exported:
         """Write the file; its bytes only depend on the network, and on the releases of nir and h5py."""
         nir, made = package("export to nir"), _written(source, options)
-        graph = nir.NIRGraph(made.nodes, made.edges, metadata=made.metadata)
+        grouped = any(getattr(node, "groups", 1) != 1 for node in made.nodes.values())
+        graph = nir.NIRGraph(made.nodes, made.edges, metadata=made.metadata, type_check=not grouped)
         held = io.BytesIO()
         nir.write(held, graph)
         write_bytes_atomic(path, held.getvalue())
@@ -53,6 +54,8 @@ class Nir(Target):
         notes = [*made.notes]
         if made.metadata["T"]:
             notes.append(f"every sample is fed {made.metadata['T']} times, once a step")
+        if grouped:
+            notes.append("nir takes a group's channels for all: read it with nir.read(path, type_check=False)")
         if options["reader"] in _NOTES:
             notes.append(_NOTES[options["reader"]])
         return Exported((path,), tuple(notes), {**facts, **made.metadata})

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from bitspike.export.nir import cells, pools, synapses
-from bitspike.export.nir.package import NOTE, VERSION, Convention
+from bitspike.export.nir.package import NOTE, VERSION, Convention, refuse_for
 from bitspike.graph import Graph, Node
+from bitspike.graph.moves import summands
 from bitspike.layers import (
     Affine,
     AvgPool2d,
@@ -21,15 +22,17 @@ from bitspike.layers import (
     Flatten,
     Gain,
     GlobalAvgPool,
+    Join,
     MeanReadout,
     Repeat,
+    Squeeze,
     StepReadout,
     SumPool2d,
     Synapse,
 )
 from bitspike.lower.wire import Refused
 from bitspike.neurons import Neuron
-from bitspike.upgrade.layers import SameSize
+from bitspike.upgrade.layers import Merged, SameSize
 
 _SAME = (nn.Identity, nn.Dropout, Detach, StepReadout, SameSize)
 _ADVICE = {
@@ -70,7 +73,8 @@ class Writer:
         self.shapes = _shapes(graph, shape, self.dtype)
         self.made = Written()
         self.ends: dict[str, tuple[str, ...]] = {}
-        self.readout = "steps"
+        self.readout, self.timed = "steps", graph.timed
+        self.steps = next((node.module.T for node in graph if isinstance(node.module, Encoder)), 0)
 
     def write(self) -> Written:
         """All nodes; what cannot be said is in ``lost``, by name."""
@@ -79,13 +83,12 @@ class Writer:
                 self._write(node)
             except Refused as reason:
                 self._lose(node, str(reason))
-        encoders = [node.module for node in self.graph if isinstance(node.module, Encoder)]
         self.made.metadata = {
             NOTE: VERSION,
             "reader": self.reader,
             "dt": self.convention.dt,
-            "T": encoders[0].T if encoders else 0,
-            "encoder": "repeat" if encoders else "none",
+            "T": self.steps,
+            "encoder": "repeat" if self.steps else "none",
             "readout": self.readout,
             "spikes": "{0,1}",
             "type": str(self.kind),
@@ -94,14 +97,14 @@ class Writer:
 
     def _lose(self, node: Node, reason: str) -> None:
         what = type(node.module).__name__ if node.module is not None else node.kind
-        self.made.lost.append(f"{node.name} ({what}): {reason}")
+        inner = f" of {type(node.module.body).__name__}" if type(node.module) is Merged else ""
+        self.made.lost.append(f"{node.name} ({what}{inner}): {reason}")
         self.ends[node.name] = tuple(name for before in node.inputs for name in self.ends.get(before, ()))
 
     def _add(self, name: str, made: Any, sources: tuple[str, ...]) -> tuple[str, ...]:
-        kind = type(made).__name__
-        known = self.convention.nodes
-        if known and kind not in (*known, "Input", "Output"):
-            raise Refused(f"{self.reader} reads no {kind} of NIR; write it for reader='nir'")
+        refuse_for(self.reader, self.convention, made)
+        while name in self.made.nodes:
+            name += "_"
         self.made.nodes[name] = made
         self.made.edges += [(source, name) for source in sources]
         return (name,)
@@ -116,12 +119,16 @@ class Writer:
             if type(module) is not Repeat:
                 todo = "leave the encoder out of the network, and feed what it sends"
                 raise Refused(f"NIR begins behind the encoder, and what this one sends is no constant; {todo}")
+            if self.steps != module.T:
+                raise Refused("the network has another encoder with other steps; use one")
             self.ends[node.name] = self.ends[before[0]]
         elif isinstance(module, MeanReadout):
             self._readout(node, module)
-        elif isinstance(module, _SAME):
+        elif isinstance(module, _SAME) or (isinstance(module, Squeeze) and module.passes(self.graph[before[0]].T)):
             self.ends[node.name] = self.ends[before[0]]
-        elif node.kind == "add":
+        elif node.name not in self.timed:
+            raise Refused("it lies before the encoder, and NIR begins behind it; put the encoder first")
+        elif node.kind == "add" or isinstance(module, Join):
             self._sum(node)
         else:
             made = self._layer(node)
@@ -159,6 +166,8 @@ class Writer:
             return made
         if type(module) is Flatten:
             return nir.Flatten(input_type=np.array(shape), start_dim=0, end_dim=-1)
+        if type(module) is Merged and (found := pools.merged(nir, module.body, shape)) is not None:
+            return found
         what = "NIR has no such node"
         todo = _ADVICE.get(type(module).__name__, "use layers that it has: linear, convolution, LIF, pools of sums")
         raise Refused(f"{what}; {todo}")
@@ -183,7 +192,7 @@ class Writer:
         self.ends[node.name] = self._add("input", self.nir.Input(input_type=np.array(shape)), ())
 
     def _output(self, node: Node) -> None:
-        if len(node.inputs) != 1:
+        if len(node.inputs) != 1 or not isinstance(self.graph.items[node.name].args[0], fx.Node):
             raise Refused("the network must return one value; write its parts apart")
         shape = self.shapes[node.inputs[0]]
         kept = shape[1:] if self.readout == "mean" else shape[2:]
@@ -199,23 +208,28 @@ class Writer:
 
     def _sum(self, node: Node) -> None:
         """A sum is several edges into whatever reads it; in the network's order, and none of them twice."""
+        parts = [item.name for item in summands(self.graph.items[node.name])]
+        if not parts:
+            raise Refused("a number is added, or one of the values counts several times; write it as a layer")
+        if len({self.shapes[name] for name in parts}) > 1:
+            raise Refused("its values differ in their shapes; bring them to one, with the same T")
         found: list[str] = []
-        for place, before in enumerate(node.inputs):
+        for place, before in enumerate(parts):
             names = self.ends[before]
             if (place and len(names) > 1) or set(names) & set(found):
                 one = self.nir.Scale(scale=np.ones(self._shape(before), self.kind))
                 names = self._add(f"{node.name}_{place}", one, names)
             found += names
-        if len(node.inputs) != 2:
-            raise Refused("a number or the value itself is added; write it as a layer")
         self.ends[node.name] = tuple(found)
 
     def _shape(self, name: str) -> tuple[int, ...]:
+        if name not in self.shapes:
+            raise Refused("it reads a part of several values, which NIR has no word for; make them layers apart")
         return self.shapes[name][2:]
 
 
 def _affine(nir: Any, module: Affine, shape: tuple[int, ...], kind: Any) -> Any:
-    """An affine map that no synapse takes in, as a diagonal map or a convolution of every channel with one number."""
+    """An affine map that no synapse takes in, as a diagonal map of channels."""
     channels = shape[0]
     scale, shift = (
         np.ascontiguousarray(np.broadcast_to(t.detach().cpu().numpy(), (channels,))).astype(kind)
@@ -226,13 +240,12 @@ def _affine(nir: Any, module: Affine, shape: tuple[int, ...], kind: Any) -> Any:
         return nir.Affine(weight=np.diag(scale), bias=shift, metadata=note)
     if len(shape) not in (2, 3):
         raise Refused("NIR has affine maps of channels of 1 or 2 dimensions")
-    ones = [1] * (len(shape) - 1)
-    make = nir.Conv1d if len(shape) == 2 else nir.Conv2d
+    weight = np.diag(scale).reshape(channels, channels, *[1] * (len(shape) - 1))
     one: Any = 1 if len(shape) == 2 else (1, 1)
     none: Any = 0 if len(shape) == 2 else (0, 0)
     sizes: Any = shape[1] if len(shape) == 2 else tuple(shape[1:])
-    weight = scale.reshape(-1, 1, *ones)
-    return make(sizes, weight, one, none, one, channels, shift, metadata=note)
+    make = nir.Conv1d if len(shape) == 2 else nir.Conv2d
+    return make(sizes, weight, one, none, one, 1, shift, metadata=note)
 
 
 def _prefixed(note: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,0 +1,383 @@
+"""NIR: written and read back bit for bit; refusals by name; graphs made with the package as NIR defines them."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+
+from bitspike.export import TARGETS, export, read_nir
+from bitspike.export.nir.cells import above, below, factor_of, time_constant
+from bitspike.fold import Folded, fold
+from bitspike.graph import trace
+from bitspike.layers import (
+    AvgPool2d,
+    BatchNorm,
+    Conv2d,
+    Flatten,
+    Gain,
+    Linear,
+    MaxPool2d,
+    MeanReadout,
+    Poisson,
+    Repeat,
+    Squeeze,
+)
+from bitspike.neurons import LIF, Integer, MultiBit, Real, Ternary
+from bitspike.observe import observe
+from bitspike.quantizers import Sign
+from export_nir_nets import spoken
+from networks import dyadic, liven, make_neuron, rng, small_cnn
+
+nir = pytest.importorskip("nir", reason="not run: the package nir is not installed")
+
+
+def lively(model: nn.Module, x: Tensor) -> nn.Module:
+    with torch.no_grad():
+        for module in model.modules():
+            if isinstance(module, BatchNorm):
+                module.running_var.fill_(0.25)
+    return model
+
+
+@pytest.mark.parametrize("seed", [*range(8), *(pytest.param(seed, marks=pytest.mark.slow) for seed in range(8, 60))])
+def test_what_is_written_comes_back(seed: int, tmp_path: Path) -> None:
+    """Every output equal, bit by bit; and the network that was read writes the same nodes again."""
+    model, x = spoken(seed)
+    folded = fold(lively(model, x), x)
+    made = export(folded, "nir", tmp_path / "net.nir")
+    back = read_nir(made.files[0])
+    with torch.no_grad():
+        assert torch.equal(back(x), folded(x))
+    again = export(back, "nir", tmp_path / "again.nir")
+    first, second = (nir.read(path, type_check=False) for path in (*made.files, *again.files))
+    kinds = [sorted(type(node).__name__ for node in graph.nodes.values()) for graph in (first, second)]
+    assert kinds[0] == kinds[1] and len(first.edges) == len(second.edges)
+    with torch.no_grad():
+        assert torch.equal(read_nir(again.files[0])(x), folded(x))
+
+
+def test_the_networks_fire() -> None:
+    """Between them the random networks send and hold back spikes in most layers."""
+    rates = []
+    for seed in range(8):
+        model, x = spoken(seed)
+        found = observe(fold(lively(model, x), x).graph, [x])
+        rates += [activity.rate for activity in found.values()]
+    assert np.mean([0.02 < rate < 0.98 for rate in rates]) > 0.7
+
+
+def test_float64_stays_float64(tmp_path: Path) -> None:
+    model, x = spoken(1)
+    folded = fold(model.double(), x.double())
+    back = read_nir(export(folded, "nir", tmp_path / "net.nir").files[0])
+    with torch.no_grad():
+        assert torch.equal(back(x.double()), folded(x.double()))
+
+
+def chain(
+    neuron: nn.Module, *, T: int = 3, encoder: nn.Module | None = None, middle: tuple[nn.Module, ...] = ()
+) -> Folded:
+    torch.manual_seed(0)
+    net = nn.Sequential(encoder or Repeat(T), Linear(6, 5), neuron, *middle, Linear(5, 2), MeanReadout()).eval()
+    return fold(net, torch.rand(4, 6))
+
+
+REFUSED: dict[str, tuple[Callable[[], Any], str]] = {
+    "ternary": (lambda: chain(Ternary()), r"_2 \(Ternary\): Ternary sends \{-1,0,1\}.*train LIF"),
+    "multi-bit": (lambda: chain(MultiBit(2, 0)), r"_2 \(MultiBit\): MultiBit sends \{0..3\}"),
+    "integer": (lambda: chain(Integer(3)), r"Integer sends .*expand_unary makes sub-steps"),
+    "real": (lambda: chain(Real()), r"_2 \(Real\): Real sends real"),
+    "soft": (lambda: chain(LIF(reset="soft")), r"_2 \(LIF\): LIF subtracts what it sends.*reset='hard'"),
+    "initial": (lambda: chain(LIF(initial=0.25)), "starts at 0.25"),
+    "floor": (lambda: chain(LIF(floor=-1.0)), "has the floor -1"),
+    "poisson": (lambda: chain(LIF(), encoder=Poisson(3)), r"_0 \(Poisson\): NIR begins behind the encoder"),
+    "steps": (lambda: chain(LIF(), Squeeze(2)), r"_3 \(Squeeze\): NIR has no such node; train one T"),
+    "unfolded": (lambda: trace(nn.Sequential(Conv2d(1, 2, 3), BatchNorm(2))), r"_1 \(BatchNorm\).*fold the network"),
+    "max pool": (lambda: trace(nn.Sequential(Conv2d(1, 2, 3), MaxPool2d(2))), r"_1 \(MaxPool2d\).*train AvgPool2d"),
+    "recurrent edge": (lambda: trace(nn.Sequential(Linear(9, 2), nn.Tanh())), r"_1 \(Tanh\): NIR has no such node"),
+}
+
+
+@pytest.mark.parametrize("what", REFUSED)
+def test_what_it_cannot_say_is_named(what: str, tmp_path: Path) -> None:
+    make, said = REFUSED[what]
+    source = make()
+    shape = {} if isinstance(source, Folded) else {"shape": "9" if what == "recurrent edge" else "1,8,8"}
+    with pytest.raises(ValueError, match=said):
+        export(source, "nir", tmp_path / "net.nir", **shape)
+    assert not list(tmp_path.iterdir())
+
+
+def test_everything_lost_is_in_one_message(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"got 2 it cannot: .*Poisson.*Ternary"):
+        export(chain(Ternary(), encoder=Poisson(2)), "nir", tmp_path / "net.nir")
+
+
+@pytest.mark.parametrize(
+    ("reader", "said"), [("snntorch", "snntorch reads no SumPool2d"), ("sinabs", "reads no Scale")]
+)
+def test_a_reader_that_lacks_a_node_is_named(reader: str, said: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    middle = AvgPool2d(2) if reader == "snntorch" else Gain(torch.tensor([2.0, 3.0, 0.5]))
+    net = nn.Sequential(Repeat(2), Conv2d(1, 3, 3), LIF(), middle, LIF(), Flatten()).eval()
+    folded = fold(net, torch.rand(2, 1, 6, 6))
+    with pytest.raises(ValueError, match=said):
+        export(folded, "nir", tmp_path / "net.nir", reader=reader)
+
+
+def test_the_shape_must_be_known(tmp_path: Path) -> None:
+    graph = trace(nn.Sequential(Linear(6, 2), LIF()))
+    with pytest.raises(ValueError, match="shape of a sample must be known"):
+        export(graph, "nir", tmp_path / "net.nir")
+    with pytest.raises(ValueError, match="shape must be whole numbers"):
+        export(graph, "nir", tmp_path / "net.nir", shape="6,x")
+    assert export(graph, "nir", tmp_path / "net.nir", shape="6").files[0].exists()
+
+
+def test_the_same_bytes_every_time(tmp_path: Path) -> None:
+    folded = chain(LIF())
+    first = export(folded, "nir", tmp_path / "a.nir").files[0].read_bytes()
+    time.sleep(1.1)
+    assert export(folded, "nir", tmp_path / "b.nir").files[0].read_bytes() == first
+
+
+def test_names_that_NIR_uses_itself(tmp_path: Path) -> None:  # noqa: N802
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.input, self.lif, self.output = Linear(3, 3), LIF(), Linear(3, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.output(self.lif(self.input(x)))
+
+    torch.manual_seed(0)
+    x = torch.rand(4, 2, 3) * 3
+    folded = fold(Net().eval(), x)
+    back = read_nir(export(folded, "nir", tmp_path / "net.nir").files[0])
+    assert torch.equal(back(x), folded(x))
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1, 0.25, 0.3, 0.5, 0.9, 0.999, 1.0])
+@pytest.mark.parametrize("dt", [1e-4, 1e-3, 2.0**-10, 1.0])
+def test_the_time_constant_gives_the_decay_back(decay: float, dt: float) -> None:
+    """As near as 1 − q comes in float32; exactly, unless the decay is finer than that."""
+    wanted = np.float32(decay)
+    found = factor_of(time_constant(np.asarray(wanted), dt), dt)
+    assert found == wanted if decay >= 0.5 or decay in (0, 0.25) else abs(found - wanted) <= 2.0**-24
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_above_and_below(kind: Any) -> None:
+    for value in np.array([1e-30, 0.3, 0.5, 1.0, 7.0], kind):
+        assert below(value) < value == above(below(value))
+
+
+def steps_of(node: Any, x: np.ndarray, dt: float) -> np.ndarray:
+    """NIR's own equations, a step of Euler's method at a time, in float32."""
+    one = np.float32
+    v, sent = np.zeros(x.shape[1:], one), []
+    for current in x.astype(one):
+        if type(node).__name__ == "IF":
+            u = v + node.r.astype(one) * current
+        else:
+            leak, drive = 1 - one(dt) / node.tau.astype(one), one(dt) / node.tau.astype(one)
+            u = leak * v + drive * (node.v_leak.astype(one) + node.r.astype(one) * current)
+        z = u > node.v_threshold.astype(one)
+        v = np.where(z, node.v_reset.astype(one), u)
+        sent.append(z)
+    return np.stack(sent).astype(one)
+
+
+def grid(*values: float) -> np.ndarray:
+    return np.array(values, np.float32)
+
+
+CELLS: dict[str, Callable[[], Any]] = {
+    "if": lambda: nir.IF(r=grid(1, 1, 1), v_threshold=grid(1, 1, 1)),
+    "if, r": lambda: nir.IF(r=grid(1, 2, 0.5), v_threshold=grid(1, 1, 1)),
+    "if, reset": lambda: nir.IF(r=grid(1, 1, 1), v_threshold=grid(1, 1, 1), v_reset=grid(-0.5, -0.5, -0.5)),
+    "lif": lambda: nir.LIF(tau=grid(2, 2, 2), r=grid(2, 2, 2), v_leak=grid(0, 0, 0), v_threshold=grid(1, 1, 1)),
+    "lif, r 1": lambda: nir.LIF(
+        tau=grid(2, 2, 2), r=grid(1, 1, 1), v_leak=grid(0, 0, 0), v_threshold=grid(0.5, 0.5, 0.5)
+    ),
+    "lif, leak": lambda: nir.LIF(
+        tau=grid(2, 2, 2), r=grid(2, 4, 8), v_leak=grid(0.5, 1, 0), v_threshold=grid(1, 1, 1)
+    ),
+    "lif, reset": lambda: nir.LIF(
+        tau=grid(4, 4, 4), r=grid(4, 4, 4), v_leak=grid(0.25, 0.25, 0.25), v_threshold=grid(1, 1, 1),
+        v_reset=grid(0.5, 0.5, 0.5),
+    ),
+    "lif, channels": lambda: nir.LIF(
+        tau=grid(2, 4, 2), r=grid(2, 4, 2), v_leak=grid(0, 0, 0), v_threshold=grid(1, 0.5, 0.75)
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", CELLS)
+def test_nodes_of_others_do_what_NIR_says(what: str, tmp_path: Path) -> None:  # noqa: N802
+    """On a grid, where membranes meet thresholds: NIR fires above them, not at them."""
+    node = CELLS[what]()
+    x = dyadic(torch.rand(12, 64, 3, generator=rng(0)) * 1.5 - 0.25, 8).numpy()
+    graph = nir.NIRGraph.from_list(nir.Affine(np.eye(3, dtype=np.float32), grid(0, 0, 0)), node)
+    nir.write(tmp_path / "net.nir", graph)
+    net = read_nir(tmp_path / "net.nir", dt=1.0)
+    wanted = steps_of(node, x, 1.0)
+    assert 0.02 < wanted.mean() < 0.98
+    assert np.array_equal(net(torch.from_numpy(x)).detach().numpy(), wanted)
+
+
+def test_a_threshold_is_above_not_at(tmp_path: Path) -> None:
+    graph = nir.NIRGraph.from_list(nir.Linear(np.eye(1, dtype=np.float32)), nir.Threshold(grid(0.5)))
+    nir.write(tmp_path / "net.nir", graph)
+    x = torch.tensor([0.5, float(np.nextafter(np.float32(0.5), np.float32(1)))]).reshape(2, 1, 1)
+    assert read_nir(tmp_path / "net.nir")(x).flatten().tolist() == [0.0, 1.0]
+
+
+def written(tmp_path: Path, *nodes: Any, edges: list[tuple[str, str]] | None = None) -> Path:
+    path = tmp_path / "net.nir"
+    if edges is None:
+        graph = nir.NIRGraph.from_list(*nodes, type_check=False)
+    else:
+        graph = nir.NIRGraph(dict(nodes), edges, type_check=False)
+    nir.write(path, graph)
+    return path
+
+
+def test_edges_into_a_node_are_added(tmp_path: Path) -> None:
+    eye = np.eye(2, dtype=np.float32)
+    nodes = [
+        ("in", nir.Input(np.array([2]))),
+        ("a", nir.Linear(eye)),
+        ("b", nir.Linear(2 * eye)),
+        ("out", nir.Output(np.array([2]))),
+    ]
+    path = written(tmp_path, *nodes, edges=[("in", "a"), ("in", "b"), ("a", "out"), ("b", "out")])
+    x = torch.rand(3, 4, 2)
+    assert torch.equal(read_nir(path)(x), x + 2 * x)
+
+
+def test_graphs_inside_graphs(tmp_path: Path) -> None:
+    inner = nir.NIRGraph.from_list(
+        nir.Linear(3 * np.eye(2, dtype=np.float32)), nir.IF(r=grid(1, 1), v_threshold=grid(1, 1))
+    )
+    nodes = [("in", nir.Input(np.array([2]))), ("g", inner), ("out", nir.Output(np.array([2])))]
+    path = written(tmp_path, *nodes, edges=[("in", "g"), ("g", "out")])
+    assert read_nir(path)(torch.ones(1, 1, 2)).flatten().tolist() == [1.0, 1.0]
+
+
+def lif(n: int = 2, **other: Any) -> Any:
+    ones = np.ones(n, np.float32)
+    return nir.LIF(**{"tau": 2 * ones, "r": 2 * ones, "v_leak": 0 * ones, "v_threshold": ones, **other})
+
+
+UNREAD: dict[str, tuple[Callable[[], list[Any]], str]] = {
+    "cuba": (
+        lambda: [nir.CubaLIF(*(grid(1, 1) for _ in range(5)))],
+        r"cubalif \(CubaLIF\): its synapses have a state",
+    ),
+    "li": (lambda: [nir.LI(grid(1, 1), grid(1, 1), grid(0, 0))], r"li \(LI\): it integrates without firing"),
+    "delay": (lambda: [nir.Delay(grid(1, 1))], r"delay \(Delay\)"),
+    "several": (lambda: [nir.Delay(grid(1, 1)), nir.I(grid(1, 1))], r"2 that are none: .*Delay.*I\)"),
+    "nan": (lambda: [nir.Affine(np.full((2, 2), np.nan), grid(0, 0))], "its weight must be finite"),
+    "tau": (lambda: [lif(tau=grid(-1, -1))], "tau must be > 0"),
+    "dt": (lambda: [lif(tau=grid(0.5, 0.5))], "dt = 1 is more than its tau 0.5"),
+    "threshold": (lambda: [lif(v_threshold=grid(-1, -1))], "its threshold must lie above its reset value"),
+    "places": (
+        lambda: [nir.Scale(np.array([[1, 2], [3, 4]], np.float32))],
+        "differs within a channel",
+    ),
+    "flatten": (lambda: [nir.Flatten(np.array([2, 2, 2]), 1, -1)], "it flattens some axes"),
+}
+
+
+@pytest.mark.parametrize("what", UNREAD)
+def test_nodes_that_are_no_layers_are_named(what: str, tmp_path: Path) -> None:
+    make, said = UNREAD[what]
+    with pytest.raises(ValueError, match=said):
+        read_nir(written(tmp_path, *make()), dt=1.0)
+
+
+def test_a_time_step_must_be_given(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"lif \(LIF\): a LIF needs the time step"):
+        read_nir(written(tmp_path, lif()))
+
+
+def test_loops_are_refused(tmp_path: Path) -> None:
+    eye = np.eye(2, dtype=np.float32)
+    nodes = [("in", nir.Input(np.array([2]))), ("a", nir.Linear(eye)), ("n", lif()), ("out", nir.Output(np.array([2])))]
+    path = written(tmp_path, *nodes, edges=[("in", "a"), ("a", "n"), ("n", "a"), ("n", "out")])
+    with pytest.raises(ValueError, match="without loops, got a loop among or before a, n"):
+        read_nir(path, dt=1.0)
+
+
+def test_other_files_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "net.nir"
+    path.write_bytes(b"not HDF5")
+    with pytest.raises(ValueError, match="the file must be one of NIR"):
+        read_nir(path)
+    with pytest.raises(ValueError, match="the file must be one of NIR"):
+        read_nir(tmp_path / "absent.nir")
+    with pytest.raises(ValueError, match="did you mean 'norse'"):
+        read_nir(path, maker="nors")
+
+
+def changed(path: Path, change: Callable[[Any], None]) -> Path:
+    graph = nir.read(path)
+    change(graph)
+    nir.write(path, graph)
+    return path
+
+
+def signs() -> Folded:
+    torch.manual_seed(0)
+    hidden = Linear(6, 5, bias=False, weight=Sign("layer"))
+    return fold(nn.Sequential(Repeat(2), hidden, BatchNorm(5), LIF(), Linear(5, 2)).eval(), torch.rand(4, 6))
+
+
+def test_a_file_changed_by_others_is_not_read_as_ours(tmp_path: Path) -> None:
+    """What is remembered must be what the nodes say: an edited weight or threshold never comes back as it was."""
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        Repeat(2), Linear(6, 5, bias=False, weight=Sign("none")), BatchNorm(5), LIF(), Linear(5, 2)
+    ).eval()
+    folded = fold(net, torch.rand(4, 6))
+    changes: list[Callable[[Any], None]] = [
+        lambda graph: graph.nodes["_1"].weight.__imul__(2),
+        lambda graph: graph.nodes["_1"].bias.__iadd__(1),
+        lambda graph: graph.nodes["_3"].v_threshold.__imul__(2),
+        lambda graph: graph.nodes["_3"].tau.__imul__(2),
+    ]
+    for change in changes:
+        path = changed(export(folded, "nir", tmp_path / "net.nir").files[0], change)
+        with pytest.raises(ValueError, match="its numbers are not those that bitspike wrote"):
+            read_nir(path)
+
+
+def test_integers_come_back_as_integers(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    net = nn.Sequential(
+        Repeat(2), Linear(6, 5, bias=False, weight=Sign("layer")), BatchNorm(5), LIF(), Linear(5, 2)
+    ).eval()
+    folded = fold(net, torch.rand(4, 6))
+    back = read_nir(export(folded, "nir", tmp_path / "net.nir").files[0])
+    assert [s.module.quantizer.format.label() for s in back.graph.of_kind("synapse")] == ["±1", "float"]  # type: ignore[union-attr]
+
+
+def test_residual_networks_of_models(tmp_path: Path) -> None:
+    x = torch.randn(8, 2, 8, 8, generator=rng(0))
+    net = liven(small_cnn(make_neuron("lif", decay=0.5)).float(), x)
+    folded = fold(net, x)
+    made = export(folded, "nir", tmp_path / "net.nir")
+    assert made.facts is not None and made.facts["nodes"]["LIF"] > 2
+    assert torch.equal(read_nir(made.files[0])(x), folded(x))
+
+
+def test_its_options_are_said() -> None:
+    assert TARGETS["nir"].reads == "network" and set(TARGETS["nir"].options) == {"reader", "shape"}
