@@ -25,6 +25,7 @@ from bitspike.export import export, read_nir
 from bitspike.files import write_json_atomic
 from bitspike.fold import Folded, fold
 from bitspike.graph import Graph, Node
+from bitspike.neurons import Neuron
 from networks import NETWORKS, T, digits, trained
 
 HERE = Path(__file__).resolve().parent
@@ -47,6 +48,26 @@ def sent(graph: Graph, x: torch.Tensor) -> dict[str, np.ndarray]:
 
     graph.run(x, handler=note)
     return found
+
+
+@torch.no_grad()
+def ties(graph: Graph, x: torch.Tensor) -> int:
+    """Membranes that lie exactly on their threshold, where > and >= differ."""
+    count = 0
+
+    def note(node: Node, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
+        nonlocal count
+        value = call()
+        if isinstance(node.module, Neuron):
+            v = torch.zeros_like(args[0][0])
+            for current, sent in zip(args[0], value, strict=True):
+                u = node.module.membrane.charge(v, current)
+                count += int((u == node.module.stairs.first).sum())
+                v = torch.where(sent != 0, 0.0, u)
+        return value
+
+    graph.run(x, handler=note)
+    return count
 
 
 def run(python: Path, script: str, *arguments: str) -> str:
@@ -74,7 +95,9 @@ def compare(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray]) -> dict[
     return {"spikes": spikes, "flips": flips, "rate": fired / spikes, "output_difference": output}
 
 
-def reads(peer: str, venvs: Path, name: str, folded: Folded, x: torch.Tensor, work: Path) -> dict[str, Any]:
+def reads(
+    peer: str, venvs: Path, name: str, folded: Folded, x: torch.Tensor, work: Path, steps: int = T
+) -> dict[str, Any]:
     """One network in one reader."""
     reader, *how = PEERS[peer]
     row: dict[str, Any] = {"reader": peer, "network": name}
@@ -86,7 +109,7 @@ def reads(peer: str, venvs: Path, name: str, folded: Folded, x: torch.Tensor, wo
         export(folded, "nir", path, reader=reader)
     except ValueError as error:
         return row | {"refused": str(error)}
-    np.save(work / "x.npy", np.repeat(x.numpy()[None], T, 0))
+    np.save(work / "x.npy", np.repeat(x.numpy()[None], steps, 0))
     failed = run(python, f"peer_{reader}.py", "read", str(path), str(work / "x.npy"), str(work / "out.npz"), *how)
     if failed:
         return row | {"refused": f"the reader raised {failed}"}
@@ -146,7 +169,8 @@ def main() -> None:
                 accuracy = float((folded(x).argmax(1) == labels).float().mean())
             again = export(folded, "nir", work / "own.nir")
             own = compare(sent(folded.graph, x), sent(read_nir(again.files[0]).graph, x))
-            readers.append({"reader": "bitspike", "network": name, "accuracy": accuracy, **own})
+            known = {"reader": "bitspike", "network": name}
+            readers.append({**known, "accuracy": accuracy, "ties": ties(folded.graph, x), **own})
             print(readers[-1], flush=True)
             for peer in PEERS:
                 readers.append(reads(peer, given.venvs, name, folded, x, work))

@@ -1,0 +1,140 @@
+"""Every target × every kind of network: exact, how many numbers differ, or refused because ….
+
+    python benchmarks/exchange/table.py [--venvs FOLDER] [--target NAME …] [--out results/exchange]
+
+Each network is trained for a few seconds, folded and compiled; each target writes it, and ``runners/TARGET.py`` runs
+what was written in the system it is for. Outputs are held against the interpreter's integers, or, where a target reads
+the folded network, spikes and outputs against that network's. A row is kept as soon as it is known (a JSON each), and
+``docs/deploy.md`` gets the table. What cannot run here says "not run".
+"""
+
+from __future__ import annotations
+
+import argparse
+import importlib.util
+import json
+import re
+import sys
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path[:0] = [str(HERE), str(ROOT / "tests")]
+
+import torch  # noqa: E402
+from cases import KINDS, Case, NotRun, Ran, case  # noqa: E402
+
+from bitspike.export import TARGETS  # noqa: E402
+from bitspike.files import write_json_atomic  # noqa: E402
+
+STEPS = (1, 4)
+START, END = "<!-- table: made by benchmarks/exchange/table.py -->\n", "<!-- end -->"
+
+
+def runner(target: str) -> Callable[[Case, Path, Path], list[Ran]]:
+    """The function `run` of a target's file; raises `NotRun` where there is none, or it needs what is not here."""
+    path = HERE / "runners" / f"{target}.py"
+    if not path.exists():
+        raise NotRun("it has no runner")
+    spec = importlib.util.spec_from_file_location(f"runner_{target}", path)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except ImportError as error:
+        raise NotRun(str(error)) from error
+    found: Callable[[Case, Path, Path], list[Ran]] = module.run
+    return found
+
+
+def rows(target: str, network: Case, venvs: Path) -> list[dict[str, Any]]:
+    """What came out, a row a system that ran it."""
+    known = {"target": target, "network": network.name, "T": network.T}
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            ran = runner(target)(network, Path(folder), venvs)
+        except NotRun as reason:
+            return [{**known, "not_run": str(reason)}]
+        except ValueError as error:
+            text = str(error)
+            if "must be able to say everything" not in text:
+                raise
+            said = re.split(r"it cannot: ", text, maxsplit=1)[1].removesuffix("; change these.")
+            return [{**known, "refused": said}]
+    return [{**known, "how": r.how, "compared": r.compared, "differ": r.differ, "what": r.what} for r in ran]
+
+
+def cell(found: list[dict[str, Any]]) -> str:
+    """The rows of one target and network."""
+    parts = []
+    for row in found:
+        if "refused" in row:
+            parts.append(f"refused: {short(row['refused'])}")
+        elif "not_run" in row:
+            parts.append("not run")
+        elif row["differ"]:
+            parts.append(f"{row['how']}: {row['differ']:,} of {row['compared']:,} {row['what']} differ")
+        else:
+            parts.append(f"{row['how']}: exact")
+    exact = [part.removesuffix(": exact") for part in parts if part.endswith(": exact")]
+    others = [part for part in parts if not part.endswith(": exact")]
+    return "; ".join([*([f"exact ({', '.join(exact)})"] if exact else []), *others]) or "not run"
+
+
+def short(reason: str) -> str:
+    """The first reason, without its place; how many more there are."""
+    first, *rest = re.split(r"; (?=\S+ \(\w+\): )", reason)
+    told = re.sub(r"^\S+ \(\w+\): ", "", first).split(";")[0].replace("|", "¦")
+    return told + (f" (and {len(rest)} more)" if rest else "")
+
+
+def table(found: list[dict[str, Any]]) -> str:
+    """Networks down, targets across."""
+    targets = list(dict.fromkeys(row["target"] for row in found))
+    lines = [f"| network | T | {' | '.join(targets)} |", "| --- " * (2 + len(targets)) + "|"]
+    for name, T in dict.fromkeys((row["network"], row["T"]) for row in found):
+        mine = [row for row in found if (row["network"], row["T"]) == (name, T)]
+        cells = [cell([row for row in mine if row["target"] == target]) for target in targets]
+        lines.append(f"| {name} | {T} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+def put(page: Path, text: str) -> None:
+    """Where the page has its marks."""
+    whole = page.read_text(encoding="utf-8")
+    if START not in whole:
+        print(f"{page.name} has no place for the table: put {START.strip()} and {END} into it")
+        return
+    before, rest = whole.split(START)
+    page.write_text(f"{before}{START}{text}\n{rest[rest.index(END) :]}", encoding="utf-8")
+
+
+def main() -> None:
+    """All of it, or some targets anew."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--venvs", type=Path, default=ROOT / ".venv-exchange")
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "exchange")
+    parser.add_argument("--target", action="append")
+    given = parser.parse_args()
+    torch.set_num_threads(1)
+    given.out.mkdir(parents=True, exist_ok=True)
+    names = given.target or list(TARGETS)
+    for name in KINDS:
+        for T in STEPS:
+            network = case(name, T)
+            for target in names:
+                found = rows(target, network, given.venvs)
+                file = re.sub(r"\W+", "_", f"{target}_{name}_T{T}").strip("_")
+                write_json_atomic(given.out / f"{file}.json", {"rows": found})
+                print(f"{target}, {name}, T = {T}: {cell(found)}", flush=True)
+    order = {(name, T): k for k, (name, T) in enumerate((name, T) for name in KINDS for T in STEPS)}
+    files = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(given.out.glob("*_T*.json"))]
+    kept = [row for file in files for row in file["rows"]]
+    put(ROOT / "docs" / "deploy.md", table(sorted(kept, key=lambda row: order.get((row["network"], row["T"]), 99))))
+
+
+if __name__ == "__main__":
+    main()
