@@ -34,12 +34,22 @@ class Ran:
 
     Attributes:
         how: what ran it. compared, differ: numbers beside those wanted, and how many are others. what: they are.
+        refused: why this one system could not have it, where the target itself could say it.
     """
 
     how: str
     compared: int
     differ: int
     what: str = "outputs"
+    refused: str = ""
+
+
+def said(error: ValueError) -> str:
+    """What an export refused, of its message; any other error is raised again."""
+    _, found, reasons = str(error).partition("it cannot: ")
+    if not found:
+        raise error
+    return reasons.removesuffix("; change these.")
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ import re
 import sys
 import tempfile
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(ROOT / "tests")]
 
 import torch  # noqa: E402
-from cases import KINDS, Case, NotRun, Ran, case  # noqa: E402
+from cases import KINDS, Case, NotRun, Ran, case, said  # noqa: E402
 
 from bitspike.export import TARGETS  # noqa: E402
 from bitspike.files import write_json_atomic  # noqa: E402
@@ -59,12 +60,8 @@ def rows(target: str, network: Case, venvs: Path) -> list[dict[str, Any]]:
         except NotRun as reason:
             return [{**known, "not_run": str(reason)}]
         except ValueError as error:
-            text = str(error)
-            if "must be able to say everything" not in text:
-                raise
-            said = re.split(r"it cannot: ", text, maxsplit=1)[1].removesuffix("; change these.")
-            return [{**known, "refused": said}]
-    return [{**known, "how": r.how, "compared": r.compared, "differ": r.differ, "what": r.what} for r in ran]
+            return [{**known, "refused": said(error)}]
+    return [{**known, **{key: value for key, value in asdict(one).items() if value != ""}} for one in ran]
 
 
 def cell(found: list[dict[str, Any]]) -> str:
@@ -72,7 +69,7 @@ def cell(found: list[dict[str, Any]]) -> str:
     parts = []
     for row in found:
         if "refused" in row:
-            parts.append(f"refused: {short(row['refused'])}")
+            parts.append(" ".join([*([row["how"]] if "how" in row else []), f"refused: {short(row['refused'])}"]))
         elif "not_run" in row:
             parts.append("not run")
         elif row["differ"]:
@@ -85,10 +82,11 @@ def cell(found: list[dict[str, Any]]) -> str:
 
 
 def short(reason: str) -> str:
-    """The first reason, without its place; how many more there are."""
-    first, *rest = re.split(r"; (?=\S+ \(\w+\): )", reason)
-    told = re.sub(r"^\S+ \(\w+\): ", "", first).split(";")[0].replace("|", "¦")
-    return told + (f" (and {len(rest)} more)" if rest else "")
+    """The first reason, that of a neuron if there is one; how many more there are."""
+    parts = re.split(r"; (?=\S+ \([\w ]+\): )", reason)
+    first = next((part for part in parts if " sends " in part), parts[0])
+    told = re.sub(r"^\S+ (\([\w ]+\)): ", r"\1 ", first).split(";")[0].replace("|", "¦")
+    return told + (f" (and {len(parts) - 1} more)" if len(parts) > 1 else "")
 
 
 def table(found: list[dict[str, Any]]) -> str:

@@ -23,4 +23,7 @@ def run(case: Case, work: Path, venvs: Path) -> list[Ran]:
         row = reads(reader, venvs, case.name, case.folded, case.x, work, case.T)
         if "flips" in row:
             found.append(Ran(reader, row["spikes"], row["flips"], "spikes"))
+        elif "not run" not in row["refused"]:
+            reason = row["refused"].partition("it cannot: ")[2] or row["refused"]
+            found.append(Ran(reader, 0, 0, refused=reason.removesuffix("; change these.")))
     return found

@@ -1,7 +1,7 @@
 """Programs and folded networks for other systems: one target a file, each held to the integers of the interpreter."""
 
 from bitspike.export.exporting import export
-from bitspike.export.nir import read_nir
+from bitspike.export.nir import Nir, read_nir
 from bitspike.export.target import TARGETS, Exported, Source, Target
 
-__all__ = ["TARGETS", "Exported", "Source", "Target", "export", "read_nir"]
+__all__ = ["TARGETS", "Exported", "Nir", "Source", "Target", "export", "read_nir"]
