@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from bitspike.export import TARGETS, export, read_nir
 from bitspike.export.nir.cells import above, below, factor_of, time_constant
@@ -81,11 +82,9 @@ def test_float64_stays_float64(tmp_path: Path) -> None:
         assert torch.equal(back(x.double()), folded(x.double()))
 
 
-def chain(
-    neuron: nn.Module, *, T: int = 3, encoder: nn.Module | None = None, middle: tuple[nn.Module, ...] = ()
-) -> Folded:
+def chain(neuron: nn.Module, *middle: nn.Module, encoder: nn.Module | None = None) -> Folded:
     torch.manual_seed(0)
-    net = nn.Sequential(encoder or Repeat(T), Linear(6, 5), neuron, *middle, Linear(5, 2), MeanReadout()).eval()
+    net = nn.Sequential(encoder or Repeat(3), Linear(6, 5), neuron, *middle, Linear(5, 2), MeanReadout()).eval()
     return fold(net, torch.rand(4, 6))
 
 
@@ -302,6 +301,78 @@ def test_nodes_that_are_no_layers_are_named(what: str, tmp_path: Path) -> None:
     make, said = UNREAD[what]
     with pytest.raises(ValueError, match=said):
         read_nir(written(tmp_path, *make()), dt=1.0)
+
+
+def test_layers_of_others_do_what_torch_does(tmp_path: Path) -> None:
+    """Convolutions of every kind, pools that are not square, in one chain."""
+    r = np.random.default_rng(0)
+    first = r.standard_normal((4, 1, 3, 2)).astype(np.float32), r.standard_normal(4).astype(np.float32)
+    second = r.standard_normal((4, 4, 3, 3)).astype(np.float32), r.standard_normal(4).astype(np.float32)
+    nodes = [
+        nir.Conv2d((9, 8), first[0], (2, 1), (1, 0), (1, 2), 2, first[1]),
+        nir.AvgPool2d(np.array([2, 1]), np.array([1, 1]), np.array([1, 0])),
+        nir.Conv2d((6, 6), second[0], 1, "same", 1, 1, second[1]),
+        nir.SumPool2d(np.array([1, 2]), np.array([1, 2]), np.array([0, 1])),
+        nir.Flatten(np.array([4, 6, 4]), 0, -1),
+    ]
+    path = written(tmp_path, nir.Input(np.array([2, 9, 8])), *nodes)
+    x = torch.rand(3, 5, 2, 9, 8)
+    merged = x.flatten(0, 1)
+    weights = [torch.from_numpy(each) for each in (*first, *second)]
+    y = F.conv2d(merged, weights[0], weights[1], (2, 1), (1, 0), (1, 2), 2)
+    y = F.conv2d(F.avg_pool2d(y, (2, 1), 1, (1, 0)), weights[2], weights[3], 1, "same")
+    y = F.avg_pool2d(y, (1, 2), (1, 2), (0, 1), divisor_override=1).flatten(1).unflatten(0, (3, 5))
+    assert torch.equal(read_nir(path)(x), y)
+
+
+def test_a_row_of_others(tmp_path: Path) -> None:
+    weight = np.random.default_rng(0).standard_normal((3, 2, 4)).astype(np.float32)
+    path = written(tmp_path, nir.Input(np.array([2, 9])), nir.Conv1d(9, weight, 2, 1, 2, 1, grid(1, 2, 3)))
+    x = torch.rand(3, 5, 2, 9)
+    y = F.conv1d(x.flatten(0, 1), torch.from_numpy(weight), torch.tensor([1.0, 2.0, 3.0]), 2, 1, 2)
+    assert torch.equal(read_nir(path)(x), y.unflatten(0, (3, 5)))
+
+
+def test_neurons_of_sinabs(tmp_path: Path) -> None:
+    """Soft reset, as many spikes as the membrane holds thresholds, exp(-1/τ) a step."""
+    node = lif(3, tau=grid(2, 2, 2), r=grid(1, 1, 1), v_threshold=grid(0.75, 0.75, 0.75))
+    path = written(tmp_path, node)
+    x = torch.rand(8, 32, 3, generator=rng(0)) * 4 - 1
+    v, wanted, decay = torch.zeros(32, 3), [], float(np.float32(np.exp(-0.5)))
+    for current in x:
+        u = decay * v + current
+        k = torch.where(u > 0, torch.div(u, 0.75, rounding_mode="trunc"), 0.0)
+        v = u - k * 0.75
+        wanted.append(k)
+    assert torch.stack(wanted).max() > 1
+    assert torch.equal(read_nir(path, maker="sinabs")(x), torch.stack(wanted))
+
+
+def test_neurons_of_norse(tmp_path: Path) -> None:
+    """It writes dt·τ for τ, and its membranes start where they leak to."""
+    leak = grid(0.25, 0.25)
+    node = lif(2, tau=grid(2.0**-19, 2.0**-19), r=grid(1, 1), v_leak=leak, v_threshold=grid(0.5, 0.5))
+    x = dyadic(torch.rand(8, 32, 2, generator=rng(0)) * 2 - 0.5, 8)
+    v, wanted = torch.full((32, 2), 0.25), []
+    for current in x:
+        u = v + 0.5 * (current + 0.25 - v)
+        z = (u > 0.5).float()
+        v = (1 - z) * u
+        wanted.append(z)
+    assert torch.equal(read_nir(written(tmp_path, node), 2.0**-10, maker="norse")(x), torch.stack(wanted))
+
+
+@pytest.mark.parametrize("neuron", [MultiBit(1, 0, reset="hard"), Integer(1, reset="hard"), LIF(amplitude=2.0)])
+def test_any_neuron_that_is_binary(neuron: nn.Module, tmp_path: Path) -> None:
+    folded, x = chain(neuron), torch.rand(4, 6)
+    assert torch.equal(read_nir(export(folded, "nir", tmp_path / "net.nir").files[0])(x), folded(x))
+
+
+def test_a_layer_with_a_hook_is_refused(tmp_path: Path) -> None:
+    folded = chain(LIF())
+    folded.graph.of_kind("synapse")[0].module.register_forward_hook(lambda module, args, y: 2 * y)  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match=r"_1 \(Linear\): it does more than its class says \(hooks\)"):
+        export(folded, "nir", tmp_path / "net.nir")
 
 
 def test_a_time_step_must_be_given(tmp_path: Path) -> None:

@@ -5,8 +5,8 @@ Euler's method is ``u = (1 − dt/τ)·v + (dt/τ)·(v_leak + r·I)``, so ``τ =
 ``u = decay·v + I``. A float u is above the float just below the threshold exactly where it is at or above the
 threshold.
 
-Source: NIR (Nature Communications, 2024), table of primitives; the step: its section on discretization. An IF counts a
-current as it is, whatever dt: so do all its readers.
+Source: NIR (Nature Communications, 2024), its primitives; docstrings of the package nir. An IF counts a current as it
+is, whatever dt: so do all its readers.
 """
 
 from __future__ import annotations
@@ -21,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from bitspike.export.nir.package import Convention
+from bitspike.formats import formats_over_time
 from bitspike.lower.rules.trial import check_row
 from bitspike.lower.wire import Refused
 from bitspike.neurons import LIF, Neuron
@@ -28,6 +29,7 @@ from bitspike.neurons.emission import Emission
 from bitspike.neurons.membrane import Membrane
 
 Array = NDArray[Any]
+_MOST_STEPS = 64
 _NEVER = 2.0**60
 """Time constant, in steps, that no floating type tells from an endless one: 1 − 2^-60 is 1."""
 
@@ -45,8 +47,10 @@ def numbers_of(module: Neuron, dtype: Any) -> Numbers:
     Raises:
         Refused: it sends, keeps or resets otherwise.
     """
-    name, record, membrane = type(module).__name__, module.format, module.membrane
-    if record.real or (record.low, record.high) != (0, 1) or record.fraction_bits:
+    name, membrane = type(module).__name__, module.membrane
+    for record in formats_over_time(getattr(module, "formats", module.format), _MOST_STEPS):
+        if not record.real and (record.low, record.high) == (0, 1) and not record.fraction_bits:
+            continue
         todo = "train LIF, which sends {0, 1}"
         if record.unary:
             todo += "; expand_unary makes sub-steps for the synapses, but the neuron still counts"
@@ -54,7 +58,7 @@ def numbers_of(module: Neuron, dtype: Any) -> Numbers:
     if membrane.reset_kind != "hard":
         raise Refused(f"{name} subtracts what it sends, and NIR only knows a reset to a value; train reset='hard'")
     _check_state(module)
-    probe = torch.zeros(1, 1, max(module.channels(), 1), dtype=dtype)
+    probe = torch.zeros(_MOST_STEPS, 1, max(module.channels(), 1), dtype=dtype)
     decay, first = membrane.decay(), torch.full((), module.stairs.first, dtype=dtype)
     factor = membrane.threshold_factor()
     threshold = first if factor is None else first * factor.detach().to(dtype)
@@ -193,12 +197,10 @@ def read(node: Any, kind: str, convention: Convention, dt: float | None, dtype: 
             decay = np.exp(-1 / tau.astype(np.float64)).astype(dtype)
         elif dt is None:
             raise Refused("a LIF needs the time step, which the file does not hold; pass dt, e.g. dt=1e-4")
+        elif convention.unit:
+            decay, current = _norse(tau, dt)
         else:
             decay, current = factor_of(tau, dt), np.asarray(dt, dtype) / tau
-        if (
-            dt is not None and bool((decay < 0).any()) and convention.unit
-        ):  # Norse writes dt·τ, which its own reader takes for τ
-            decay, current = factor_of(tau / np.asarray(dt, dtype), dt), np.asarray(dt, dtype) ** 2 / tau
         if bool((decay < 0).any()):
             raise Refused(f"dt = {dt:g} is more than its tau {float(tau.min()):g}; pass the dt it was made for")
     if convention.exponential or convention.soft:
@@ -216,6 +218,15 @@ def read(node: Any, kind: str, convention: Convention, dt: float | None, dtype: 
     if bool((above(threshold) - reset <= 0).any()):
         raise Refused("its threshold must lie above its reset value")
     return Cell(_lif(above(threshold) - reset, decay, start), gain, shift)
+
+
+def _norse(tau: Array, dt: float) -> tuple[Array, Array]:
+    """(decay, what a current counts) of Norse, rounded as it rounds; its release 1.1 writes dt·τ for τ."""
+    step = np.asarray(dt, tau.dtype)
+    current = step * (1 / tau)
+    if bool((current > 1).any()):
+        current = step * (step / tau)
+    return 1 - current, current
 
 
 def _lif(threshold: Array, decay: Array, initial: float) -> Neuron:

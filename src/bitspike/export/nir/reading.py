@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import keyword
+import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -30,7 +31,7 @@ _UNSAID = {
     "I": "it integrates without firing; end with an Affine, or with LIF",
     "Delay": "layers here have no delays",
 }
-_MOST = 100_000
+_MOST = 2**24
 
 
 def read_nir(path: str | Path, dt: float | None = None, maker: str = "nir") -> Traced:
@@ -204,8 +205,9 @@ class _Reader:
         if shape is None:
             return graph
         sizes = tuple(int(n) for n in np.ravel(shape))
-        if not sizes or any(n < 1 or n > _MOST for n in sizes):
-            raise bad_value(self.where, "its input must have a shape", list(sizes), "name it in the node Input")
+        if not sizes or min(sizes) < 1 or math.prod(sizes) > _MOST:
+            must = f"a sample must have 1 to {_MOST:,} numbers"
+            raise bad_value(self.where, must, list(sizes), "name its shape in the node Input")
         sample = torch.zeros((1, *sizes) if graph.batch_axis == 0 else (1, 1, *sizes), dtype=dtype)
         try:
             with torch.no_grad():

@@ -35,7 +35,9 @@ def written(nir: Any, module: Synapse, affine: Affine | None, shape: tuple[int, 
         weight = (rows * weight.astype(np.float64)).astype(kind)
     if type(module) is Linear:
         return nir.Affine(weight=weight, bias=bias)
-    where = place(module)  # what is no convolution of images is refused there
+    if type(module) not in (Conv2d, Convolution):
+        raise Refused("NIR has no such map; use Linear, or a convolution in 1 or 2 dimensions")
+    where = place(module)
     axes = weight.ndim - 2
     if axes > 2 or (isinstance(module, Convolution) and module.padding_mode != "zeros"):
         raise Refused("NIR has convolutions in 1 and 2 dimensions with zeros around; use one of these")

@@ -30,6 +30,7 @@ from bitspike.layers import (
     SumPool2d,
     Synapse,
 )
+from bitspike.layers.base import changed_by
 from bitspike.lower.wire import Refused
 from bitspike.neurons import Neuron
 from bitspike.upgrade.layers import Merged, SameSize
@@ -143,6 +144,8 @@ class Writer:
     def _layer(self, node: Node) -> Any:
         """The node of NIR for a layer; None where that of the layer before stands for both."""
         module, nir = node.module, self.nir
+        if module is not None and (changes := changed_by(module)):
+            raise Refused(f"it does more than its class says ({changes}); remove that, or make it permanent")
         shape = self._shape(node.inputs[0])
         if isinstance(module, Neuron):
             return self._neuron(module, shape)
