@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from digit_networks import Residual, digits
 from torch import Tensor, nn
 
 from bitspike.export import Exported, export
@@ -19,9 +20,9 @@ from bitspike.lower import compile as lower
 from bitspike.neurons import LIF, MultiBit, Real, Ternary
 from bitspike.quantizers import Quantizer, Sign, TernaryWeight, Uniform
 from bitspike.runtime import Program
-from networks import Residual, digits
 
 SAMPLES = 16
+STEPS = (1, 4)
 
 
 class NotRun(Exception):  # noqa: N818 (not an error: a tool that is not here)
@@ -130,7 +131,7 @@ def case(name: str, T: int, epochs: int = 4) -> Case:
             optimizer.step()
     net.eval()
     folded = fold(net, x[:64])
-    program = lower(folded, x[:256])
+    program = lower(folded, x[:256], info={"top": 16, "mean": [0.0], "std": [1.0]})
     samples = held[:SAMPLES]
     levels = Program(program.spec, engine="interpreter")(samples.numpy()).levels
     return Case(name, T, folded, program, samples, np.asarray(levels))

@@ -20,13 +20,13 @@ from typing import Any
 
 import numpy as np
 import torch
+from digit_networks import NETWORKS, T, digits, trained
 
 from bitspike.export import export, read_nir
 from bitspike.files import write_json_atomic
 from bitspike.fold import Folded, fold
 from bitspike.graph import Graph, Node
 from bitspike.neurons import Neuron
-from networks import NETWORKS, T, digits, trained
 
 HERE = Path(__file__).resolve().parent
 MAKERS = ("snntorch", "norse", "sinabs")

@@ -26,13 +26,11 @@ ROOT = HERE.parents[1]
 sys.path[:0] = [str(HERE), str(ROOT / "tests")]
 
 import torch  # noqa: E402
-from cases import KINDS, Case, NotRun, Ran, case, said  # noqa: E402
+from cases import KINDS, STEPS, Case, NotRun, Ran, case, said  # noqa: E402
+from render import cell, put, table  # noqa: E402
 
 from bitspike.export import TARGETS  # noqa: E402
 from bitspike.files import write_json_atomic  # noqa: E402
-
-STEPS = (1, 4)
-START, END = "<!-- table: made by benchmarks/exchange/table.py -->\n", "<!-- end -->"
 
 
 def runner(target: str) -> Callable[[Case, Path, Path], list[Ran]]:
@@ -64,52 +62,6 @@ def rows(target: str, network: Case, venvs: Path) -> list[dict[str, Any]]:
     return [{**known, **{key: value for key, value in asdict(one).items() if value != ""}} for one in ran]
 
 
-def cell(found: list[dict[str, Any]]) -> str:
-    """The rows of one target and network."""
-    parts = []
-    for row in found:
-        if "refused" in row:
-            parts.append(" ".join([*([row["how"]] if "how" in row else []), f"refused: {short(row['refused'])}"]))
-        elif "not_run" in row:
-            parts.append("not run")
-        elif row["differ"]:
-            parts.append(f"{row['how']}: {row['differ']:,} of {row['compared']:,} {row['what']} differ")
-        else:
-            parts.append(f"{row['how']}: exact")
-    exact = [part.removesuffix(": exact") for part in parts if part.endswith(": exact")]
-    others = [part for part in parts if not part.endswith(": exact")]
-    return "; ".join([*([f"exact ({', '.join(exact)})"] if exact else []), *others]) or "not run"
-
-
-def short(reason: str) -> str:
-    """The first reason, that of a neuron if there is one; how many more there are."""
-    parts = re.split(r"; (?=\S+ \([\w ]+\): )", reason)
-    first = next((part for part in parts if " sends " in part), parts[0])
-    told = re.sub(r"^\S+ (\([\w ]+\)): ", r"\1 ", first).split(";")[0].replace("|", "¦")
-    return told + (f" (and {len(parts) - 1} more)" if len(parts) > 1 else "")
-
-
-def table(found: list[dict[str, Any]]) -> str:
-    """Networks down, targets across."""
-    targets = list(dict.fromkeys(row["target"] for row in found))
-    lines = [f"| network | T | {' | '.join(targets)} |", "| --- " * (2 + len(targets)) + "|"]
-    for name, T in dict.fromkeys((row["network"], row["T"]) for row in found):
-        mine = [row for row in found if (row["network"], row["T"]) == (name, T)]
-        cells = [cell([row for row in mine if row["target"] == target]) for target in targets]
-        lines.append(f"| {name} | {T} | {' | '.join(cells)} |")
-    return "\n".join(lines)
-
-
-def put(page: Path, text: str) -> None:
-    """Where the page has its marks."""
-    whole = page.read_text(encoding="utf-8")
-    if START not in whole:
-        print(f"{page.name} has no place for the table: put {START.strip()} and {END} into it")
-        return
-    before, rest = whole.split(START)
-    page.write_text(f"{before}{START}{text}\n{rest[rest.index(END) :]}", encoding="utf-8")
-
-
 def main() -> None:
     """All of it, or some targets anew."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
@@ -128,10 +80,8 @@ def main() -> None:
                 file = re.sub(r"\W+", "_", f"{target}_{name}_T{T}").strip("_")
                 write_json_atomic(given.out / f"{file}.json", {"rows": found})
                 print(f"{target}, {name}, T = {T}: {cell(found)}", flush=True)
-    order = {(name, T): k for k, (name, T) in enumerate((name, T) for name in KINDS for T in STEPS)}
     files = [json.loads(path.read_text(encoding="utf-8")) for path in sorted(given.out.glob("*_T*.json"))]
-    kept = [row for file in files for row in file["rows"]]
-    put(ROOT / "docs" / "deploy.md", table(sorted(kept, key=lambda row: order.get((row["network"], row["T"]), 99))))
+    put(ROOT / "docs" / "deploy.md", table([row for file in files for row in file["rows"]]))
 
 
 if __name__ == "__main__":
