@@ -14,6 +14,7 @@ import json
 import os
 import subprocess
 import tempfile
+import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -158,6 +159,7 @@ def main() -> None:
     parser.add_argument("--samples", type=int, default=64)
     given = parser.parse_args()
     torch.set_num_threads(1)
+    warnings.simplefilter("ignore", UserWarning)  # what the files of a maker leave open
     _, x, _, labels = digits()
     x, labels = x[: given.samples], labels[: given.samples]
     readers, makers = [], []

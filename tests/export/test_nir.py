@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from bitspike.export import TARGETS, export, read_nir
 from bitspike.export.nir.cells import above, below, factor_of, time_constant
+from bitspike.export.nir.package import CONVENTIONS
 from bitspike.fold import Folded, fold
 from bitspike.graph import trace
 from bitspike.layers import (
@@ -345,7 +346,43 @@ def test_neurons_of_sinabs(tmp_path: Path) -> None:
         v = u - k * 0.75
         wanted.append(k)
     assert torch.stack(wanted).max() > 1
-    assert torch.equal(read_nir(path, maker="sinabs")(x), torch.stack(wanted))
+    with pytest.warns(UserWarning, match="must have Sinabs' defaults"):
+        net = read_nir(path, maker="sinabs")
+    assert torch.equal(net(x), torch.stack(wanted))
+
+
+def test_a_maker_whose_files_leave_something_open(tmp_path: Path) -> None:
+    path = written(tmp_path, lif(tau=grid(2e-4, 2e-4)))
+    with pytest.warns(UserWarning, match="made with reset_mechanism='zero'"):
+        net = read_nir(path, maker="snntorch")
+    assert net(torch.tensor([[[0.75, 0.5]], [[0.75, 1.0]]])).flatten().tolist() == [0.0, 0.0, 1.0, 1.0]
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.3, 0.5, 1.0])
+@pytest.mark.parametrize("reader", CONVENTIONS)
+def test_a_file_for_any_reader_comes_back(reader: str, decay: float, tmp_path: Path) -> None:
+    folded, x = chain(LIF(0.7, decay)), torch.rand(4, 6)
+    made = export(folded, "nir", tmp_path / "net.nir", reader=reader)
+    assert torch.equal(read_nir(made.files[0])(x), folded(x))
+    kinds = {type(node).__name__ for node in nir.read(made.files[0]).nodes.values()}
+    assert ("IF" in kinds) == (decay == 1 and reader != "snntorch")
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.5, 0.75])
+def test_units_of_norse_are_the_same_equation(decay: float, tmp_path: Path) -> None:
+    """r = 1 and a smaller threshold: read as NIR says it, without what is remembered, the spikes are the same."""
+    folded, x = chain(LIF(0.5, decay)), dyadic(torch.rand(4, 6), 8)
+    with torch.no_grad():
+        for module in folded.modules():
+            if isinstance(module, Linear):
+                module.weight.copy_((module.weight * 8).round() / 8)
+    made = export(folded, "nir", tmp_path / "net.nir", reader="norse")
+
+    def forget(graph: Any) -> None:
+        graph.metadata = {}
+
+    net = read_nir(changed(made.files[0], forget), dt=2.0**-10)
+    assert torch.equal(net(x.expand(3, 4, 6)).mean(0), folded(x))
 
 
 def test_neurons_of_norse(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import keyword
 import math
 import re
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,12 @@ _UNSAID = {
     "I": "it integrates without firing; end with an Affine, or with LIF",
     "Delay": "layers here have no delays",
 }
+_UNTOLD = {
+    "snntorch": "snnTorch writes a reset by subtraction, its default, as one to 0; the network must have been made "
+    "with reset_mechanism='zero'",
+    "sinabs": "the file does not say what fires and resets; the layers must have Sinabs' defaults, MultiSpike and "
+    "MembraneSubtract, and no min_v_mem",
+}
 _MOST = 2**24
 
 
@@ -46,7 +53,7 @@ def read_nir(path: str | Path, dt: float | None = None, maker: str = "nir") -> T
             1e-4, Norse's 1e-3 unless told.
         maker: who wrote it: "nir", "snntorch", "norse" or "sinabs", where its neurons are not those that NIR defines:
             Sinabs writes one of a soft reset, several spikes a step and τ in steps, up to 255 spikes here.
-            snnTorch writes its default, a reset by subtraction, as one to 0: no reader can tell; train "zero".
+            a warning tells what the files of a maker leave open.
 
     Returns:
         The network, in evaluation mode; its ``graph`` can be folded, compiled and written again.
@@ -67,6 +74,8 @@ def read_nir(path: str | Path, dt: float | None = None, maker: str = "nir") -> T
     if type(graph).__name__ != "NIRGraph":
         raise bad_value(where, "it must hold a graph", type(graph).__name__, "put the node into a NIRGraph")
     reader = _Reader(where, graph, dt, maker)
+    if maker in _UNTOLD:
+        warnings.warn(f"{where}: {_UNTOLD[maker]}", UserWarning, stacklevel=2)
     return Traced(reader.read())
 
 
