@@ -147,7 +147,7 @@ class _Reader:
     def _layers(self, name: str) -> list[nn.Module]:
         """The layers of a node; of one that has none something in its place, and a word why."""
         try:
-            return self._made(self.nodes[name], type(self.nodes[name]).__name__)
+            return self._made(name, self.nodes[name], type(self.nodes[name]).__name__)
         except Refused as reason:
             self.lost[name] = str(reason)
         except (ValueError, TypeError, AttributeError, KeyError, OverflowError) as error:
@@ -163,8 +163,8 @@ class _Reader:
         mean = self.ours and _text(self.note.get("readout", "")) == "mean"
         return _call(root, traced, "readout", MeanReadout(), value) if mean else value
 
-    def _made(self, node: Any, kind: str) -> list[nn.Module]:
-        note = self._note(node)
+    def _made(self, name: str, node: Any, kind: str) -> list[nn.Module]:
+        note = self._note(name)
         if kind in _SYNAPSES:
             made = synapses.read(node, kind, self.kind)
             if note.get("layer") == "Affine":
@@ -183,12 +183,11 @@ class _Reader:
             return [pools.gain(node, self.kind)]
         raise Refused(_UNSAID.get(kind, "there is no such layer here"))
 
-    def _note(self, node: Any) -> dict[str, Any]:
+    def _note(self, name: str) -> dict[str, Any]:
         """What bitspike wrote down of a node."""
-        if not self.ours:
-            return {}
-        start = f"{NOTE}_"
-        found = {key[len(start) :]: value for key, value in (node.metadata or {}).items() if key.startswith(start)}
+        start = f"{NOTE}.{name}."
+        found = {key[len(start) :]: value for key, value in self.note.items() if key.startswith(start)}
+        found = found if self.ours else {}
         return {key: _text(value) if isinstance(value, (bytes, str)) else value for key, value in found.items()}
 
     def _cell(self, node: Any, kind: str, note: Mapping[str, Any]) -> list[nn.Module]:

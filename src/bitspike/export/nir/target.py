@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from bitspike.checks import bad_value, one_of
-from bitspike.export.nir.package import CONVENTIONS, package
+from bitspike.export.nir.package import CONVENTIONS, NOTE, package
 from bitspike.export.nir.writing import Writer, Written
 from bitspike.export.target import TARGETS, Exported, Reads, Source, Target
 from bitspike.files import write_bytes_atomic
@@ -58,7 +58,8 @@ class Nir(Target):
             notes.append("nir takes a group's channels for all: read it with nir.read(path, type_check=False)")
         if options["reader"] in _NOTES:
             notes.append(_NOTES[options["reader"]])
-        return Exported((path,), tuple(notes), {**facts, **made.metadata})
+        said = {key: value for key, value in made.metadata.items() if not key.startswith(NOTE)}
+        return Exported((path,), tuple(notes), {**facts, **said})
 
 
 def _written(source: Source, options: Mapping[str, Any]) -> Written:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -84,7 +84,12 @@ class Writer:
                 self._write(node)
             except Refused as reason:
                 self._lose(node, str(reason))
+        notes: dict[str, Any] = {}
+        for name, made in self.made.nodes.items():  # older releases of nir read none of a node
+            notes |= {f"{NOTE}.{name}.{key}": value for key, value in made.metadata.items()}
+            made.metadata = {}
         self.made.metadata = {
+            **notes,
             NOTE: VERSION,
             "reader": self.reader,
             "dt": self.convention.dt,
@@ -153,7 +158,7 @@ class Writer:
             affine = self._affine_behind(node)
             note = synapses.note_of(module, affine)
             made = synapses.written(nir, module, affine, shape, note)
-            made.metadata = _prefixed(note)
+            made.metadata = note
             return made
         if isinstance(module, Affine):
             before = self.graph[node.inputs[0]]
@@ -165,7 +170,7 @@ class Writer:
             return pools.scale(nir, module, shape, self.kind)
         if isinstance(module, (AvgPool2d, SumPool2d, GlobalAvgPool)):
             made = pools.written(nir, module, shape)
-            made.metadata = _prefixed({"layer": type(module).__name__})
+            made.metadata = {"layer": type(module).__name__}
             return made
         if type(module) is Flatten:
             return nir.Flatten(input_type=np.array(shape), start_dim=0, end_dim=-1)
@@ -180,7 +185,7 @@ class Writer:
         if module.channels() and len(shape) > 1 and module.emission.channel_dim == -1:
             raise Refused("its channels are the last axis; put them first, behind the batch")
         made = cells.written(self.nir, numbers, shape, self.convention)
-        made.metadata = _prefixed(cells.exact(module))
+        made.metadata = cells.exact(module)
         return made
 
     def _affine_behind(self, node: Node) -> Affine | None:
@@ -238,7 +243,7 @@ def _affine(nir: Any, module: Affine, shape: tuple[int, ...], kind: Any) -> Any:
         np.ascontiguousarray(np.broadcast_to(t.detach().cpu().numpy(), (channels,))).astype(kind)
         for t in (module.scale, module.shift)
     )
-    note = _prefixed({"layer": "Affine"})
+    note = {"layer": "Affine"}
     if len(shape) == 1:
         return nir.Affine(weight=np.diag(scale), bias=shift, metadata=note)
     if len(shape) not in (2, 3):
@@ -249,11 +254,6 @@ def _affine(nir: Any, module: Affine, shape: tuple[int, ...], kind: Any) -> Any:
     sizes: Any = shape[1] if len(shape) == 2 else tuple(shape[1:])
     make = nir.Conv1d if len(shape) == 2 else nir.Conv2d
     return make(sizes, weight, one, none, one, 1, shift, metadata=note)
-
-
-def _prefixed(note: Mapping[str, Any]) -> dict[str, Any]:
-    """As metadata of a node: flat, for older releases of nir read no others."""
-    return {f"{NOTE}_{key}": value for key, value in note.items()}
 
 
 @torch.no_grad()
