@@ -141,6 +141,20 @@ def test_the_shape_must_be_known(tmp_path: Path) -> None:
     assert export(graph, "nir", tmp_path / "net.nir", shape="6").files[0].exists()
 
 
+def test_other_types_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=r"float32 or float64, on the CPU, got torch.bfloat16 on cpu"):
+        export(chain(LIF()).to(torch.bfloat16), "nir", tmp_path / "net.nir")
+
+
+def test_two_inputs_are_refused(tmp_path: Path) -> None:
+    class Two(nn.Module):
+        def forward(self, x: Tensor, y: Tensor) -> Tensor:
+            return x + y
+
+    with pytest.raises(ValueError, match=r"must take one value, got \['x', 'y'\]"):
+        export(trace(Two()), "nir", tmp_path / "net.nir", shape="3")
+
+
 def test_the_same_bytes_every_time(tmp_path: Path) -> None:
     folded = chain(LIF())
     first = export(folded, "nir", tmp_path / "a.nir").files[0].read_bytes()

@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx, nn
 
+from bitspike.checks import bad_value
 from bitspike.export.nir import cells, pools, synapses
 from bitspike.export.nir.package import NOTE, VERSION, Convention, refuse_for
 from bitspike.graph import Graph, Node
@@ -68,8 +69,10 @@ class Writer:
 
     def __init__(self, nir: Any, graph: Graph, reader: str, convention: Convention, shape: tuple[int, ...]) -> None:
         self.nir, self.graph, self.reader, self.convention = nir, graph, reader, convention
-        floats = [t.dtype for t in (*graph.model.parameters(), *graph.model.buffers()) if t.is_floating_point()]
-        self.dtype = floats[0] if floats else torch.float32
+        inputs = [node.name for node in graph.of_kind("input")]
+        if len(inputs) != 1:
+            raise bad_value("export to nir", "the network must take one value", inputs, "write its parts apart")
+        self.dtype = _dtype(graph)
         self.kind = torch.empty(0, dtype=self.dtype).numpy().dtype
         self.shapes = _shapes(graph, shape, self.dtype)
         self.made = Written()
@@ -254,6 +257,18 @@ def _affine(nir: Any, module: Affine, shape: tuple[int, ...], kind: Any) -> Any:
     sizes: Any = shape[1] if len(shape) == 2 else tuple(shape[1:])
     make = nir.Conv1d if len(shape) == 2 else nir.Conv2d
     return make(sizes, weight, one, none, one, 1, shift, metadata=note)
+
+
+def _dtype(graph: Graph) -> torch.dtype:
+    """The one floating type of a network's numbers."""
+    tensors = [t for t in (*graph.model.parameters(), *graph.model.buffers()) if t.is_floating_point()]
+    kinds = {t.dtype for t in tensors} or {torch.float32}
+    if len(kinds) > 1 or kinds - {torch.float32, torch.float64} or any(t.device.type != "cpu" for t in tensors):
+        got = ", ".join(sorted({f"{t.dtype} on {t.device.type}" for t in tensors}))
+        raise bad_value(
+            "export to nir", "the network must be float32 or float64, on the CPU", got, "call .float().cpu()"
+        )
+    return kinds.pop()
 
 
 @torch.no_grad()
