@@ -21,7 +21,7 @@ def run(case: Case, work: Path, venvs: Path) -> list[Ran]:
     quiet.log_severity_level = 3
     found = []
     for form in ("unrolled", "scan"):
-        how = f"ONNX Runtime, {form}"
+        how = f"ONNX Runtime {form}"
         try:
             path = case.export("onnx", work / f"{form}.onnx", form=form).files[0]
         except ValueError as error:
