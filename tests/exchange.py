@@ -1,4 +1,4 @@
-"""The environment of other readers, which benchmarks/exchange/setup.sh makes: found, or made once a session."""
+"""The environment of other readers, which benchmarks/exchange/setup_onnx.sh makes: found, or made once a session."""
 
 from __future__ import annotations
 

@@ -44,6 +44,8 @@ OPTIONAL = (
     "triton",
     "onnx",
     "onnxruntime",
+    "nir",
+    "h5py",
 )
 MAX_LINES, MAX_MEDIAN = 500, 150
 

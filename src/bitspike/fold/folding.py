@@ -106,6 +106,7 @@ def _fold(reference: Graph, sample: Tensor, tolerance: float | None) -> Folded:
     affines = fold_norms(surgery)
     moved = move_factors(surgery, shapes, _dtype(reference, sample))
     folded = surgery.finish()
+    folded.note_sample(sample)
     check_numbers("fold (what folding made of the weights)", folded.model)
     report = FoldReport(gains=moved.gains, affines=affines + moved.affines, absorbed=moved.absorbed)
     report.unseen = warn_unseen("fold", reference)

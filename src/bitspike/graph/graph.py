@@ -24,6 +24,7 @@ from bitspike.layers import Detach, Encoder, Join, MeanReadout, Squeeze, Synapse
 from bitspike.layers.encoders.base import check_intensities
 from bitspike.neurons import Neuron
 
+_SIZES = "bitspike_sizes"
 Handler = Callable[["Node", Callable[[], Any], tuple[Any, ...]], Any]
 
 
@@ -96,6 +97,19 @@ class Graph:
     def batch_axis(self) -> int:
         """Axis of the batch in the network's input: 0 for samples, 1 for sequences (a network without encoder)."""
         return 0 if any(isinstance(node.module, Encoder) for node in self) else 1
+
+    @property
+    def sample_shape(self) -> tuple[int, ...] | None:
+        """Shape of one sample (of one step of it, without encoder), where a pass has run the network on some."""
+        for node in self.of_kind("input"):
+            sizes = self.items[node.name].meta.get(_SIZES)
+            return None if sizes is None else tuple(sizes[self.batch_axis + 1 :])
+        return None
+
+    def note_sample(self, sample: Tensor) -> None:
+        """Keep the shape of a network's input for `sample_shape`; copies of the graph keep it, too."""
+        for node in self.of_kind("input"):
+            self.items[node.name].meta[_SIZES] = tuple(sample.shape)
 
     @property
     def timed(self) -> frozenset[str]:
