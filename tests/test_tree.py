@@ -27,7 +27,7 @@ FLOORS = (
     ("models", "graph", "observe", "checked"),
     ("cost", "data", "fold", "upgrade", "stream"),
     ("ann2snn", "allocation"),
-    ("training", "lower"),
+    ("training", "lower", "export"),
     ("testing", "report", "hub", "commands", "cli", "__main__"),
 )
 BESIDE = ("runtime",)  # without torch: imports itself, every floor may import it

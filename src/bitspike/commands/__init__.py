@@ -3,6 +3,7 @@
 from bitspike.commands.bench import bench
 from bitspike.commands.convert import convert
 from bitspike.commands.demo import demo
+from bitspike.commands.export import export
 from bitspike.commands.finished import compare, cost, evaluate, fold
 from bitspike.commands.program import compile as compile
 from bitspike.commands.program import inspect, run, verify
@@ -16,6 +17,7 @@ __all__ = [
     "cost",
     "demo",
     "evaluate",
+    "export",
     "fold",
     "inspect",
     "run",

@@ -58,22 +58,7 @@ def compile(
         json: Write the report to this file too.
     """
     integer("--samples", "it", samples, 1, LARGE)
-    recipe, splits, folded = _folded(run, weights)
-    order = torch.randperm(len(splits.train), generator=torch.Generator().manual_seed(recipe.seed))
-    part = splits.train.subset(order[:samples])
-    calibration = [x for x, _ in Batches(part, _BATCH)]
-    raw = _pixels(splits.train) if pixels else None
-    info = _info(recipe, splits.train, pixels)
-    program = lower(
-        folded,
-        calibration,
-        weight_bits=weight_bits,
-        spike_bits=spike_bits,
-        input_bits=input_bits,
-        pixels=raw,
-        classes=tuple(splits.train.classes),
-        info=info,
-    )
+    program = lowered_run(run, weights, samples, weight_bits, spike_bits, input_bits, pixels)
     out.parent.mkdir(parents=True, exist_ok=True)
     size = save(program, out)
     report = CompileReport.of(program)
@@ -224,6 +209,36 @@ def inspect(model: ModelPath, engine: Engine = "auto", threads: Threads = None, 
     print(program.plan)
     print(program.engine)
     print(f"{size:,} bytes; {', '.join(f'{key} {value}' for key, value in info.items())}")
+
+
+def lowered_run(
+    run: Path,
+    weights: Which,
+    samples: int = VERIFY_SAMPLES,
+    weight_bits: int = 8,
+    spike_bits: int = 8,
+    input_bits: int = 8,
+    pixels: bool = False,
+) -> Program:
+    """The program of a run, calibrated on training samples."""
+    recipe, splits, folded = _folded(run, weights)
+    order = torch.randperm(len(splits.train), generator=torch.Generator().manual_seed(recipe.seed))
+    part = splits.train.subset(order[:samples])
+    return lower(
+        folded,
+        [x for x, _ in Batches(part, _BATCH)],
+        weight_bits=weight_bits,
+        spike_bits=spike_bits,
+        input_bits=input_bits,
+        pixels=_pixels(splits.train) if pixels else None,
+        classes=tuple(splits.train.classes),
+        info=_info(recipe, splits.train, pixels),
+    )
+
+
+def folded_run(run: Path, weights: Which) -> Folded:
+    """The folded network of a run."""
+    return _folded(run, weights)[2]
 
 
 def _folded(run: Path, weights: Which) -> tuple[Recipe, Splits, Folded]:
