@@ -1,5 +1,6 @@
 """Programs and folded networks for other systems: one target a file, each held to the integers of the interpreter."""
 
+from bitspike.export import onnx as onnx
 from bitspike.export.exporting import export
 from bitspike.export.target import TARGETS, Exported, Source, Target
 

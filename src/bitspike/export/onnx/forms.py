@@ -1,0 +1,144 @@
+"""A program as one graph: a step with its state, or a whole window, unrolled or as a loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from bitspike.export.onnx import memoryless, stateful
+from bitspike.export.onnx.nodes import Nodes
+from bitspike.export.onnx.numbers import BASE, LIMIT, Exact, Num, digits_for
+from bitspike.export.onnx.states import Kept, States
+from bitspike.export.onnx.values import Clock, Sequence
+from bitspike.runtime import INPUT, Program
+from bitspike.runtime.ops import Operation
+from bitspike.runtime.spec import Value
+
+BATCH = "batch"
+OUTPUT = "output"
+
+
+@dataclass
+class Written:
+    """The graph of a program, and what is to be said of it."""
+
+    graph: Any
+    nodes: Nodes
+    states: list[Kept] = field(default_factory=list)
+    type: str = "int32"
+
+
+def output_of(program: Program) -> Value:
+    """What is known of the value that comes out."""
+    return next(
+        value
+        for made in program.operations
+        for name, value in zip(made.op.outputs, made.written, strict=True)
+        if name == program.spec.output
+    )
+
+
+def is_final(program: Program) -> bool:
+    """Whether a mean comes out."""
+    return any(made.final for made in program.operations)
+
+
+def emit(exact: Exact, made: Operation, inputs: list[Sequence], states: States) -> list[Sequence]:
+    """An operation over all steps of its inputs."""
+    kind, (y, *_) = made.op.kind, made.written
+    if kind in stateful.ROWS:
+        return stateful.ROWS[kind](exact, made, inputs, states)
+    row, count = memoryless.ROWS[kind], inputs[0].count
+    if made.steady and (all(x.held for x in inputs) or not any(x.held for x in inputs)):
+        held = inputs[0].held
+        return [_checked(exact, y, count, row(exact, made, [x.merged for x in inputs], Clock(exact)), held)]
+    clock = Clock(exact)
+    if not made.steady:
+        rows = (len(made.table),) if kind == "lookup" else (len(made.multiplier), len(made.bias))  # type: ignore[attr-defined]
+        clock = states.clock(made.op.name, max(rows) - 1, count)
+    steps = [row(exact, made, [x.steps[t] for x in inputs], clock.after(t)) for t in range(count)]
+    return [Sequence(exact, y.shape, count, steps=[_narrowed(exact, y, step) for step in steps])]
+
+
+def _checked(exact: Exact, y: Value, count: int, x: Num, held: bool) -> Sequence:
+    return Sequence(exact, y.shape, count, merged=_narrowed(exact, y, x), held=held)
+
+
+def _narrowed(exact: Exact, y: Value, x: Num) -> Num:
+    """A number in the range that the program proves, too."""
+    return exact.folded(x, max(x.low, y.low), min(x.high, y.high))
+
+
+def entered(exact: Exact, name: str, value: Value) -> Num:
+    """Integers of the input as a number."""
+    nodes, low, high = exact.nodes, value.low, value.high
+    if max(-low, high) <= LIMIT:
+        return Num((nodes.cast(name, np.float32),), low, high)
+    lower = nodes.add("BitwiseAnd", name, nodes.const(np.array(2**BASE - 1), np.int32))
+    above = nodes.cast(nodes.add("Sub", name, lower), np.float32)
+    return Num((nodes.cast(lower, np.float32), exact.by(above, 2.0**-BASE)), low, high)
+
+
+def entry_type(value: Value) -> str:
+    """Type of the input: that of its alphabet, int32 where that would be uint32."""
+    return value.dtype.name
+
+
+def left(exact: Exact, x: Num) -> tuple[str, str]:
+    """(a number as int32, or as int64 where its range is wider; that type)."""
+    nodes = exact.nodes
+    kind = "int32" if -(2**31) <= x.low and x.high < 2**31 else "int64"
+    total = ""
+    for i, digit in enumerate(x.digits):
+        if kind == "int32" or not i:
+            part = nodes.cast(exact.by(digit, 2.0 ** (BASE * i)), kind)
+        else:
+            part = nodes.add("Mul", nodes.cast(digit, kind), nodes.const(np.array(2 ** (BASE * i)), np.int64))
+        total = nodes.add("Add", total, part) if total else part
+    return total, kind
+
+
+def stacked(exact: Exact, name: str, sequence: Sequence) -> str:
+    """A value of all steps as [steps, B, ...]."""
+    nodes = exact.nodes
+    if sequence.held and sequence.count > 1:
+        name = nodes.add("Concat", *[name] * sequence.count, axis=0)
+    return nodes.add("Reshape", name, nodes.const(np.array([sequence.count, -1, *sequence.shape]), np.int64))
+
+
+def straight(program: Program, step: bool) -> Written:
+    """One step, or one window where the number of steps changes on the way, with states; or a window without."""
+    given, nodes = program.spec.input, Nodes()
+    exact, value = Exact(nodes), given.value
+    single = step and not changes(program)
+    count = 1 if single else value.steps
+    states = States(exact, fresh=not step)
+    held = given.repeat and not step
+    lead = (BATCH,) if single or held else (value.steps, BATCH)
+    source = INPUT
+    if len(lead) == 2:
+        source = nodes.add("Reshape", INPUT, nodes.const(np.array([-1, *value.shape]), np.int64))
+    first = Sequence(exact, value.shape, count, merged=entered(exact, source, value), held=held)
+    sequences = {INPUT: first}
+    for made in program.operations:
+        found = emit(exact, made, [sequences[name] for name in made.op.inputs], states)
+        sequences.update(zip(made.op.outputs, found, strict=True))
+    last = sequences[program.spec.output]
+    name, kind = left(exact, last.merged)
+    flat = is_final(program) or single
+    shape: tuple[Any, ...] = (BATCH, *last.shape) if flat else (last.count, BATCH, *last.shape)
+    nodes.named(name if flat else stacked(exact, name, last), OUTPUT)
+    for state in states.kept:
+        nodes.named(state.written, state.next)
+    ins = [nodes.info(INPUT, entry_type(value), (*lead, *value.shape))]
+    outs = [nodes.info(OUTPUT, kind, shape)]
+    ins += [nodes.info(state.name, np.float32, state.shape) for state in states.kept]
+    outs += [nodes.info(state.next, np.float32, state.shape) for state in states.kept]
+    return Written(nodes.graph("program", ins, outs), nodes, states.kept, kind)
+
+
+def changes(program: Program) -> bool:
+    """Whether the number of steps changes on the way."""
+    return any(made.rates for made in program.operations)
