@@ -103,8 +103,10 @@ def left(exact: Exact, x: Num) -> tuple[str, str]:
 def stacked(exact: Exact, name: str, sequence: Sequence) -> str:
     """A value of all steps as [steps, B, ...]."""
     nodes = exact.nodes
-    if sequence.held and sequence.count > 1:
-        name = nodes.add("Concat", *[name] * sequence.count, axis=0)
+    if sequence.held:
+        whole = nodes.add("Unsqueeze", name, nodes.const(np.array([0]), np.int64))
+        sides = nodes.const(np.array([sequence.count, *[1] * (1 + len(sequence.shape))]), np.int64)
+        return nodes.add("Expand", whole, sides)
     return nodes.add("Reshape", name, nodes.const(np.array([sequence.count, -1, *sequence.shape]), np.int64))
 
 

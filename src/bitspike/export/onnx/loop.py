@@ -22,7 +22,7 @@ class Loop:
         self.steps = self.given.value.steps
         self.outer, self.inner = Exact(Nodes()), Exact(Nodes("body_"))
         self.states = States(self.inner, fresh=False, steps=self.steps)
-        self.carried: list[tuple[str, str]] = []
+        self.carried: list[tuple[str, str, tuple[Any, ...]]] = []
         self.scanned: list[tuple[str, str]] = []
         self.around: dict[str, Sequence] = {}
         self.inside: dict[str, Sequence] = {}
@@ -58,8 +58,8 @@ class Loop:
             names = []
             for digit in x.merged.digits:
                 names.append(f"held_{digit}")
-                if (digit, names[-1]) not in self.carried:
-                    self.carried.append((digit, names[-1]))
+                if all(digit != known for known, *_ in self.carried):
+                    self.carried.append((digit, names[-1], (BATCH, *x.shape)))
             whole = Num(tuple(names), x.merged.low, x.merged.high)
             self.inside[name] = Sequence(self.inner, x.shape, 1, merged=whole)
         return self.inside[name]
@@ -71,7 +71,7 @@ class Loop:
             name, kind = left(self.outer, last.merged)
             return stacked(self.outer, name, last), kind, (self.steps, BATCH, *last.shape)
         last, final = self.inside[out], is_final(self.program)
-        digits = self._scan(() if final else last.merged.digits)
+        digits = self._scan(() if final else last.merged.digits, last.shape)
         if final:
             made = next(made for made in self.program.operations if made.final)
             digits = [digits[i] for i in self._places(f"{made.op.name}.total.")]
@@ -84,7 +84,7 @@ class Loop:
     def _places(self, start: str) -> list[int]:
         return [i for i, state in enumerate(self.states.kept) if state.name.startswith(start)]
 
-    def _scan(self, sent: tuple[str, ...]) -> list[str]:
+    def _scan(self, sent: tuple[str, ...], shape: tuple[int, ...]) -> list[str]:
         """Add the loop; returns its outputs: states, what is carried, what is sent at every step."""
         nodes, body = self.outer.nodes, self.inner.nodes
         count = len(self.scanned)
@@ -93,26 +93,26 @@ class Loop:
         kept = self.states.kept
         for state in kept:
             body.named(state.written, state.next)
-        for _, name in self.carried:
+        for _, name, _ in self.carried:
             body.named(name, f"{name}.next")
         for i, name in enumerate(sent):
             body.named(name, f"body_sent_{i}")
-        shapes = [(state.name, state.shape) for state in kept] + [(name, None) for _, name in self.carried]
+        shapes = [(state.name, state.shape) for state in kept]
+        shapes += [(name, shape) for _, name, shape in self.carried]
         ins = [self._info(name, shape) for name, shape in shapes]
         outs = [self._info(f"{name}.next", shape) for name, shape in shapes]
-        ins += [self._info(name, None if count else ()) for _, name in self.scanned]
-        outs += [self._info(f"body_sent_{i}", None) for i in range(len(sent))]
+        ins += [self._info(name, (BATCH, *self.given.value.shape) if count else ()) for _, name in self.scanned]
+        outs += [self._info(f"body_sent_{i}", (BATCH, *shape)) for i in range(len(sent))]
         graph = body.graph("step", ins, outs)
-        starts = [self._zeros(state) for state in kept] + [name for name, _ in self.carried]
+        starts = [self._zeros(state) for state in kept] + [name for name, *_ in self.carried]
         sources = [*starts, *(name for name, _ in self.scanned)]
         found = nodes.several(
             "Scan", *sources, outputs=len(starts) + len(sent), body=graph, num_scan_inputs=len(self.scanned)
         )
         return list(found)
 
-    def _info(self, name: str, shape: tuple[Any, ...] | None) -> Any:
-        make = self.inner.nodes.onnx.helper.make_tensor_value_info
-        return make(name, self.inner.nodes.type_of(np.float32), shape if shape is None else list(shape))
+    def _info(self, name: str, shape: tuple[Any, ...]) -> Any:
+        return self.inner.nodes.info(name, np.float32, shape)
 
     def _zeros(self, state: Kept) -> str:
         """A state at the start."""

@@ -114,6 +114,10 @@ class Exact:
         """a times a constant, a power of two or -1."""
         return a if factor == 1 else self.nodes.add("Mul", a, self.nodes.const(np.float32(factor)))
 
+    def zero(self, a: str) -> str:
+        """0 in the shape of a; not 0·a, which OpenVINO 2026.4 makes a tensor without numbers where axes are free."""
+        return self.nodes.cast(self.nodes.add("Equal", a, self.nodes.const(np.float32(2**25))), np.float32)
+
     def floored(self, a: str, shift: int) -> str:
         """⌊a/2^shift⌋."""
         return self.nodes.add("Floor", self.by(a, 2.0**-shift)) if shift else a
@@ -144,7 +148,7 @@ class Exact:
         """A digit with the batch axis of the terms, if they have one."""
         alone = self.nodes.alone
         full = next((t.name for t in terms if t.name not in alone), None)
-        return name if full is None or name not in alone else self.plus(self.by(full, 0.0), name)
+        return name if full is None or name not in alone else self.plus(self.zero(full), name)
 
     def _digit(self, terms: Sequence[Term], at: int, last: bool) -> tuple[str, list[Term]]:
         """(a digit, what is carried to the next)."""
@@ -288,7 +292,7 @@ class Exact:
                 ends = [p * q for p in (x.low, x.high) for q in (y.low, y.high)]
                 name = x.name if y.low == y.high == 1 else self.nodes.add("Mul", x.name, y.name)
                 found.append(Term(name, x.shift + y.shift, min(ends), max(ends)))
-        return found or [Term(self.nodes.add("Mul", a[0].name, b[0].name), 0, 0, 0)]
+        return found or [Term(self.zero(a[0].name), 0, 0, 0)]
 
     def multiplied(self, a: Num, b: Num, low: int, high: int) -> Num:
         """a·b of two tensors."""
