@@ -90,19 +90,31 @@ def left(exact: Exact, x: Num) -> tuple[str, str]:
     """(a number as int32, or as int64 where its range is wider; that type)."""
     nodes = exact.nodes
     kind = "int32" if -(2**31) <= x.low and x.high < 2**31 else "int64"
-    total = ""
-    for i, digit in enumerate(x.digits):
-        if kind == "int32" or not i:
-            part = nodes.cast(exact.by(digit, 2.0 ** (BASE * i)), kind)
-        else:
-            part = nodes.add("Mul", nodes.cast(digit, kind), nodes.const(np.array(2 ** (BASE * i)), np.int64))
-        total = nodes.add("Add", total, part) if total else part
+    total = nodes.cast(x.digits[-1], kind)
+    for digit in reversed(x.digits[:-1]):  # where the number has 32 bits, so has all on the way
+        above = nodes.add("Mul", total, nodes.const(np.array(2**BASE), kind))
+        total = nodes.add("Add", above, nodes.cast(digit, kind))
     return total, kind
 
 
-def stacked(exact: Exact, name: str, sequence: Sequence) -> str:
-    """A value of all steps as [steps, B, ...]."""
+def sent(exact: Exact, last: Sequence, flat: bool) -> tuple[list[Any], str]:
+    """(what comes out: integers, and their digits where they are wider than 32 bits; the type of the integers).
+
+    flat: without an axis of steps.
+    """
     nodes = exact.nodes
+    name, kind = left(exact, last.merged)
+    parts = [(name, OUTPUT, kind)]
+    if kind == "int64":
+        parts += [(digit, f"{OUTPUT}.{i}", "float32") for i, digit in enumerate(last.merged.digits)]
+    shape: tuple[Any, ...] = (BATCH, *last.shape) if flat else (last.count, BATCH, *last.shape)
+    for found, called, _ in parts:
+        nodes.named(found if flat else _stacked(nodes, found, last), called)
+    return [nodes.info(called, np.dtype(type_), shape) for _, called, type_ in parts], kind
+
+
+def _stacked(nodes: Nodes, name: str, sequence: Sequence) -> str:
+    """A value of all steps as [steps, B, ...]."""
     if sequence.held:
         whole = nodes.add("Unsqueeze", name, nodes.const(np.array([0]), np.int64))
         sides = nodes.const(np.array([sequence.count, *[1] * (1 + len(sequence.shape))]), np.int64)
@@ -128,14 +140,10 @@ def straight(program: Program, step: bool) -> Written:
         found = emit(exact, made, [sequences[name] for name in made.op.inputs], states)
         sequences.update(zip(made.op.outputs, found, strict=True))
     last = sequences[program.spec.output]
-    name, kind = left(exact, last.merged)
-    flat = is_final(program) or single
-    shape: tuple[Any, ...] = (BATCH, *last.shape) if flat else (last.count, BATCH, *last.shape)
-    nodes.named(name if flat else stacked(exact, name, last), OUTPUT)
+    outs, kind = sent(exact, last, is_final(program) or single)
     for state in states.kept:
         nodes.named(state.written, state.next)
     ins = [nodes.info(INPUT, entry_type(value), (*lead, *value.shape))]
-    outs = [nodes.info(OUTPUT, kind, shape)]
     ins += [nodes.info(state.name, np.float32, state.shape) for state in states.kept]
     outs += [nodes.info(state.next, np.float32, state.shape) for state in states.kept]
     return Written(nodes.graph("program", ins, outs), nodes, states.kept, kind)

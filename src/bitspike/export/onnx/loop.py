@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bitspike.export.onnx.forms import BATCH, OUTPUT, Written, emit, entered, entry_type, is_final, left, stacked
+from bitspike.export.onnx.forms import BATCH, Written, emit, entered, entry_type, is_final, sent
 from bitspike.export.onnx.nodes import Nodes
 from bitspike.export.onnx.numbers import Exact, Num
 from bitspike.export.onnx.states import Kept, States
@@ -46,10 +46,8 @@ class Loop:
                 self.inside.update(zip(made.op.outputs, found, strict=True))
         lead = (BATCH,) if self.given.repeat else (self.steps, BATCH)
         ins = [self.outer.nodes.info(INPUT, entry_type(value), (*lead, *value.shape))]
-        name, kind, shape = self._output()
-        nodes = self.outer.nodes
-        nodes.named(name, OUTPUT)
-        return Written(nodes.graph("program", ins, [nodes.info(OUTPUT, kind, shape)]), nodes, [], kind)
+        outs, kind = sent(self.outer, *self._output())
+        return Written(self.outer.nodes.graph("program", ins, outs), self.outer.nodes, [], kind)
 
     def _inside(self, name: str) -> Sequence:
         """A value as the body has it; what stands before the loop is carried along, unchanged."""
@@ -64,50 +62,53 @@ class Loop:
             self.inside[name] = Sequence(self.inner, x.shape, 1, merged=whole)
         return self.inside[name]
 
-    def _output(self) -> tuple[str, str, tuple[Any, ...]]:
+    def _output(self) -> tuple[Sequence, bool]:
+        """(what comes out, whether it has no axis of steps)."""
         out = self.program.spec.output
         if out in self.around:
-            last = self.around[out]
-            name, kind = left(self.outer, last.merged)
-            return stacked(self.outer, name, last), kind, (self.steps, BATCH, *last.shape)
+            return self.around[out], False
         last, final = self.inside[out], is_final(self.program)
         digits = self._scan(() if final else last.merged.digits, last.shape)
         if final:
             made = next(made for made in self.program.operations if made.final)
             digits = [digits[i] for i in self._places(f"{made.op.name}.total.")]
         else:
-            digits = digits[len(self.states.kept) + len(self.carried) :]
-        name, kind = left(self.outer, Num(tuple(digits), last.merged.low, last.merged.high))
-        lead: tuple[Any, ...] = (BATCH,) if final else (self.steps, BATCH)
-        return name, kind, (*lead, *last.shape)
+            digits = [self._flat(name, last.shape) for name in digits[len(self.states.kept) + len(self.carried) :]]
+        whole = Num(tuple(digits), last.merged.low, last.merged.high)
+        return Sequence(self.outer, last.shape, 1 if final else self.steps, merged=whole), final
+
+    def _flat(self, name: str, shape: tuple[int, ...]) -> str:
+        """[steps, B, ...] with steps and batch as one axis."""
+        nodes = self.outer.nodes
+        return nodes.add("Reshape", name, nodes.const(np.array([-1, *shape]), np.int64))
 
     def _places(self, start: str) -> list[int]:
         return [i for i, state in enumerate(self.states.kept) if state.name.startswith(start)]
 
-    def _scan(self, sent: tuple[str, ...], shape: tuple[int, ...]) -> list[str]:
+    def _scan(self, out: tuple[str, ...], shape: tuple[int, ...]) -> list[str]:
         """Add the loop; returns its outputs: states, what is carried, what is sent at every step."""
         nodes, body = self.outer.nodes, self.inner.nodes
         count = len(self.scanned)
         if not count:
-            self.scanned = [(nodes.const(np.zeros(self.steps)), "body_step")]
+            self.scanned = [(nodes.const(np.zeros((self.steps, 1))), "body_step")]
         kept = self.states.kept
-        for state in kept:
-            body.named(state.written, state.next)
-        for _, name, _ in self.carried:
-            body.named(name, f"{name}.next")
-        for i, name in enumerate(sent):
+        written = [(state.written, state.next) for state in kept] + [(name, f"{name}.next") for _, name, _ in self.carried]
+        for i, (name, after) in enumerate(written):
+            # zeros, added somewhere: OpenVINO drops what no node reads, and with it the number of steps
+            body.named(name if count or i else body.add("Add", name, "body_step"), after)
+        for i, name in enumerate(out):
             body.named(name, f"body_sent_{i}")
         shapes = [(state.name, state.shape) for state in kept]
         shapes += [(name, shape) for _, name, shape in self.carried]
         ins = [self._info(name, shape) for name, shape in shapes]
         outs = [self._info(f"{name}.next", shape) for name, shape in shapes]
-        ins += [self._info(name, (BATCH, *self.given.value.shape) if count else ()) for _, name in self.scanned]
-        outs += [self._info(f"body_sent_{i}", (BATCH, *shape)) for i in range(len(sent))]
+        ins += [self._info(name, (BATCH, *self.given.value.shape) if count else (1,)) for _, name in self.scanned]
+        outs += [self._info(f"body_sent_{i}", (BATCH, *shape)) for i in range(len(out))]
         graph = body.graph("step", ins, outs)
         starts = [self._zeros(state) for state in kept] + [name for name, *_ in self.carried]
         sources = [*starts, *(name for name, _ in self.scanned)]
         found = nodes.several(
-            "Scan", *sources, outputs=len(starts) + len(sent), body=graph, num_scan_inputs=len(self.scanned)
+            "Scan", *sources, outputs=len(starts) + len(out), body=graph, num_scan_inputs=len(self.scanned)
         )
         return list(found)
 

@@ -92,5 +92,5 @@ def _notes(program: Program, form: str, kind: str) -> tuple[str, ...]:
         what = f"{given.value.steps} steps, a window," if changes(program) else "one step"
         notes.append(f"A call takes {what} and the states; all states are zeros at the start of a sample.")
     if kind == "int64":
-        notes.append("The output has 64 bits; runtimes that compute them in 32 (OpenVINO) are right up to 2^31 only.")
+        notes.append("The output has 64 bits, where OpenVINO computes 32; exact everywhere: the sum of output.i times 2^(11 i).")
     return tuple(notes)
