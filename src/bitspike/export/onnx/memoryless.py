@@ -39,7 +39,7 @@ def sums(exact: Exact, x: Num, weight: Array, apply: Callable[[str, str], str], 
     weight = weight.astype(np.int64)
     one = exact.folded(x, x.low, x.high, 1) if max(abs(x.low), abs(x.high)) <= LIMIT else None
     if one is not None and max(-low, high) <= LIMIT:
-        return [Term(apply(one.digits[0], exact.nodes.const(weight)), 0, low, high)]
+        return [Term(apply(one.digits[0], exact.weight(weight)), 0, low, high)]
     wide, heavy = max(abs(x.low), abs(x.high)).bit_length(), int(np.abs(weight).max()).bit_length()
     plans = []
     for b in range(1, max(heavy, 1) + 1):
@@ -53,8 +53,8 @@ def sums(exact: Exact, x: Num, weight: Array, apply: Callable[[str, str], str], 
         for part, shift in _cut(weight, b):
             most = _bounded(part, term.low, term.high)
             if most:
-                found.append(Term(apply(term.name, exact.nodes.const(part)), term.shift + shift, -most, most))
-    return found or [Term(apply(exact.zero(x.digits[0]), exact.nodes.const(weight)), 0, 0, 0)]
+                found.append(Term(apply(term.name, exact.weight(part)), term.shift + shift, -most, most))
+    return found or [Term(apply(exact.zero(x.digits[0]), exact.weight(weight)), 0, 0, 0)]
 
 
 def _magnitudes(exact: Exact, x: Num, bits: int) -> list[Term]:

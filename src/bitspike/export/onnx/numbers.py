@@ -101,6 +101,10 @@ class Exact:
             return self.nodes.const(array[0])
         return self.nodes.add("Gather", self.nodes.const(array), place, axis=0)
 
+    def weight(self, array: Array) -> str:
+        """Weights of a synapse or of a pool of sums."""
+        return self.nodes.const(array)
+
     def fixed(self, value: Fixed, count: int = 0) -> Num:
         """A constant in the graph, in so many digits at least."""
         count = max(count, digits_for(value.low, value.high))
