@@ -244,13 +244,14 @@ class Writer:
         count, x = at["count"][0], self._charged(made)
         jumps = np.arange(count, dtype=np.int64)[:, None]
         steps = tables["first"][0][None] + jumps * (0 if tables["spacing"] is None else tables["spacing"][0])
-        if tables["gate"] is not None:
-            steps = np.maximum(steps, tables["gate"][0])
-        floor = tables["floor"]
+        floor, gate = tables["floor"], tables["gate"]
         if floor is not None and (at["signed"] or (floor[0] >= steps.min(0)).any()):
             raise Refused("its floor changes what it sends; take --to onnx")
         if not at["signed"] or at["cancel"]:
-            return self._sent(self._climbed(x, steps, 0, 0, count, axes), at["up"], 0, count)
+            k = self._climbed(x, steps, 0, 0, count, axes)
+            if gate is not None and (gate[0] > steps[0]).any():
+                k = self.nodes.add("Mul", k, self._climbed(x, gate[0][None], 0, 0, 1, axes))
+            return self._sent(k, at["up"], 0, count)
         falls = 1 - steps[::-1]  # -U >= θ where U < 1 - θ
         try:
             if at["up"] == at["down"]:
