@@ -5,7 +5,9 @@ from __future__ import annotations
 import io
 import json
 import warnings
+import zipfile
 from collections.abc import Callable, Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -20,9 +22,11 @@ from bitspike.export.target import TARGETS, Exported, Source, Target
 from bitspike.files import write_bytes_atomic
 from bitspike.graph import Graph, Node
 from bitspike.graph.surgery import Surgery
-from bitspike.layers import Encoder, MeanReadout, Squeeze, StepReadout, TimeLayer
+from bitspike.layers import AvgPool2d, Encoder, MeanReadout, Squeeze, StepReadout, SumPool2d, TimeLayer
 
 FORMS = ("unrolled", "step")
+_CHECKED = 19
+"""Samples that are drawn for a check."""
 
 
 @TARGETS.register("onnx-float")
@@ -73,6 +77,7 @@ class OnnxFloat(Target):
             states = (start.expand(batch, *start.shape[1:]).clone() for start in starts)
             traces.append(_traced(whole, (torch.zeros(*lead, batch, *sample), *states), names, len(lead)))
         data = freed(*traces)
+        _checked(data, whole, (*lead, _CHECKED, *sample), names, starts)
         if step:
             files.append(path.with_suffix(".start.npz"))
         facts = {"form": options["form"], "steps": _steps(graph), "bytes": len(data), "states": names}
@@ -151,6 +156,8 @@ class _Whole(nn.Module):
             module: Any = node.module
             if isinstance(module, MeanReadout):
                 return _mean(module, args[0])
+            if _adds(module):
+                return _sums(module, args[0])
             if node.kind != "neuron":
                 return call()
             leaves = [args[0][0] * 0 + start for start in self.begun.starts[node.name]]
@@ -170,6 +177,26 @@ def _mean(module: MeanReadout, x: Tensor) -> Tensor:
     return module.mean(sum(kept[1:], kept[0]), len(kept))
 
 
+def _adds(module: Any) -> bool:
+    return isinstance(module, SumPool2d) or (isinstance(module, AvgPool2d) and module.divisor > 0)
+
+
+def _sums(pool: Any, x: Tensor) -> Tensor:
+    """A pool of sums as a convolution: torch's exporter forgets the divisor of an average and writes the mean."""
+    merged, k = x.flatten(0, 1), pool.kernel
+    channels, height, width = (int(side) for side in x.shape[2:])
+    sizes = pool.sizes(height, width) if isinstance(pool, AvgPool2d) else torch.ones(1, 1)
+    counts = sizes.shape if isinstance(pool, AvgPool2d) and pool.ceil else (0, 0)
+    more = [max((n - 1) * pool.stride + k - side - 2 * pool.padding, 0) for n, side in zip(counts, (height, width), strict=True)]
+    p = pool.padding
+    merged = nn.functional.pad(merged, (p, p + more[1], p, p + more[0]))
+    ones = torch.ones(channels, 1, k, k)
+    found = nn.functional.conv2d(merged, ones, stride=pool.stride, groups=channels)
+    if isinstance(pool, AvgPool2d):
+        found = found * (pool.divisor // sizes).to(found)
+    return found.unflatten(0, x.shape[:2])
+
+
 class _Step(nn.Module):
     """x [B, ...] and states → what comes out, and states."""
 
@@ -185,6 +212,8 @@ class _Step(nn.Module):
             module: Any = node.module
             if isinstance(module, Encoder):
                 return args[0]
+            if _adds(module):
+                return _sums(module, args[0])
             if node.kind != "neuron":
                 return call()
             spec = self.begun.specs[node.name]
@@ -212,18 +241,22 @@ def _traced(module: nn.Module, args: tuple[Tensor, ...], names: list[str], batch
     axes = {"input": {batch: "batch"}, "output": {0: "batch"}}
     axes |= {name: {0: "batch"} for state in names for name in (state, f"{state}.next")}
     held = io.BytesIO()
-    with torch.no_grad(), warnings.catch_warnings():
+    with torch.no_grad(), warnings.catch_warnings(), redirect_stdout(io.StringIO()):  # where it fails it prints graphs
         warnings.simplefilter("ignore")  # of the tracer, about checks on shapes, and of its age
-        torch.onnx.export(
-            module,
-            args,
-            held,  # type: ignore[arg-type]
-            dynamo=False,
-            opset_version=OPSET,
-            input_names=["input", *names],
-            output_names=["output", *(f"{name}.next" for name in names)],
-            dynamic_axes=axes,
-        )
+        try:
+            torch.onnx.export(
+                module,
+                args,
+                held,  # type: ignore[arg-type]
+                dynamo=False,
+                opset_version=OPSET,
+                input_names=["input", *names],
+                output_names=["output", *(f"{name}.next" for name in names)],
+                dynamic_axes=axes,
+            )
+        except (torch.onnx.OnnxExporterError, RuntimeError) as error:
+            must, got = "torch's exporter must know every function", str(error).partition("\n")[0]
+            raise ValueError(message("export to onnx-float", must, got, "take --to onnx")) from None
     model = onnx.load_model_from_string(held.getvalue())
     model.ir_version, model.producer_name, model.producer_version = IR_VERSION, "bitspike", ""
     for node in model.graph.node:
@@ -270,6 +303,33 @@ def freed(model: Any, other: Any) -> bytes:
     return data
 
 
+def _checked(data: bytes, module: nn.Module, shape: tuple[int, ...], names: list[str], starts: list[Tensor]) -> None:
+    """Run the graph once and compare it: what torch's exporter cannot say it may leave out without a word.
+
+    On drawn inputs; single spikes may flip, so half of the samples must agree.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        text = message("export to onnx-float", "onnxruntime must be installed", error, "run `pip install bitspike[onnx]`")
+        raise ImportError(text) from error
+    x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
+    states = [start.expand(_CHECKED, *start.shape[1:]) for start in starts]
+    with torch.no_grad():
+        expected = module(x, *states)
+    first = (expected if isinstance(expected, Tensor) else expected[0]).double().numpy()
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
+    fed = {"input": x.numpy(), **{name: state.numpy() for name, state in zip(names, states, strict=True)}}
+    found = session.run(["output"], fed)[0]
+    rows = [np.moveaxis(part, (0 if part.shape[0] == _CHECKED else 1), 0).reshape(_CHECKED, -1) for part in (found, first)]
+    far = np.abs(rows[0] - rows[1]).max(1) > 1e-3 * max(1.0, float(np.abs(rows[1]).max()))
+    if far.sum() * 2 > _CHECKED:
+        must = f"at least half of {_CHECKED} drawn samples must agree with the network in ONNX Runtime"
+        raise ValueError(message("export to onnx-float", must, f"{int(far.sum())} that do not", "take --to onnx"))
+
+
 def _fixed(name: str) -> ValueError:
     must = "no layer may fix the size of the batch"
     return ValueError(message("export to onnx-float", must, name, "take --to onnx"))
@@ -277,8 +337,6 @@ def _fixed(name: str) -> ValueError:
 
 def _write_starts(path: Path, names: list[str], starts: list[Tensor]) -> None:
     """An npz file with the same bytes for the same numbers."""
-    import zipfile
-
     held = io.BytesIO()
     with zipfile.ZipFile(held, "w") as file:
         for name, start in zip(names, starts, strict=True):
