@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import warnings
 from pathlib import Path
 from typing import Any
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 import bitspike
 from bitspike.export import export
 from bitspike.export.qonnx.staircase import Above, Line, Summand, line
-from bitspike.runtime import Program, Value
+from bitspike.runtime import INPUT, Builder, Grid, Input, Program, Value
 from bitspike.runtime.arithmetic import scaled
 from networks import NETS, SPIKING, WEIGHTS, liven, make_neuron, samples
 from programs.machines import one
@@ -186,3 +187,25 @@ def test_what_is_left_to_the_caller_is_in_the_file(tmp_path: Path) -> None:
     entries = {entry.key: json.loads(entry.value) for entry in onnx.load(found.files[0]).metadata_props}
     assert [set(row) for row in entries["bitspike.then"]] == [{"multiplier", "shift", "bias", "low", "high"}]
     assert any("bitspike.then" in note for note in found.notes)
+
+
+def perceptron() -> tuple[Program, Any]:
+    """Ternary weights, spikes of two bits, weights of four; and inputs of four bits."""
+    r = np.random.default_rng(0)
+    b = Builder(Input(Value((16,), -8, 7)))
+    weight = {"weight": b.constant(r.integers(-1, 2, (12, 16)), Grid(-1, 1)), "bias": b.constant(r.integers(-5, 6, 12))}
+    x = b.add("linear", [INPUT], {"exponent": None}, weight)
+    scale = {"multiplier": b.constant(r.integers(2**26, 2**28, 12))}
+    x = b.add("rescale", [x], {"shift": 20, "exponent": 12}, scale)
+    stairs = {"first": b.constant(np.array([512])), "spacing": b.constant(np.array([1024]))}
+    x = b.add("fire", [x], {"count": [3], "reset": "hard"}, stairs)
+    x = b.add("linear", [x], tensors={"weight": b.constant(r.integers(-7, 8, (4, 12)), Grid(-7, 7))})
+    return b.finish(b.add("mean", [x])), r.integers(-8, 8, (1, 200, 16))
+
+
+@pytest.mark.slow
+def test_the_c_simulation_of_hls4ml_gives_the_integers_of_the_program(tmp_path: Path) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("not run: hls4ml simulates with g++, which is not installed")
+    assert not write(tmp_path, "perceptron", *perceptron())
+    assert ran("hls4ml_run.py", str(tmp_path)) == {"perceptron": (0, 800)}

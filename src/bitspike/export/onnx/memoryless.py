@@ -34,12 +34,12 @@ def _cut(array: Array, bits: int) -> list[tuple[Array, int]]:
     return found
 
 
-def sums(exact: Exact, x: Num, weight: Array, apply: Callable[[str, str], str], low: int, high: int) -> list[Term]:
+def sums(exact: Exact, x: Num, weight: Array, apply: Callable[[str, Array], str], low: int, high: int) -> list[Term]:
     """Terms of the sums of weight·x, each a linear map of float32 numbers whose partial sums stay below 2^24."""
     weight = weight.astype(np.int64)
     one = exact.folded(x, x.low, x.high, 1) if max(abs(x.low), abs(x.high)) <= LIMIT else None
     if one is not None and max(-low, high) <= LIMIT:
-        return [Term(apply(one.digits[0], exact.weight(weight)), 0, low, high)]
+        return [Term(apply(one.digits[0], weight), 0, low, high)]
     wide, heavy = max(abs(x.low), abs(x.high)).bit_length(), int(np.abs(weight).max()).bit_length()
     plans = []
     for b in range(1, max(heavy, 1) + 1):
@@ -53,8 +53,8 @@ def sums(exact: Exact, x: Num, weight: Array, apply: Callable[[str, str], str], 
         for part, shift in _cut(weight, b):
             most = _bounded(part, term.low, term.high)
             if most:
-                found.append(Term(apply(term.name, exact.weight(part)), term.shift + shift, -most, most))
-    return found or [Term(apply(exact.zero(x.digits[0]), exact.weight(weight)), 0, 0, 0)]
+                found.append(Term(apply(term.name, part), term.shift + shift, -most, most))
+    return found or [Term(apply(exact.zero(x.digits[0]), weight), 0, 0, 0)]
 
 
 def _magnitudes(exact: Exact, x: Num, bits: int) -> list[Term]:
@@ -94,8 +94,8 @@ def convolution(exact: Exact, made: Any, inputs: list[Num], clock: Clock) -> Num
         digits = (exact.nodes.add("Max", *pair) for pair in zip(x.digits, lows, strict=True))
         x = Num(tuple(digits), x.low, x.high)
 
-    def apply(x: str, weight: str) -> str:
-        return exact.nodes.add("Conv", x, weight, **place)
+    def apply(x: str, weight: Array) -> str:
+        return exact.nodes.add("Conv", x, exact.weight(weight), **place)
 
     return _biased(exact, made, sums(exact, x, made.constants["weight"], apply, y.low, y.high))
 
@@ -103,8 +103,8 @@ def convolution(exact: Exact, made: Any, inputs: list[Num], clock: Clock) -> Num
 def linear(exact: Exact, made: Any, inputs: list[Num], clock: Clock) -> Num:
     (y,) = made.written
 
-    def apply(x: str, weight: str) -> str:
-        return exact.nodes.add("Gemm", x, weight, transB=1)
+    def apply(x: str, weight: Array) -> str:
+        return exact.nodes.add("MatMul", x, exact.weight(weight.T))
 
     return _biased(exact, made, sums(exact, inputs[0], made.constants["weight"], apply, y.low, y.high))
 
@@ -202,9 +202,9 @@ def sumpool(exact: Exact, made: Any, inputs: list[Num], clock: Clock) -> Num:
     bound = math.prod(at["kernel"])
     low, high = bound * min(held.low, 0), bound * max(held.high, 0)
 
-    def apply(name: str, ones: str) -> str:
+    def apply(name: str, ones: Array) -> str:
         return exact.nodes.add(
-            "Conv", name, ones, strides=list(at["stride"]), kernel_shape=list(at["kernel"]), group=x.shape[0]
+            "Conv", name, exact.weight(ones), strides=list(at["stride"]), kernel_shape=list(at["kernel"]), group=x.shape[0]
         )
 
     total = exact.total(sums(exact, held, weight, apply, low, high), low, high)

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from bitspike.checks import message
+from bitspike.export.onnx.nodes import Nodes
 from bitspike.export.qonnx.network import DOMAIN, Writer
 from bitspike.export.target import TARGETS, Exported, Source, Target
 from bitspike.files import write_bytes_atomic
@@ -39,7 +40,7 @@ class Qonnx(Target):
         writer = _writer(source)
         name, program, nodes = writer.run(), writer.program, writer.nodes
         value, out = program.spec.input.value, writer.shapes[program.spec.output]
-        nodes.named(name, "output")
+        _call_output(nodes, name)
         batch = options["batch"]
         graph = nodes.graph(
             "program",
@@ -67,6 +68,15 @@ class Qonnx(Target):
                 "clamp(((x*multiplier + 2^(shift-1)) >> shift) + bias, low, high).",
             )
         return Exported((path,), notes, {**facts, "nodes": len(kinds), "quantizers": quants, "bytes": len(data)})
+
+
+def _call_output(nodes: Nodes, name: str) -> None:
+    """Call a value "output"; without a node for that, since hls4ml drops it and the output with it."""
+    made = [node for node in nodes.nodes if name in node.output]
+    if not made or any(name in node.input for node in nodes.nodes):
+        nodes.named(name, "output")
+    else:
+        made[0].output[list(made[0].output).index(name)] = "output"
 
 
 def _writer(source: Source) -> Writer:

@@ -1,0 +1,136 @@
+"""Folded networks as ONNX in float32: the network's logits, flips counted, on real digits too."""
+
+from __future__ import annotations
+
+import warnings
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+import bitspike
+from bitspike.export import export
+from bitspike.export.onnx_float import freed
+from bitspike.layers import AvgPool2d, Linear, MeanReadout, Repeat
+from bitspike.neurons import LIF
+from networks import NETS, SPIKING, WEIGHTS, liven, make_neuron, samples
+
+onnx = pytest.importorskip("onnx", reason="not run: onnx is not installed")
+onnxruntime = pytest.importorskip("onnxruntime", reason="not run: onnxruntime is not installed")
+SHAPE = "2,8,8"
+
+
+def folded(net: str, neuron: str, weight: str, steps: int) -> tuple[Any, Any]:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        x = samples(32)
+        model = liven(NETS[net](make_neuron(neuron), WEIGHTS[weight](), T=steps), x).float()
+        return bitspike.fold(model, x.float()), x.float()
+
+
+def session(path: Path) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = 1, 3
+    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+
+
+def stepped(network: Any, x: Any, path: Path, steps: int) -> Any:
+    """Mean of the logits of all steps of the step form."""
+    files = export(network, "onnx-float", path, form="step", shape=SHAPE).files
+    run = session(files[0])
+    states = {name: np.repeat(start, len(x), 0) for name, start in np.load(files[1]).items()}
+    names, total = [output.name for output in run.get_outputs()], 0.0
+    for _ in range(steps):
+        found = dict(zip(names, run.run(names, {"input": x, **states}), strict=True))
+        total, states = total + found["output"], {name: found[f"{name}.next"] for name in states}
+    return total / steps
+
+
+@pytest.mark.parametrize("neuron", SPIKING)
+def test_logits_are_those_of_the_network(neuron: str, tmp_path: Path) -> None:
+    """A sample with a flipped spike differs by a weight; no more than one of 32 has one."""
+    for net, weight, steps in (("study_cnn", "float", 3), ("pool_net", "ternary-input", 1)):
+        network, x = folded(net, neuron, weight, steps)
+        with torch.no_grad():
+            expected = network(x).numpy()
+        export(network, "onnx-float", tmp_path / "m.onnx", shape=SHAPE)
+        found = session(tmp_path / "m.onnx").run(None, {"input": x.numpy()})[0]
+        for got in (found, stepped(network, x.numpy(), tmp_path / "s.onnx", steps)):
+            far = np.abs(got - expected).max(1) > 1e-4 * max(1.0, np.abs(expected).max())
+            assert far.sum() <= 1, (net, weight)
+
+
+def test_the_same_network_gives_the_same_bytes(tmp_path: Path) -> None:
+    network, _ = folded("pool_net", "ternary", "float", 2)
+    for name in ("a", "b"):
+        export(network, "onnx-float", tmp_path / f"{name}.onnx", form="step", shape=SHAPE)
+    for end in (".onnx", ".start.npz"):
+        assert (tmp_path / f"a{end}").read_bytes() == (tmp_path / f"b{end}").read_bytes()
+
+
+def test_pools_of_sums_are_sums(tmp_path: Path) -> None:
+    """torch's exporter writes the mean where an average has a divisor of its own, and says nothing."""
+    model = nn.Sequential(Repeat(2), LIF(decay=1.0), AvgPool2d(2, ceil=True), bitspike.layers.Flatten(), Linear(8, 3), MeanReadout())
+    x = torch.rand(16, 2, 3, 3) * 2
+    network = bitspike.fold(model, x)
+    assert any(getattr(node.module, "divisor", 0) for node in network.graph)
+    export(network, "onnx-float", tmp_path / "m.onnx", shape="2,3,3")
+    with torch.no_grad():
+        expected = network(x).numpy()
+    found = session(tmp_path / "m.onnx").run(None, {"input": x.numpy()})[0]
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+def test_what_is_refused_is_named(tmp_path: Path) -> None:
+    network, _ = folded("pool_net", "lif", "float", 2)
+    with pytest.raises(ValueError, match="give that of one sample, as in shape=1,28,28"):
+        export(network, "onnx-float", tmp_path / "m.onnx")
+    with pytest.raises(ValueError, match="choose one of unrolled, step"):
+        export(network, "onnx-float", tmp_path / "m.onnx", form="scan", shape=SHAPE)
+    model = nn.Sequential(bitspike.layers.Poisson(3), Linear(4, 2), MeanReadout())
+    drawn = bitspike.fold(model, torch.rand(5, 4))
+    with pytest.raises(ValueError, match=r"\(Poisson\) draws its spikes: encode outside"):
+        export(drawn, "onnx-float", tmp_path / "m.onnx", shape="4")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_batch_that_a_layer_fixes_is_refused() -> None:
+    def model(batch: int, kind: str) -> Any:
+        shape = onnx.helper.make_node(
+            "Constant", [], ["shape"], "shape", value=onnx.numpy_helper.from_array(np.array([batch, 4]))
+        )
+        node = onnx.helper.make_node(kind, ["x", "shape"], ["y"], "used")
+        info = onnx.helper.make_tensor_value_info
+        ends = [info("x", 1, ["batch", 4])], [info("y", 1, ["batch", 4])]
+        return onnx.helper.make_model(onnx.helper.make_graph([shape, node], "g", *ends), ir_version=9)
+
+    freed(model(2, "Reshape"), model(3, "Reshape"))
+    with pytest.raises(ValueError, match="no layer may fix the size of the batch, got shape"):
+        freed(model(2, "Expand"), model(3, "Expand"))
+
+
+def test_digits(tmp_path: Path) -> None:
+    """A network trained for a moment on real digits: predictions agree, flips are counted."""
+    from sklearn.datasets import load_digits
+
+    data = load_digits()
+    x, y = torch.tensor(data.images / 16, dtype=torch.float32).unsqueeze(1), torch.tensor(data.target)
+    torch.manual_seed(0)
+    layers = [Repeat(4), bitspike.layers.Flatten(), Linear(64, 48), LIF(), Linear(48, 10), MeanReadout()]
+    model = nn.Sequential(*layers)
+    optimizer = torch.optim.Adam(model.parameters(), 0.01)
+    for _ in range(60):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x[:1200]), y[:1200]).backward()
+        optimizer.step()
+    network = bitspike.fold(model, x[:64])
+    export(network, "onnx-float", tmp_path / "m.onnx", shape="1,8,8")
+    with torch.no_grad():
+        expected = network(x[1200:]).numpy()
+    found = session(tmp_path / "m.onnx").run(None, {"input": x[1200:].numpy()})[0]
+    flipped = int((np.abs(found - expected).max(1) > 1e-4).sum())
+    assert (found.argmax(1) == y[1200:].numpy()).mean() > 0.8
+    assert flipped <= 3 and (found.argmax(1) != expected.argmax(1)).sum() <= flipped
