@@ -49,7 +49,9 @@ def stepped(network: Any, x: Any, path: Path, steps: int) -> Any:
     return total / steps
 
 
-@pytest.mark.parametrize("neuron", SPIKING)
+@pytest.mark.parametrize(
+    "neuron", [name if name == "multibit" else pytest.param(name, marks=pytest.mark.slow) for name in SPIKING]
+)
 def test_logits_are_those_of_the_network(neuron: str, tmp_path: Path) -> None:
     """A sample with a flipped spike differs by a weight; no more than one of 32 has one."""
     for net, weight, steps in (("study_cnn", "float", 3), ("pool_net", "ternary-input", 1)):
@@ -69,6 +71,14 @@ def test_the_same_network_gives_the_same_bytes(tmp_path: Path) -> None:
         export(network, "onnx-float", tmp_path / f"{name}.onnx", form="step", shape=SHAPE)
     for end in (".onnx", ".start.npz"):
         assert (tmp_path / f"a{end}").read_bytes() == (tmp_path / f"b{end}").read_bytes()
+
+
+def test_the_network_stays_in_evaluation_mode(tmp_path: Path) -> None:
+    """torch's exporter gives modules back in the mode of the outermost one, dropout included."""
+    network, x = folded("pool_net", "lif", "float", 2)
+    for form in ("unrolled", "step"):
+        export(network, "onnx-float", tmp_path / "m.onnx", form=form, shape=SHAPE)
+        assert not any(module.training for module in network.modules())
 
 
 def test_pools_of_sums_are_sums(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ class OnnxFloat(Target):
         begun = _Begun(graph, sample)
         names, starts = (begun.names, [part for parts in begun.starts.values() for part in parts]) if step else ([], [])
         lead = () if step or graph.batch_axis == 0 else (_steps(graph),)
-        whole = _Step(graph, begun) if step else _Whole(graph, begun)
+        whole = (_Step(graph, begun) if step else _Whole(graph, begun)).eval()  # torch's exporter restores this mode
         traces = []
         for batch in (2, 3):
             states = (start.expand(batch, *start.shape[1:]).clone() for start in starts)
@@ -148,7 +148,7 @@ class _Whole(nn.Module):
 
     def __init__(self, graph: Graph, begun: _Begun) -> None:
         super().__init__()
-        self.net, self.begun = graph.model.eval(), begun
+        self.net, self.begun = graph.model, begun
         object.__setattr__(self, "graph", graph)
 
     def forward(self, x: Tensor) -> Any:
@@ -202,7 +202,7 @@ class _Step(nn.Module):
 
     def __init__(self, graph: Graph, begun: _Begun) -> None:
         super().__init__()
-        self.net, self.begun = graph.model.eval(), begun
+        self.net, self.begun = graph.model, begun
         object.__setattr__(self, "graph", graph)
 
     def forward(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
