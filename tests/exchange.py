@@ -1,4 +1,4 @@
-"""The environment of other people's readers, which benchmarks/exchange/setup.sh makes: found, or made once a session."""
+"""The environment of other readers, which benchmarks/exchange/setup.sh makes: found, or made once a session."""
 
 from __future__ import annotations
 
@@ -24,7 +24,12 @@ def environment() -> Path:
     command = [str(ROOT / "benchmarks" / "exchange" / "setup.sh"), str(folder)]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=240, env={**os.environ, "PYTHON": sys.executable}, check=False
+            command,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            env={**os.environ, "PYTHON": sys.executable},
+            check=False,
         )
     except (OSError, subprocess.TimeoutExpired) as error:
         pytest.skip(f"not run: the environment of peers could not be made, {error}")
@@ -34,10 +39,10 @@ def environment() -> Path:
 
 
 def ran(script: str, *arguments: str, timeout: int = 600) -> dict[str, tuple[int, int]]:
-    """What a script of tests/export prints in that environment: name → (how many differ, of how many)."""
+    """What a script of benchmarks/exchange prints in that environment: name → (how many differ, of how many)."""
     own = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
     done = subprocess.run(
-        [str(environment()), str(ROOT / "tests" / "export" / script), *arguments],
+        [str(environment()), str(ROOT / "benchmarks" / "exchange" / script), *arguments],
         capture_output=True,
         text=True,
         timeout=timeout,

@@ -33,7 +33,18 @@ FLOORS = (
 BESIDE = ("runtime",)  # without torch: imports itself, every floor may import it
 FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names} | dict.fromkeys(BESIDE, -1)
 LEAVES = ("neurons", "quantizers")  # one variant, one file: variants do not import each other
-OPTIONAL = ("sklearn", "matplotlib", "rich", "tyro", "tensorboard", "datasets", "kornia", "triton", "onnx", "onnxruntime")
+OPTIONAL = (
+    "sklearn",
+    "matplotlib",
+    "rich",
+    "tyro",
+    "tensorboard",
+    "datasets",
+    "kornia",
+    "triton",
+    "onnx",
+    "onnxruntime",
+)
 MAX_LINES, MAX_MEDIAN = 500, 150
 
 

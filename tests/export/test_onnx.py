@@ -58,7 +58,9 @@ def check(program: Program, x: Any, form: str, path: Path, make: Callable[[Path]
         return
     inputs = onnx.load(path).graph.input
     states = {
-        value.name: np.zeros([side.dim_value or levels.shape[1] for side in value.type.tensor_type.shape.dim], np.float32)
+        value.name: np.zeros(
+            [side.dim_value or levels.shape[1] for side in value.type.tensor_type.shape.dim], np.float32
+        )
         for value in inputs
         if value.name != "input"
     }
@@ -130,7 +132,11 @@ def test_every_product_of_a_rescale_rounds_half_up(shift: int, tmp_path: Path) -
     factors = np.array([2**30, -(2**30), 1, 0, -1, 3, 2**11, 2**22 - 1])
     x = np.array([0, 1, -1, 2**11, 2**22, -(2**22) - 1, top, -top, 2**30, 12345678])
     program = one(
-        "rescale", Value((8,), -top, top, 0, 1), {"shift": shift, "exponent": 0}, multiplier=factors, bias=np.arange(8) - 4
+        "rescale",
+        Value((8,), -top, top, 0, 1),
+        {"shift": shift, "exponent": 0},
+        multiplier=factors,
+        bias=np.arange(8) - 4,
     )
     check(program, np.repeat(x[None, :, None], 8, 2), "unrolled", tmp_path / "m.onnx")
 
@@ -149,7 +155,12 @@ def test_sums_beyond_24_bits_are_cut(tmp_path: Path) -> None:
     """One output reaches 2^24 + 1, which float32 does not have."""
     weight = np.full((2, 129, 1, 1), 127)
     weight[1, 0] = 126
-    program = one("convolution", Value((129, 1, 1), 0, 2**10 + 1), {"stride": [1, 1], "before": [0, 0], "after": [0, 0], "dilation": [1, 1]}, weight=weight)
+    program = one(
+        "convolution",
+        Value((129, 1, 1), 0, 2**10 + 1),
+        {"stride": [1, 1], "before": [0, 0], "after": [0, 0], "dilation": [1, 1]},
+        weight=weight,
+    )
     assert program.operations[0].written[0].high > 2**24
     x = np.full((1, 2, 129, 1, 1), 2**10 + 1)
     x[0, 1, 5] = 0
@@ -159,7 +170,7 @@ def test_sums_beyond_24_bits_are_cut(tmp_path: Path) -> None:
 def test_what_is_refused_is_named(tmp_path: Path) -> None:
     b = Builder(Input(Value((1,), 0, 1, 0, 2)))
     program = b.finish(b.add("windows", [INPUT], {"frames": 2, "steps": 1}, name="squeeze"))
-    with pytest.raises(ValueError, match="squeeze changes the number of steps, .*form=unrolled"):
+    with pytest.raises(ValueError, match=r"squeeze changes the number of steps, .*form=unrolled"):
         export(program, "onnx", tmp_path / "m.onnx", form="scan")
     with pytest.raises(ValueError, match="choose one of unrolled, scan, step"):
         export(program, "onnx", tmp_path / "m.onnx", form="loop")

@@ -75,7 +75,7 @@ def test_the_same_network_gives_the_same_bytes(tmp_path: Path) -> None:
 
 def test_the_network_stays_in_evaluation_mode(tmp_path: Path) -> None:
     """torch's exporter gives modules back in the mode of the outermost one, dropout included."""
-    network, x = folded("pool_net", "lif", "float", 2)
+    network, _ = folded("pool_net", "lif", "float", 2)
     for form in ("unrolled", "step"):
         export(network, "onnx-float", tmp_path / "m.onnx", form=form, shape=SHAPE)
         assert not any(module.training for module in network.modules())
@@ -83,7 +83,9 @@ def test_the_network_stays_in_evaluation_mode(tmp_path: Path) -> None:
 
 def test_pools_of_sums_are_sums(tmp_path: Path) -> None:
     """torch's exporter writes the mean where an average has a divisor of its own, and says nothing."""
-    model = nn.Sequential(Repeat(2), LIF(decay=1.0), AvgPool2d(2, ceil=True), bitspike.layers.Flatten(), Linear(8, 3), MeanReadout())
+    model = nn.Sequential(
+        Repeat(2), LIF(decay=1.0), AvgPool2d(2, ceil=True), bitspike.layers.Flatten(), Linear(8, 3), MeanReadout()
+    )
     x = torch.rand(16, 2, 3, 3) * 2
     network = bitspike.fold(model, x)
     assert any(getattr(node.module, "divisor", 0) for node in network.graph)

@@ -10,12 +10,11 @@ import pytest
 
 from bitspike.export import export
 from bitspike.runtime import Program
+from exchange import ran
 from programs.drawn import drawn, input_of
 from programs.edges import FAMILIES
 from programs.golden import golden, images
 from programs.residual import resnet
-
-from exchange import ran
 
 pytest.importorskip("onnx", reason="not run: onnx is not installed")
 pytestmark = pytest.mark.slow

@@ -18,11 +18,10 @@ from bitspike.export import export
 from bitspike.export.qonnx.staircase import Above, Line, Summand, line
 from bitspike.runtime import INPUT, Builder, Grid, Input, Program, Value
 from bitspike.runtime.arithmetic import scaled
+from exchange import ran
 from networks import NETS, SPIKING, WEIGHTS, liven, make_neuron, samples
 from programs.machines import one
 from programs.residual import resnet
-
-from exchange import ran
 
 onnx = pytest.importorskip("onnx", reason="not run: onnx is not installed")
 BATCH = 4

@@ -187,7 +187,10 @@ def _sums(pool: Any, x: Tensor) -> Tensor:
     channels, height, width = (int(side) for side in x.shape[2:])
     sizes = pool.sizes(height, width) if isinstance(pool, AvgPool2d) else torch.ones(1, 1)
     counts = sizes.shape if isinstance(pool, AvgPool2d) and pool.ceil else (0, 0)
-    more = [max((n - 1) * pool.stride + k - side - 2 * pool.padding, 0) for n, side in zip(counts, (height, width), strict=True)]
+    more = [
+        max((n - 1) * pool.stride + k - side - 2 * pool.padding, 0)
+        for n, side in zip(counts, (height, width), strict=True)
+    ]
     p = pool.padding
     merged = nn.functional.pad(merged, (p, p + more[1], p, p + more[0]))
     ones = torch.ones(channels, 1, k, k)
@@ -269,8 +272,8 @@ def _traced(module: nn.Module, args: tuple[Tensor, ...], names: list[str], batch
 def freed(model: Any, other: Any) -> bytes:
     """The bytes of a model of which two traces, with batches of 2 and of 3, are known: for batches of any size.
 
-    Where they differ, a shape was written down as numbers. In what a `Reshape` asks for the size of the batch becomes -1;
-    at any other place it would be wrong for other batches, and is refused.
+    Where they differ, a shape was written down as numbers. In what a `Reshape` asks for the size of the batch becomes
+    -1; at any other place it would be wrong for other batches, and is refused.
     """
     onnx = need_onnx()
     readers: dict[str, list[Any]] = {}
@@ -311,7 +314,9 @@ def _checked(data: bytes, module: nn.Module, shape: tuple[int, ...], names: list
     try:
         import onnxruntime
     except ImportError as error:
-        text = message("export to onnx-float", "onnxruntime must be installed", error, "run `pip install bitspike[onnx]`")
+        text = message(
+            "export to onnx-float", "onnxruntime must be installed", error, "run `pip install bitspike[onnx]`"
+        )
         raise ImportError(text) from error
     x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
     states = [start.expand(_CHECKED, *start.shape[1:]) for start in starts]
@@ -323,7 +328,9 @@ def _checked(data: bytes, module: nn.Module, shape: tuple[int, ...], names: list
     session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
     fed = {"input": x.numpy(), **{name: state.numpy() for name, state in zip(names, states, strict=True)}}
     found = session.run(["output"], fed)[0]
-    rows = [np.moveaxis(part, (0 if part.shape[0] == _CHECKED else 1), 0).reshape(_CHECKED, -1) for part in (found, first)]
+    rows = [
+        np.moveaxis(part, (0 if part.shape[0] == _CHECKED else 1), 0).reshape(_CHECKED, -1) for part in (found, first)
+    ]
     far = np.abs(rows[0] - rows[1]).max(1) > 1e-3 * max(1.0, float(np.abs(rows[1]).max()))
     if far.sum() * 2 > _CHECKED:
         must = f"at least half of {_CHECKED} drawn samples must agree with the network in ONNX Runtime"

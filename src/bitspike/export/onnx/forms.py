@@ -9,7 +9,7 @@ import numpy as np
 
 from bitspike.export.onnx import memoryless, stateful
 from bitspike.export.onnx.nodes import Nodes
-from bitspike.export.onnx.numbers import BASE, LIMIT, Exact, Num, digits_for
+from bitspike.export.onnx.numbers import BASE, LIMIT, Exact, Num
 from bitspike.export.onnx.states import Kept, States
 from bitspike.export.onnx.values import Clock, Sequence
 from bitspike.runtime import INPUT, Program
@@ -89,7 +89,7 @@ def entry_type(value: Value) -> str:
 def left(exact: Exact, x: Num) -> tuple[str, str]:
     """(a number as int32, or as int64 where its range is wider; that type)."""
     nodes = exact.nodes
-    kind = "int32" if -(2**31) <= x.low and x.high < 2**31 else "int64"
+    kind = "int32" if x.low >= -(2**31) and x.high < 2**31 else "int64"
     total = nodes.cast(x.digits[-1], kind)
     for digit in reversed(x.digits[:-1]):  # where the number has 32 bits, so has all on the way
         above = nodes.add("Mul", total, nodes.const(np.array(2**BASE), kind))

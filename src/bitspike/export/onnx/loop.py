@@ -92,7 +92,9 @@ class Loop:
         if not count:
             self.scanned = [(nodes.const(np.zeros((self.steps, 1))), "body_step")]
         kept = self.states.kept
-        written = [(state.written, state.next) for state in kept] + [(name, f"{name}.next") for _, name, _ in self.carried]
+        written = [(state.written, state.next) for state in kept] + [
+            (name, f"{name}.next") for _, name, _ in self.carried
+        ]
         for i, (name, after) in enumerate(written):
             # zeros, added somewhere: OpenVINO drops what no node reads, and with it the number of steps
             body.named(name if count or i else body.add("Add", name, "body_step"), after)

@@ -27,7 +27,8 @@ def _bounded(array: Array, low: int, high: int) -> int:
 
 def _cut(array: Array, bits: int) -> list[tuple[Array, int]]:
     """Integers as (parts of so many bits with the sign of the whole, shift)."""
-    left, found, shift = np.abs(array), [], 0
+    found: list[tuple[Array, int]] = []
+    left, shift = np.abs(array), 0
     while left.any() or not found:
         found.append(((left & (2**bits - 1)) * np.sign(array), shift))
         left, shift = left >> bits, shift + bits
@@ -85,7 +86,7 @@ def convolution(exact: Exact, made: Any, inputs: list[Num], clock: Clock) -> Num
     place |= {"pads": [*at["before"], *at["after"]], "kernel_shape": list(made.kernel)}
     spans = [d * (k - 1) for d, k in zip(at["dilation"], made.kernel, strict=True)]
     if any(max(b, a) > span for b, a, span in zip(at["before"], at["after"], spans, strict=True)):
-        # A window may meet nothing but zeros. There OpenVINO 2026.4 reads beyond its memory, also where it has moved the
+        # A window may meet nothing but zeros. There OpenVINO 2026.4 reads beyond its memory, also where it has put the
         # pads of a node before into the convolution; a maximum that changes nothing keeps them apart.
         sides = made.read[0].shape[1:]
         outer = [b + n + a for b, n, a in zip(at["before"], sides, at["after"], strict=True)]
@@ -173,7 +174,11 @@ def highest(exact: Exact, pool: Maximum, x: Num, sides: tuple[int, ...]) -> Num:
     nodes, low, high = exact.nodes, x.low, x.high
     x = _padded(exact, x, pool.padding, (sides, pool.reach), low)
     if len(x.digits) == 1:
-        place = {"kernel_shape": list(pool.kernel), "strides": list(pool.stride), "dilations": list(pool.dilation)}
+        place: dict[str, Any] = {
+            "kernel_shape": list(pool.kernel),
+            "strides": list(pool.stride),
+            "dilations": list(pool.dilation),
+        }
         return Num((nodes.add("MaxPool", x.digits[0], **place),), low, high)
     top: Num | None = None
     for _, spans in taps(pool.sides, pool.kernel, pool.stride, pool.dilation):
@@ -204,7 +209,12 @@ def sumpool(exact: Exact, made: Any, inputs: list[Num], clock: Clock) -> Num:
 
     def apply(name: str, ones: Array) -> str:
         return exact.nodes.add(
-            "Conv", name, exact.weight(ones), strides=list(at["stride"]), kernel_shape=list(at["kernel"]), group=x.shape[0]
+            "Conv",
+            name,
+            exact.weight(ones),
+            strides=list(at["stride"]),
+            kernel_shape=list(at["kernel"]),
+            group=x.shape[0],
         )
 
     total = exact.total(sums(exact, held, weight, apply, low, high), low, high)

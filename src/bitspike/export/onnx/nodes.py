@@ -57,7 +57,9 @@ class Nodes:
         """A node with so many outputs; their names."""
         key = (kind, inputs, outputs, repr(sorted(attributes.items())))
         if key not in self.made:
-            names = tuple(f"{self.prefix}{kind}_{len(self.nodes)}_{i}"[:-2 if outputs == 1 else None] for i in range(outputs))
+            names = tuple(
+                f"{self.prefix}{kind}_{len(self.nodes)}_{i}"[: -2 if outputs == 1 else None] for i in range(outputs)
+            )
             self.nodes.append(self.onnx.helper.make_node(kind, list(inputs), list(names), names[0], **attributes))
             self.made[key] = names
             if inputs and self.alone.issuperset(inputs):

@@ -1,7 +1,7 @@
 """Exact integers of any width on float32 tensors.
 
-Some runtimes compute integers of a graph in float32 and say nothing. So every tensor here *is* float32, and every number
-it ever holds is an integer of at most 24 bits, or one times a power of two: sums, products and comparisons of such are
+Some runtimes compute integers of a graph in float32 and say nothing. So every tensor here *is* float32, and what it
+holds is an integer of at most 24 bits, or one times a power of two: sums, products and comparisons of such are
 exact in any order and with any fused multiply-add. A wider number is kept in digits of base 2^11:
 
     x = Σ d_i·2^(11·i),   0 <= d_i < 2^11 below the highest, which has the sign.
@@ -135,7 +135,7 @@ class Exact:
         low, high = max(low, loose[0]), min(high, loose[1])
         count = max(least, digits_for(low, high, limit))
         parts = [sum(min(t.low, 0) << t.shift for t in terms), sum(max(t.high, 0) << t.shift for t in terms)]
-        most = max(count, digits_for(*parts, LIMIT - _CARRIES))
+        most = max(count, digits_for(parts[0], parts[1], LIMIT - _CARRIES))
         digits: list[str] = []
         waiting = list(terms)
         for at in range(most):
@@ -222,7 +222,9 @@ class Exact:
 
     def add(self, *numbers: Num) -> Num:
         """The sum."""
-        return self.total([t for x in numbers for t in x.terms], sum(x.low for x in numbers), sum(x.high for x in numbers))
+        return self.total(
+            [t for x in numbers for t in x.terms], sum(x.low for x in numbers), sum(x.high for x in numbers)
+        )
 
     def negative(self, x: Num) -> list[Term]:
         """The terms of −x."""
@@ -360,4 +362,4 @@ class Exact:
 
 
 def _small(low: int, high: int) -> bool:
-    return -LIMIT <= low and high <= LIMIT
+    return low >= -LIMIT and high <= LIMIT

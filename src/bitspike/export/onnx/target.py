@@ -55,7 +55,12 @@ class Onnx(Target):
             "form": form,
             "exponent": output.exponent,
             "classes": list(program.spec.classes),
-            "input": {"low": value.low, "high": value.high, "exponent": value.exponent, "scale": program.spec.input.scale},
+            "input": {
+                "low": value.low,
+                "high": value.high,
+                "exponent": value.exponent,
+                "scale": program.spec.input.scale,
+            },
         }
         if is_final(program):
             keep = program.operations[-1].attributes["keep"]
@@ -92,5 +97,7 @@ def _notes(program: Program, form: str, kind: str) -> tuple[str, ...]:
         what = f"{given.value.steps} steps, a window," if changes(program) else "one step"
         notes.append(f"A call takes {what} and the states; all states are zeros at the start of a sample.")
     if kind == "int64":
-        notes.append("The output has 64 bits, where OpenVINO computes 32; exact everywhere: the sum of output.i times 2^(11 i).")
+        notes.append(
+            "The output has 64 bits, where OpenVINO computes 32; exact everywhere: the sum of output.i times 2^(11 i)."
+        )
     return tuple(notes)

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from bitspike.export.onnx.numbers import Exact, Fixed, Num
 from bitspike.export.onnx.nodes import spread
+from bitspike.export.onnx.numbers import Exact, Fixed, Num
 from bitspike.runtime.arithmetic import Array
 
 

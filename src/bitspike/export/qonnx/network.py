@@ -1,4 +1,4 @@
-"""Operations of a program of one step as QONNX: quantized weights, integers between them, one line and `Quant` a neuron."""
+"""Programs of one step as QONNX: quantized weights, integers between them, a line and `Quant` a neuron."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _SINGLE = 15
 """Steps that may be written one by one."""
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """What cannot be said."""
 
 
@@ -100,7 +100,7 @@ class Writer:
         for made in self.program.operations:
             try:
                 self._operation(made)
-            except Refused as error:
+            except RefusedError as error:
                 self.lost.append(f"{made.where}: {error}")
                 for name, value in zip(made.op.outputs, made.written, strict=True):
                     self.values[name] = _plain(INPUT, max(value.low, -1), min(value.high, 1))
@@ -131,9 +131,9 @@ class Writer:
     def _operation(self, made: Any) -> None:
         kind, name, (y, *more) = made.op.kind, made.op.outputs[0], made.written
         if kind not in KNOWN:
-            raise Refused("QONNX has no such operation; take --to onnx")
+            raise RefusedError("QONNX has no such operation; take --to onnx")
         if more:
-            raise Refused("the membrane that comes out has no place; take --to onnx")
+            raise RefusedError("the membrane that comes out has no place; take --to onnx")
         if kind == "rescale":
             self.values[name] = self._rescaled(made)
         elif kind == "add":
@@ -149,10 +149,12 @@ class Writer:
         x, at = self.values[made.op.inputs[0]], made.attributes
         row = Above(made.multiplier[0], at["shift"], made.bias[0], at["low"], at["high"])
         if x.plain:
-            part = replace(x.parts[0], factor=row.factor, shift=row.shift, bias=row.bias, least=row.least, most=row.most)
+            part = replace(
+                x.parts[0], factor=row.factor, shift=row.shift, bias=row.bias, least=row.least, most=row.most
+            )
             found = Current([part])
         elif (row.factor < 0).any():
-            raise Refused("a factor below 0 behind another rescale; take --to onnx")
+            raise RefusedError("a factor below 0 behind another rescale; take --to onnx")
         else:
             found = Current(x.parts, [row, *x.above])
         return found
@@ -160,7 +162,7 @@ class Writer:
     def _added(self, made: Any) -> Current:
         inputs = [self.values[source] for source in made.op.inputs]
         if any(x.above for x in inputs):
-            raise Refused("a summand is rescaled twice; take --to onnx")
+            raise RefusedError("a summand is rescaled twice; take --to onnx")
         parts = [part for x in inputs for part in x.parts]
         one = np.ones(1, np.int64)
         return Current(parts, [Above(one, 0, one - 1, *INT32)] if made.clamps else [])
@@ -168,7 +170,9 @@ class Writer:
     def _plainly(self, made: Any, y: Value) -> Current:
         inputs = [self._whole(source) for source in made.op.inputs]
         if max(-y.low, y.high) > LIMIT:
-            raise Refused(f"its numbers reach {max(-y.low, y.high):,}, and float32 is exact to 2^24; take --to onnx")
+            raise RefusedError(
+                f"its numbers reach {max(-y.low, y.high):,}, and float32 is exact to 2^24; take --to onnx"
+            )
         kind = made.op.kind
         if kind == "mean":
             return _plain(self.exact.zero(inputs[0].digits[0]), 0, 0)
@@ -178,7 +182,7 @@ class Writer:
         found = row(self.exact, made, inputs, Clock(self.exact))
         self.exact.grid = None
         if len(found.digits) > 1:
-            raise Refused("its numbers are wider than float32 is exact; take --to onnx")
+            raise RefusedError("its numbers are wider than float32 is exact; take --to onnx")
         return _plain(found.digits[0], y.low, y.high)
 
     def _whole(self, name: str) -> Num:
@@ -197,7 +201,9 @@ class Writer:
                 total = self.exact.plus(total, part.name)
             return _plain(total, value.low, value.high)
         if value.high - value.low >= MOST or max(-value.low, value.high) > LIMIT:
-            raise Refused(f"it reads {value.high - value.low + 1:,} levels, too many for one tensor; take --to onnx")
+            raise RefusedError(
+                f"it reads {value.high - value.low + 1:,} levels, too many for one tensor; take --to onnx"
+            )
         steps = np.arange(value.low + 1, value.high + 1, dtype=np.int64)[:, None]
         if not len(steps):
             zero, low = self.exact.zero(x.parts[0].name), np.float32(value.low)
@@ -208,7 +214,7 @@ class Writer:
     def _climbed(self, x: Current, steps: Array, start: int, low: int, high: int, axes: int) -> str:
         """start + how many steps the current has reached."""
         if any(max(-part.low, part.high) > LIMIT for part in x.parts):
-            raise Refused("its sums reach beyond 2^24; take --to onnx")
+            raise RefusedError("its sums reach beyond 2^24; take --to onnx")
         for row in x.above:
             steps = row.below(steps)
         found = line(x.parts, steps, start)
@@ -216,7 +222,7 @@ class Writer:
             return self.exact.quant(self._line(x.parts, found, axes), low, high)
         if 1 < len(steps) <= _SINGLE:
             return self._step_by_step(x.parts, steps, start, axes)
-        raise Refused(f"{found}; take --to onnx")
+        raise RefusedError(f"{found}; take --to onnx")
 
     def _step_by_step(self, parts: list[Summand], steps: Array, start: int, axes: int) -> str:
         """Every step by a line and a quantizer of one bit."""
@@ -224,7 +230,7 @@ class Writer:
         for step in steps:
             found = line(parts, step[None], 0)
             if isinstance(found, str):
-                raise Refused(f"{found}; take --to onnx")
+                raise RefusedError(f"{found}; take --to onnx")
             one = self.exact.quant(self._line(parts, found, axes), 0, 1)
             total = self.exact.plus(total, one) if total else one
         return self.exact.plus(total, self.nodes.const(np.float32(start))) if start else total
@@ -246,7 +252,7 @@ class Writer:
         steps = tables["first"][0][None] + jumps * (0 if tables["spacing"] is None else tables["spacing"][0])
         floor, gate = tables["floor"], tables["gate"]
         if floor is not None and (at["signed"] or (floor[0] >= steps.min(0)).any()):
-            raise Refused("its floor changes what it sends; take --to onnx")
+            raise RefusedError("its floor changes what it sends; take --to onnx")
         if not at["signed"] or at["cancel"]:
             k = self._climbed(x, steps, 0, 0, count, axes)
             if gate is not None and (gate[0] > steps[0]).any():
@@ -257,7 +263,7 @@ class Writer:
             if at["up"] == at["down"]:
                 k = self._climbed(x, np.concatenate([falls, steps]), -count, -count, count, axes)
                 return self._sent(k, at["up"], -count, count)
-        except Refused:
+        except RefusedError:
             pass
         up = self._sent(self._climbed(x, steps, 0, 0, count, axes), at["up"], 0, count)
         down = self._sent(self._climbed(x, falls, -count, -count, 0, axes), at["down"], -count, 0)

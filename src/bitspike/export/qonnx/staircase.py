@@ -59,7 +59,7 @@ class Above:
     most: int
 
     def below(self, steps: Array) -> Array:
-        """Steps of V [J, C or 1] → steps of U: V >= θ where U >= what is returned; beyond 2^62: nowhere, or everywhere."""
+        """Steps of V [J, C or 1] → steps of U: V >= θ where U >= what is returned; ±2^61: nowhere, or everywhere."""
         need = (steps.astype(object) - self.bias) * 2**self.shift - half(self.shift)
         m = np.where(self.factor == 0, 1, self.factor).astype(object)
         found = np.where(self.factor == 0, np.where(need <= 0, -_FAR, _FAR), -((-need) // m))
@@ -121,7 +121,12 @@ def _slopes(terms: list[Summand], steps: Array, before: Array, behind: Array) ->
 
 
 def _offset(
-    terms: list[Summand], order: list[Summand], slopes: list[Array], edges: list[Array], values: list[Array], levels: Array
+    terms: list[Summand],
+    order: list[Summand],
+    slopes: list[Array],
+    edges: list[Array],
+    values: list[Array],
+    levels: Array,
 ) -> Line | str:
     main = terms[0]
     lower, upper = np.full(levels.shape[2], -np.inf), np.full(levels.shape[2], np.inf)

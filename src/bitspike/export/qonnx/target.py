@@ -47,7 +47,7 @@ class Qonnx(Target):
             [nodes.info(INPUT, np.float32, (batch, *value.shape))],
             [nodes.info("output", np.float32, (batch, *out.shape))],
         )
-        facts = {
+        facts: dict[str, Any] = {
             "exponent": out.exponent,
             "classes": list(program.spec.classes),
             "input": {"low": value.low, "high": value.high, "exponent": value.exponent},
@@ -60,7 +60,7 @@ class Qonnx(Target):
         quants = sum(kind in ("Quant", "BipolarQuant") for kind in kinds)
         notes: tuple[str, ...] = (
             f"Input: integers {value.low}..{value.high} as float32; the output's are integers too.",
-            "Every spike is proved equal to the program's in float32; a tool that computes lines in fewer bits may differ.",
+            "Every spike is proved equal to the program's in float32; fewer bits for the lines may change some.",
         )
         if writer.then:
             notes += (

@@ -1,4 +1,4 @@
-"""Compiles FOLDER/*.onnx by hls4ml with the machine's C++ compiler and simulates it on FOLDER/*.npz; prints a line a file.
+"""Compiles FOLDER/*.onnx by hls4ml with a C++ compiler and simulates it on FOLDER/*.npz; prints a line a file.
 
 For an environment that has hls4ml and nothing of ours.
 """

@@ -1,4 +1,4 @@
-"""Runs FOLDER/*.onnx in OpenVINO on FOLDER/*.npz; prints a line a file: its name, how many integers differ, of how many.
+"""Runs FOLDER/*.onnx in OpenVINO on FOLDER/*.npz; prints a line a file: its name, how many differ, of how many.
 
 x [calls, ...] is fed call by call, states go from one to the next; for an environment that has nothing of ours.
 """
@@ -37,7 +37,9 @@ def main(folder: Path, tolerance: float) -> None:
         wrong = count = 0
         for x, y in zip(file["x"], file["y"], strict=True):
             answer = compiled({"input": x, **states})
-            found = {name: np.array(answer[name]) for name in names if name.startswith("output") or name.endswith(".next")}
+            found = {
+                name: np.array(answer[name]) for name in names if name.startswith("output") or name.endswith(".next")
+            }
             states = {name: found[f"{name}.next"] for name in states}
             got = whole(found)
             wrong += int((np.abs(got - y) > tolerance).sum()) if got.shape == y.shape else y.size
