@@ -97,16 +97,18 @@ def left(exact: Exact, x: Num) -> tuple[str, str]:
     return total, kind
 
 
-def sent(exact: Exact, last: Sequence, flat: bool) -> tuple[list[Any], str]:
-    """(what comes out: integers, and their digits where they are wider than 32 bits; the type of the integers).
+def sent(exact: Exact, last: Sequence, flat: bool, int64: bool) -> tuple[list[Any], str]:
+    """(what comes out: int32, or where numbers are wider int64 or their digits; the type).
 
-    flat: without an axis of steps.
+    flat: without an axis of steps. int64: no digits.
     """
-    nodes = exact.nodes
-    name, kind = left(exact, last.merged)
-    parts = [(name, OUTPUT, kind)]
-    if kind == "int64":
-        parts += [(digit, f"{OUTPUT}.{i}", "float32") for i, digit in enumerate(last.merged.digits)]
+    nodes, whole = exact.nodes, last.merged
+    if int64 or (whole.low >= -(2**31) and whole.high < 2**31):
+        name, kind = left(exact, whole)
+        parts = [(name, OUTPUT, kind)]
+    else:
+        kind = "float32"
+        parts = [(digit, f"{OUTPUT}.{i}", kind) for i, digit in enumerate(whole.digits)]
     shape: tuple[Any, ...] = (BATCH, *last.shape) if flat else (last.count, BATCH, *last.shape)
     for found, called, _ in parts:
         nodes.named(found if flat else _stacked(nodes, found, last), called)
@@ -122,7 +124,7 @@ def _stacked(nodes: Nodes, name: str, sequence: Sequence) -> str:
     return nodes.add("Reshape", name, nodes.const(np.array([sequence.count, -1, *sequence.shape]), np.int64))
 
 
-def straight(program: Program, step: bool) -> Written:
+def straight(program: Program, step: bool, int64: bool = False) -> Written:
     """One step, or one window where the number of steps changes on the way, with states; or a window without."""
     given, nodes = program.spec.input, Nodes()
     exact, value = Exact(nodes), given.value
@@ -140,7 +142,7 @@ def straight(program: Program, step: bool) -> Written:
         found = emit(exact, made, [sequences[name] for name in made.op.inputs], states)
         sequences.update(zip(made.op.outputs, found, strict=True))
     last = sequences[program.spec.output]
-    outs, kind = sent(exact, last, is_final(program) or single)
+    outs, kind = sent(exact, last, is_final(program) or single, int64)
     for state in states.kept:
         nodes.named(state.written, state.next)
     ins = [nodes.info(INPUT, entry_type(value), (*lead, *value.shape))]

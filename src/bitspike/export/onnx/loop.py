@@ -17,7 +17,8 @@ from bitspike.runtime import INPUT, Program
 class Loop:
     """What is the same at all steps stands before the loop; all else in its body, which carries the states."""
 
-    def __init__(self, program: Program) -> None:
+    def __init__(self, program: Program, int64: bool = False) -> None:
+        self.int64 = int64
         self.program, self.given = program, program.spec.input
         self.steps = self.given.value.steps
         self.outer, self.inner = Exact(Nodes()), Exact(Nodes("body_"))
@@ -46,7 +47,7 @@ class Loop:
                 self.inside.update(zip(made.op.outputs, found, strict=True))
         lead = (BATCH,) if self.given.repeat else (self.steps, BATCH)
         ins = [self.outer.nodes.info(INPUT, entry_type(value), (*lead, *value.shape))]
-        outs, kind = sent(self.outer, *self._output())
+        outs, kind = sent(self.outer, *self._output(), self.int64)
         return Written(self.outer.nodes.graph("program", ins, outs), self.outer.nodes, [], kind)
 
     def _inside(self, name: str) -> Sequence:
