@@ -102,9 +102,10 @@ def test_the_exported_network_is_the_program(
 ) -> None:
     """In float64 the plain network sends what the program sends, but for the rounding of its multipliers."""
     monkeypatch.syspath_prepend(str(SCRIPTS))
-    from export import described
     from network import Exported
     from plain import Plain
+
+    from export import described
 
     folded, program, x = narrow(neuron, T, **options)
     layers, arrays = described(folded.graph, program)  # type: ignore[arg-type]
