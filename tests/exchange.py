@@ -1,4 +1,4 @@
-"""The environment of other readers, which benchmarks/exchange/setup_onnx.sh makes: found, or made once a session."""
+"""The environment of other readers, which benchmarks/exchange/setup.sh makes: found, or made once a session."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @functools.cache
 def environment() -> Path:
-    """Its Python: that of BITSPIKE_EXCHANGE, or .venvs/exchange, or one made now; skips where that fails."""
-    for known in (os.environ.get("BITSPIKE_EXCHANGE", ""), str(ROOT / ".venvs" / "exchange" / "bin" / "python")):
-        if known and Path(known).exists():
-            return Path(known)
-    folder = Path(tempfile.mkdtemp(prefix="exchange")) / "venv"
-    command = [str(ROOT / "benchmarks" / "exchange" / "setup.sh"), str(folder)]
+    """Its Python: `onnx` in the folder BITSPIKE_EXCHANGE, else in .venvs/exchange, else made now; skips where that fails."""
+    for known in (os.environ.get("BITSPIKE_EXCHANGE", ""), str(ROOT / ".venvs" / "exchange")):
+        python = Path(known) / "onnx" / "bin" / "python"
+        if known and python.exists():
+            return python
+    folder = Path(tempfile.mkdtemp(prefix="exchange"))
+    command = [str(ROOT / "benchmarks" / "exchange" / "setup.sh"), str(folder), "onnx"]
     try:
         done = subprocess.run(
             command,
@@ -35,7 +36,7 @@ def environment() -> Path:
         pytest.skip(f"not run: the environment of peers could not be made, {error}")
     if done.returncode:
         pytest.skip(f"not run: the environment of peers could not be made, {done.stderr.strip().splitlines()[-1:]}")
-    return folder / "bin" / "python"
+    return folder / "onnx" / "bin" / "python"
 
 
 def ran(script: str, *arguments: str, timeout: int = 600) -> dict[str, tuple[int, int]]:

@@ -65,7 +65,7 @@ def rows(target: str, network: Case, venvs: Path) -> list[dict[str, Any]]:
 def main() -> None:
     """All of it, or some targets anew."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--venvs", type=Path, default=ROOT / ".venv-exchange")
+    parser.add_argument("--venvs", type=Path, default=ROOT / ".venvs" / "exchange")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "exchange")
     parser.add_argument("--target", action="append")
     given = parser.parse_args()

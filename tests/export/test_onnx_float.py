@@ -124,6 +124,36 @@ def test_a_batch_that_a_layer_fixes_is_refused() -> None:
         freed(model(2, "Expand"), model(3, "Expand"))
 
 
+@pytest.mark.data
+def test_fashion_mnist(tmp_path: Path) -> None:
+    """Both ONNX targets on real images: the program's integers, the float network's logits with flips counted."""
+    from bitspike.data import load
+
+    splits = load("fashion_mnist")
+    x, y = splits.train.normalise(splits.train.images[:3000]), splits.train.labels[:3000].long()
+    shown = splits.test.normalise(splits.test.images[:500])
+    torch.manual_seed(0)
+    size = x[0].numel()
+    layers = [Repeat(4), bitspike.layers.Flatten(), Linear(size, 64), LIF(), Linear(64, 10), MeanReadout()]
+    model = nn.Sequential(*layers)
+    optimizer = torch.optim.Adam(model.parameters(), 0.003)
+    for part in torch.arange(3000).split(100):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x[part]), y[part]).backward()
+        optimizer.step()
+    network = bitspike.fold(model, x[:64])
+    export(network, "onnx-float", tmp_path / "m.onnx", shape=",".join(map(str, x.shape[1:])))
+    with torch.no_grad():
+        expected = network(shown).numpy()
+    found = session(tmp_path / "m.onnx").run(None, {"input": shown.numpy()})[0]
+    assert (np.abs(found - expected).max(1) > 1e-4).sum() <= 3
+    program = bitspike.compile(network, x[:128])
+    export(program, "onnx", tmp_path / "p.onnx", int64=True)
+    levels = np.ascontiguousarray(program.sequence(shown.numpy())[0])
+    found = session(tmp_path / "p.onnx").run(None, {"input": levels})[0]
+    assert np.array_equal(found, program(shown.numpy()).levels)
+
+
 def test_digits(tmp_path: Path) -> None:
     """A network trained for a moment on real digits: predictions agree, flips are counted."""
     from sklearn.datasets import load_digits
