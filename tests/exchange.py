@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @functools.cache
 def environment() -> Path:
-    """Its Python: `onnx` in the folder BITSPIKE_EXCHANGE, else in .venvs/exchange, else made now; skips where that fails."""
+    """Python of `onnx` in BITSPIKE_EXCHANGE, else in .venvs/exchange, else made now; skips where that fails."""
     for known in (os.environ.get("BITSPIKE_EXCHANGE", ""), str(ROOT / ".venvs" / "exchange")):
         python = Path(known) / "onnx" / "bin" / "python"
         if known and python.exists():

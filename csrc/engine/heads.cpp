@@ -127,7 +127,7 @@ void run_conv(const Sample& s, const Op& op, const Tile& tile, int32_t* out) {
             const int64_t first = place / width * sh * wp + place % width * sw, base = t * step_elements + first * pixel;
             if (form == FORM_BITS) {
                 a.sums = reinterpret_cast<const int32_t*>(s.arena + op.at[11]) + t * op.at[0] * op.at[12] * wp + first;
-                a.sums_step = linear ? op.at[0] : sw;
+                a.sums_step = linear ? op.at[0] * op.at[12] * wp : sw;  // of one place: from step to step
             }
             int32_t* to = out + (t * tile.size() + (place - tile.place) * tile.channels) * out_element;
             if (form == FORM_DEPTHWISE) {

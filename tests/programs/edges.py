@@ -142,7 +142,7 @@ def planes(low: int, high: int, levels: list[int]) -> Pairs:
         weight = random.choice(levels, (outputs, inputs // groups, kernel, kernel))
         weight.flat[: len(levels)] = levels
         weight[-1] = levels[-1]
-        border = [0, 0] if kernel == 1 else [1, 2]
+        border = [0, 0] if kernel in (1, side) else [1, 2]  # the whole image in one window: one place
         place = {"stride": [stride] * 2, "before": border, "after": border[::-1], "dilation": [dilation] * 2}
         value = Value((inputs, side, side), low, high, 0, 3)
         program = one("convolution", value, {**place, "groups": groups}, weight=weight)

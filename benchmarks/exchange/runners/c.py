@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 from cases import Case, NotRun, Ran
+
 from export_c import Compiled, missing
 
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 from cases import Case, NotRun, Ran
-from export.chromium import BROWSER, Browser
-from export.modules import LACKING
 
 from bitspike.runtime import Program
+from exported.chromium import BROWSER, Browser
+from exported.modules import LACKING
 
 STROKES = 8
 READY = "document.documentElement?.dataset.ready === 'yes'"

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 from cases import Case, NotRun, Ran
-from export.modules import LACKING, job, node
+
+from exported.modules import LACKING, job, node
 
 
 def run(case: Case, work: Path, venvs: Path) -> list[Ran]:

@@ -46,7 +46,7 @@ def written(name: str, source: Any, folder: Path) -> dict[str, bytes]:
     except (ImportError, OSError) as error:
         pytest.skip(f"not run: {error}")
     except ValueError as error:
-        if name == "page":  # it needs pictures; tests/export/test_page.py has some
+        if name == "page":  # it needs pictures; tests/exported/test_page.py has some
             pytest.skip(f"another network: {error}")
         raise
     assert set(found.files) == set(folder.iterdir()) and found.files[0].suffix == target.suffix

@@ -24,9 +24,9 @@ from bitspike.export.page.pictures import examples, levels
 from bitspike.runtime import Program, save
 from bitspike.training.recipe import read_recipe
 from bitspike.training.runs import train_run
-from export.chromium import BROWSER, Browser, Tab
-from export.modules import interpreted, needs_compiler, needs_node, spikes
-from export.pages import plain, small
+from exported.chromium import BROWSER, Browser, Tab
+from exported.modules import interpreted, needs_compiler, needs_node, spikes
+from exported.pages import plain, small
 
 needs_browser = pytest.mark.skipif(BROWSER is None, reason="not run: there is no chromium")
 DEPLOY = Path(__file__).resolve().parents[2] / "docs" / "deploy.md"

@@ -14,8 +14,8 @@ from bitspike.export import export
 from bitspike.export.page.figures import figures, layers
 from bitspike.export.page.pictures import examples, levels
 from bitspike.runtime import INPUT, Builder, Input, Value
-from export.modules import needs_compiler
-from export.pages import RAW, small
+from exported.modules import needs_compiler
+from exported.pages import RAW, small
 
 
 @pytest.mark.parametrize(

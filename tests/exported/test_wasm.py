@@ -15,7 +15,18 @@ from bitspike.export import TARGETS, export
 from bitspike.export.wasm import module
 from bitspike.export.wasm.module import part
 from bitspike.runtime import INPUT, Builder, Input, Program, Value
-from export.modules import interpreted, is_mean, job, needs_compiler, needs_node, node, run_steps, said, sent_by, spikes
+from exported.modules import (
+    interpreted,
+    is_mean,
+    job,
+    needs_compiler,
+    needs_node,
+    node,
+    run_steps,
+    said,
+    sent_by,
+    spikes,
+)
 from programs.drawn import drawn, input_of
 from programs.edges import FAMILIES
 from programs.golden import golden, images
