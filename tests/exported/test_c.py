@@ -77,10 +77,9 @@ def test_many_drawn(start: int, tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @needs_gcc
-@pytest.mark.parametrize("start", range(0, 200, 100))
-def test_many_kernels(start: int, tmp_path: Path) -> None:
+def test_many_kernels(tmp_path: Path) -> None:
     used = set()
-    for seed in range(start, start + 100):
+    for seed in range(200):
         compare(*kernel(seed), tmp_path / str(seed))
         text = (tmp_path / str(seed) / "net.c").read_text()
         used |= {name for name in ("_events_", "_dense(", "_signs_", "_ternary_") if f" net{name}" in text}

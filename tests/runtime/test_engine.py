@@ -122,7 +122,12 @@ def test_numbers_at_the_ends_of_their_widths(family: Callable[..., Any], isa: st
 
 @pytest.mark.parametrize("isa", ISAS)
 @pytest.mark.parametrize(
-    ("family", "case"), [(family, case) for family in (planes, fed) for case in FAMILIES[family]], ids=str
+    ("family", "case"),
+    [
+        pytest.param(family, case, id=f"{family.__name__}-{case}")
+        for family in (planes, fed)
+        for case in FAMILIES[family]
+    ],
 )
 def test_planes_of_bits(
     monkeypatch: pytest.MonkeyPatch, family: Callable[..., Any], case: tuple[Any, ...], isa: str
