@@ -17,7 +17,7 @@ from bitspike.schema import override
 from bitspike.training.study import Arm, Study, read_study
 
 README = (Path(__file__).resolve().parents[1] / "README.md").read_text(encoding="utf-8")
-SETS = ("model.options.width=8", "train.epochs=6", "data.batch_size=64")
+SETS = ("model.options.width=12", "train.epochs=6", "data.batch_size=64")
 
 
 @pytest.fixture

@@ -25,7 +25,7 @@ def densities(program: Program, x: Any) -> dict[str, float]:
     >>> b = Builder(Input(Value((2,), 0, 1)))
     >>> last = b.add("linear", [INPUT], {}, {"weight": b.constant(np.array([[1, 2]]))})
     >>> densities(b.finish(last), np.array([[[1, 0], [0, 0]]]))
-    {'linear': 0.25}
+    {'linear0': 0.25}
     """
     counts: dict[str, list[int]] = {}
     watched = tuple(
