@@ -8,13 +8,13 @@ from pathlib import Path
 import numpy as np
 from cases import Case, NotRun, Ran
 
-SCRIPT = Path(__file__).resolve().parents[3] / "tests" / "export" / "qonnx_run.py"
+SCRIPT = Path(__file__).resolve().parents[1] / "qonnx_run.py"
 
 
 def run(case: Case, work: Path, venvs: Path) -> list[Ran]:
     """All samples."""
     case.export("qonnx", work / "net.onnx")
-    python = venvs / "qonnx" / "bin" / "python"
+    python = venvs / "onnx" / "bin" / "python"
     if not python.exists():
         raise NotRun("qonnx is not installed")
     np.savez(work / "net.npz", x=case.inputs(), y=case.levels)
