@@ -186,15 +186,7 @@ _FEW = [(0, 1), (0, 3), (0, 5), (0, 15), (-1, 1), (-1, 0), (-2, 1), (-8, 7), (-1
 _LEVELS = [[-1, 1], [0, 1], [-3, 0], [-5, 0, 5], [-3, -1, 1, 3], [2, 3, 5], [7], [-30000, 30000]]
 FAMILIES: dict[Callable[..., Pairs], list[tuple[Any, ...]]] = {
     neurons: list(product(_DECAYS, [1, 3, 65535], [False, True], ["hard", "soft"], [False, True])),
-    currents: list(
-        product(
-            ["plain", "narrow", "wide", "far", "sum", "shifted", "scaled"],
-            _DECAYS,
-            [1, 3],
-            [False, True],
-            ["hard", "soft"],
-        )
-    ),
+    currents: list(product(_SHAPES, _DECAYS[::2], [1, 3], [False, True], ["hard", "soft"])),
     scalings: list(product([-(2**31), -100], [0, 1, 30, 31, 45], [False, True])),
     sums: [(*alphabet, outputs) for alphabet in _ALPHABETS for outputs in (1, 4, 8, 16, 17, 48, 64, 80, 150)],
     events: list(
