@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from digit_networks import Residual, digits
+from digit_networks import Residual, digits, fit
 from torch import Tensor, nn
 
 from bitspike.export import Exported, export
@@ -123,13 +123,7 @@ def case(name: str, T: int, epochs: int = 4) -> Case:
         warnings.simplefilter("ignore", UserWarning)  # inert amplitudes
         net = nn.Sequential(*KINDS[name](T))
     x, held, y, _ = digits()
-    optimizer = torch.optim.Adam(net.parameters(), 0.005)
-    for _ in range(epochs):
-        for part in torch.randperm(len(x)).split(64):
-            optimizer.zero_grad()
-            nn.functional.cross_entropy(net(x[part]), y[part]).backward()
-            optimizer.step()
-    net.eval()
+    fit(net, x, y, 0.005, epochs)
     folded = fold(net, x[:64])
     program = lower(folded, x[:256], info={"top": 16, "mean": [0.0], "std": [1.0]})
     samples = held[:SAMPLES]

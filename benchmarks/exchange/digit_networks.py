@@ -61,18 +61,23 @@ NETWORKS: dict[str, Callable[[], list[nn.Module]]] = {
 }
 
 
-def trained(name: str, epochs: int = 12) -> nn.Module:
-    """A network of the list after some passes over the training images; that on a grid has weights k/16."""
-    torch.manual_seed(0)
-    net = nn.Sequential(Repeat(T), *NETWORKS[name](), MeanReadout())
-    x, _, y, _ = digits()
-    optimizer = torch.optim.Adam(net.parameters(), 0.01)
+def fit(net: nn.Module, x: Tensor, y: Tensor, rate: float, epochs: int) -> None:
+    """Some passes over the images; the network is in evaluation mode then."""
+    optimizer = torch.optim.Adam(net.parameters(), rate)
     for _ in range(epochs):
         for part in torch.randperm(len(x)).split(64):
             optimizer.zero_grad()
             nn.functional.cross_entropy(net(x[part]), y[part]).backward()
             optimizer.step()
     net.eval()
+
+
+def trained(name: str, epochs: int = 12) -> nn.Module:
+    """A network of the list after some passes over the training images; that on a grid has weights k/16."""
+    torch.manual_seed(0)
+    net = nn.Sequential(Repeat(T), *NETWORKS[name](), MeanReadout())
+    x, _, y, _ = digits()
+    fit(net, x, y, 0.01, epochs)
     if "grid" in name:
         with torch.no_grad():
             for p in net.parameters():
