@@ -21,7 +21,7 @@ Arrays = dict[str, np.ndarray[Any, Any]]
 
 @dataclass(frozen=True)
 class Exported:
-    """What `export.py` wrote into a folder.
+    """What `compiled.py` wrote into a folder.
 
     Attributes:
         T: steps. given: step, low and high of the input's levels. layers: in order. arrays: by "layer.part".

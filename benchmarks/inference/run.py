@@ -1,4 +1,4 @@
-"""Inference of bitspike's engine beside other runtimes, on the networks that `export.py` wrote; a queue.
+"""Inference of bitspike's engine beside other runtimes, on the networks that `compiled.py` wrote; a queue.
 
     python benchmarks/inference/run.py [--minutes 25] [--only TEXT ...] [--rounds 9] [--cache DIR] [--peers-python FILE]
 
@@ -21,12 +21,12 @@ HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / "training"))
 
 from cells import NETWORKS, OURS, Cell, cells, goal_of  # noqa: E402
+from compiled import CACHE  # noqa: E402
 from machine import machine, source  # noqa: E402
 from measure import PAUSE_S, RULE, as_sample, interval  # noqa: E402
 from process import ROOT, Process, WorkerError  # noqa: E402
 
 from bitspike.files import read_json, write_json_atomic  # noqa: E402
-from export import CACHE  # noqa: E402
 
 SAMPLE_S = 0.15
 MOST = 3  # times as many rounds are tried as are wanted

@@ -102,10 +102,9 @@ def test_the_exported_network_is_the_program(
 ) -> None:
     """In float64 the plain network sends what the program sends, but for the rounding of its multipliers."""
     monkeypatch.syspath_prepend(str(SCRIPTS))
+    from compiled import described
     from network import Exported
     from plain import Plain
-
-    from export import described
 
     folded, program, x = narrow(neuron, T, **options)
     layers, arrays = described(folded.graph, program)  # type: ignore[arg-type]
@@ -122,7 +121,7 @@ def test_the_exported_network_is_the_program(
 
 def test_layers_that_peers_do_not_know_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(SCRIPTS))
-    from export import described
+    from compiled import described
 
     net = nn.Sequential(
         bitspike.layers.Repeat(2), AvgPool2d(2), bitspike.layers.Flatten(), bitspike.layers.Linear(4, 2)

@@ -1,6 +1,6 @@
 """Converts, folds, compiles and exports the networks, so that every peer loads the same numbers.
 
-    BITSPIKE_DATA=DIR python benchmarks/inference/export.py [--cache DIR] [--only TEXT ...] [--accuracy N]
+    BITSPIKE_DATA=DIR python benchmarks/inference/compiled.py [--cache DIR] [--only TEXT ...] [--accuracy N]
 
 Into CACHE/NETWORK go `program.bitspike`, `network.json` with `network.npz` (the layers in plain words; 8-bit weights
 are the program's own, with their scales), `images.npz` (the first 256 test images) and `facts.json`. The cache lies
