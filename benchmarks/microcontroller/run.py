@@ -4,7 +4,7 @@ Usage: BITSPIKE_DATA=DIR python benchmarks/microcontroller/run.py [--only TEXT .
            [--work runs/programs]
 
 Needs arm-none-eabi-gcc and qemu-system-arm. Networks are those of benchmarks/programs, trained into --work where they
-are not there. What is done is skipped.
+are not there; a run that is not finished, or of another recipe, is refused. What is done is skipped.
 
 Instructions: QEMU with -icount shift=0 lets a nanosecond pass for every instruction, so that SysTick, 25 MHz, ticks
 once for 40; a loop of 400,000 instructions checks that. They are counted on the first images, each image alone.

@@ -2,7 +2,7 @@
 
 Usage: python benchmarks/microcontroller/tables.py [--check] [--results results/microcontroller] [--page docs/deploy.md]
 
-Names: boards, int8. What has no file is "not run".
+Names: boards, int8. What has no file is "not run"; a file that was not made of a finished run is refused.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from bitspike.checks import bad_value
 from bitspike.files import read_json
 from bitspike.report import as_markdown, rewrite_blocks
 
@@ -39,10 +40,12 @@ def boards(folder: Path) -> str:
         found: Any = read_json(path)
         first, second = (found["boards"][board] for board in BOARDS)
         wrong = ", ".join(str(board["wrong"] + board["wrong_streams"]) for board in (first, second))
-        note = f" ({found['note']})" if found.get("note") else ""
+        info = found["info"]
+        if info.get("epoch", 0) != info.get("of_epochs"):
+            got = f"epoch {info.get('epoch', 'unknown')} of {info.get('of_epochs', 'unknown')}"
+            raise bad_value(str(path), "it must be of a finished run", got, "delete it and run run.py")
         row = [
-            *label[:1],
-            label[1] + note,
+            *label,
             f"{found['constants']:,}",
             f"{found['images']:,}",
             f"{found['accuracy']:.1%}"[:-1],
