@@ -1,6 +1,7 @@
 """Runs FOLDER/*.onnx in OpenVINO on FOLDER/*.npz; prints a line a file: its name, how many differ, of how many.
 
-x [calls, ...] is fed call by call, states go from one to the next; for an environment that has nothing of ours.
+x [calls, ...] is fed call by call, states go from one to the next (the first: "start NAME", or zeros); for an
+environment that has nothing of ours.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ def main(folder: Path, tolerance: float) -> None:
         shapes = {port.any_name: port.partial_shape for port in compiled.inputs if port.any_name != "input"}
         states = {
             name: np.zeros([side.get_length() if side.is_static else batch for side in shape], np.float32)
+            + file.get(f"start {name}", np.float32(0))
             for name, shape in shapes.items()
         }
         names = {name for port in compiled.outputs for name in port.names}

@@ -13,9 +13,10 @@ from torch import nn
 
 import bitspike
 from bitspike.export import export
-from bitspike.export.onnx_float import freed
+from bitspike.export.onnx_float import FORMS, freed
 from bitspike.layers import AvgPool2d, Linear, MeanReadout, Repeat
 from bitspike.neurons import LIF
+from bitspike.upgrade.layers import Convolution, Merged
 from networks import NETS, SPIKING, WEIGHTS, liven, make_neuron, samples
 
 onnx = pytest.importorskip("onnx", reason="not run: onnx is not installed")
@@ -49,6 +50,15 @@ def stepped(network: Any, x: Any, path: Path, steps: int) -> Any:
     return total / steps
 
 
+def scanned(network: Any, x: Any, path: Path, shape: str = SHAPE) -> Any:
+    """What the form `scan` returns for samples, from the states at the start."""
+    files = export(network, "onnx-float", path, form="scan", shape=shape).files
+    run = session(files[0])
+    sides = {value.name: value.shape for value in run.get_inputs()}
+    states = {k: np.repeat(v, len(x), 0) if sides[k][0] == "batch" else v for k, v in np.load(files[1]).items()}
+    return run.run(["output"], {"input": x, **states})[0]
+
+
 @pytest.mark.parametrize(
     "neuron", [name if name == "multibit" else pytest.param(name, marks=pytest.mark.slow) for name in SPIKING]
 )
@@ -60,23 +70,25 @@ def test_logits_are_those_of_the_network(neuron: str, tmp_path: Path) -> None:
             expected = network(x).numpy()
         export(network, "onnx-float", tmp_path / "m.onnx", shape=SHAPE)
         found = session(tmp_path / "m.onnx").run(None, {"input": x.numpy()})[0]
-        for got in (found, stepped(network, x.numpy(), tmp_path / "s.onnx", steps)):
+        looped = scanned(network, x.numpy(), tmp_path / "l.onnx")
+        for got in (found, looped, stepped(network, x.numpy(), tmp_path / "s.onnx", steps)):
             far = np.abs(got - expected).max(1) > 1e-4 * max(1.0, np.abs(expected).max())
             assert far.sum() <= 1, (net, weight)
 
 
 def test_the_same_network_gives_the_same_bytes(tmp_path: Path) -> None:
     network, _ = folded("pool_net", "ternary", "float", 2)
-    for name in ("a", "b"):
-        export(network, "onnx-float", tmp_path / f"{name}.onnx", form="step", shape=SHAPE)
-    for end in (".onnx", ".start.npz"):
-        assert (tmp_path / f"a{end}").read_bytes() == (tmp_path / f"b{end}").read_bytes()
+    for form in ("scan", "step"):
+        for name in ("a", "b"):
+            export(network, "onnx-float", tmp_path / f"{name}.onnx", form=form, shape=SHAPE)
+        for end in (".onnx", ".start.npz"):
+            assert (tmp_path / f"a{end}").read_bytes() == (tmp_path / f"b{end}").read_bytes()
 
 
 def test_the_network_stays_in_evaluation_mode(tmp_path: Path) -> None:
     """torch's exporter gives modules back in the mode of the outermost one, dropout included."""
     network, _ = folded("pool_net", "lif", "float", 2)
-    for form in ("unrolled", "step"):
+    for form in FORMS:
         export(network, "onnx-float", tmp_path / "m.onnx", form=form, shape=SHAPE)
         assert not any(module.training for module in network.modules())
 
@@ -93,15 +105,41 @@ def test_pools_of_sums_are_sums(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = network(x).numpy()
     found = session(tmp_path / "m.onnx").run(None, {"input": x.numpy()})[0]
-    np.testing.assert_allclose(found, expected, atol=1e-5)
+    for got in (found, scanned(network, x.numpy(), tmp_path / "l.onnx", "2,3,3")):
+        np.testing.assert_allclose(got, expected, atol=1e-5)
+
+
+def test_a_divisor_that_the_exporter_forgets_is_refused(tmp_path: Path) -> None:
+    """Where the drawn samples of the check let no neuron fire, nothing else would notice."""
+    pool = Merged(nn.AvgPool2d(2, divisor_override=8), "pool", scaling="linear")
+    model = nn.Sequential(Repeat(2), LIF(threshold=99.0), pool, bitspike.layers.Flatten(), Linear(8, 3), MeanReadout())
+    network = bitspike.fold(model.eval(), torch.rand(16, 2, 4, 4) * 200)
+    for form in FORMS:
+        with pytest.raises(ValueError, match="averages by a divisor of its own"):
+            export(network, "onnx-float", tmp_path / "m.onnx", form=form, shape="2,4,4")
+
+
+def test_a_padding_that_keeps_the_size_is_written_as_numbers(tmp_path: Path) -> None:
+    """ONNX Runtime takes no automatic padding beside a dilation."""
+    for kernel, dilation in ((3, 2), (4, 1), (2, 3)):
+        first = Convolution(nn.Conv2d(2, 4, kernel, padding="same", dilation=dilation))
+        model = nn.Sequential(Repeat(2), first, LIF(), bitspike.layers.Flatten(), Linear(252, 3), MeanReadout())
+        x = torch.rand(16, 2, 7, 9) * 4
+        network = bitspike.fold(model.eval(), x)
+        export(network, "onnx-float", tmp_path / "m.onnx", shape="2,7,9")
+        with torch.no_grad():
+            expected = network(x).numpy()
+        found = session(tmp_path / "m.onnx").run(None, {"input": x.numpy()})[0]
+        for got in (found, scanned(network, x.numpy(), tmp_path / "l.onnx", "2,7,9")):
+            np.testing.assert_allclose(got, expected, atol=1e-5)
 
 
 def test_what_is_refused_is_named(tmp_path: Path) -> None:
     network, _ = folded("pool_net", "lif", "float", 2)
     with pytest.raises(ValueError, match="give that of one sample, as in shape=1,28,28"):
         export(network, "onnx-float", tmp_path / "m.onnx")
-    with pytest.raises(ValueError, match="choose one of unrolled, step"):
-        export(network, "onnx-float", tmp_path / "m.onnx", form="scan", shape=SHAPE)
+    with pytest.raises(ValueError, match="choose one of unrolled, scan, step"):
+        export(network, "onnx-float", tmp_path / "m.onnx", form="loop", shape=SHAPE)
     model = nn.Sequential(bitspike.layers.Poisson(3), Linear(4, 2), MeanReadout())
     drawn = bitspike.fold(model, torch.rand(5, 4))
     with pytest.raises(ValueError, match=r"\(Poisson\) draws its spikes: encode outside"):
@@ -146,7 +184,9 @@ def test_fashion_mnist(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = network(shown).numpy()
     found = session(tmp_path / "m.onnx").run(None, {"input": shown.numpy()})[0]
-    assert (np.abs(found - expected).max(1) > 1e-4).sum() <= 3
+    looped = scanned(network, shown.numpy(), tmp_path / "l.onnx", ",".join(map(str, x.shape[1:])))
+    for got in (found, looped):
+        assert (np.abs(got - expected).max(1) > 1e-4).sum() <= 3
     program = bitspike.compile(network, x[:128])
     export(program, "onnx", tmp_path / "p.onnx", int64=True)
     levels = np.ascontiguousarray(program.sequence(shown.numpy())[0])
@@ -173,6 +213,7 @@ def test_digits(tmp_path: Path) -> None:
     with torch.no_grad():
         expected = network(x[1200:]).numpy()
     found = session(tmp_path / "m.onnx").run(None, {"input": x[1200:].numpy()})[0]
-    flipped = int((np.abs(found - expected).max(1) > 1e-4).sum())
-    assert (found.argmax(1) == y[1200:].numpy()).mean() > 0.8
-    assert flipped <= 3 and (found.argmax(1) != expected.argmax(1)).sum() <= flipped
+    for got in (found, scanned(network, x[1200:].numpy(), tmp_path / "l.onnx", "1,8,8")):
+        flipped = int((np.abs(got - expected).max(1) > 1e-4).sum())
+        assert (got.argmax(1) == y[1200:].numpy()).mean() > 0.8
+        assert flipped <= 3 and (got.argmax(1) != expected.argmax(1)).sum() <= flipped

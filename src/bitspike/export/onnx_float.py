@@ -14,19 +14,23 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.utils._pytree import tree_flatten, tree_unflatten
+from torch.utils._pytree import tree_unflatten
 
 from bitspike.checks import message
 from bitspike.export.onnx.nodes import IR_VERSION, OPSET, need_onnx
+from bitspike.export.onnx_float_scan import looped, ran
+from bitspike.export.onnx_float_steps import Begun, Step, adds, objections, sums
 from bitspike.export.target import TARGETS, Exported, Source, Target
 from bitspike.files import write_bytes_atomic
 from bitspike.graph import Graph, Node
 from bitspike.graph.surgery import Surgery
-from bitspike.layers import AvgPool2d, Encoder, MeanReadout, Squeeze, StepReadout, SumPool2d, TimeLayer
+from bitspike.layers import Encoder, MeanReadout, StepReadout
 
-FORMS = ("unrolled", "step")
+FORMS = ("unrolled", "scan", "step")
 _CHECKED = 19
 """Samples that are drawn for a check."""
+_CHUNK = 3
+"""Steps of a check where a network does not say how many it has."""
 
 
 @TARGETS.register("onnx-float")
@@ -34,57 +38,68 @@ class OnnxFloat(Target):
     """Float32 sums in whatever order a runtime takes them: a membrane within their rounding of a threshold may flip."""
 
     reads = "network"
-    about = "the folded network in float32 as an ONNX graph: all steps, or one with its state"
+    about = "the folded network in float32 as an ONNX graph: all steps, or one or more with their state"
     suffix = ".onnx"
     options: ClassVar[Mapping[str, tuple[Any, str]]] = {
-        "form": ("unrolled", "unrolled: all steps; step: one step, with states in and out"),
+        "form": ("unrolled", "unrolled: all steps; scan: a chunk of steps, step: one, both with states in and out"),
         "shape": ("", "of one sample, as in 1,28,28"),
     }
 
     def losses(self, source: Source, options: Mapping[str, Any]) -> list[str]:
-        if options["form"] not in FORMS:
-            return [f"form {options['form']!r}: choose one of {', '.join(FORMS)}"]
-        if _shape(options) is None:
+        form, sample = options["form"], _shape(options)
+        if form not in FORMS:
+            return [f"form {form!r}: choose one of {', '.join(FORMS)}"]
+        if sample is None:
             return [f"shape {options['shape']!r}: give that of one sample, as in shape=1,28,28"]
         graph, found = _graph(source), []
         if graph.reads_indices:
             found.append("the input is numbers of words: let the graph begin behind the embedding")
-        step = options["form"] == "step"
+        (output,) = graph.of_kind("output")
+        if len(output.inputs) > 1:
+            found.append(f"the network returns {len(output.inputs)} tensors: export a network for each")
+        if form == "unrolled" and graph.batch_axis == 1:
+            found.append("without an encoder the network has no number of steps to unroll: take form=scan or step")
         for node in graph:
-            module, kind = node.module, type(node.module).__name__
-            if isinstance(module, Encoder) and not module.repeats:
+            if isinstance(node.module, Encoder) and not node.module.repeats:
+                kind = type(node.module).__name__
                 found.append(f"{node.name} ({kind}) draws its spikes: encode outside, and export the network behind")
-            if step and not isinstance(module, Encoder | MeanReadout | StepReadout) and _remembers(graph, node):
-                found.append(f"{node.name} ({kind}) remembers or mixes steps: take form=unrolled, or --to onnx")
+            if _divides(graph, node):
+                found.append(f"{node.name} averages by a divisor of its own, which torch's exporter forgets: --to onnx")
+        if form != "unrolled" and not found:
+            found += objections(graph, sample, carries=form == "scan")
         return found
 
     def write(self, source: Source, path: Path, options: Mapping[str, Any]) -> Exported:
-        graph, sample = _graph(source), _shape(options) or ()
+        graph, sample, form = _graph(source), _shape(options) or (), options["form"]
         dtype = next((p.dtype for p in graph.model.parameters() if p.is_floating_point()), torch.float32)
         if dtype != torch.float32:
             graph = Surgery(graph).finish()
             graph.model.float()
-        step = options["form"] == "step"
-        files = [path]
-        if step:
+        if form == "step":
             graph = _unread(graph)
-        begun = _Begun(graph, sample)
-        names, starts = (begun.names, [part for parts in begun.starts.values() for part in parts]) if step else ([], [])
-        lead = () if step or graph.batch_axis == 0 else (_steps(graph),)
-        whole = (_Step(graph, begun) if step else _Whole(graph, begun)).eval()  # torch's exporter restores this mode
+        begun = Begun(graph, sample, carries=form == "scan")
+        names = [] if form == "unrolled" else begun.names
+        whole = _Whole(graph, begun) if form == "unrolled" else Step(graph, begun, form == "scan")
+        whole.eval()  # torch's exporter restores this mode
         traces = []
         for batch in (2, 3):
-            states = (start.expand(batch, *start.shape[1:]).clone() for start in starts)
-            traces.append(_traced(whole, (torch.zeros(*lead, batch, *sample), *states), names, len(lead)))
+            states = begun.many(batch) if names else []
+            traces.append(_traced(whole, (torch.zeros(batch, *sample), *states), names, begun))
         data = freed(*traces)
-        _checked(data, whole, (*lead, _CHECKED, *sample), names, starts)
-        if step:
-            files.append(path.with_suffix(".start.npz"))
-        facts = {"form": options["form"], "steps": _steps(graph), "bytes": len(data), "states": names}
+        if form == "scan":
+            steps = _steps(graph) if graph.batch_axis == 0 else 0
+            data = looped(data, sample, steps, begun.shape, begun.timed)
+            lead = () if graph.batch_axis == 0 else (_CHUNK,)
+            _checked(data, graph.model, (*lead, _CHECKED, *sample), len(sample), begun, names)
+        else:
+            _checked(data, whole, (_CHECKED, *sample), len(sample), begun, names)
+        files = [path]
+        facts = {"form": form, "steps": _steps(graph), "bytes": len(data), "states": names}
         write_bytes_atomic(path, data)
-        if step:
-            _write_starts(files[1], names, starts)
-        return Exported(tuple(files), _notes(step), facts)
+        if form != "unrolled":
+            files.append(path.with_suffix(".start.npz"))
+            _write_starts(files[1], names, begun.starts)
+        return Exported(tuple(files), _notes(form, graph.batch_axis == 0), facts)
 
 
 def _graph(source: Source) -> Graph:
@@ -98,55 +113,21 @@ def _shape(options: Mapping[str, Any]) -> tuple[int, ...] | None:
     return tuple(map(int, sides)) if all(side.strip().isdigit() and int(side) for side in sides) else None
 
 
+def _divides(graph: Graph, node: Node) -> bool:
+    """Whether a pool of torch has another divisor than the size of its windows."""
+    inside = [] if node.module is None else list(node.module.modules())
+    own = any(getattr(module, "divisor_override", None) for module in inside)
+    return own or graph.items[node.name].kwargs.get("divisor_override") is not None
+
+
 def _steps(graph: Graph) -> int:
     return max((node.T for node in graph), default=1)
-
-
-def _remembers(graph: Graph, node: Node) -> bool:
-    """Whether a layer that is no neuron keeps state, or sees several steps at once."""
-    module = node.module
-    if node.kind == "neuron" or module is None:
-        return len({graph[name].T for name in node.inputs}) > 1
-    if isinstance(module, Squeeze):
-        return not module.passes(max(graph[name].T for name in node.inputs))
-    stateful = isinstance(module, TimeLayer) and module.stateful
-    return stateful or len({graph[name].T for name in node.inputs} | {node.T}) > 1
-
-
-class _Begun:
-    """What every neuron's state is before the first step, as one sample [1, ...] shows it."""
-
-    def __init__(self, graph: Graph, sample: tuple[int, ...]) -> None:
-        self.specs: dict[str, Any] = {}
-        self.starts: dict[str, list[Tensor]] = {}
-        one = torch.zeros(1, *sample) if graph.batch_axis == 0 else torch.zeros(1, 1, *sample)
-        with torch.no_grad():
-            graph.run(one, handler=self._begin)
-
-    def _begin(self, node: Node, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
-        if node.kind != "neuron":
-            return call()
-        module: Any = node.module
-        state = module.initial_state(args[0][0])
-        leaves, self.specs[node.name] = tree_flatten(state)
-        for leaf in leaves:
-            if not isinstance(leaf, Tensor) or leaf.shape != args[0][0].shape:
-                must = f"states of {node.name} ({type(module).__name__}) must have the shape of its current"
-                got = list(leaf.shape) if isinstance(leaf, Tensor) else type(leaf).__name__
-                raise ValueError(message("export to onnx-float", must, got, "take --to onnx"))
-        self.starts[node.name] = [leaf.detach() for leaf in leaves]
-        return module.run(args[0], state)[0]
-
-    @property
-    def names(self) -> list[str]:
-        """Of all tensors of state."""
-        return [f"{name}.{i}" for name, parts in self.starts.items() for i in range(len(parts))]
 
 
 class _Whole(nn.Module):
     """Samples or sequences → what comes out; neurons step by step, from states that follow the size of the batch."""
 
-    def __init__(self, graph: Graph, begun: _Begun) -> None:
+    def __init__(self, graph: Graph, begun: Begun) -> None:
         super().__init__()
         self.net, self.begun = graph.model, begun
         object.__setattr__(self, "graph", graph)
@@ -156,11 +137,11 @@ class _Whole(nn.Module):
             module: Any = node.module
             if isinstance(module, MeanReadout):
                 return _mean(module, args[0])
-            if _adds(module):
-                return _sums(module, args[0])
+            if adds(module):
+                return sums(module, args[0])
             if node.kind != "neuron":
                 return call()
-            leaves = [args[0][0] * 0 + start for start in self.begun.starts[node.name]]
+            leaves = [args[0][0] * 0 + start for start in self.begun.parts[node.name]]
             state, spikes = tree_unflatten(leaves, self.begun.specs[node.name]), []
             for current in args[0]:
                 spike, state = module.step(current, state)
@@ -177,58 +158,6 @@ def _mean(module: MeanReadout, x: Tensor) -> Tensor:
     return module.mean(sum(kept[1:], kept[0]), len(kept))
 
 
-def _adds(module: Any) -> bool:
-    return isinstance(module, SumPool2d) or (isinstance(module, AvgPool2d) and module.divisor > 0)
-
-
-def _sums(pool: Any, x: Tensor) -> Tensor:
-    """A pool of sums as a convolution: torch's exporter forgets the divisor of an average and writes the mean."""
-    merged, k = x.flatten(0, 1), pool.kernel
-    channels, height, width = (int(side) for side in x.shape[2:])
-    sizes = pool.sizes(height, width) if isinstance(pool, AvgPool2d) else torch.ones(1, 1)
-    counts = sizes.shape if isinstance(pool, AvgPool2d) and pool.ceil else (0, 0)
-    more = [
-        max((n - 1) * pool.stride + k - side - 2 * pool.padding, 0)
-        for n, side in zip(counts, (height, width), strict=True)
-    ]
-    p = pool.padding
-    merged = nn.functional.pad(merged, (p, p + more[1], p, p + more[0]))
-    ones = torch.ones(channels, 1, k, k)
-    found = nn.functional.conv2d(merged, ones, stride=pool.stride, groups=channels)
-    if isinstance(pool, AvgPool2d):
-        found = found * (pool.divisor // sizes).to(found)
-    return found.unflatten(0, x.shape[:2])
-
-
-class _Step(nn.Module):
-    """x [B, ...] and states → what comes out, and states."""
-
-    def __init__(self, graph: Graph, begun: _Begun) -> None:
-        super().__init__()
-        self.net, self.begun = graph.model, begun
-        object.__setattr__(self, "graph", graph)
-
-    def forward(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:
-        left, after = list(states), list[Tensor]()
-
-        def handle(node: Node, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
-            module: Any = node.module
-            if isinstance(module, Encoder):
-                return args[0]
-            if _adds(module):
-                return _sums(module, args[0])
-            if node.kind != "neuron":
-                return call()
-            spec = self.begun.specs[node.name]
-            state = tree_unflatten([left.pop(0) for _ in range(spec.num_leaves)], spec)
-            spikes, state = module.step(args[0][0], state)
-            after.extend(tree_flatten(state)[0])
-            return spikes[None]
-
-        out = self.graph.run(x[None], handler=handle)  # type: ignore[operator,union-attr]
-        return (out[0], *after)
-
-
 def _unread(graph: Graph) -> Graph:
     """The graph with the logits of every step in place of their mean."""
     edit = Surgery(graph)
@@ -238,11 +167,12 @@ def _unread(graph: Graph) -> Graph:
     return edit.finish()
 
 
-def _traced(module: nn.Module, args: tuple[Tensor, ...], names: list[str], batch: int) -> Any:
+def _traced(module: nn.Module, args: tuple[Tensor, ...], names: list[str], begun: Begun) -> Any:
     """The model as torch traces it, without what names this machine's torch."""
     onnx = need_onnx()
-    axes = {"input": {batch: "batch"}, "output": {0: "batch"}}
-    axes |= {name: {0: "batch"} for state in names for name in (state, f"{state}.next")}
+    axes = {"input": {0: "batch"}, "output": {int(begun.timed and not isinstance(module, Step)): "batch"}}
+    own = [name for name in names if name not in begun.shared]
+    axes |= {name: {0: "batch"} for state in own for name in (state, f"{state}.next")}
     held = io.BytesIO()
     with torch.no_grad(), warnings.catch_warnings(), redirect_stdout(io.StringIO()):  # where it fails it prints graphs
         warnings.simplefilter("ignore")  # of the tracer, about checks on shapes, and of its age
@@ -264,9 +194,23 @@ def _traced(module: nn.Module, args: tuple[Tensor, ...], names: list[str], batch
     model.ir_version, model.producer_name, model.producer_version = IR_VERSION, "bitspike", ""
     for node in model.graph.node:
         node.doc_string = ""
+        _spell_out_padding(node)
     entry = model.metadata_props.add()
     entry.key, entry.value = "bitspike.states", json.dumps(names)
     return model
+
+
+def _spell_out_padding(node: Any) -> None:
+    """Say a padding that keeps the size as numbers: runtimes do not take it beside a dilation. Strides are 1 there."""
+    known = {attribute.name: attribute for attribute in node.attribute}
+    if node.op_type != "Conv" or "auto_pad" not in known or known["auto_pad"].s != b"SAME_UPPER":
+        return
+    kernel = list(known["kernel_shape"].ints)
+    spread = list(known["dilations"].ints) if "dilations" in known else [1] * len(kernel)
+    added = [step * (side - 1) for step, side in zip(spread, kernel, strict=True)]
+    node.attribute.remove(known["auto_pad"])
+    pads = [*(n // 2 for n in added), *(n - n // 2 for n in added)]
+    node.attribute.append(need_onnx().helper.make_attribute("pads", pads))
 
 
 def freed(model: Any, other: Any) -> bytes:
@@ -306,31 +250,29 @@ def freed(model: Any, other: Any) -> bytes:
     return data
 
 
-def _checked(data: bytes, module: nn.Module, shape: tuple[int, ...], names: list[str], starts: list[Tensor]) -> None:
+def _checked(data: bytes, module: nn.Module, shape: tuple[int, ...], axes: int, begun: Begun, names: list[str]) -> None:
     """Run the graph once and compare it: what torch's exporter cannot say it may leave out without a word.
 
-    On drawn inputs; single spikes may flip, so half of the samples must agree.
+    On drawn inputs, every other one large so that neurons fire; single spikes may flip, so half must agree.
+
+    Args:
+        module: takes an input of that shape, and the states if it is a `Step`. axes: those of a sample.
     """
-    try:
-        import onnxruntime
-    except ImportError as error:
-        text = message(
-            "export to onnx-float", "onnxruntime must be installed", error, "run `pip install bitspike[onnx]`"
-        )
-        raise ImportError(text) from error
-    x = torch.rand(shape, generator=torch.Generator().manual_seed(0))
-    states = [start.expand(_CHECKED, *start.shape[1:]) for start in starts]
+    draw = torch.Generator().manual_seed(0)
+    x, large = torch.rand(shape, generator=draw), 4 * torch.randn(shape, generator=draw)
+    every = torch.arange(_CHECKED).reshape(-1, *[1] * axes) % 2 == 1
+    x = torch.where(every, large, x)
+    states = begun.many(_CHECKED) if names else []
     with torch.no_grad():
-        expected = module(x, *states)
+        expected = module(x, *states) if isinstance(module, Step) else module(x)
     first = (expected if isinstance(expected, Tensor) else expected[0]).double().numpy()
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    fed = {"input": x.numpy(), **{name: state.numpy() for name, state in zip(names, states, strict=True)}}
-    found = session.run(["output"], fed)[0]
-    rows = [
-        np.moveaxis(part, (0 if part.shape[0] == _CHECKED else 1), 0).reshape(_CHECKED, -1) for part in (found, first)
-    ]
+    fed = {"input": x.numpy(), **{name: state.numpy() for name, state in zip(names, states, strict=False)}}
+    found = ran(data, fed, ["output"])[0]
+    if found.shape != first.shape:
+        must = f"ONNX Runtime must return {list(first.shape)}"
+        raise ValueError(message("export to onnx-float", must, list(found.shape), "take --to onnx"))
+    axis = int(begun.timed and not isinstance(module, Step))
+    rows = [np.moveaxis(part, axis, 0).reshape(_CHECKED, -1) for part in (found, first)]
     far = np.abs(rows[0] - rows[1]).max(1) > 1e-3 * max(1.0, float(np.abs(rows[1]).max()))
     if far.sum() * 2 > _CHECKED:
         must = f"at least half of {_CHECKED} drawn samples must agree with the network in ONNX Runtime"
@@ -353,15 +295,22 @@ def _write_starts(path: Path, names: list[str], starts: list[Tensor]) -> None:
     write_bytes_atomic(path, held.getvalue())
 
 
-def _notes(step: bool) -> tuple[str, ...]:
+def _notes(form: str, repeats: bool) -> tuple[str, ...]:
     notes = [
         "Input: what the network itself takes. Sums are float32 in the runtime's order, so a spike whose membrane is "
         "within their rounding of a threshold may flip; for equal integers take --to onnx.",
         "In OpenVINO set INFERENCE_PRECISION_HINT to f32; its default may be bfloat16, where many spikes flip.",
     ]
-    if step:
+    begin = "which start as the .start.npz beside it says (repeat them along the batch, if they have it)"
+    if form == "scan":
+        how = "the sample is repeated for all steps of the network" if repeats else "as many steps as the input has"
         notes.append(
-            "A call takes one step and the states, which start as the .start.npz beside it says (repeat it along the "
-            "batch); it returns the step's output: of a mean read-out the mean is left to the caller."
+            f"A call takes a chunk ({how}) and the states, {begin}; it returns what comes out, of a mean read-out the "
+            "mean over all steps so far, and the states for the next chunk."
+        )
+    if form == "step":
+        notes.append(
+            f"A call takes one step and the states, {begin}; it returns the step's output: of a mean read-out the mean "
+            "is left to the caller."
         )
     return tuple(notes)

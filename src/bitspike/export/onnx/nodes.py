@@ -31,6 +31,20 @@ def need_onnx() -> ModuleType:
     return onnx
 
 
+def need_onnxruntime() -> ModuleType:
+    """The onnxruntime package.
+
+    Raises:
+        ImportError: it is not installed.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        must, todo = "onnxruntime must be installed", "run `pip install bitspike[onnx]`"
+        raise ImportError(message("export to onnx-float", must, error, todo)) from error
+    return onnxruntime
+
+
 class Nodes:
     """Collects the nodes of one graph or of the body of a loop; equal nodes and equal constants are made once.
 
