@@ -220,6 +220,15 @@ def test_contributing_has_the_floors() -> None:
     assert beside and tuple(re.findall(r"`(\w+)`", beside[1])) == BESIDE
 
 
+def test_contributing_names_what_ci_installs() -> None:
+    ci = (ROOT / ".ci" / "run").read_text(encoding="utf-8")
+    words = re.findall(r'APT="(?:\$APT )?([^"]+)"', ci)
+    packages = " ".join(words).split()
+    page = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    told = {word for span in re.findall(r"`([^`]+)`", page) for word in span.split()}
+    assert len(packages) > 10 and not [name for name in packages if name not in told]
+
+
 def test_the_runtime_needs_no_torch() -> None:
     """Its imports are relative, Python's own, and numpy: the same files are a package without the rest."""
     allowed, found = {*sys.stdlib_module_names, "numpy"}, []

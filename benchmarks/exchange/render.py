@@ -29,10 +29,19 @@ def cell(found: list[dict[str, Any]]) -> str:
         elif row["differ"]:
             parts.append(f"{row['how']}: {row['differ']:,} of {row['compared']:,} {row['what']} differ")
         else:
-            parts.append(f"{row['how']}: exact")
-    exact = [part.removesuffix(": exact") for part in parts if part.endswith(": exact")]
-    others = [part for part in parts if not part.endswith(": exact")]
-    return "; ".join([*([f"exact ({', '.join(exact)})"] if exact else []), *others]) or "not run"
+            parts.append(f"{row['how']}: {_well(row)}")
+    told = []
+    for word in ("exact", "no flips"):
+        ends = f": {word}"
+        alike = [part.removesuffix(ends) for part in parts if part.endswith(ends)]
+        told += [f"{word} ({', '.join(alike)})"] if alike else []
+        parts = [part for part in parts if not part.endswith(ends)]
+    return "; ".join([*told, *parts]) or "not run"
+
+
+def _well(row: dict[str, Any]) -> str:
+    """What is said of a row in which nothing differs: of float32 sums that no sample has a flipped spike."""
+    return "no flips" if "flips" in row.get("what", "") else "exact"
 
 
 def short(reason: str) -> str:

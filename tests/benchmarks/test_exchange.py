@@ -49,6 +49,12 @@ def test_the_tables_on_nir_are_those_of_the_rows() -> None:
     assert sum(row.get("ties", 0) for row in mapped) > 0
 
 
+def test_floats_are_not_called_exact() -> None:
+    rows = [{"how": how, "differ": n, "compared": 16, "what": "samples with flips"} for how, n in (("A", 0), ("B", 1))]
+    told = script("render").cell([*rows, {"how": "C", "differ": 0, "compared": 160, "what": "outputs"}])
+    assert told == "exact (C); no flips (A); B: 1 of 16 samples with flips differ"
+
+
 @pytest.mark.parametrize(
     ("reason", "told"),
     [
