@@ -16,6 +16,7 @@ from torch import Tensor, nn
 import bitspike
 from bitspike.export import export
 from bitspike.export.onnx_float import FORMS
+from bitspike.export.onnx_float_scan import looped
 from bitspike.layers import (
     BatchNorm,
     Conv2d,
@@ -320,6 +321,18 @@ def test_random_networks(tmp_path: Path) -> None:
     print(f"{refused} refused, {flips} of {compared} samples flipped")
     assert compared >= 300 and flips <= compared // 100, (compared, flips)
     assert len(seen) == 6, seen
+
+
+def test_a_branch_in_a_step_is_refused() -> None:
+    """Its graph would read names of the step, which the loop gives others."""
+    one = onnx.helper.make_tensor_value_info("y", 1, ["batch", 4])
+    body = onnx.helper.make_graph([onnx.helper.make_node("Identity", ["input"], ["y"])], "b", [], [one])
+    branch = onnx.helper.make_node("If", ["c"], ["output"], "choice", then_branch=body, else_branch=body)
+    truth = onnx.numpy_helper.from_array(np.array(True), "c")
+    ends = [[onnx.helper.make_tensor_value_info(name, 1, ["batch", 4])] for name in ("input", "output")]
+    model = onnx.helper.make_model(onnx.helper.make_graph([branch], "g", *ends, [truth]))
+    with pytest.raises(ValueError, match="no function may choose between branches in a loop, got choice"):
+        looped(model.SerializeToString(), (4,), 2, (4,), True)
 
 
 @pytest.mark.slow

@@ -57,6 +57,8 @@ class OnnxFloat(Target):
         (output,) = graph.of_kind("output")
         if len(output.inputs) > 1:
             found.append(f"the network returns {len(output.inputs)} tensors: export a network for each")
+        if any(parameter.device.type != "cpu" for parameter in graph.model.parameters()):
+            found.append("the network is not on the CPU: move it there")
         if form == "unrolled" and graph.batch_axis == 1:
             found.append("without an encoder the network has no number of steps to unroll: take form=scan or step")
         for node in graph:

@@ -26,6 +26,10 @@ def looped(data: bytes, sample: Sequence[int], steps: int, shape: Sequence[int],
     """
     onnx = need_onnx()
     make, model = onnx.helper, onnx.load_model_from_string(data)
+    for node in model.graph.node:
+        if any(attribute.HasField("g") for attribute in node.attribute):
+            must = "no function may choose between branches in a loop"
+            raise ValueError(message("export to onnx-float", must, node.name, "take form=unrolled, or --to onnx"))
     made = _set_aside(model.graph)
     given = [value for value in model.graph.input if value.name != "input"]
     parts = _Parts(model.graph, repeats=bool(steps))
@@ -110,18 +114,16 @@ class _Parts:
 
     def __init__(self, graph: Any, repeats: bool) -> None:
         self.initial = {tensor.name: tensor for tensor in graph.initializer}
-        branches = any(attribute.HasField("g") for node in graph.node for attribute in node.attribute)
-        moves = repeats and not branches  # a branch reads what stands around it: then all of it stays in one place
         fixed, steady = set(self.initial), {"input"}
         plain: list[Any] = []
         before: list[Any] = []
         inside: list[Any] = []
         for node in graph.node:
             given = {name for name in node.input if name}
-            if given <= fixed and not branches:
+            if given <= fixed:
                 fixed.update(node.output)
                 plain.append(node)
-            elif moves and given <= fixed | steady:
+            elif repeats and given <= fixed | steady:
                 steady.update(node.output)
                 before.append(node)
             else:
