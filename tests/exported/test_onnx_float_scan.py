@@ -293,7 +293,7 @@ def test_random_networks(tmp_path: Path) -> None:
     """As a loop they give the network's outputs and go on as a stream; unrolled the same; flips of 1 sample in 100."""
     compared = flips = refused = 0
     seen: set[str] = set()
-    for seed in range(40):
+    for seed in range(16):
         model, x, what = one_rate(seed)
         network, x = bitspike.fold(model.float(), x.float()), x.float()
         axis = network.graph.batch_axis
@@ -319,7 +319,7 @@ def test_random_networks(tmp_path: Path) -> None:
             flipped |= np.minimum(*(part if part.ndim == 1 else part.max(0) for part in far))
         flips, compared = flips + int(flipped.sum()), compared + x.shape[axis]
     print(f"{refused} refused, {flips} of {compared} samples flipped")
-    assert compared >= 300 and flips <= compared // 100, (compared, flips)
+    assert compared >= 150 and flips <= compared // 100, (compared, flips)
     assert len(seen) == 6, seen
 
 
