@@ -14,7 +14,7 @@ import tyro
 from bitspike.checks import bad_value, in_range, integer
 from bitspike.commands.options import LARGE, Engine, Json, ModelPath, RunPath, Threads, open_program, write_json
 from bitspike.commands.samples import read_samples
-from bitspike.data import Batches, ImageSet, Samples, Splits
+from bitspike.data import Batches, ImageSet, Samples, SequenceSet, Splits
 from bitspike.files import write_json_atomic
 from bitspike.fold import fold as fold_network
 from bitspike.fold.folding import Folded
@@ -271,4 +271,6 @@ def _info(recipe: Recipe, data: Samples, pixels: bool) -> dict[str, Any]:
     known: dict[str, Any] = {"recipe": recipe.name, "T": recipe.model.T, "encoder": recipe.model.encoder}
     if isinstance(data, ImageSet):
         known |= {"top": data.top, "mean": list(data.mean), "std": list(data.std)}
+    if isinstance(data, SequenceSet):
+        known |= {"top": data.top, "time": True}
     return {**known, "data": data.name, "pixels": pixels, "layout": "channels, rows, columns"}

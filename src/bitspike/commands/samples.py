@@ -22,6 +22,8 @@ def read_samples(program: Program, path: Path) -> tuple[list[str], Any]:
         raise bad_value("--input", "it must be a file or a folder", str(path), "check the path")
     if path.suffix == ".npy":
         x = np.load(path, allow_pickle=False)
+        if program.spec.info.get("time"):
+            return _sequences(program, path, x)
         shape, lead = program.spec.input.value.shape, 1 if program.spec.input.repeat else 2
         x = np.expand_dims(x, lead - 1) if x.ndim == len(shape) + lead - 1 else x
         if x.ndim != len(shape) + lead or x.shape[lead:] != shape or 0 in x.shape:
@@ -41,6 +43,21 @@ def read_samples(program: Program, path: Path) -> tuple[list[str], Any]:
     top = program.spec.info.get("top", 255)
     images = images if top == 255 else np.round(images.astype(np.float64) * top / 255).astype(np.uint8)
     return [file.name for file in files], _scaled(program, images, raw=True)
+
+
+def _sequences(program: Program, path: Path, x: Any) -> tuple[list[str], Any]:
+    """Samples [N, T, ...] or one [T, ...], as the data set holds them, for a program that takes [T, N, ...]."""
+    value = program.spec.input.value
+    x = x[None] if x.ndim == len(value.shape) + 1 else x
+    if x.shape[1:] != (value.steps, *value.shape) or not x.size:
+        must = (
+            f"its array must be [N, {', '.join(map(str, (value.steps, *value.shape)))}], samples of {value.steps} steps"
+        )
+        raise bad_value(str(path), must, list(x.shape), "reshape it")
+    steps, top = np.ascontiguousarray(np.moveaxis(x, 1, 0)), program.spec.info.get("top", 1)
+    if program.spec.input.scale is not None:
+        steps = steps.astype(np.float32) / np.float32(top)
+    return [f"{path.name}[{i}]" for i in range(len(x))], steps
 
 
 def _scaled(program: Program, x: Any, raw: bool) -> Any:

@@ -4,7 +4,7 @@ from bitspike.layers.affine import Affine, Gain
 from bitspike.layers.base import Synapse, TimeLayer, merge_time, split_time
 from bitspike.layers.clip_floor import ClipFloor
 from bitspike.layers.detach import Detach
-from bitspike.layers.encoders import ENCODERS, Encoder, Latency, Noise, Poisson, Repeat, set_noise
+from bitspike.layers.encoders import ENCODERS, Encoder, Frames, Latency, Noise, Poisson, Repeat, set_noise
 from bitspike.layers.norm import BatchNorm
 from bitspike.layers.norm_scan import Chain, norm_then_fire
 from bitspike.layers.pool import AvgPool2d, Flatten, GlobalAvgPool, MaxPool2d, SumPool2d, TallyMaxPool2d, TallyPool
@@ -29,6 +29,7 @@ __all__ = [
     "Detach",
     "Encoder",
     "Flatten",
+    "Frames",
     "Gain",
     "GlobalAvgPool",
     "Join",

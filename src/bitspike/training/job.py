@@ -13,14 +13,14 @@ from bitspike.allocation.check import judge
 from bitspike.allocation.widths import Allocation
 from bitspike.checks import bad_value
 from bitspike.cost import APART, allocation_of, bit_budget, cost
-from bitspike.data import ArraySet, Batches, Splits, load
+from bitspike.data import Batches, ImageSet, Splits, load
 from bitspike.data.catalog import find
 from bitspike.data.loader import check_augment
 from bitspike.fold import Folded, fold
 from bitspike.graph import trace
 from bitspike.layers import ENCODERS
 from bitspike.observe import Activity, observe
-from bitspike.training.build import build_model
+from bitspike.training.build import build_model, check_time
 from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.distributed import alone
 from bitspike.training.health import at_chance, dead_layers
@@ -48,8 +48,9 @@ def load_data(recipe: Recipe) -> Splits:
             raise bad_value("[data]", f"{key} must be left out where name is {config.name!r}", repr(value), "remove it")
     named = {LOADER_OPTIONS[key]: value for key, value in options.items()}
     splits = load(config.name, config.root, config.validation, **named)  # type: ignore[arg-type]
-    check_augment("[data]", splits.train.images, config.augment, config.pad, config.hole)
-    if isinstance(splits.train, ArraySet):
+    check_augment("[data]", splits.train, config.augment, config.pad, config.hole)
+    check_time(recipe, splits.train)
+    if not isinstance(splits.train, ImageSet):
         return splits  # as it is: there is nothing to normalise by
     if recipe.convert is not None and recipe.convert.mean is not None and recipe.convert.std is not None:
         mean, std = recipe.convert.mean, recipe.convert.std

@@ -170,7 +170,7 @@ class _Session:
             still = not learns and group.get("name") in ("bits", "steps")
             group["lr"] = 0.0 if still else rate * group.get("share", 1.0)
         if config.channels_last:
-            x = x.contiguous(memory_format=torch.channels_last)
+            x = channels_last(x)
         cast = partial(torch.autocast, x.device.type, torch.bfloat16, enabled=config.precision == "bf16")
         if place.epoch == place.step == 0:
             with cast():
@@ -277,7 +277,7 @@ def fit(
     config = recipe.train
     torch.set_num_threads(config.threads)
     world = World() if world is None else world
-    splits = as_splits(splits, recipe.data.validation)
+    splits = as_splits(splits, recipe.data.validation, recipe.data.time, recipe.data.top)
     splits = replace(
         splits, **{part: getattr(splits, part).to(world.device) for part in ("train", "validation", "test")}
     )
@@ -329,6 +329,16 @@ def fit(
     best = session.best or {name: value.detach().clone() for name, value in session.model.state_dict().items()}
     repairs = [] if session.budgets is None else session.budgets.records
     return Run(session.model.eval(), session.history, best, repairs)
+
+
+def channels_last(x: Tensor) -> Tensor:
+    """Images [B, C, H, W] in channels-last order; frames [B, T, C, H, W] so that every step is, the steps outermost."""
+    if x.dim() not in (4, 5):
+        must = "channels_last must be false where samples are no images"
+        raise bad_value("[train]", must, f"samples {list(x.shape[1:])}", "set train.channels_last=false")
+    if x.dim() == 4:
+        return x.contiguous(memory_format=torch.channels_last)
+    return x.permute(1, 0, 3, 4, 2).contiguous().permute(1, 0, 4, 2, 3)
 
 
 def counts(record: dict[str, float]) -> bool:
