@@ -46,18 +46,22 @@ def read_samples(program: Program, path: Path) -> tuple[list[str], Any]:
 
 
 def _sequences(program: Program, path: Path, x: Any) -> tuple[list[str], Any]:
-    """Samples [N, T, ...] or one [T, ...], as the data set holds them, for a program that takes [T, N, ...]."""
-    value = program.spec.input.value
+    """Samples [N, T, ...] or one [T, ...], as the data set holds them, for a program that takes [T, N, ...].
+
+    Where sequences of the data set end at different steps, these may be fewer than those of the program.
+    """
+    value, info = program.spec.input.value, program.spec.info
     x = x[None] if x.ndim == len(value.shape) + 1 else x
-    if x.shape[1:] != (value.steps, *value.shape) or not x.size:
-        must = (
-            f"its array must be [N, {', '.join(map(str, (value.steps, *value.shape)))}], samples of {value.steps} steps"
-        )
+    least = 1 if info.get("ragged") else value.steps
+    formed = x.ndim == len(value.shape) + 2 and x.shape[2:] == value.shape and x.size
+    if not formed or not least <= x.shape[1] <= value.steps:
+        sides, fewer = ", ".join(map(str, (value.steps, *value.shape))), " or fewer" * (least < value.steps)
+        must = f"its array must be [N, {sides}], samples of {value.steps} steps{fewer}"
         raise bad_value(str(path), must, list(x.shape), "reshape it")
-    steps, top = np.ascontiguousarray(np.moveaxis(x, 1, 0)), program.spec.info.get("top", 1)
+    frames = np.ascontiguousarray(np.moveaxis(x, 1, 0))
     if program.spec.input.scale is not None:
-        steps = steps.astype(np.float32) / np.float32(top)
-    return [f"{path.name}[{i}]" for i in range(len(x))], steps
+        frames = frames.astype(np.float32) / np.float32(info.get("top", 1))
+    return [f"{path.name}[{i}]" for i in range(len(x))], frames
 
 
 def _scaled(program: Program, x: Any, raw: bool) -> Any:

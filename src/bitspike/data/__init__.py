@@ -20,6 +20,7 @@ from bitspike.data.mnist import MNIST
 from bitspike.data.mnist_like import load_mnist_like
 from bitspike.data.packed import load_packed_jpeg
 from bitspike.data.python_source import PYTHON, load_python, source
+from bitspike.data.sequence_arrays import pad
 from bitspike.data.sequence_set import SequenceSet
 from bitspike.data.split import carve_validation
 from bitspike.data.tiny_imagenet10 import TINY_IMAGENET10
@@ -57,6 +58,7 @@ __all__ = [
     "load_mnist_like",
     "load_packed_jpeg",
     "load_python",
+    "pad",
     "random_cutout",
     "random_flip",
     "random_shift",

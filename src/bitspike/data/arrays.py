@@ -19,7 +19,7 @@ from bitspike.data.dataset import Splits
 from bitspike.data.entry import DATASETS, Entry
 from bitspike.data.named_splits import TEST_FRACTION, TEST_SEED, assemble
 from bitspike.data.npz import read_folder, read_npz
-from bitspike.data.sequence_arrays import sequence_splits
+from bitspike.data.sequence_arrays import pad, sequence_splits
 from bitspike.data.split import carve_validation
 
 WHERE = "load_arrays"
@@ -45,7 +45,8 @@ def load_arrays(
     - float x ``[N, ...]`` are samples as they are, uint8 x with float y too (divided by 255): `ArraySet`, no
       augmentation.
     - with ``time``, x ``[N, T, ...]`` of integers or floats are sequences of T steps: a `SequenceSet`. Nothing is
-      taken for a time axis without it.
+      taken for a time axis without it. Where ``lengths_train`` (or ``lengths``) and so on are there, integers ``[N]``,
+      a sequence ends after so many steps, and what stands behind them is not looked at.
     - integer y ``[N]`` are classes; float y ``[N]`` or ``[N, K]`` are numbers to be met (regression).
 
     Args:
@@ -66,17 +67,20 @@ def load_arrays(
     """
     named = _members(root)
     read = read_folder if Path(root).is_dir() else read_npz
-    pairs = {}
+    pairs: dict[str, tuple[Tensor, Tensor]] = {}
+    lengths: dict[str, Tensor] = {}
     for part in PARTS:
-        keys = f"x_{part}", f"y_{part}"
+        keys, ends = (f"x_{part}", f"y_{part}"), f"lengths_{part}"
         if part == "train" and not set(keys) & named:
-            keys = "x", "y"
+            keys, ends = ("x", "y"), "lengths"
+        if time and ends in named:
+            lengths[part] = torch.from_numpy(native(read(root, (ends,))[ends]))
         if part == "train" or set(keys) & named:
             found = read(root, keys)
             pairs[part] = torch.from_numpy(native(found[keys[0]])), torch.from_numpy(native(found[keys[1]]))
     where = f"{WHERE} {os.fspath(root)}"
     check_time_options(where, time, top)
-    return splits_of(where, "npz", pairs, validation, seed, time=time, top=top)
+    return splits_of(where, "npz", pairs, validation, seed, time=time, top=top, lengths=lengths)
 
 
 def gather(
@@ -98,7 +102,7 @@ def gather(
     Args:
         train: to train on. validation: another iterable, or what to carve from ``train``, as in `load_arrays`.
         test: None: a fifth of ``train``, the same for every seed. seed: of the carving. name: for messages.
-        time, top: as in `load_arrays`: x ``[B, T, ...]`` are sequences.
+        time, top: as in `load_arrays`: x ``[B, T, ...]`` are sequences, items of which may differ in T.
 
     Raises:
         TypeError, ValueError: items of another form, shapes or kinds that do not fit, NaN or inf, nothing at all.
@@ -106,14 +110,21 @@ def gather(
     >>> gather([(torch.zeros(8, 2), torch.arange(8) % 2)] * 4).train
     ArraySet('given/train': 23 samples 2, 2 classes)
     """
-    pairs = {"train": _read(f"gather {name}", train)}
+    where = f"gather {name}"
+    check_time_options(where, time, top)
+    pairs: dict[str, tuple[Tensor, Tensor]] = {}
+    lengths: dict[str, Tensor] = {}
+    parts: list[tuple[str, Iterable[Any] | None]] = [("train", train), ("test", test)]
     if not isinstance(validation, (int, float)):
-        pairs["validation"] = _read(f"gather {name} (validation)", validation)
+        parts.append(("validation", validation))
         validation = 0.1
-    if test is not None:
-        pairs["test"] = _read(f"gather {name} (test)", test)
-    check_time_options(f"gather {name}", time, top)
-    return splits_of(f"gather {name}", name, pairs, validation, seed, time=time, top=top)
+    for part, items in parts:
+        if items is not None:
+            own = where if part == "train" else f"{where} ({part})"
+            x, y, ends = _read(own, items, time)
+            pairs[part] = x, y
+            lengths |= {} if ends is None else {part: ends}
+    return splits_of(where, name, pairs, validation, seed, time=time, top=top, lengths=lengths, fill=time)
 
 
 def as_splits(given: object, validation: float, time: bool = False, top: int | None = None) -> Splits:
@@ -157,8 +168,8 @@ def native(array: np.ndarray) -> np.ndarray:
     return np.where(np.isinf(array), array, array.clip(-most, most)).astype(np.float64)
 
 
-def _read(where: str, items: Iterable[Any]) -> tuple[Tensor, Tensor]:
-    """All items as one pair."""
+def _read(where: str, items: Iterable[Any], time: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+    """All items as one pair, and the lengths of sequences that differ in them."""
     samples, targets = [], []
     for item in items:
         if not isinstance(item, (tuple, list)) or len(item) != 2:
@@ -174,9 +185,12 @@ def _read(where: str, items: Iterable[Any]) -> tuple[Tensor, Tensor]:
     if not samples:
         raise bad_value(where, "the iterable must yield something", "nothing", "pass one that is not used up")
     shapes = {(tuple(x.shape[1:]), tuple(y.shape[1:])) for x, y in zip(samples, targets, strict=True)}
+    if time and len({(x[1:], y) for x, y in shapes}) == 1 and len(shapes) > 1:
+        values, lengths = pad([row for x in samples for row in x])
+        return values, torch.cat(targets), lengths
     if len(shapes) > 1:
         raise bad_value(where, "all samples must have one shape", sorted(map(str, shapes))[:2], "resize them")
-    return torch.cat(samples), torch.cat(targets)
+    return torch.cat(samples), torch.cat(targets), None
 
 
 def check_time_options(where: str, time: bool, top: int | None) -> None:
@@ -195,18 +209,25 @@ def splits_of(
     time: bool = False,
     top: int | None = None,
     classes: tuple[str, ...] | None = None,
+    lengths: Mapping[str, Tensor] | None = None,
+    fill: bool = False,
 ) -> Splits:
     """The sets, from what stands in a file, was gathered or made: in the order in which it comes.
 
     Args:
         where: what asks, for messages. name: of the data set. pairs: part → (x, y), "train" at least.
         validation, seed, time, top: as in `load_arrays`. classes: names of the classes or values; None: numbers.
+        lengths: part → integers ``[N]``, the steps of its sequences. fill: sequences of a part without them all have
+            T steps; else every part must have them where one has.
 
     Raises:
         ValueError: as `load_arrays`.
     """
+    ends = _lengths(where, pairs, lengths or {}, fill)
     for part, (x, y) in pairs.items():
-        _check(f"{where} ({part})", x, y, pairs["train"], time)
+        _check(f"{where} ({part})", x, y, pairs["train"], time, bool(ends) or fill)
+    if fill and not ends and len({x.shape[1] for x, _ in pairs.values()}) > 1:
+        ends = {part: torch.full((len(x),), x.shape[1]) for part, (x, _) in pairs.items()}
     labels = pairs["train"][1]
     if not labels.is_floating_point():
         most = max(int(y.max()) for _, y in pairs.values())
@@ -223,7 +244,7 @@ def splits_of(
         classes = tuple(f"y{k}" for k in range(1 if labels.dim() == 1 else labels.shape[1]))
     if time:
         sequences = {part: (_floats(x) if x.is_floating_point() else x, _targets(y)) for part, (x, y) in pairs.items()}
-        return sequence_splits(where, name, sequences, classes, 1 if top is None else top, validation, seed)
+        return sequence_splits(where, name, sequences, classes, 1 if top is None else top, validation, seed, ends)
     sets = {part: ArraySet(_floats(x), _targets(y), classes, f"{name}/{part}") for part, (x, y) in pairs.items()}
     for part, size, own in (("test", TEST_FRACTION, TEST_SEED), ("validation", validation, seed)):
         if part not in sets:
@@ -234,7 +255,21 @@ def splits_of(
     return Splits(**sets)
 
 
-def _check(where: str, x: Tensor, y: Tensor, train: tuple[Tensor, Tensor], time: bool) -> None:
+def _lengths(
+    where: str, pairs: Mapping[str, tuple[Tensor, Tensor]], given: Mapping[str, Tensor], fill: bool
+) -> dict[str, Tensor]:
+    """Part → lengths int64 ``[N]``, {} where there are none."""
+    lacking = [part for part in pairs if part not in given]
+    if given and lacking and not fill:
+        must = "where a part has lengths, every part must have them"
+        raise bad_value(where, must, f"none of {', '.join(lacking)}", f"add lengths_{lacking[0]}")
+    for part, own in given.items():
+        if own.is_floating_point() or own.is_complex() or own.dtype == torch.bool:
+            raise bad_value(f"{where} ({part})", "lengths must be integers [N]", own.dtype, "convert them")
+    return {part: own.long() for part, own in given.items()}
+
+
+def _check(where: str, x: Tensor, y: Tensor, train: tuple[Tensor, Tensor], time: bool, unequal: bool) -> None:
     """Raise unless x and y are of a kind that is read, and of that of the training part."""
     if time:
         _check_sequences(where, x)
@@ -243,7 +278,8 @@ def _check(where: str, x: Tensor, y: Tensor, train: tuple[Tensor, Tensor], time:
     _check_targets(where, x, y)
     for part, values in (("x", x), ("y", y)):
         _fits(where, part, values)
-    alike = x.dtype.is_floating_point == train[0].dtype.is_floating_point and x.shape[1:] == train[0].shape[1:]
+    axis = 2 if time and unequal else 1  # the first one that parts must share
+    alike = x.dtype.is_floating_point == train[0].dtype.is_floating_point and x.shape[axis:] == train[0].shape[axis:]
     if not (alike and y.is_floating_point() == train[1].is_floating_point() and y.shape[1:] == train[1].shape[1:]):
         got = f"x {x.dtype} {list(x.shape[1:])}, y {y.dtype} {list(y.shape[1:])}"
         raise bad_value(where, "x and y must be of the kind and shape of the training part", got, "convert them")

@@ -173,7 +173,8 @@ class Splits:
 def _shared(part: Samples) -> tuple[object, ...]:
     """What the parts of one experiment must agree on."""
     if isinstance(part, SequenceSet):
-        return tuple(part.images.shape[1:]), part.classes, part.labels.dtype, part.images.dtype, part.top
+        own = part.images.dtype, part.top, part.lengths is None
+        return tuple(part.images.shape[1:]), part.classes, part.labels.dtype, *own
     if isinstance(part, ArraySet):
         return tuple(part.images.shape[1:]), part.classes, part.labels.dtype
     return tuple(part.images.shape[1:]), part.classes, part.top, part.mean, part.std

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
@@ -13,6 +14,7 @@ from bitspike.data.dataset import ImageSet, Samples
 from bitspike.data.epoch import STEPS, Augmentation
 from bitspike.data.policy import AutoAugment
 from bitspike.data.sequence_set import SequenceSet
+from bitspike.layers.padding import Padded
 
 AUGMENTS = tuple(STEPS)
 
@@ -104,8 +106,11 @@ class Batches:
         whole, rest = divmod(len(self.data), self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield (float32 ``[B / world, C, H, W]`` normalised, or sequences ``[B / world, T, ...]``; their labels)."""
+    def __iter__(self) -> Iterator[tuple[Any, torch.Tensor]]:
+        """Yield (float32 ``[B / world, C, H, W]`` normalised, or sequences ``[B / world, T, ...]``; their labels).
+
+        Sequences of different lengths come as `bitspike.layers.Padded`.
+        """
         count = len(self.data)
         order = torch.arange(count)
         if self.shuffle:
@@ -114,12 +119,15 @@ class Batches:
         for chosen, images in self._images(order):
             yield images, self.data.labels[chosen]
 
-    def _images(self, order: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _images(self, order: torch.Tensor) -> Iterator[tuple[torch.Tensor, Any]]:
         """(indices, samples) of this process in every batch."""
         data = self.data
         if not isinstance(data, ImageSet):
             for chosen, share, _ in self._shares(order):
-                yield chosen[share], data.normalise(data.images[chosen[share]])
+                own = chosen[share]
+                x = data.normalise(data.images[own])
+                lengths = data.lengths if isinstance(data, SequenceSet) else None
+                yield own, x if lengths is None else Padded(x, lengths[own])
             return
         constants = data.constants()
         augmented = Augmentation(data, self.augment, self.pad, self.hole, self._policy, self.seed, self.epoch)

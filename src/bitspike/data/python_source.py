@@ -16,11 +16,12 @@ from bitspike.checks import bad_type, bad_value, one_of
 from bitspike.data.arrays import PARTS, check_time_options, native, splits_of
 from bitspike.data.dataset import Splits
 from bitspike.data.entry import DATASETS, Entry
+from bitspike.data.sequence_arrays import pad
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 _MARK = "bitspike_source"
-_KEYS = ("classes", "time", "top", *(f"{kind}_{part}" for part in PARTS for kind in ("x", "y")))
+_KEYS = ("classes", "time", "top", *(f"{kind}_{part}" for part in PARTS for kind in ("x", "y", "lengths")))
 
 
 def source(function: F) -> F:
@@ -33,6 +34,8 @@ def source(function: F) -> F:
     - "x_train", "y_train" and, where there are such parts, "x_validation", "y_validation", "x_test", "y_test": arrays
       or tensors as `bitspike.data.load_arrays` takes them. They are kept in their order; a part that is not there is
       carved from the training part.
+    - "lengths_train" and so on, integers ``[N]``: the steps after which sequences end; or x is a list of arrays
+      ``[T, ...]`` that differ in T.
     - "time": whether the second axis of x is time (default False). "top": of sequences, the value that maps to 1.0.
     - "classes": names, in the order of the labels, or of the values of a target (default: numbers).
 
@@ -114,7 +117,7 @@ def read_source(
     if classes is not None and (isinstance(classes, str) or not all(isinstance(name, str) for name in classes)):
         raise bad_type(where, "'classes' must be names", repr(classes), "pass a tuple of strings")
     check_time_options(where, time, top)
-    pairs = {}
+    pairs, lengths = {}, {}
     for part in PARTS:
         keys = f"x_{part}", f"y_{part}"
         held = [key for key in keys if key in given]
@@ -122,10 +125,20 @@ def read_source(
             if len(held) < len(keys):
                 must = f"a source must return both {keys[0]!r} and {keys[1]!r}"
                 raise bad_value(where, must, ", ".join(map(str, given)) or "nothing", "return samples and targets")
-            pairs[part] = _tensor(where, keys[0], given[keys[0]]), _tensor(where, keys[1], given[keys[1]])
+            x, ends = given[keys[0]], f"lengths_{part}"
+            if isinstance(x, (list, tuple)) and time:
+                if ends in given:
+                    must = f"{ends!r} must be left out where {keys[0]!r} is a list"
+                    raise bad_value(where, must, "both", "leave it out")
+                x, lengths[part] = pad([_tensor(where, f"{keys[0]}[{k}]", row) for k, row in enumerate(x)])
+            elif ends in given:
+                lengths[part] = _tensor(where, ends, given[ends])
+            pairs[part] = _tensor(where, keys[0], x), _tensor(where, keys[1], given[keys[1]])
+    if lengths and not time:
+        raise bad_value(where, "lengths must be left out where samples have no time axis", "some", "set time too")
     names = None if classes is None else tuple(classes)
     name = where.removeprefix("python:").rpartition(":")[2]
-    return splits_of(where, name, pairs, validation, seed, time=time, top=top, classes=names)
+    return splits_of(where, name, pairs, validation, seed, time=time, top=top, classes=names, lengths=lengths)
 
 
 def _tensor(where: str, name: str, value: object) -> Tensor:

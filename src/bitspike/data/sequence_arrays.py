@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import itertools
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import torch
 from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
 
 from bitspike.checks import bad_value
 from bitspike.data.dataset import Splits
 from bitspike.data.named_splits import TEST_FRACTION, TEST_SEED
 from bitspike.data.sequence_set import DTYPES, SequenceSet
 from bitspike.data.split import carve_validation
+from bitspike.layers.padding import check_lengths
 
 
 def sequence_splits(
@@ -25,6 +27,7 @@ def sequence_splits(
     top: int,
     validation: int | float,
     seed: int,
+    lengths: Mapping[str, Tensor],
 ) -> Splits:
     """The sets of sequences ``[N, T, ...]``; a part that is not there is carved from the training part.
 
@@ -33,12 +36,22 @@ def sequence_splits(
     Args:
         where: what asks, for messages. name: of the data set. pairs: part → (x, y), y int64 ``[N]`` or float32
             ``[N, K]``. classes, top: as in `SequenceSet`. validation, seed: as in `bitspike.data.load`.
+        lengths: part → steps of its sequences, int64 ``[N]``; parts without them have T steps. {}: all have.
 
     Raises:
         ValueError: integers that float32 does not hold, or a sequence that stands in two parts that are given.
     """
-    kept = least_dtype(where, [x for x, _ in pairs.values()])
-    sets = {part: SequenceSet(x.to(kept), y, classes, f"{name}/{part}", top) for part, (x, y) in pairs.items()}
+    steps = max(x.shape[1] for x, _ in pairs.values())
+    given: dict[str, tuple[Tensor, Tensor]] = {}
+    ends: dict[str, Tensor | None] = {}
+    for part, (x, y) in pairs.items():
+        lasts = lengths.get(part, torch.full((len(x),), x.shape[1])) if lengths else None
+        ends[part] = lasts
+        given[part] = x if lasts is None else _cleared(f"{where} ({part})", x, lasts, steps), y
+    kept = least_dtype(where, [x for x, _ in given.values()])
+    sets = {
+        part: SequenceSet(x.to(kept), y, classes, f"{name}/{part}", top, ends[part]) for part, (x, y) in given.items()
+    }
     check_apart(where, sets)
     for part, size, own in (("test", TEST_FRACTION, TEST_SEED), ("validation", validation, seed)):
         if part not in sets:
@@ -47,6 +60,34 @@ def sequence_splits(
             left, held = carve_validation(strata, size, own)
             sets |= {"train": whole.subset(left), part: replace(whole.subset(held), name=f"{name}/{part}")}
     return Splits(**sets)
+
+
+def pad(sequences: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
+    """Sequences ``[T_i, ...]`` → (values ``[N, T, ...]``, 0 behind the end of each, lengths int64 ``[N]``).
+
+    Raises:
+        ValueError: none, an empty one, or shapes that differ in more than the first axis.
+
+    >>> values, lengths = pad([torch.ones(1, 2), torch.ones(3, 2)])
+    >>> values[0, :, 0].tolist(), lengths.tolist()
+    ([1.0, 0.0, 0.0], [1, 3])
+    """
+    where = "pad"
+    if not sequences or min(x.dim() for x in sequences) < 1 or min(len(x) for x in sequences) < 1:
+        raise bad_value(where, "there must be sequences [T, ...] of at least one step", "none", "drop empty ones")
+    shapes = {tuple(x.shape[1:]) for x in sequences}
+    if len(shapes) > 1 or len({x.dtype for x in sequences}) > 1:
+        must = "sequences must agree in dtype and all axes but the first"
+        raise bad_value(where, must, sorted(map(str, shapes))[:2], "bring them to one shape")
+    return pad_sequence(list(sequences), batch_first=True), torch.tensor([len(x) for x in sequences])
+
+
+def _cleared(where: str, x: Tensor, lengths: Tensor, steps: int) -> Tensor:
+    """Sequences with so many steps, 0 from their ends on."""
+    check_lengths(where, lengths, len(x), x.shape[1])
+    kept = torch.arange(x.shape[1]) < lengths.unsqueeze(1)
+    cleared = torch.where(kept.reshape(*kept.shape, *[1] * (x.dim() - 2)), x, x.new_zeros(()))
+    return torch.cat([cleared, cleared.new_zeros(len(x), steps - x.shape[1], *x.shape[2:])], 1)
 
 
 def least_dtype(where: str, arrays: list[Tensor]) -> torch.dtype:
@@ -83,5 +124,6 @@ def _rows(data: SequenceSet) -> dict[bytes, int]:
     """Hash of every sequence → its first number."""
     found: dict[bytes, int] = {}
     for number, row in enumerate(data.images.flatten(1).numpy()):
-        found.setdefault(hashlib.sha256(row.data).digest(), number)
+        ends = data.steps if data.lengths is None else int(data.lengths[number])
+        found.setdefault(hashlib.sha256(ends.to_bytes(4, "little") + row.tobytes()).digest(), number)
     return found

@@ -12,6 +12,7 @@ import torch
 
 from bitspike import checks
 from bitspike.data import validate
+from bitspike.layers.padding import check_lengths
 
 DTYPES = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.float32)
 """What samples may be kept as; a batch is float32."""
@@ -33,6 +34,8 @@ class SequenceSet:
         classes: names of the classes, or of the K values of a target, without repeats.
         name: what messages and reports call the set; no part of `digest`.
         top: the value that maps to 1.0 in a batch, 1 to 2^24: 255 for video, 1 for counts of events.
+        lengths: int64 ``[N]``, 1 to T, where sequences end after different numbers of steps and are 0 from there on
+            (`bitspike.data.pad`); batches are then `bitspike.layers.Padded`. None: all have T steps.
 
     Raises:
         TypeError: a tensor of another dtype or an argument of another kind.
@@ -48,6 +51,7 @@ class SequenceSet:
     classes: tuple[str, ...]
     name: str
     top: int = 1
+    lengths: torch.Tensor | None = None
     mean: ClassVar[tuple[float, ...]] = ()
     std: ClassVar[tuple[float, ...]] = ()
 
@@ -74,6 +78,15 @@ class SequenceSet:
         if len(self.images) != len(self.labels) or self.images.device != self.labels.device:
             got = f"{len(self.images)} on {self.images.device} and {len(self.labels)} on {self.labels.device}"
             raise checks.bad_value(where, "sequences and labels must be equally many on one device", got, "pair them")
+        if self.lengths is not None:
+            check_lengths(where, self.lengths, len(self), self.steps)
+            if self.images.device.type == "cpu" and bool(self.images[~self._kept(self.lengths)].any()):
+                must = "what stands behind the end of a sequence must be 0"
+                raise checks.bad_value(where, must, "other numbers", "make it with bitspike.data.pad")
+
+    def _kept(self, lengths: torch.Tensor) -> torch.Tensor:
+        """bool [N, T]: which steps are of the sequences."""
+        return torch.arange(self.steps, device=lengths.device) < lengths.unsqueeze(1)
 
     @property
     def regression(self) -> bool:
@@ -95,11 +108,9 @@ class SequenceSet:
 
     def __repr__(self) -> str:
         size = "x".join(map(str, self.step_shape))
+        steps = str(self.steps) if self.lengths is None else f"{int(self.lengths.min())} to {self.steps}"
         kind = "values" if self.regression else "classes"
-        return (
-            f"SequenceSet({self.name!r}: {len(self)} sequences of {self.steps} steps {size}, "
-            f"{len(self.classes)} {kind})"
-        )
+        return f"SequenceSet({self.name!r}: {len(self)} sequences of {steps} steps {size}, {len(self.classes)} {kind})"
 
     def digest(self) -> str:
         """Return the SHA-256, in hex, of contents, dtype, shapes, names and top; the set's own name is left out."""
@@ -109,17 +120,40 @@ class SequenceSet:
         samples = self.images.cpu().contiguous().numpy()
         state.update(samples.astype(samples.dtype.newbyteorder("<"), copy=False).data)
         state.update(self.labels.cpu().contiguous().numpy().astype("<f4" if self.regression else "<i8").data)
+        if self.lengths is not None:
+            state.update(b"lengths" + self.lengths.cpu().numpy().astype("<i8").tobytes())
         return state.hexdigest()
 
     def subset(self, indices: torch.Tensor | Sequence[int], name: str | None = None) -> SequenceSet:
         """Return the samples at ``indices``; as `ImageSet.subset`."""
         chosen = torch.as_tensor(indices, device=self.labels.device)
         validate.indices(f"SequenceSet {self.name!r}.subset", chosen, len(self))
-        return replace(self, images=self.images[chosen], labels=self.labels[chosen], name=name or self.name)
+        lengths = None if self.lengths is None else self.lengths[chosen]
+        name = name or self.name
+        return replace(self, images=self.images[chosen], labels=self.labels[chosen], name=name, lengths=lengths)
+
+    def equal(self) -> SequenceSet:
+        """Return the sequences with the median number of steps at least, cut to it: a set without lengths."""
+        if self.lengths is None:
+            return self
+        steps = int(self.lengths.sort().values[(len(self) - 1) // 2])
+        long = self.subset((self.lengths >= steps).nonzero().squeeze(1))
+        return replace(long, images=long.images[:, :steps].contiguous(), lengths=None)
+
+    def by_length(self) -> list[SequenceSet]:
+        """Return the sequences as sets without lengths, one for every number of steps, the least first."""
+        if self.lengths is None:
+            return [self]
+        parts = []
+        for steps in self.lengths.unique().tolist():
+            part = self.subset((self.lengths == steps).nonzero().squeeze(1))
+            parts.append(replace(part, images=part.images[:, :steps].contiguous(), lengths=None))
+        return parts
 
     def to(self, device: torch.device | str) -> SequenceSet:
         """Return the set with its tensors on ``device``, kept as they are kept here."""
-        return replace(self, images=self.images.to(device), labels=self.labels.to(device))
+        lengths = None if self.lengths is None else self.lengths.to(device)
+        return replace(self, images=self.images.to(device), labels=self.labels.to(device), lengths=lengths)
 
     def ends(self) -> torch.Tensor:
         """Return the least and the greatest value of a batch, ``[2]``."""

@@ -7,6 +7,16 @@ from bitspike.layers.detach import Detach
 from bitspike.layers.encoders import ENCODERS, Encoder, Frames, Latency, Noise, Poisson, Repeat, set_noise
 from bitspike.layers.norm import BatchNorm
 from bitspike.layers.norm_scan import Chain, norm_then_fire
+from bitspike.layers.padding import (
+    Padded,
+    lengths_of,
+    like,
+    mean_over_steps,
+    padded,
+    step_mask,
+    valid_lengths,
+    values_of,
+)
 from bitspike.layers.pool import AvgPool2d, Flatten, GlobalAvgPool, MaxPool2d, SumPool2d, TallyMaxPool2d, TallyPool
 from bitspike.layers.potential import Potential
 from bitspike.layers.quantized import Conv2d, Linear
@@ -38,6 +48,7 @@ __all__ = [
     "MaxPool2d",
     "MeanReadout",
     "Noise",
+    "Padded",
     "Poisson",
     "Potential",
     "Recurrent",
@@ -54,9 +65,16 @@ __all__ = [
     "TimeLayer",
     "Windows",
     "check_numbers",
+    "lengths_of",
+    "like",
+    "mean_over_steps",
     "merge_time",
     "norm_then_fire",
     "not_numbers",
+    "padded",
     "set_noise",
     "split_time",
+    "step_mask",
+    "valid_lengths",
+    "values_of",
 ]

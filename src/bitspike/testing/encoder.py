@@ -191,6 +191,8 @@ def bad_input_is_refused(trial: _Trial) -> None:
     ]
     if trial.encoder.sequences:
         cases.append(("a sequence of more steps", torch.cat([x, x[:, :1]], 1), ValueError))
+        if not trial.encoder.ragged and trial.encoder.T > 1:
+            cases.append(("a sequence of fewer steps", x[:, 1:], ValueError))
     if trial.encoder.intensities and trial.device.type == "cpu":
         for name, value in (("a negative value", -0.01), ("a value above 1", 1.01), ("NaN", float("nan"))):
             wrong = x.clone()

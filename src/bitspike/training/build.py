@@ -79,6 +79,13 @@ def check_time(recipe: Recipe, data: Samples) -> None:
     if recipe.allocation is not None and recipe.allocation.refined:
         must = "refined must be false where samples have a time axis: refined neurons hold the mean of their input"
         raise bad_value("[allocation]", must, "true", "set allocation.refined=false")
+    ragged = recipe.model.encoder_options.get("ragged", False) is True
+    if data.lengths is not None and recipe.allocation is not None and recipe.allocation.budget is not None:
+        must = f"budget must be left out, as the sequences of {data.name!r} end at different steps"
+        raise bad_value("[allocation]", must, "one", "remove it")
+    if data.lengths is not None and not ragged:
+        must = f"ragged must be true, as the sequences of {data.name!r} end at different steps"
+        raise bad_value("[model.encoder_options]", must, "false", "set model.encoder_options.ragged=true")
     if data.steps != T:
         must = f"T must be {data.steps}, the steps of {data.name!r}"
         todo = f"set model.T={data.steps}, or slice the samples, e.g. x[:, :{T}]"

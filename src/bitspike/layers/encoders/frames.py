@@ -13,7 +13,7 @@ class Frames(Encoder):
     """No coding: step t sees frame t of a sample [T, ...] (event frames, spectra, any sequence).
 
     Args:
-        T: time steps, >= 1; a sample must have as many frames.
+        T: time steps, >= 1; a sample must have as many frames. ragged: it may have fewer.
 
     >>> import torch; x = torch.arange(6.0).reshape(1, 3, 2)  # one sample of three frames
     >>> Frames(3)(x)[:, 0].tolist()
@@ -22,9 +22,9 @@ class Frames(Encoder):
 
     sequences = True
 
-    def __init__(self, T: int) -> None:
+    def __init__(self, T: int, ragged: bool = False) -> None:
         super().__init__()
-        self.T = integer("Frames", "T", T, 1, 10_000)
+        self.T, self.ragged = integer("Frames", "T", T, 1, 10_000), ragged
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, ...] → [T, B, ...]; channels-last frames stay in that order of memory."""
@@ -34,4 +34,4 @@ class Frames(Encoder):
         return frames if ordered else frames.contiguous()
 
     def extra_repr(self) -> str:
-        return f"T={self.T}"
+        return f"T={self.T}, ragged={self.ragged}"

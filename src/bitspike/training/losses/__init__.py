@@ -1,6 +1,13 @@
 """Losses on the outputs of a network, by name: one file each."""
 
-from bitspike.training.losses.base import LOSSES, REGRESSION_LOSSES, find_loss, loss_options, takes_weights
+from bitspike.training.losses.base import (
+    LOSSES,
+    REGRESSION_LOSSES,
+    find_loss,
+    loss_options,
+    takes_lengths,
+    takes_weights,
+)
 from bitspike.training.losses.huber import huber_loss
 from bitspike.training.losses.mean import mean_loss
 from bitspike.training.losses.mse import mse_loss
@@ -14,6 +21,7 @@ __all__ = [
     "loss_options",
     "mean_loss",
     "mse_loss",
+    "takes_lengths",
     "takes_weights",
     "tet_loss",
 ]
