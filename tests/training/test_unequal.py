@@ -18,6 +18,7 @@ from bitspike.layers import (
     BatchNorm,
     Flatten,
     Frames,
+    Join,
     Linear,
     MeanReadout,
     Padded,
@@ -355,6 +356,16 @@ def test_layers_that_change_the_steps_are_refused(layer: nn.Module) -> None:
         check_unequal(table(), net, unequal, 1)
     with pytest.raises(ValueError, match="several processes must be left out"):
         check_unequal(table(), net, unequal, 2)
+    with pytest.raises(ValueError, match="change the number of steps"), padded(unequal.lengths):
+        net(unequal.images)  # in a loop of one's own, too
+
+
+def test_a_join_of_other_steps_is_refused_and_one_of_the_same_is_not() -> None:
+    x = torch.ones(4, 2, 3)
+    with padded(torch.tensor([4, 2])):
+        assert torch.equal(Join()(x, x), 2 * x)
+        with pytest.raises(ValueError, match="change the number of steps"):
+            Join()(x, x[:2])
 
 
 RECIPE = """

@@ -73,6 +73,13 @@ def padded(lengths: Tensor | None) -> Iterator[None]:
         _ACTIVE.pop()
 
 
+def refuse_padded(layer: str) -> None:
+    """Raise inside `padded`, where a layer that averages over steps would average over padding, too."""
+    if valid_lengths() is not None:
+        must = "no layer may change the number of steps of sequences of different lengths"
+        raise bad_value("padded", must, layer, "take another network, or sequences of one length")
+
+
 def values_of(x: Tensor | Padded) -> Tensor:
     """The values of a batch, padded or not."""
     return x.values if isinstance(x, Padded) else x

@@ -58,10 +58,8 @@ def check_unequal(recipe: Recipe, model: nn.Module, data: Samples, processes: in
     still = copy.deepcopy(model).eval().cpu()
     graph = trace(still)
     for node in graph:
-        counts = {graph[name].T for name in node.inputs}
-        moves = isinstance(node.module, Squeeze) and not node.module.passes(max(counts))
-        joins = isinstance(node.module, Join) and len(counts) > 1
-        if moves or joins or isinstance(node.module, Windows):
+        joins = isinstance(node.module, Join) and len({graph[name].T for name in node.inputs}) > 1
+        if joins or isinstance(node.module, (Squeeze, Windows)):
             got = f"{node.path} ({type(node.module).__name__})"
             raise bad_value(where, "no layer may change the number of steps", got, "take another network")
     stream(graph, torch.zeros(1, 2, *data.step_shape))  # which refuses what reads later steps

@@ -9,6 +9,7 @@ from bitspike.training.losses.base import (
     takes_weights,
 )
 from bitspike.training.losses.huber import huber_loss
+from bitspike.training.losses.l1 import l1_loss
 from bitspike.training.losses.mean import mean_loss
 from bitspike.training.losses.mse import mse_loss
 from bitspike.training.losses.tet import tet_loss
@@ -18,6 +19,7 @@ __all__ = [
     "REGRESSION_LOSSES",
     "find_loss",
     "huber_loss",
+    "l1_loss",
     "loss_options",
     "mean_loss",
     "mse_loss",
