@@ -18,9 +18,19 @@ from bitspike.testing import ConformanceError, check_dataset
 
 Maker = Callable[[Path], tuple[str, Path | None, int | float | None]]
 
+FUNCTION = """
+import numpy as np
+from bitspike.data import source
+
+@source
+def recordings(root=None):
+    x = np.random.default_rng(0).integers(0, 256, (60, 5, 4), dtype=np.uint8)
+    return {"x_train": x, "y_train": np.arange(60) % 3, "time": True, "classes": ("a", "b", "c")}
+"""
+
 
 @pytest.fixture
-def makers(write_mnist: Any, write_cifar: Any, encode: Any) -> dict[str, Maker]:
+def makers(write_mnist: Any, write_cifar: Any, encode: Any, monkeypatch: pytest.MonkeyPatch) -> dict[str, Maker]:
     """Set → (name, root, validation) after small files of its form have been written."""
 
     def images(place: Path, count: int, seed: int) -> None:
@@ -65,6 +75,11 @@ def makers(write_mnist: Any, write_cifar: Any, encode: Any) -> dict[str, Maker]:
         np.savez(root / "own.npz", x_train=x, y_train=np.arange(60) % 3)
         return "npz:own.npz", root, 9
 
+    def function(root: Path) -> tuple[str, Path | None, int | float | None]:
+        (root / "sets_of_mine.py").write_text(FUNCTION)
+        monkeypatch.syspath_prepend(root)
+        return "python:sets_of_mine:recordings", root, 9
+
     return {
         "digits": lambda root: ("digits", None, None),
         "mnist": lambda root: ("mnist", write_mnist(root, seed=1), 10),
@@ -75,6 +90,7 @@ def makers(write_mnist: Any, write_cifar: Any, encode: Any) -> dict[str, Maker]:
         "folder": folder,
         "hub": hub,
         "npz": arrays,
+        "python": function,
     }
 
 

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from bitspike.cli import COMMANDS, main
-from bitspike.data import DATASETS, load
+from bitspike.data import DATASETS, SequenceSet, load
 from bitspike.files import parse_toml, read_json
 from bitspike.functional import SURROGATES
 from bitspike.layers import ENCODERS
@@ -93,8 +93,16 @@ def test_recipes_and_queues_are_read(tmp_path: Path) -> None:
         (tmp_path / "queue.toml").write_text(text, encoding="utf-8")
         recipes += [job.recipe for job in plan(read_study(tmp_path / "queue.toml"))]
     train = load("digits").train
+    timed = {name for name, cls in own(ENCODERS) if cls.sequences}
     for recipe in recipes:
-        build_model(recipe, train if recipe.model.options.get("stem_stride") == 1 else _larger(train))
+        given = train if recipe.model.options.get("stem_stride") == 1 else _larger(train)
+        build_model(recipe, _sequences(train, recipe.model.T) if recipe.model.encoder in timed else given)
+
+
+def _sequences(data, T):
+    """Digits as frames [T, C, H, W]."""
+    frames = data.images.unsqueeze(1).expand(-1, T, -1, -1, -1).contiguous()
+    return SequenceSet(frames, data.labels, data.classes, "digits/train", data.top)
 
 
 def _larger(data):

@@ -200,6 +200,8 @@ CHANGED = {
     "class_weights": (1.0, 2.0),
     "balance_classes": True,
     "size": 32,
+    "time": True,
+    "top": 255,
     "channels": 1,
     "policy": "svhn",
     **dict.fromkeys(("test_part", "config", "revision", "image", "label"), "x"),

@@ -126,7 +126,7 @@ def test_a_study_of_regressions(place: Path, tmp_path: Path, capsys: pytest.Capt
         (["train.label_smoothing=0.1"], "label_smoothing must be left out where the loss is 'mse'"),
         (["train.class_weights=[1, 2]"], "class_weights must be left out where the loss is 'mse'"),
         (["train.balance_classes=true"], "balance_classes must be left out where the loss is 'mse'"),
-        (["train.loss=mean"], "train.loss must be one of 'huber', 'mse', as the targets of 'npz/train' are numbers"),
+        (["train.loss=mean"], "train.loss must be one of 'huber', 'l1', 'mse', as the targets of 'npz/train'"),
         (["data.augment=shift"], "augment must be 'none'"),
         (["data.size=8"], "size must be left out"),
         (["data.name=digits"], "train.loss must be one of 'mean', 'tet', as the targets of 'digits/train' are classes"),

@@ -12,7 +12,6 @@ from bitspike.checks import integer
 from bitspike.commands.options import LARGE, Json, RunPath, measured, write_json
 from bitspike.cost import Memory, builtin_constants, cost_summary, energy_constants
 from bitspike.cost import cost as count
-from bitspike.data import Batches
 from bitspike.files import write_bytes_atomic, write_json_atomic
 from bitspike.fold import fold as fold_network
 from bitspike.report import (
@@ -29,7 +28,7 @@ from bitspike.report import (
     study_table,
 )
 from bitspike.schema import to_mapping
-from bitspike.training.job import VERIFY_SAMPLES
+from bitspike.training.job import VERIFY_SAMPLES, verified
 from bitspike.training.runs import RunFolder, evaluate_run, open_run
 from bitspike.training.study import summary_of
 
@@ -68,8 +67,7 @@ def fold(run: RunPath, weights: Which = "final", samples: int = VERIFY_SAMPLES, 
     """
     integer("--samples", "it", samples, 1, LARGE)
     _, splits, model = open_run(run, weights)
-    x, _ = next(iter(Batches(splits.validation, min(samples, len(splits.validation)))))
-    folded = fold_network(model, x)
+    folded = fold_network(*verified(model, splits.validation, samples))
     tensors = {name: value.detach().contiguous() for name, value in folded.state_dict().items()}
     write_bytes_atomic(run / "folded.safetensors", save(tensors))
     write_json_atomic(run / "fold.json", folded.report.as_dict())
@@ -111,7 +109,7 @@ def cost(
     memory = Memory(buffer_bytes, membrane_bits, order)
     sets = [energy_constants(name) for name in constants] or list(builtin_constants().values())
     recipe, splits, model = open_run(run, weights)
-    x, _ = next(iter(Batches(splits.validation, min(samples, len(splits.validation)))))
+    model, x = verified(model, splits.validation, samples)
     counted = count(fold_network(model, x).graph, x, memory, input_bits)
     document, compared = cost_summary(counted, sets, activation_bits)
     drawn = compared[sets[0].name].snn

@@ -14,10 +14,11 @@ import tyro
 from bitspike.checks import bad_value, in_range, integer
 from bitspike.commands.options import LARGE, Engine, Json, ModelPath, RunPath, Threads, open_program, write_json
 from bitspike.commands.samples import read_samples
-from bitspike.data import Batches, ImageSet, Samples, Splits
+from bitspike.data import Batches, ImageSet, Samples, SequenceSet, Splits
 from bitspike.files import write_json_atomic
 from bitspike.fold import fold as fold_network
 from bitspike.fold.folding import Folded
+from bitspike.layers import values_of
 from bitspike.lower import CompileReport, Pixels, compare, outputs
 from bitspike.lower import compile as lower
 from bitspike.report import as_text
@@ -226,7 +227,7 @@ def lowered_run(
     part = splits.train.subset(order[:samples])
     return lower(
         folded,
-        [x for x, _ in Batches(part, _BATCH)],
+        [values_of(x) for x, _ in Batches(part, _BATCH)],
         weight_bits=weight_bits,
         spike_bits=spike_bits,
         input_bits=input_bits,
@@ -245,7 +246,7 @@ def _folded(run: Path, weights: Which) -> tuple[Recipe, Splits, Folded]:
     """Recipe, data and folded network of a run, checked on validation samples."""
     recipe, splits, model = open_run(run, weights)
     x, _ = next(iter(Batches(splits.validation, min(VERIFY_SAMPLES, len(splits.validation)))))
-    return recipe, splits, fold_network(model, x)
+    return recipe, splits, fold_network(model, values_of(x))
 
 
 def _first(data: Samples, count: int) -> Samples:
@@ -257,7 +258,8 @@ def _fed(program: Program, data: Samples) -> tuple[Iterator[Any], Iterator[Any]]
     """(batches of the network, with labels where those are classes; what the program is fed with instead)."""
     images = data.images.split(_BATCH) if program.spec.info.get("pixels") else ()  # type: ignore[attr-defined]
     classes = data.labels.dim() == 1
-    batches = ((x, y) if classes else x for x, y in Batches(data, _BATCH))
+    equal = data.by_length() if isinstance(data, SequenceSet) else [data]
+    batches = ((x, y) if classes else x for part in equal for x, y in Batches(part, _BATCH))
     return batches, (part.numpy() for part in images)
 
 
@@ -271,4 +273,6 @@ def _info(recipe: Recipe, data: Samples, pixels: bool) -> dict[str, Any]:
     known: dict[str, Any] = {"recipe": recipe.name, "T": recipe.model.T, "encoder": recipe.model.encoder}
     if isinstance(data, ImageSet):
         known |= {"top": data.top, "mean": list(data.mean), "std": list(data.std)}
+    if isinstance(data, SequenceSet):
+        known |= {"top": data.top, "time": True, "ragged": data.lengths is not None}
     return {**known, "data": data.name, "pixels": pixels, "layout": "channels, rows, columns"}

@@ -22,6 +22,8 @@ def read_samples(program: Program, path: Path) -> tuple[list[str], Any]:
         raise bad_value("--input", "it must be a file or a folder", str(path), "check the path")
     if path.suffix == ".npy":
         x = np.load(path, allow_pickle=False)
+        if program.spec.info.get("time"):
+            return _sequences(program, path, x)
         shape, lead = program.spec.input.value.shape, 1 if program.spec.input.repeat else 2
         x = np.expand_dims(x, lead - 1) if x.ndim == len(shape) + lead - 1 else x
         if x.ndim != len(shape) + lead or x.shape[lead:] != shape or 0 in x.shape:
@@ -41,6 +43,25 @@ def read_samples(program: Program, path: Path) -> tuple[list[str], Any]:
     top = program.spec.info.get("top", 255)
     images = images if top == 255 else np.round(images.astype(np.float64) * top / 255).astype(np.uint8)
     return [file.name for file in files], _scaled(program, images, raw=True)
+
+
+def _sequences(program: Program, path: Path, x: Any) -> tuple[list[str], Any]:
+    """Samples [N, T, ...] or one [T, ...], as the data set holds them, for a program that takes [T, N, ...].
+
+    Where sequences of the data set end at different steps, these may be fewer than those of the program.
+    """
+    value, info = program.spec.input.value, program.spec.info
+    x = x[None] if x.ndim == len(value.shape) + 1 else x
+    least = 1 if info.get("ragged") else value.steps
+    formed = x.ndim == len(value.shape) + 2 and x.shape[2:] == value.shape and x.size
+    if not formed or not least <= x.shape[1] <= value.steps:
+        sides, fewer = ", ".join(map(str, (value.steps, *value.shape))), " or fewer" * (least < value.steps)
+        must = f"its array must be [N, {sides}], samples of {value.steps} steps{fewer}"
+        raise bad_value(str(path), must, list(x.shape), "reshape it")
+    frames = np.ascontiguousarray(np.moveaxis(x, 1, 0))
+    if program.spec.input.scale is not None:
+        frames = frames.astype(np.float32) / np.float32(info.get("top", 1))
+    return [f"{path.name}[{i}]" for i in range(len(x))], frames
 
 
 def _scaled(program: Program, x: Any, raw: bool) -> Any:

@@ -19,6 +19,9 @@ from bitspike.data.loader import Batches
 from bitspike.data.mnist import MNIST
 from bitspike.data.mnist_like import load_mnist_like
 from bitspike.data.packed import load_packed_jpeg
+from bitspike.data.python_source import PYTHON, load_python, source
+from bitspike.data.sequence_arrays import pad
+from bitspike.data.sequence_set import SequenceSet
 from bitspike.data.split import carve_validation
 from bitspike.data.tiny_imagenet10 import TINY_IMAGENET10
 
@@ -32,6 +35,7 @@ __all__ = [
     "FOLDER",
     "HUB",
     "MNIST",
+    "PYTHON",
     "TINY_IMAGENET10",
     "ArraySet",
     "Batches",
@@ -39,6 +43,7 @@ __all__ = [
     "EventSet",
     "ImageSet",
     "Samples",
+    "SequenceSet",
     "Splits",
     "as_splits",
     "carve_validation",
@@ -52,8 +57,11 @@ __all__ = [
     "load_hub",
     "load_mnist_like",
     "load_packed_jpeg",
+    "load_python",
+    "pad",
     "random_cutout",
     "random_flip",
     "random_shift",
     "read_idx",
+    "source",
 ]

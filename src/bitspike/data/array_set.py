@@ -47,16 +47,7 @@ class ArraySet:
         shape = tuple(self.images.shape) if isinstance(self.images, torch.Tensor) else ()
         validate.tensor(where, "samples", self.images, torch.float32, "[N, ...]", max(len(shape), 2))
         validate.classes(where, self.classes)
-        if self.regression:
-            validate.tensor(where, "targets", self.labels, torch.float32, "[N, K]", 2)
-            checks.finite(where, "targets", self.labels)
-            if self.labels.shape[1] != len(self.classes):
-                must = f"targets must be [N, {len(self.classes)}], a value for every name"
-                raise checks.bad_value(where, must, list(self.labels.shape), "name every value")
-        else:
-            validate.tensor(where, "labels", self.labels, torch.int64, "[N]", 1)
-            todo = "name every class or correct the labels"
-            validate.range_of(where, "labels", self.labels, len(self.classes) - 1, todo)
+        validate.targets(where, self.labels, self.classes)
         checks.finite(where, "samples", self.images)
         if len(self.images) != len(self.labels) or self.images.device != self.labels.device:
             got = f"{len(self.images)} on {self.images.device} and {len(self.labels)} on {self.labels.device}"
@@ -66,6 +57,11 @@ class ArraySet:
     def regression(self) -> bool:
         """Whether the targets are numbers."""
         return isinstance(self.labels, torch.Tensor) and self.labels.is_floating_point()
+
+    @property
+    def step_shape(self) -> tuple[int, ...]:
+        """Shape of a sample, which every time step sees."""
+        return tuple(self.images.shape[1:])
 
     def __len__(self) -> int:
         return len(self.labels)

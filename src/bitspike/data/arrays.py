@@ -1,4 +1,4 @@
-"""Own arrays: an npz file, or any iterable of (x, y), as the three sets of an experiment."""
+"""Own arrays: an npz file, a folder of npy files or any iterable of (x, y), as the three sets of an experiment."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import os
 import zipfile
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,15 +18,23 @@ from bitspike.data.array_set import ArraySet
 from bitspike.data.dataset import Splits
 from bitspike.data.entry import DATASETS, Entry
 from bitspike.data.named_splits import TEST_FRACTION, TEST_SEED, assemble
-from bitspike.data.npz import read_npz
+from bitspike.data.npz import read_folder, read_npz
+from bitspike.data.sequence_arrays import pad, sequence_splits
 from bitspike.data.split import carve_validation
 
 WHERE = "load_arrays"
 PARTS = ("train", "validation", "test")
 
 
-def load_arrays(root: str | os.PathLike[str], validation: int | float = 0.1, seed: int = 0) -> Splits:
-    """Load samples and targets from an npz file.
+def load_arrays(
+    root: str | os.PathLike[str],
+    validation: int | float = 0.1,
+    seed: int = 0,
+    *,
+    time: bool = False,
+    top: int | None = None,
+) -> Splits:
+    """Load samples and targets from an npz file, or from a folder with a file ``x_train.npy`` and so on.
 
     ``x_train`` and ``y_train`` (or ``x`` and ``y``) must be there; ``x_test``, ``y_test`` and ``x_validation``,
     ``y_validation`` may be. A part that is not there is carved from the training part, the test part (a fifth) alike
@@ -35,11 +44,15 @@ def load_arrays(root: str | os.PathLike[str], validation: int | float = 0.1, see
       an `ImageSet`, normalised by mean and std of the train part, and augmented where the recipe asks for it.
     - float x ``[N, ...]`` are samples as they are, uint8 x with float y too (divided by 255): `ArraySet`, no
       augmentation.
+    - with ``time``, x ``[N, T, ...]`` of integers or floats are sequences of T steps: a `SequenceSet`. Nothing is
+      taken for a time axis without it. Where ``lengths_train`` (or ``lengths``) and so on are there, integers ``[N]``,
+      a sequence ends after so many steps, and what stands behind them is not looked at.
     - integer y ``[N]`` are classes; float y ``[N]`` or ``[N, K]`` are numbers to be met (regression).
 
     Args:
-        root: the file. validation: samples carved from the training part, or their fraction in (0, 1).
+        root: the file or folder. validation: samples carved from the training part, or their fraction in (0, 1).
         seed: of the validation split, 0 to 2^63 - 1.
+        time: whether the second axis of x is time. top: of sequences, the value that maps to 1.0; None: 1.
 
     Raises:
         ValueError: a missing or damaged file, a lacking member, shapes or kinds that do not fit, NaN or inf, numbers
@@ -53,15 +66,21 @@ def load_arrays(root: str | os.PathLike[str], validation: int | float = 0.1, see
     ArraySet('npz/train': 14 samples 3, 1 values)
     """
     named = _members(root)
-    pairs = {}
+    read = read_folder if Path(root).is_dir() else read_npz
+    pairs: dict[str, tuple[Tensor, Tensor]] = {}
+    lengths: dict[str, Tensor] = {}
     for part in PARTS:
-        keys = f"x_{part}", f"y_{part}"
+        keys, ends = (f"x_{part}", f"y_{part}"), f"lengths_{part}"
         if part == "train" and not set(keys) & named:
-            keys = "x", "y"
+            keys, ends = ("x", "y"), "lengths"
+        if time and ends in named:
+            lengths[part] = torch.from_numpy(native(read(root, (ends,))[ends]))
         if part == "train" or set(keys) & named:
-            found = read_npz(root, keys)
-            pairs[part] = torch.from_numpy(_native(found[keys[0]])), torch.from_numpy(_native(found[keys[1]]))
-    return _splits(f"{WHERE} {os.fspath(root)}", "npz", pairs, validation, seed)
+            found = read(root, keys)
+            pairs[part] = torch.from_numpy(native(found[keys[0]])), torch.from_numpy(native(found[keys[1]]))
+    where = f"{WHERE} {os.fspath(root)}"
+    check_time_options(where, time, top)
+    return splits_of(where, "npz", pairs, validation, seed, time=time, top=top, lengths=lengths)
 
 
 def gather(
@@ -70,6 +89,9 @@ def gather(
     test: Iterable[Any] | None = None,
     seed: int = 0,
     name: str = "given",
+    *,
+    time: bool = False,
+    top: int | None = None,
 ) -> Splits:
     """Read iterables of (x, y), such as data loaders or lists, once into memory, as the splits that training takes.
 
@@ -80,6 +102,7 @@ def gather(
     Args:
         train: to train on. validation: another iterable, or what to carve from ``train``, as in `load_arrays`.
         test: None: a fifth of ``train``, the same for every seed. seed: of the carving. name: for messages.
+        time, top: as in `load_arrays`: x ``[B, T, ...]`` are sequences, items of which may differ in T.
 
     Raises:
         TypeError, ValueError: items of another form, shapes or kinds that do not fit, NaN or inf, nothing at all.
@@ -87,17 +110,26 @@ def gather(
     >>> gather([(torch.zeros(8, 2), torch.arange(8) % 2)] * 4).train
     ArraySet('given/train': 23 samples 2, 2 classes)
     """
-    pairs = {"train": _read(f"gather {name}", train)}
+    where = f"gather {name}"
+    check_time_options(where, time, top)
+    pairs: dict[str, tuple[Tensor, Tensor]] = {}
+    lengths: dict[str, Tensor] = {}
+    parts: list[tuple[str, Iterable[Any] | None]] = [("train", train), ("test", test)]
     if not isinstance(validation, (int, float)):
-        pairs["validation"] = _read(f"gather {name} (validation)", validation)
+        parts.append(("validation", validation))
         validation = 0.1
-    if test is not None:
-        pairs["test"] = _read(f"gather {name} (test)", test)
-    return _splits(f"gather {name}", name, pairs, validation, seed)
+    for part, items in parts:
+        if items is not None:
+            own = where if part == "train" else f"{where} ({part})"
+            x, y, ends = _read(own, items, time)
+            pairs[part] = x, y
+            lengths |= {} if ends is None else {part: ends}
+    return splits_of(where, name, pairs, validation, seed, time=time, top=top, lengths=lengths, fill=time)
 
 
-def as_splits(given: object, validation: float) -> Splits:
+def as_splits(given: object, validation: float, time: bool = False, top: int | None = None) -> Splits:
     """`Splits` as they are; (train, validation) or (train, validation, test), or one iterable, through `gather`."""
+    own: dict[str, Any] = {"time": time, "top": top}
     if isinstance(given, Splits):
         return given
     if isinstance(given, Mapping):
@@ -105,17 +137,19 @@ def as_splits(given: object, validation: float) -> Splits:
         if extra or "train" not in given:
             todo = "name them train, validation and test"
             raise bad_value("fit", "the parts must be 'train' and at most 'validation', 'test'", list(given), todo)
-        return gather(given["train"], given.get("validation", validation), given.get("test"))
+        return gather(given["train"], given.get("validation", validation), given.get("test"), **own)
     if isinstance(given, tuple) and 2 <= len(given) <= 3 and not any(isinstance(part, Tensor) for part in given):
-        return gather(*given)
+        return gather(*given, **own)
     if not isinstance(given, Iterable) or isinstance(given, (str, bytes, Tensor)):
         must = "the data must be Splits or iterables of (x, y)"
         raise bad_type("fit", must, type(given).__name__, "see bitspike.data.gather")
-    return gather(given, validation)
+    return gather(given, validation, **own)
 
 
 def _members(path: str | os.PathLike[str]) -> set[str]:
-    """Names in an archive; none of a file that is none, which `read_npz` then refuses."""
+    """Names in an archive or folder; none of a file that is none, which `read_npz` then refuses."""
+    if Path(path).is_dir():
+        return {entry.stem for entry in Path(path).iterdir() if entry.suffix == ".npy"}
     try:
         with zipfile.ZipFile(path) as archive:
             return {entry.removesuffix(".npy") for entry in archive.namelist()}
@@ -123,7 +157,7 @@ def _members(path: str | os.PathLike[str]) -> set[str]:
         return set()
 
 
-def _native(array: np.ndarray) -> np.ndarray:
+def native(array: np.ndarray) -> np.ndarray:
     """The array in a dtype that torch has."""
     array = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="), copy=False))
     if array.dtype.kind == "u" and array.dtype != np.uint8:
@@ -134,8 +168,8 @@ def _native(array: np.ndarray) -> np.ndarray:
     return np.where(np.isinf(array), array, array.clip(-most, most)).astype(np.float64)
 
 
-def _read(where: str, items: Iterable[Any]) -> tuple[Tensor, Tensor]:
-    """All items as one pair."""
+def _read(where: str, items: Iterable[Any], time: bool) -> tuple[Tensor, Tensor, Tensor | None]:
+    """All items as one pair, and the lengths of sequences that differ in them."""
     samples, targets = [], []
     for item in items:
         if not isinstance(item, (tuple, list)) or len(item) != 2:
@@ -151,28 +185,66 @@ def _read(where: str, items: Iterable[Any]) -> tuple[Tensor, Tensor]:
     if not samples:
         raise bad_value(where, "the iterable must yield something", "nothing", "pass one that is not used up")
     shapes = {(tuple(x.shape[1:]), tuple(y.shape[1:])) for x, y in zip(samples, targets, strict=True)}
+    if time and len({(x[1:], y) for x, y in shapes}) == 1 and len(shapes) > 1:
+        values, lengths = pad([row for x in samples for row in x])
+        return values, torch.cat(targets), lengths
     if len(shapes) > 1:
         raise bad_value(where, "all samples must have one shape", sorted(map(str, shapes))[:2], "resize them")
-    return torch.cat(samples), torch.cat(targets)
+    return torch.cat(samples), torch.cat(targets), None
 
 
-def _splits(
-    where: str, name: str, pairs: Mapping[str, tuple[Tensor, Tensor]], validation: int | float, seed: int
+def check_time_options(where: str, time: bool, top: int | None) -> None:
+    """Raise if something is said of sequences where there are none."""
+    if top is not None and not time:
+        raise bad_value(where, "top must be left out where samples have no time axis", top, "set time too")
+
+
+def splits_of(
+    where: str,
+    name: str,
+    pairs: Mapping[str, tuple[Tensor, Tensor]],
+    validation: int | float,
+    seed: int,
+    *,
+    time: bool = False,
+    top: int | None = None,
+    classes: tuple[str, ...] | None = None,
+    lengths: Mapping[str, Tensor] | None = None,
+    fill: bool = False,
 ) -> Splits:
-    """The sets, from what stands in a file or was gathered."""
+    """The sets, from what stands in a file, was gathered or made: in the order in which it comes.
+
+    Args:
+        where: what asks, for messages. name: of the data set. pairs: part → (x, y), "train" at least.
+        validation, seed, time, top: as in `load_arrays`. classes: names of the classes or values; None: numbers.
+        lengths: part → integers ``[N]``, the steps of its sequences. fill: sequences of a part without them all have
+            T steps; else every part must have them where one has.
+
+    Raises:
+        ValueError: as `load_arrays`.
+    """
+    ends = _lengths(where, pairs, lengths or {}, fill)
     for part, (x, y) in pairs.items():
-        _check(f"{where} ({part})", x, y, pairs["train"])
+        _check(f"{where} ({part})", x, y, pairs["train"], time, bool(ends) or fill)
+    if fill and not ends and len({x.shape[1] for x, _ in pairs.values()}) > 1:
+        ends = {part: torch.full((len(x),), x.shape[1]) for part, (x, _) in pairs.items()}
     labels = pairs["train"][1]
     if not labels.is_floating_point():
         most = max(int(y.max()) for _, y in pairs.values())
         if most >= 10**6:
             raise bad_value(where, "labels must be below 1000000", most, "number the classes from 0, or use float y")
-        classes = tuple(str(k) for k in range(most + 1))
-        if pairs["train"][0].dtype == torch.uint8:
+        classes = tuple(str(k) for k in range(most + 1)) if classes is None else classes
+        if most >= len(classes):
+            must = f"labels must lie in [0, {len(classes) - 1}], as {len(classes)} classes are named"
+            raise bad_value(where, must, most, "name every class or correct the labels")
+        if pairs["train"][0].dtype == torch.uint8 and not time:
             images = {part: (x.unsqueeze(1) if x.dim() == 3 else x, y.long()) for part, (x, y) in pairs.items()}
             return assemble(name, classes, images, validation, seed)
-    else:
+    elif classes is None:
         classes = tuple(f"y{k}" for k in range(1 if labels.dim() == 1 else labels.shape[1]))
+    if time:
+        sequences = {part: (_floats(x) if x.is_floating_point() else x, _targets(y)) for part, (x, y) in pairs.items()}
+        return sequence_splits(where, name, sequences, classes, 1 if top is None else top, validation, seed, ends)
     sets = {part: ArraySet(_floats(x), _targets(y), classes, f"{name}/{part}") for part, (x, y) in pairs.items()}
     for part, size, own in (("test", TEST_FRACTION, TEST_SEED), ("validation", validation, seed)):
         if part not in sets:
@@ -183,18 +255,60 @@ def _splits(
     return Splits(**sets)
 
 
-def _check(where: str, x: Tensor, y: Tensor, train: tuple[Tensor, Tensor]) -> None:
+def _lengths(
+    where: str, pairs: Mapping[str, tuple[Tensor, Tensor]], given: Mapping[str, Tensor], fill: bool
+) -> dict[str, Tensor]:
+    """Part → lengths int64 ``[N]``, {} where there are none."""
+    lacking = [part for part in pairs if part not in given]
+    if given and lacking and not fill:
+        must = "where a part has lengths, every part must have them"
+        raise bad_value(where, must, f"none of {', '.join(lacking)}", f"add lengths_{lacking[0]}")
+    for part, own in given.items():
+        if own.is_floating_point() or own.is_complex() or own.dtype == torch.bool:
+            raise bad_value(f"{where} ({part})", "lengths must be integers [N]", own.dtype, "convert them")
+    return {part: own.long() for part, own in given.items()}
+
+
+def _check(where: str, x: Tensor, y: Tensor, train: tuple[Tensor, Tensor], time: bool, unequal: bool) -> None:
     """Raise unless x and y are of a kind that is read, and of that of the training part."""
+    if time:
+        _check_sequences(where, x)
+    else:
+        _check_still(where, x)
+    _check_targets(where, x, y)
+    for part, values in (("x", x), ("y", y)):
+        _fits(where, part, values)
+    axis = 2 if time and unequal else 1  # the first one that parts must share
+    alike = x.dtype.is_floating_point == train[0].dtype.is_floating_point and x.shape[axis:] == train[0].shape[axis:]
+    if not (alike and y.is_floating_point() == train[1].is_floating_point() and y.shape[1:] == train[1].shape[1:]):
+        got = f"x {x.dtype} {list(x.shape[1:])}, y {y.dtype} {list(y.shape[1:])}"
+        raise bad_value(where, "x and y must be of the kind and shape of the training part", got, "convert them")
+
+
+def _check_sequences(where: str, x: Tensor) -> None:
+    if x.is_complex():
+        raise bad_value(where, "x must be integers or floats", x.dtype, "convert it, e.g. with .astype('float32')")
+    if x.dim() < 3 or not x.numel():
+        must = "x with a time axis must be [N, T, ...], an axis behind the steps and none empty"
+        raise bad_value(where, must, list(x.shape), "add the axis of features, e.g. with x[:, :, None]")
+
+
+def _check_still(where: str, x: Tensor) -> None:
+    sequences = "or declare time (data.time = true in a recipe) where the second axis is time"
     if not (x.is_floating_point() or x.dtype == torch.uint8):
-        raise bad_value(where, "x must be floats, or uint8 images", x.dtype, "convert it, e.g. with .astype('float32')")
+        todo = f"convert it, e.g. with .astype('float32'), {sequences}"
+        raise bad_value(where, "x must be floats, or uint8 images", x.dtype, todo)
     if x.dim() < 2 or not x.numel():
         raise bad_value(where, "x must be [N, ...] without an empty axis", list(x.shape), "add the axis of samples")
     if x.dtype == torch.uint8 and x.dim() not in (3, 4):
         must = "uint8 x must be images [N, H, W] or [N, C, H, W]"
-        raise bad_value(where, must, list(x.shape), "convert other samples to float32")
+        raise bad_value(where, must, list(x.shape), f"convert other samples to float32, {sequences}")
     if x.dtype == torch.uint8 and x.dim() == 4 and x.shape[1] > 4 >= x.shape[3]:
         todo = "move the channels, e.g. with numpy.moveaxis(x, 3, 1)"
-        raise bad_value(where, "images must be [N, C, H, W]", list(x.shape), todo)
+        raise bad_value(where, "images must be [N, C, H, W]", list(x.shape), f"{todo}, {sequences}")
+
+
+def _check_targets(where: str, x: Tensor, y: Tensor) -> None:
     if y.dtype == torch.bool or y.is_complex() or y.dim() > (2 if y.is_floating_point() else 1) or y.dim() < 1:
         must = "y must be integers [N] (classes) or floats [N] or [N, K] (numbers to be met)"
         raise bad_value(where, must, f"{y.dtype} {list(y.shape)}", "convert it, e.g. with .astype('int64')")
@@ -202,12 +316,6 @@ def _check(where: str, x: Tensor, y: Tensor, train: tuple[Tensor, Tensor]) -> No
         raise bad_value(where, "x and y must be equally many", f"{len(x)} and {len(y)}", "pair them")
     if not y.is_floating_point() and int(y.min()) < 0:
         raise bad_value(where, "labels must be >= 0", int(y.min()), "number the classes from 0")
-    for part, values in (("x", x), ("y", y)):
-        _fits(where, part, values)
-    alike = x.dtype.is_floating_point == train[0].dtype.is_floating_point and x.shape[1:] == train[0].shape[1:]
-    if not (alike and y.is_floating_point() == train[1].is_floating_point() and y.shape[1:] == train[1].shape[1:]):
-        got = f"x {x.dtype} {list(x.shape[1:])}, y {y.dtype} {list(y.shape[1:])}"
-        raise bad_value(where, "x and y must be of the kind and shape of the training part", got, "convert them")
 
 
 def _fits(where: str, name: str, values: Tensor) -> None:
@@ -232,4 +340,4 @@ def _targets(y: Tensor) -> Tensor:
     return (y.unsqueeze(1) if y.dim() == 1 else y).float().contiguous()
 
 
-ARRAYS = DATASETS.register("npz")(Entry(load_arrays, 0.1, place="FILE"))
+ARRAYS = DATASETS.register("npz")(Entry(load_arrays, 0.1, options=("time", "top"), place="FILE"))

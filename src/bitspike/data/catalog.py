@@ -42,11 +42,13 @@ def load(
     Args:
         name: "digits" (needs scikit-learn and no file), "mnist", "fashion_mnist", "cifar10", "cifar100",
             "tiny_imagenet10" (needs Pillow), "folder:PATH" (`load_folder`), "hub:NAME" (`load_hub`; NAME may be a
-            folder of parquet files) or "npz:FILE" (`load_arrays`).
+            folder of parquet files), "npz:FILE" (`load_arrays`; FILE may be a folder of npy files) or
+            "python:MODULE:FUNCTION" (a function of your own, `source`).
         root: folder of the data; where left out, the environment variable BITSPIKE_DATA. "digits" needs none. PATH,
-            NAME and FILE are looked for below ``root`` where it is given, and never below BITSPIKE_DATA.
+            NAME and FILE are looked for below ``root`` where it is given, and never below BITSPIKE_DATA; FUNCTION
+            gets ``root``.
         validation: images carved from the training part, or their fraction in (0, 1). Default: 0.1 for "digits",
-            "folder:", "hub:" and "npz:", 500 for "tiny_imagenet10", 5000 for the others.
+            "folder:", "hub:", "npz:" and "python:", 500 for "tiny_imagenet10", 5000 for the others.
         seed: of the validation split, 0 to 2^63 - 1.
         options: further keywords of the set's own loader, such as ``size``.
 
@@ -61,7 +63,11 @@ def load(
     ImageSet('digits/train': 1400 images 1x8x8, 10 classes)
     """
     entry, place = find(name)
-    if place:
+    where: str | None
+    own: dict[str, object] = {}
+    if place and not entry.joined:
+        where, own = None if root is None else os.fspath(root), {"place": place}
+    elif place:
         where = os.fspath(Path(root) / place) if root else place
     else:
         where = os.fspath(root or os.environ.get("BITSPIKE_DATA") or "")
@@ -74,4 +80,4 @@ def load(
             raise bad_value(WHERE, f"an option of {name} must not be given", repr(option), "leave it out")
         one_of(WHERE, f"an option of {name}", option, entry.options)
     amount = entry.validation if validation is None else validation
-    return entry.load(root=where, validation=amount, seed=seed, **options)
+    return entry.load(root=where, validation=amount, seed=seed, **own, **options)

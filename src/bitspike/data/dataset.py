@@ -13,6 +13,7 @@ import torch
 from bitspike import checks
 from bitspike.data import validate
 from bitspike.data.array_set import ArraySet
+from bitspike.data.sequence_set import SequenceSet
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -57,6 +58,11 @@ class ImageSet:
         validate.range_of(where, "pixels", self.images, self.top, "pass the true top")
         validate.range_of(where, "labels", self.labels, len(self.classes) - 1, "name every class or correct the labels")
         validate.constants(where, self.mean, self.std, self.images.shape[1])
+
+    @property
+    def step_shape(self) -> tuple[int, ...]:
+        """Shape of an image, which every time step sees."""
+        return tuple(self.images.shape[1:])
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -129,8 +135,8 @@ class ImageSet:
         return images.to(torch.float32).div_(top).sub_(mean).div_(std)
 
 
-Samples: TypeAlias = ImageSet | ArraySet
-"""One labelled set of either kind."""
+Samples: TypeAlias = ImageSet | ArraySet | SequenceSet
+"""One labelled set of any kind."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,7 +144,8 @@ class Splits:
     """The train, validation and test sets of one experiment.
 
     Args:
-        train, validation, test: sets that share image shape, classes, top, mean and std; or `ArraySet` all three.
+        train, validation, test: sets that share image shape, classes, top, mean and std; or `ArraySet`
+            all three; or `SequenceSet`, with the same steps, dtype and top.
 
     Raises:
         TypeError, ValueError: a part that is no set; parts that disagree.
@@ -150,7 +157,7 @@ class Splits:
 
     def __post_init__(self) -> None:
         for part in (self.train, self.validation, self.test):
-            if not isinstance(part, ImageSet | ArraySet):
+            if not isinstance(part, Samples):
                 raise checks.bad_type("Splits", "each part must be an ImageSet", type(part).__name__, "wrap it in one")
             if _shared(part) != _shared(self.train):
                 got = f"{_shared(part)} for {part.name!r} and {_shared(self.train)} for {self.train.name!r}"
@@ -165,6 +172,9 @@ class Splits:
 
 def _shared(part: Samples) -> tuple[object, ...]:
     """What the parts of one experiment must agree on."""
+    if isinstance(part, SequenceSet):
+        own = part.images.dtype, part.top, part.lengths is None
+        return tuple(part.images.shape[1:]), part.classes, part.labels.dtype, *own
     if isinstance(part, ArraySet):
         return tuple(part.images.shape[1:]), part.classes, part.labels.dtype
     return tuple(part.images.shape[1:]), part.classes, part.top, part.mean, part.std

@@ -19,6 +19,7 @@ class Entry:
         validation: images carved from the training part, or their fraction, where none is asked for.
         root: whether it needs a folder.
         options: keywords of ``load`` that a caller may pass on.
+        joined: whether what stands after the colon is a path below root; else ``load`` gets it as ``place``.
         place: what stands after the colon of its name, such as "PATH"; "" where the name is all.
     """
 
@@ -27,6 +28,7 @@ class Entry:
     root: bool = True
     options: tuple[str, ...] = ()
     place: str = ""
+    joined: bool = True
 
 
 DATASETS: Registry[Entry] = Registry("data set")

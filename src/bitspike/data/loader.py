@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 
 from bitspike import checks
 from bitspike.data import draws
-from bitspike.data.array_set import ArraySet
 from bitspike.data.augment import check_hole, check_pad
 from bitspike.data.dataset import ImageSet, Samples
 from bitspike.data.epoch import STEPS, Augmentation
 from bitspike.data.policy import AutoAugment
+from bitspike.data.sequence_set import SequenceSet
+from bitspike.layers.padding import Padded
 
 AUGMENTS = tuple(STEPS)
 
@@ -29,7 +31,7 @@ class Batches:
     batch, and the shares of ranks 0, 1, … one after the other are the batch that one process alone would see.
 
     Args:
-        data: the set; an `ArraySet` is not augmented.
+        data: the set; only an `ImageSet` can be augmented.
         batch_size: images a batch over all processes, >= 1; the last batch may be smaller.
         shuffle: draw the order; else that of the set.
         seed: 0 to 2^63 - 1.
@@ -74,13 +76,13 @@ class Batches:
         rank: int = 0,
         world: int = 1,
     ) -> None:
-        if not isinstance(data, ImageSet | ArraySet):
+        if not isinstance(data, Samples):
             raise checks.bad_type("Batches", "data must be an ImageSet", type(data).__name__, "pass one of the splits")
         checks.integer("Batches", "batch_size", batch_size, 1, 2**31 - 1)
         checks.integer("Batches", "seed", seed, 0, 2**63 - 1)
         checks.integer("Batches", "epoch", epoch, 0, 2**31 - 1)
         checks.one_of("Batches", "augment", augment, AUGMENTS)
-        check_augment("Batches", data.images, augment, pad, hole)
+        check_augment("Batches", data, augment, pad, hole)
         self._policy = _policy(policy, data.images) if "policy" in STEPS[augment] else None
         if drop_last and batch_size > len(data):
             must = f"batch_size must be <= {len(data)}, the size of the set, where drop_last is set"
@@ -104,8 +106,11 @@ class Batches:
         whole, rest = divmod(len(self.data), self.batch_size)
         return whole + (rest > 0 and not self.drop_last)
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-        """Yield (float32 ``[B / world, C, H, W]`` normalised, int64 ``[B / world]``)."""
+    def __iter__(self) -> Iterator[tuple[Any, torch.Tensor]]:
+        """Yield (float32 ``[B / world, C, H, W]`` normalised, or sequences ``[B / world, T, ...]``; their labels).
+
+        Sequences of different lengths come as `bitspike.layers.Padded`.
+        """
         count = len(self.data)
         order = torch.arange(count)
         if self.shuffle:
@@ -114,12 +119,15 @@ class Batches:
         for chosen, images in self._images(order):
             yield images, self.data.labels[chosen]
 
-    def _images(self, order: torch.Tensor) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    def _images(self, order: torch.Tensor) -> Iterator[tuple[torch.Tensor, Any]]:
         """(indices, samples) of this process in every batch."""
         data = self.data
-        if isinstance(data, ArraySet):
+        if not isinstance(data, ImageSet):
             for chosen, share, _ in self._shares(order):
-                yield chosen[share], data.images[chosen[share]]
+                own = chosen[share]
+                x = data.normalise(data.images[own])
+                lengths = data.lengths if isinstance(data, SequenceSet) else None
+                yield own, x if lengths is None else Padded(x, lengths[own])
             return
         constants = data.constants()
         augmented = Augmentation(data, self.augment, self.pad, self.hole, self._policy, self.seed, self.epoch)
@@ -135,8 +143,12 @@ class Batches:
             yield chosen, share, number
 
 
-def check_augment(where: str, images: torch.Tensor, augment: str, pad: int, hole: int) -> None:
+def check_augment(where: str, data: Samples, augment: str, pad: int, hole: int) -> None:
     """Raise unless shift and hole of an augmentation fit images ``[N, C, H, W]``; arguments as in `Batches`."""
+    images = data.images
+    if augment != "none" and isinstance(data, SequenceSet):
+        must = "augment must be 'none' where samples have a time axis: it is one of still images"
+        raise checks.bad_value(where, must, repr(augment), "leave it out")
     if augment != "none" and images.dtype != torch.uint8:
         must = "augment must be 'none' where samples are no uint8 images with classes"
         raise checks.bad_value(where, must, repr(augment), "leave it out")

@@ -8,6 +8,7 @@ import zipfile
 import zlib
 from collections.abc import Sequence
 from math import prod
+from pathlib import Path
 from typing import IO
 
 import numpy as np
@@ -62,18 +63,46 @@ def _member(where: str, archive: zipfile.ZipFile, name: str) -> np.ndarray:
         held = ", ".join(entry.removesuffix(".npy") for entry in archive.namelist()[:10]) or "none"
         raise bad_value(where, f"the archive must hold {name!r}", held, "pass the right file") from error
     with archive.open(entry) as stream:
-        shape, fortran, dtype = _header(f"{where} ({name})", stream)
-        wanted = prod(shape) * dtype.itemsize
-        promised = entry.file_size - stream.tell()
-        if wanted != promised or wanted > MEMBER_BYTES:
-            must = f"{name} must hold the {wanted} bytes of {dtype} {list(shape)}, {MEMBER_BYTES} at most"
-            raise bad_value(where, must, f"{promised} bytes", AGAIN)
-        payload = bytearray()
-        while len(payload) < wanted and (chunk := stream.read(min(CHUNK_BYTES, wanted - len(payload)))):
-            payload += chunk
-        if len(payload) != wanted or stream.read(1):
-            raise bad_value(where, f"{name} must hold {wanted} bytes", len(payload), AGAIN)
+        return _array(where, name, stream, entry.file_size)
+
+
+def _array(where: str, name: str, stream: IO[bytes], size: int) -> np.ndarray:
+    """The array of an npy stream of so many bytes."""
+    shape, fortran, dtype = _header(f"{where} ({name})", stream)
+    wanted = prod(shape) * dtype.itemsize
+    promised = size - stream.tell()
+    if wanted != promised or wanted > MEMBER_BYTES:
+        must = f"{name} must hold the {wanted} bytes of {dtype} {list(shape)}, {MEMBER_BYTES} at most"
+        raise bad_value(where, must, f"{promised} bytes", AGAIN)
+    payload = bytearray()
+    while len(payload) < wanted and (chunk := stream.read(min(CHUNK_BYTES, wanted - len(payload)))):
+        payload += chunk
+    if len(payload) != wanted or stream.read(1):
+        raise bad_value(where, f"{name} must hold {wanted} bytes", len(payload), AGAIN)
     return np.frombuffer(payload, dtype=dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def read_folder(path: str | os.PathLike[str], members: Sequence[str]) -> dict[str, np.ndarray]:
+    """Read the named members of a folder, each a file NAME.npy, as strictly as those of an archive.
+
+    Args:
+        path: the folder. members: names without ``.npy``.
+
+    Raises:
+        ValueError: as `read_npz`.
+    """
+    found = {}
+    for name in members:
+        where, file = f"read_folder {os.fspath(path)}", Path(path) / f"{name}.npy"
+        try:
+            with file.open("rb") as stream:
+                found[name] = _array(where, name, stream, file.stat().st_size)
+        except FileNotFoundError as error:
+            held = ", ".join(sorted(entry.name for entry in Path(path).glob("*.npy"))[:10]) or "none"
+            raise bad_value(where, f"the folder must hold {name}.npy", held, "pass the right folder") from error
+        except OSError as error:
+            raise bad_value(where, "the file must be readable", error.strerror or error, "check the path") from error
+    return found
 
 
 def _header(where: str, stream: IO[bytes]) -> tuple[tuple[int, ...], bool, np.dtype]:

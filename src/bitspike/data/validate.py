@@ -27,6 +27,20 @@ def classes(where: str, names: object) -> None:
         raise checks.bad_value(where, "classes must be at least one name without repeats", repr(names), "rename them")
 
 
+def targets(where: str, labels: object, names: tuple[str, ...]) -> None:
+    """Raise unless ``labels`` are int64 ``[N]`` below the number of names, or finite float32 ``[N, K]``, one a name."""
+    if isinstance(labels, torch.Tensor) and labels.is_floating_point():
+        tensor(where, "targets", labels, torch.float32, "[N, K]", 2)
+        checks.finite(where, "targets", labels)
+        if labels.shape[1] != len(names):
+            must = f"targets must be [N, {len(names)}], a value for every name"
+            raise checks.bad_value(where, must, list(labels.shape), "name every value")
+        return
+    tensor(where, "labels", labels, torch.int64, "[N]", 1)
+    if isinstance(labels, torch.Tensor):
+        range_of(where, "labels", labels, len(names) - 1, "name every class or correct the labels")
+
+
 def constants(where: str, mean: object, std: object, channels: int) -> None:
     """Raise unless ``mean`` and ``std`` are tuples of ``channels`` finite floats, those of ``std`` positive."""
     for name, values in (("mean", mean), ("std", std)):

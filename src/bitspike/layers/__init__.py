@@ -4,9 +4,19 @@ from bitspike.layers.affine import Affine, Gain
 from bitspike.layers.base import Synapse, TimeLayer, merge_time, split_time
 from bitspike.layers.clip_floor import ClipFloor
 from bitspike.layers.detach import Detach
-from bitspike.layers.encoders import ENCODERS, Encoder, Latency, Noise, Poisson, Repeat, set_noise
+from bitspike.layers.encoders import ENCODERS, Encoder, Frames, Latency, Noise, Poisson, Repeat, set_noise
 from bitspike.layers.norm import BatchNorm
 from bitspike.layers.norm_scan import Chain, norm_then_fire
+from bitspike.layers.padding import (
+    Padded,
+    lengths_of,
+    like,
+    mean_over_steps,
+    padded,
+    step_mask,
+    valid_lengths,
+    values_of,
+)
 from bitspike.layers.pool import AvgPool2d, Flatten, GlobalAvgPool, MaxPool2d, SumPool2d, TallyMaxPool2d, TallyPool
 from bitspike.layers.potential import Potential
 from bitspike.layers.quantized import Conv2d, Linear
@@ -29,6 +39,7 @@ __all__ = [
     "Detach",
     "Encoder",
     "Flatten",
+    "Frames",
     "Gain",
     "GlobalAvgPool",
     "Join",
@@ -37,6 +48,7 @@ __all__ = [
     "MaxPool2d",
     "MeanReadout",
     "Noise",
+    "Padded",
     "Poisson",
     "Potential",
     "Recurrent",
@@ -53,9 +65,16 @@ __all__ = [
     "TimeLayer",
     "Windows",
     "check_numbers",
+    "lengths_of",
+    "like",
+    "mean_over_steps",
     "merge_time",
     "norm_then_fire",
     "not_numbers",
+    "padded",
     "set_noise",
     "split_time",
+    "step_mask",
+    "valid_lengths",
+    "values_of",
 ]

@@ -12,6 +12,7 @@ from bitspike.checks import bad_value, in_range, integer, one_of, positive, time
 from bitspike.functional import held, once, still
 from bitspike.functional.norm import batch_norm, batch_norm_of_copies
 from bitspike.layers.base import TimeLayer
+from bitspike.layers.padding import like, step_mask, valid_lengths
 from bitspike.layers.sync import sync_batch_norm, synced
 from bitspike.ops import NormParts
 
@@ -88,6 +89,9 @@ class BatchNorm(TimeLayer):
             raise bad_value("BatchNorm", must, list(x.shape), "check the layer before")
         if not self.training:
             return once(self._joint, x)
+        lengths = valid_lengths()
+        if lengths is not None:
+            return self._valid(x, lengths)
         if still(x) and self._copies_suffice(x):
             return held(self._normalise_copies(x[0], len(x)).unsqueeze(0), len(x))
         if self.mode == "per_step":
@@ -98,6 +102,20 @@ class BatchNorm(TimeLayer):
         """What the operation "norm_scan" has to know of joint statistics."""
         weight = self.weight if self.height == 1.0 else self.weight * self.height
         return NormParts(weight, self.bias, self.running_mean, self.running_var, self.momentum, self.eps)
+
+    def _valid(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """Statistics of the steps that are; what only fills the batch up becomes 0."""
+        if self.mode == "per_step" or synced():
+            got = "norm 'per_step'" if self.mode == "per_step" else "several processes"
+            must = "sequences of different lengths need joint statistics in one process"
+            raise bad_value(
+                "BatchNorm", must, got, "set model.norm=joint" if self.mode == "per_step" else "train in one"
+            )
+        rows, kept = x.flatten(0, 1), step_mask(lengths, len(x)).flatten()
+        like(step_mask(lengths, len(x)), x)
+        numbers = kept.nonzero().squeeze(1)
+        normalised = self._normalise(rows.index_select(0, numbers))
+        return normalised.new_zeros(rows.shape).index_copy(0, numbers, normalised).unflatten(0, x.shape[:2])
 
     def _joint(self, x: Tensor) -> Tensor:
         return self._normalise(x.flatten(0, 1)).unflatten(0, x.shape[:2])

@@ -11,6 +11,7 @@ from bitspike.checks import floating
 from bitspike.functional import repeats
 from bitspike.layers.base import hooked
 from bitspike.layers.norm import BatchNorm
+from bitspike.layers.padding import valid_lengths
 from bitspike.layers.sync import synced
 from bitspike.neurons import Neuron
 from bitspike.ops import ScanFacts, choose
@@ -78,6 +79,7 @@ def _plain(norm: BatchNorm, neuron: Neuron, y: object) -> bool:
     """Whether nothing beside the result depends on the two modules being called."""
     return (
         isinstance(y, Tensor)
+        and valid_lengths() is None
         and norm.training
         and norm.mode != "per_step"
         and y.dim() > 2

@@ -7,6 +7,7 @@ from torch import Tensor
 
 from bitspike.checks import integer, time_first
 from bitspike.layers.base import TimeLayer, in_full
+from bitspike.layers.padding import like, step_mask, valid_lengths
 
 
 class MeanReadout(TimeLayer):
@@ -32,9 +33,22 @@ class MeanReadout(TimeLayer):
         self.register_buffer("keep", torch.ones(steps) if steps else None)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Mean over axis 0, summed step by step so that a stream gives the same bits."""
+        """Mean over axis 0, summed step by step so that a stream gives the same bits; in `padded` of a sample's."""
         time_first("MeanReadout", x)
+        lengths = valid_lengths()
+        if lengths is not None:
+            return self._mean_of(x, lengths)
         return self.stream_step(x, None)[0]
+
+    def _mean_of(self, x: Tensor, lengths: Tensor) -> Tensor:
+        """The mean over the first ``lengths[b]`` steps of every sample, with the bits of that sample alone."""
+        kept = like(step_mask(lengths, len(x)), x)
+        total, count = torch.zeros_like(in_full(x[0])), torch.zeros_like(in_full(x[0][..., :1]))
+        for step, (logits, own) in enumerate(zip(x.unbind(0), kept.unbind(0), strict=True)):
+            weight = 1.0 if self.keep is None else self.keep[min(step, len(self.keep) - 1)].to(total.dtype)
+            total = torch.where(own, total + logits * weight, total)
+            count = torch.where(own, count + weight, count)
+        return (total / count.clamp_min(1)).to(x.dtype)
 
     def stream_step(self, x: Tensor, state: tuple[Tensor, int] | None) -> tuple[Tensor, tuple[Tensor, int]]:
         """Running mean; the state is (sum [B, K], in float32 where x has half precision, steps)."""

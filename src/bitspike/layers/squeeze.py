@@ -12,6 +12,7 @@ from bitspike.checks import bad_value, floating, integer, one_of, time_first
 from bitspike.formats import SpikeFormat
 from bitspike.functional import asked, follow, rounded
 from bitspike.layers.base import TimeLayer, hooked
+from bitspike.layers.padding import refuse_padded
 from bitspike.layers.windows import Windows
 from bitspike.neurons import Neuron
 from bitspike.ops import ScanFacts, choose
@@ -72,6 +73,7 @@ class Squeeze(TimeLayer):
             return x
         if not self.always and len(x) == self.T:
             return x * self.summed_steps  # they pass, and what is behind them divides
+        refuse_padded("Squeeze")
         y = self.mean(x)
         return y.unsqueeze(0).expand(self.T, *[-1] * y.dim())
 
@@ -122,6 +124,8 @@ class Join(TimeLayer):
             floating("Join", x)
         counts = [len(x) for x in branches]
         parts: list[Tensor] = list(branches)
+        if len(set(counts)) > 1:
+            refuse_padded("Join")
         if len(set(counts)) > 1 and self.keep_time:
             parts = [Windows(max(counts))(x) for x in branches]
         elif len(set(counts)) > 1:

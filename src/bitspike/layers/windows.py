@@ -13,6 +13,7 @@ from bitspike.checks import bad_value, integer, time_first
 from bitspike.formats import SpikeFormat
 from bitspike.functional import asked, follow, rounded
 from bitspike.layers.base import TimeLayer
+from bitspike.layers.padding import refuse_padded
 from bitspike.sealed import amend, rewritten
 
 
@@ -176,6 +177,8 @@ class Windows(TimeLayer):
             must = f"an expanded network takes the {self.takes} frames it was made for"
             raise bad_value("Windows", must, frames, "fold and expand it for these")
         passes = frames == self.T and self.factor(frames) == 1
+        if not passes:
+            refuse_padded("Windows")
         y = x if passes else self.stream_step(x, None, frames)[0]
         if self.raw_steps is None or self.summed:
             return y

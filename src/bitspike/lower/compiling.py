@@ -15,7 +15,7 @@ from bitspike.layers import check_numbers
 from bitspike.lower.density import measured_densities
 from bitspike.lower.lowering import Lowering, Options
 from bitspike.lower.measured import Measured, measure
-from bitspike.lower.rules.given import Given, Pixels, error_of, first_wire, given
+from bitspike.lower.rules.given import Given, Pixels, error_of, first_wire, given, sent
 from bitspike.lower.rules.time import logits
 from bitspike.lower.table import lowered
 from bitspike.lower.wire import Refused, TooWide, Wire, wire
@@ -148,7 +148,7 @@ def _compare(low: Lowering, found: Given, program: Program, graph: Graph, batche
         return
     same, total = 0.0, 0
     for batch in batches:
-        result = program(batch.detach().cpu().numpy())
+        result = program(sent(graph, found, batch.detach()).cpu().numpy())
         expected = graph.run(batch).detach().double().cpu().numpy()
         got = result.values
         report.max_logit_difference = max(report.max_logit_difference, float(np.abs(got - expected).max()))
@@ -156,8 +156,8 @@ def _compare(low: Lowering, found: Given, program: Program, graph: Graph, batche
         for name, count in result.clamped.items():
             report.clamped[name] = report.clamped.get(name, 0) + count
         axis = 1 if got.ndim == 2 else 2
-        same += float((got.argmax(axis) == expected.argmax(axis)).mean()) * len(batch)
-        total += len(batch)
+        same += float((got.argmax(axis) == expected.argmax(axis)).mean()) * batch.shape[graph.batch_axis]
+        total += batch.shape[graph.batch_axis]
     report.agreement = same / total
 
 

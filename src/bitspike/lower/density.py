@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from bitspike.graph import Graph, Node
-from bitspike.lower.rules.given import Given
+from bitspike.graph import Graph
+from bitspike.lower.rules.given import Given, sent
 from bitspike.runtime import Program
 from bitspike.runtime.arithmetic import round_half
 from bitspike.runtime.density import densities
@@ -36,15 +35,7 @@ def _fed(found: Given, graph: Graph, batch: Tensor) -> Any:
         lead = (-1,) + (1,) * (len(value.shape) - 1)
         mean, std = (np.array(each, np.float64).reshape(lead) for each in (found.pixels.mean, found.pixels.std))
         return np.clip(round_half((x * std + mean) * found.pixels.top), value.low, value.high).astype(value.dtype)
+    given = sent(graph, found, batch).cpu().numpy()
     if found.record.scale is not None or graph.batch_axis:
-        return batch.cpu().numpy()
-    sent: list[Tensor] = []
-
-    def note(node: Node, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
-        made = call()
-        if node.name == found.node:
-            sent.append(made)
-        return made
-
-    graph.run(batch, handler=note)
-    return np.clip(round_half(sent[0].double().cpu().numpy()), value.low, value.high).astype(value.dtype)
+        return given
+    return np.clip(round_half(given.astype(np.float64)), value.low, value.high).astype(value.dtype)

@@ -46,9 +46,15 @@ class _Trial:
         """Both modes in which equal calls must agree."""
         return self.evaluating(), self.training(3, 1)
 
+    @property
+    def first(self) -> int:
+        """First axis of a step within a sample [B, ...]."""
+        return 2 if self.encoder.sequences else 1
+
     def samples(self, count: int = _B, dtype: torch.dtype = torch.float32, seed: int = 0) -> Tensor:
-        """Distinct samples [B, 2, 5, 3] in [0, 1]; 0, 1, ½ and quarters occur."""
-        drawn = torch.rand(count, *_SHAPE, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+        """Distinct samples [B, 2, 5, 3] or sequences [B, T, 5, 3] in [0, 1]; 0, 1, ½ and quarters occur."""
+        shape = (self.encoder.T, *_SHAPE[1:]) if self.encoder.sequences else _SHAPE
+        drawn = torch.rand(count, *shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
         drawn[:, 0, :, 0] = torch.tensor([0.0, 0.25, 0.5, 0.75, 1.0], dtype=drawn.dtype)
         return drawn.to(self.device, dtype)
 
@@ -56,7 +62,8 @@ class _Trial:
 def check_encoder(encoder: Encoder, *, device: str = "cpu", compiled: bool = True) -> None:
     """Raise unless an encoder keeps the contract that training, folding, cost and streams rely on.
 
-    Inputs are samples [6, 2, 5, 3] in [0, 1]. The encoder itself is left as it is.
+    Inputs are samples [6, 2, 5, 3] in [0, 1], or sequences [6, T, 5, 3] where it reads those. The encoder is left as
+    it is.
 
     Args:
         encoder: any encoder. device: where to run.
@@ -84,9 +91,9 @@ def shapes_are_kept(trial: _Trial) -> None:
     kinds = [(trial.device, dtype) for dtype in _DTYPES] + [(torch.device("meta"), torch.float32)]
     for device, dtype in kinds:
         for count in (_B, 1, 0):
-            for x in (trial.samples(count, dtype), trial.samples(count, dtype).flatten(1)):
+            for x in (trial.samples(count, dtype), trial.samples(count, dtype).flatten(trial.first)):
                 y = trial.evaluating().to(device)(x.to(device))
-                like = torch.empty(T, *x.shape, dtype=dtype, device=device)
+                like = torch.empty(T, count, *x.shape[trial.first :], dtype=dtype, device=device)
                 tell.expect_kind(y, like, trial.where, must, "create tensors like the input; let T be the first axis")
 
 
@@ -176,12 +183,16 @@ def samples_are_independent(trial: _Trial) -> None:
 
 
 def bad_input_is_refused(trial: _Trial) -> None:
-    """Integers, a missing batch axis and, where intensities are read, values outside [0, 1] and NaN."""
+    """Integers, a missing batch axis, another number of steps; of intensities values outside [0, 1] and NaN."""
     x, own = trial.samples(), trial.evaluating()
     cases: list[tuple[str, Tensor, type[Exception]]] = [
         ("integers", (255 * x).to(torch.uint8), TypeError),
         ("a sample without a batch axis", x[0, 0, 0], ValueError),
     ]
+    if trial.encoder.sequences:
+        cases.append(("a sequence of more steps", torch.cat([x, x[:, :1]], 1), ValueError))
+        if not trial.encoder.ragged and trial.encoder.T > 1:
+            cases.append(("a sequence of fewer steps", x[:, 1:], ValueError))
     if trial.encoder.intensities and trial.device.type == "cpu":
         for name, value in (("a negative value", -0.01), ("a value above 1", 1.01), ("NaN", float("nan"))):
             wrong = x.clone()

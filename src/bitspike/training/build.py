@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from bitspike.checks import bad_value
-from bitspike.data import Samples
+from bitspike.data import Samples, SequenceSet
 from bitspike.layers import ENCODERS, ClipFloor, Encoder, Refined
 from bitspike.models import MODELS, Network, Policy, assign, warn_inert
 from bitspike.models.network import INERT
@@ -60,8 +60,38 @@ def build_encoder(config: ModelConfig, T: int) -> str | Encoder:
 
 
 def build_model(recipe: Recipe, data: Samples, warn: bool = True) -> Network:
-    """The network of a recipe for this data; see `build_network`."""
-    return build_network(recipe, tuple(data.images.shape[1:]), len(data.classes), warn)
+    """The network of a recipe for this data; see `build_network` and `check_time`."""
+    check_time(recipe, data)
+    return build_network(recipe, data.step_shape, len(data.classes), warn)
+
+
+def check_time(recipe: Recipe, data: Samples) -> None:
+    """Raise unless the encoder reads what the set holds, still samples or sequences, and those have its T."""
+    name, T = recipe.model.encoder, recipe.model.T
+    if isinstance(data, SequenceSet) != ENCODERS[name].sequences:
+        fitting = [other for other, cls in ENCODERS.items() if cls.sequences != ENCODERS[name].sequences]
+        held = "sequences" if isinstance(data, SequenceSet) else "samples without a time axis"
+        must = f"encoder must be {' or '.join(map(repr, fitting))}, as {data.name!r} holds {held}"
+        todo = "set model.encoder=frames" if isinstance(data, SequenceSet) else "choose one, or set data.time=true"
+        raise bad_value("[model]", must, repr(name), todo)
+    if not isinstance(data, SequenceSet):
+        return
+    if recipe.allocation is not None and recipe.allocation.refined:
+        must = "refined must be false where samples have a time axis: refined neurons hold the mean of their input"
+        raise bad_value("[allocation]", must, "true", "set allocation.refined=false")
+    ragged = recipe.model.encoder_options.get("ragged", False) is True
+    if data.lengths is not None and recipe.allocation is not None and recipe.allocation.budget is not None:
+        must = f"budget must be left out, as the sequences of {data.name!r} end at different steps"
+        raise bad_value("[allocation]", must, "one", "remove it")
+    if data.lengths is not None and not ragged:
+        must = f"ragged must be true, as the sequences of {data.name!r} end at different steps"
+        raise bad_value("[model.encoder_options]", must, "false", "set model.encoder_options.ragged=true")
+    if data.steps != T:
+        must = f"T must be {data.steps}, the steps of {data.name!r}"
+        todo = f"set model.T={data.steps}, or slice the samples, e.g. x[:, :{T}]"
+        if data.steps % T == 0 and T > 1:
+            todo += f" or x.reshape(N, {T}, {data.steps // T}, ...).sum(2)"
+        raise bad_value("[model]", must, T, todo)
 
 
 def build_network(recipe: Recipe, shape: tuple[int, ...], classes: int, warn: bool = True) -> Network:

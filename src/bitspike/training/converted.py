@@ -18,7 +18,7 @@ from bitspike.layers import ENCODERS
 from bitspike.models import IMAGENET_MEAN, IMAGENET_STD, MODELS, Network, load_he_checkpoint
 from bitspike.schema import override, to_mapping, to_toml
 from bitspike.training.bound import check_bound, recipe_fact
-from bitspike.training.build import ACTIVATIONS, build_activation, build_neuron
+from bitspike.training.build import ACTIVATIONS, build_activation, build_neuron, check_time
 from bitspike.training.job import load_data, measure
 from bitspike.training.loop import Run, evaluate, load_weights
 from bitspike.training.recipe import ConvertConfig, Recipe, read_recipe, recipe_from_mapping
@@ -124,14 +124,15 @@ def build_ann(recipe: Recipe, data: Samples) -> Network:
     kind = recipe.convert.activation if recipe.convert else None
     activation = nn.ReLU() if kind is None else build_activation(kind)
     with torch.random.fork_rng(devices=[]):
-        shape, classes = tuple(data.images.shape[1:]), len(data.classes)
+        check_time(recipe, data)
+        shape, classes = data.step_shape, len(data.classes)
         return MODELS[recipe.model.name](activation, T=1, shape=shape, classes=classes, **recipe.model.options)
 
 
 def build_converted(recipe: Recipe, data: Samples) -> Converted:
     """The structure of a converted network, for loading its weights."""
     settings = recipe.convert or ConvertConfig()
-    sample = torch.zeros(1, *data.images.shape[1:])
+    sample = torch.zeros(1, *data.step_shape)
     neuron = build_neuron(recipe.neuron)
     options = (settings.sharing, settings.initial, settings.readout)
     return Converted(skeleton(build_ann(recipe, data).eval(), neuron, sample, recipe.model.T, *options).graph)

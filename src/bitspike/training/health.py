@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from bitspike.functional import LEAST_STEP
-from bitspike.layers import Recurrent, Refined, Synapse
+from bitspike.layers import Recurrent, Refined, Synapse, like, step_mask, valid_lengths
 from bitspike.neurons import Neuron
 from bitspike.training.step_sizes import StepSizes
 
@@ -53,7 +53,11 @@ class Watch:
             if not isinstance(s, Tensor) or s.dim() < 3 or not s.numel():
                 return
             axes = [axis for axis in range(s.dim()) if axis not in (0, 2)]
-            low, high = s.detach().amin(axes), s.detach().amax(axes)
+            least, most, lengths = s.detach(), s.detach(), valid_lengths()
+            if lengths is not None:  # what fills a batch up is neither the least nor the greatest
+                kept = like(step_mask(lengths, len(s)), s)
+                least, most = torch.where(kept, least, math.inf), torch.where(kept, most, -math.inf)
+            low, high = least.amin(axes), most.amax(axes)
             if name in self._ends and self._ends[name][0].shape == low.shape:
                 low = torch.minimum(low, self._ends[name][0])
                 high = torch.maximum(high, self._ends[name][1])
@@ -66,7 +70,8 @@ class Watch:
         """What there is: "silent", "saturated" (channels), "zero" (filters all of whose levels are 0), "steps"."""
         rows: list[tuple[str, str, Tensor, int]] = []
         for name, (low, high) in self._ends.items():
-            still, silent = (low == high).all(0), ((low == 0) & (high == 0)).all(0)
+            unseen = low > high  # a step that no sequence has
+            still, silent = ((low == high) | unseen).all(0), (((low == 0) & (high == 0)) | unseen).all(0)
             rows.append(("silent", name, silent.sum(), silent.numel()))
             rows.append(("saturated", name, (still & ~silent).sum(), silent.numel()))
         for name, module in self.model.named_modules():

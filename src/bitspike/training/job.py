@@ -7,26 +7,27 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bitspike.allocation.check import judge
 from bitspike.allocation.widths import Allocation
 from bitspike.checks import bad_value
 from bitspike.cost import APART, allocation_of, bit_budget, cost
-from bitspike.data import ArraySet, Batches, Splits, load
+from bitspike.data import Batches, ImageSet, Samples, SequenceSet, Splits, load
 from bitspike.data.catalog import find
 from bitspike.data.loader import check_augment
 from bitspike.fold import Folded, fold
 from bitspike.graph import trace
 from bitspike.layers import ENCODERS
 from bitspike.observe import Activity, observe
-from bitspike.training.build import build_model
+from bitspike.training.build import build_model, check_time
 from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.distributed import alone
 from bitspike.training.health import at_chance, dead_layers
 from bitspike.training.loop import Progress, Run, evaluate, fit
 from bitspike.training.recipe import LOADER_OPTIONS, Recipe
 from bitspike.training.task import at_mean, task_of
+from bitspike.training.unequal import at_length, lengths_differ
 
 VERIFY_SAMPLES = 256
 _PARTS = ("train", "validation", "test")
@@ -48,8 +49,9 @@ def load_data(recipe: Recipe) -> Splits:
             raise bad_value("[data]", f"{key} must be left out where name is {config.name!r}", repr(value), "remove it")
     named = {LOADER_OPTIONS[key]: value for key, value in options.items()}
     splits = load(config.name, config.root, config.validation, **named)  # type: ignore[arg-type]
-    check_augment("[data]", splits.train.images, config.augment, config.pad, config.hole)
-    if isinstance(splits.train, ArraySet):
+    check_augment("[data]", splits.train, config.augment, config.pad, config.hole)
+    check_time(recipe, splits.train)
+    if not isinstance(splits.train, ImageSet):
         return splits  # as it is: there is nothing to normalise by
     if recipe.convert is not None and recipe.convert.mean is not None and recipe.convert.std is not None:
         mean, std = recipe.convert.mean, recipe.convert.std
@@ -104,11 +106,11 @@ def run_job(
 def measure(recipe: Recipe, splits: Splits, run: Run) -> tuple[Folded, dict[str, Any]]:
     """Fold a trained network, verify it, count its cost and evaluate both on the test split, where the data lies."""
     run.model.to(splits.validation.images.device)
-    sample, _ = next(iter(Batches(splits.validation, min(VERIFY_SAMPLES, len(splits.validation)))))
-    folded = fold(run.model, sample)
+    model, sample = verified(run.model, splits.validation)
+    folded = fold(model, sample)
     with torch.no_grad():
         counted = cost(folded.graph, sample)
-    activity = observe(run.model, [sample])
+    activity = observe(model, [sample])
     neurons = max(sum(a.sent for a in activity.values()), 1)
     synapses = [row for row in counted.layers if row.kind == "synapse"]
     hidden = [row for row in synapses if row.role == "hidden"] or synapses
@@ -118,8 +120,10 @@ def measure(recipe: Recipe, splits: Splits, run: Run) -> tuple[Folded, dict[str,
     validation = f"validation_{task.measure}"
     if recipe.data.test:
         tested[f"test_{task.measure}"] = evaluate(run.model, splits.test, batch)
-        tested[f"folded_test_{task.measure}"] = evaluate(folded, splits.test, batch)
-    kept = {}
+        tested[f"folded_test_{task.measure}"] = evaluate(
+            folded_for(run.model, folded, splits.validation), splits.test, batch
+        )
+    kept: dict[str, Any] = {"steps": sample.shape[1]} if lengths_differ(splits.validation) else {}
     if recipe.allocation is not None and recipe.allocation.budget is not None:
         allocation = Allocation(run.model, recipe.allocation)
         kept["budget"] = judge(allocation, folded.graph, splits.validation, batch, run.repairs)
@@ -154,6 +158,25 @@ def measure(recipe: Recipe, splits: Splits, run: Run) -> tuple[Folded, dict[str,
         "rates": {a.path: _figures(a) for a in activity.values()},
         "history": run.history,
     }
+
+
+def verified(model: nn.Module, validation: Samples, samples: int = VERIFY_SAMPLES) -> tuple[nn.Module, Tensor]:
+    """What folds are checked and costs are counted on: (the network, validation samples).
+
+    Of sequences of different lengths: those with the median number of steps at least, cut to it, and a copy of the
+    network that has so many steps: no figure is one of steps that only fill up a batch.
+    """
+    equal = validation.equal() if isinstance(validation, SequenceSet) else validation
+    sample, _ = next(iter(Batches(equal, min(samples, len(equal)))))
+    return at_length(model, sample.shape[1]) if lengths_differ(validation) else model, sample
+
+
+def folded_for(model: nn.Module, folded: Folded, validation: Samples) -> Folded:
+    """The folded network that runs the whole set: ``folded``, which `verified` made, unless that has fewer steps."""
+    if not lengths_differ(validation):
+        return folded
+    longest, _ = next(iter(Batches(validation, 2)))
+    return fold(model, longest.values)
 
 
 def _figures(activity: Activity) -> dict[str, Any]:

@@ -22,7 +22,16 @@ from bitspike.allocation.widths import Allocation
 from bitspike.checks import bad_value, finite, integer
 from bitspike.data import Batches, Samples, Splits, as_splits, draws
 from bitspike.graph.traced import Traced
-from bitspike.layers import Synapse, check_numbers, set_noise
+from bitspike.layers import (
+    Padded,
+    Synapse,
+    check_numbers,
+    lengths_of,
+    mean_over_steps,
+    padded,
+    set_noise,
+    values_of,
+)
 from bitspike.layers.encoders.base import check_intensities, reads_intensities
 from bitspike.ops import Int8, int8, lean
 from bitspike.training.build import build_model
@@ -34,8 +43,9 @@ from bitspike.training.optim import learning_rate, load_optimiser, make_optimise
 from bitspike.training.penalty import SpikePenalty, WithPenalty, total
 from bitspike.training.recipe import Recipe
 from bitspike.training.step_sizes import StepSizes
-from bitspike.training.task import mean_output, task_of, training_task
+from bitspike.training.task import task_of, training_task
 from bitspike.training.train_config import TrainConfig
+from bitspike.training.unequal import check_unequal, run_batch
 from bitspike.training.weights import read_weights
 
 AVERAGES = {"weights": "weight_bits", "spikes": "spike_bits", "steps": "T"}
@@ -84,6 +94,7 @@ class _Session:
         self.recipe, self.splits, self.world = recipe, splits, world
         self.task = training_task(recipe.train, splits.train)
         self.model = build_model(recipe, splits.train).to(world.device)
+        check_unequal(recipe, self.model, splits.train, world.size)
         config = recipe.allocation or AllocationConfig()
         left = None if config.warm_start is None else warm_start(self.model, config.warm_start)
         self.allocation = Allocation(self.model, config)
@@ -156,12 +167,13 @@ class _Session:
         if self.budgets is not None:
             self.budgets.restore(parts["budgets"], checkpoint.facts["budgets"])
 
-    def step(self, x: Tensor, labels: Tensor, share: float) -> None:
+    def step(self, batch: Tensor | Padded, labels: Tensor, share: float) -> None:
         """One optimiser step at a fractional position of the epoch.
 
         The host does not wait for the device, unless the network learns bits or time steps, which it has to know.
         """
         config, place = self.recipe.train, self.place
+        x, lengths = values_of(batch), lengths_of(batch)
         key = self.recipe.seed, draws.STEP, place.epoch, place.step, self.world.rank
         torch.manual_seed(int(draws.keyed(1, *key)[0]))  # of dropout and the like, so that no state is to be kept
         rate = learning_rate(config, place.epoch + share)
@@ -170,7 +182,7 @@ class _Session:
             still = not learns and group.get("name") in ("bits", "steps")
             group["lr"] = 0.0 if still else rate * group.get("share", 1.0)
         if config.channels_last:
-            x = x.contiguous(memory_format=torch.channels_last)
+            x = channels_last(x)
         cast = partial(torch.autocast, x.device.type, torch.bfloat16, enabled=config.precision == "bf16")
         if place.epoch == place.step == 0:
             with cast():
@@ -178,12 +190,12 @@ class _Session:
         if self.budgets is not None and self.budgets.due(place.epoch + share):
             self.budgets.repair(place.epoch + share, x, self.optimiser)
         integer = int8() if config.forward == "int8" else nullcontext()
-        with lean() if config.memory == "lean" else nullcontext(), integer as record, cast():
+        with lean() if config.memory == "lean" else nullcontext(), integer as record, cast(), padded(lengths):
             output, penalty = self.network(x)
         if record is not None and place.epoch == place.step == 0:
             _check_taken(record)
         output = output.float() if output.dtype == torch.bfloat16 else output
-        loss = self.task.loss(config, output, labels)
+        loss = self.task.loss(config, output, labels, lengths)
         self.optimiser.zero_grad(set_to_none=True)
         (loss + penalty).backward()
         if config.clip_norm is not None:
@@ -194,18 +206,19 @@ class _Session:
             self.allocation.settle(x, self.optimiser)
         if self.budgets is not None and learns:
             self.budgets.settle(self.optimiser)
-        right = self.task.tally(output.detach(), labels)
+        right = self.task.tally(output.detach(), labels, lengths)
         self.sums = self.sums + torch.stack([loss.detach().double() * len(labels), right])
         place.seen += len(labels)
         place.step += 1
 
-    def diverged(self, seen: str, x: Tensor) -> DivergedError:
+    def diverged(self, seen: str, x: Tensor | Padded) -> DivergedError:
         """The error that ends the run: what was seen, and where it comes from."""
+        x = values_of(x)
         cast = torch.autocast(x.device.type, torch.bfloat16, enabled=self.recipe.train.precision == "bf16")
         finding = f"{seen.removesuffix('.')} ({reason(self.model, x, cast, self.world.size == 1)})"
         return DivergedError(finding, self.place.epoch + 1, self.place.step, self.history, self.best, self.task)
 
-    def close_epoch(self, x: Tensor) -> dict[str, Any]:
+    def close_epoch(self, x: Tensor | Padded) -> dict[str, Any]:
         """Validate, record, keep the best weights, move to the next epoch; x is the last batch."""
         self.read()
         place = self.place
@@ -277,7 +290,7 @@ def fit(
     config = recipe.train
     torch.set_num_threads(config.threads)
     world = World() if world is None else world
-    splits = as_splits(splits, recipe.data.validation)
+    splits = as_splits(splits, recipe.data.validation, recipe.data.time, recipe.data.top)
     splits = replace(
         splits, **{part: getattr(splits, part).to(world.device) for part in ("train", "validation", "test")}
     )
@@ -331,6 +344,16 @@ def fit(
     return Run(session.model.eval(), session.history, best, repairs)
 
 
+def channels_last(x: Tensor) -> Tensor:
+    """Images [B, C, H, W] in channels-last order; frames [B, T, C, H, W] so that every step is, the steps outermost."""
+    if x.dim() not in (4, 5):
+        must = "channels_last must be false where samples are no images"
+        raise bad_value("[train]", must, f"samples {list(x.shape[1:])}", "set train.channels_last=false")
+    if x.dim() == 4:
+        return x.contiguous(memory_format=torch.channels_last)
+    return x.permute(1, 0, 3, 4, 2).contiguous().permute(1, 0, 4, 2, 3)
+
+
 def counts(record: dict[str, float]) -> bool:
     """Whether an epoch may be the best one: with budgets, only one that keeps them."""
     return bool(record.get("within_budgets", True))
@@ -344,7 +367,7 @@ def logits_of(model: nn.Module, data: Samples, batch_size: int) -> Tensor:
         ValueError: a logit is NaN or inf.
     """
     model.eval()
-    logits = torch.cat([mean_output(model(x)) for x, _ in Batches(data, batch_size)])
+    logits = torch.cat([mean_over_steps(run_batch(model, x), lengths_of(x)) for x, _ in Batches(data, batch_size)])
     finite("evaluate", "the logits", logits)
     return logits
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from bitspike.checks import bad_value, one_of
 from bitspike.functional import popcount
 from bitspike.graph import trace
+from bitspike.layers import step_mask, valid_lengths
 from bitspike.neurons import Neuron
 
 
@@ -30,9 +31,15 @@ class SpikePenalty:
         self.weight, self.target, self.per_layer = weight, target, per_layer
 
     def __call__(self, neurons: Sequence[Neuron], spikes: Sequence[Tensor]) -> Tensor:
-        """The penalty [] of the spikes [T, B, ...] that these neurons sent."""
-        sums = [self._activity(neuron, sent).sum() for neuron, sent in zip(neurons, spikes, strict=True)]
-        sizes = [sent.numel() for sent in spikes]
+        """The penalty [] of the spikes [T, B, ...] that these neurons sent; in `padded` of the steps that are."""
+        lengths, sums = valid_lengths(), []
+        sizes = []
+        for neuron, sent in zip(neurons, spikes, strict=True):
+            activity = self._activity(neuron, sent)
+            if lengths is not None:
+                activity = activity[step_mask(lengths, len(sent))]
+            sums.append(activity.sum())
+            sizes.append(activity.numel())
         if self.per_layer:
             means = torch.stack([s / n for s, n in zip(sums, sizes, strict=True)])
         else:

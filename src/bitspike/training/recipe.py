@@ -27,6 +27,8 @@ LOADER_OPTIONS = {
     "revision": "revision",
     "image": "image",
     "label": "label",
+    "time": "time",
+    "top": "top",
 }
 """Keys of [data] that go to the set's own loader where they are given, and what they are called there."""
 
@@ -56,6 +58,7 @@ _LATER: dict[str, object] = {
     "data.hole": 16,
     "data.policy": "cifar10",
     **dict.fromkeys(f"data.{name}" for name in LOADER_OPTIONS),
+    "data.time": False,
 }
 
 
@@ -75,12 +78,14 @@ class DataConfig:
     """Which samples, and how they reach the model.
 
     Args:
-        name: a set of `bitspike.data.load`: "digits", "cifar10", ..., "folder:PATH", "hub:NAME" or "npz:FILE".
+        name: a set of `bitspike.data.load`: "digits", "cifar10", ..., "folder:PATH", "hub:NAME", "npz:FILE" or
+            "python:MODULE:FUNCTION".
         root: folder that holds its files; None: the loader's own place. Not part of a run's key, the data digest is.
         size: side in pixels that images are scaled to, 1 to 2^14; None: as they are.
         channels: 1 (grey) or 3; None: the loader's default, 3.
         test_part: name of the part to test on; None: "test", else the validation part.
         config, revision: of a set on the hub. image, label: its columns; None: the only ones of their types.
+        time: whether the second axis of own arrays is time. top: of such sequences, the value that maps to 1.0.
         validation: share of the training split held out for choosing, (0, 1); the test split never chooses.
         batch_size: samples a training step, >= 1.
         eval_batch_size: samples an evaluation step, >= 1.
@@ -101,6 +106,8 @@ class DataConfig:
     revision: str | None = None
     image: str | None = None
     label: str | None = None
+    time: bool = False
+    top: int | None = None
     validation: float = 0.1
     batch_size: int = 64
     eval_batch_size: int = 500
@@ -118,6 +125,8 @@ class DataConfig:
             integer("DataConfig", "size", self.size, 1, 2**14)
         if self.channels is not None:
             one_of("DataConfig", "channels", self.channels, (1, 3))
+        if self.top is not None:
+            integer("DataConfig", "top", self.top, 1, 2**24)
         if not 0 < self.validation < 1:
             raise bad_value("DataConfig", "validation must lie in (0, 1)", self.validation, "e.g. 0.1")
         for key, low in (("batch_size", 1), ("eval_batch_size", 1), ("pad", 0), ("hole", 1)):
@@ -126,7 +135,7 @@ class DataConfig:
     def loader_options(self) -> dict[str, object]:
         """The keys of `LOADER_OPTIONS` that are given, as name → value."""
         given = {key: getattr(self, key) for key in LOADER_OPTIONS}
-        return {key: value for key, value in given.items() if value is not None}
+        return {key: value for key, value in given.items() if value is not None and value is not False}
 
 
 @dataclass(frozen=True, kw_only=True)

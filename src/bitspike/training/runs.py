@@ -30,6 +30,7 @@ from bitspike.training.recipe import Recipe, read_recipe
 from bitspike.training.resume import check_changes, stored_recipe
 from bitspike.training.task import task_of, training_task
 from bitspike.training.tensorboard_log import TensorBoardLog
+from bitspike.training.unequal import run_batch
 from bitspike.training.weights import read_weights, save_weights
 
 _LOOK = 64
@@ -223,7 +224,7 @@ def evaluate_run(folder: Path, which: str = "final") -> dict[str, Any]:
     recipe, splits, model = open_run(folder, which)
     first, _ = next(iter(Batches(splits.test, min(_LOOK, len(splits.test)))))
     with torch.no_grad(), checked():  # currents that overflow are hidden by firing
-        model(first)
+        run_batch(model, first)
     logits = logits_of(model, splits.test, recipe.data.eval_batch_size)
     part = splits.test.subset(torch.arange(min(len(splits.test), 448)))
     against = {str(size): _against(model, part, size) for size in (1, 7)}

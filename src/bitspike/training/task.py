@@ -10,8 +10,9 @@ import torch
 from torch import Tensor
 
 from bitspike.checks import bad_value
-from bitspike.data import Samples
-from bitspike.training.losses import LOSSES, REGRESSION_LOSSES, find_loss
+from bitspike.data import Samples, SequenceSet
+from bitspike.layers import mean_over_steps
+from bitspike.training.losses import LOSSES, REGRESSION_LOSSES, find_loss, takes_lengths
 from bitspike.training.train_config import TrainConfig
 
 
@@ -35,11 +36,12 @@ class Task:
         """What figures are called: "accuracy" (share correct) or "error" (root of the mean squared error)."""
         return "error" if self.regression else "accuracy"
 
-    def tally(self, output: Tensor, targets: Tensor) -> Tensor:
+    def tally(self, output: Tensor, targets: Tensor, lengths: Tensor | None = None) -> Tensor:
         """Sum over a batch: correct samples, or squared errors, each the mean over its K values; float64 []."""
+        mean = mean_over_steps(output, lengths)
         if self.regression:
-            return (mean_output(output) - targets).double().square().mean(1).sum()
-        return (mean_output(output).argmax(1) == targets).sum().double()
+            return (mean - targets).double().square().mean(1).sum()
+        return (mean.argmax(1) == targets).sum().double()
 
     def figure(self, total: float, count: int) -> float:
         """Accuracy or error from the sum over ``count`` samples."""
@@ -49,19 +51,16 @@ class Task:
         """A number that is greater for a better figure."""
         return -figure if self.regression else figure
 
-    def loss(self, config: TrainConfig, output: Tensor, targets: Tensor) -> Tensor:
-        """The recipe's loss of a batch."""
+    def loss(self, config: TrainConfig, output: Tensor, targets: Tensor, lengths: Tensor | None = None) -> Tensor:
+        """The recipe's loss of a batch; ``lengths`` [B] of sequences that end at different steps."""
         options: dict[str, Any] = config.loss_arguments()
         if not self.regression:
             options["label_smoothing"] = config.label_smoothing
         if self.class_weights is not None:
             options["class_weights"] = self.class_weights
+        if lengths is not None and output.dim() == 3:
+            options["lengths"] = lengths
         return find_loss(config.loss)(output, targets, **options)
-
-
-def mean_output(output: Tensor) -> Tensor:
-    """[B, K], or the mean over time of [T, B, K]."""
-    return output.mean(0) if output.dim() == 3 else output
 
 
 def task_of(data: Samples) -> Task:
@@ -80,6 +79,9 @@ def training_task(config: TrainConfig, data: Samples) -> Task:
         kind, fitting = ("numbers", REGRESSION_LOSSES) if task.regression else ("classes", LOSSES)
         must = f"train.loss must be one of {', '.join(map(repr, fitting))}, as the targets of {data.name!r} are {kind}"
         raise bad_value("[train]", must, repr(config.loss), f"set train.loss={'mse' if task.regression else 'mean'}")
+    if isinstance(data, SequenceSet) and data.lengths is not None and not takes_lengths(config.loss):
+        must = "the loss must have a keyword lengths, as sequences end at different steps"
+        raise bad_value("[train]", must, repr(config.loss), "give it one, or choose another loss")
     weights, count = config.class_weights, len(data.classes)
     if weights is not None and len(weights) != count:
         must = f"class_weights must hold a number for each of {count} classes"

@@ -25,7 +25,7 @@ class TrainConfig:
         warmup_epochs: linear warm-up from 0, in epochs, [0, epochs].
         schedule: after the warm-up, "cosine" to 0 or "constant".
         loss: a registered loss: "mean" (cross-entropy of the mean output), "tet" (of every step, averaged, plus a pull
-            to a target); for float targets, regression, "mse" or "huber".
+            to a target); for float targets, regression, "mse", "l1" or "huber".
         loss_options: further keywords of the loss, the table [train.loss_options].
         tet_weight: share λ of the pull of "tet", [0, 1]. tet_target: the value outputs are pulled to, > 0.
         label_smoothing: [0, 1). class_weights: weight of every class in the cross-entropy, >= 0, not all 0.

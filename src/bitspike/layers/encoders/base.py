@@ -17,6 +17,8 @@ ENCODERS: Registry[type[Encoder]] = Registry("encoder")
 class Encoder(TimeLayer):
     """Sample [B, ...] → sequence [T, B, ...]; streams are fed with what it would emit.
 
+    Samples are still, or sequences with a time axis of their own, [B, T, ...]: one encoder reads one of both.
+
     What it draws comes from a `Noise` that it holds, so that training draws anew and everything else repeats.
 
     Attributes:
@@ -24,12 +26,16 @@ class Encoder(TimeLayer):
         format: alphabet of what it emits; None where it emits real values.
         intensities: it reads intensities in [0, 1], so images are scaled to them and not normalised.
         repeats: every step is the sample itself, as an ANN reads it.
+        sequences: it reads samples with a time axis, [B, T, ...], and gives [T, B, ...]; else still ones.
+        ragged: such samples may have fewer steps than T.
     """
 
     T: int
     format: SpikeFormat | None = None
     intensities: bool = False
     repeats: bool = False
+    sequences: bool = False
+    ragged: bool = False
 
     def _check(self, x: Tensor) -> None:
         where = type(self).__name__
@@ -37,6 +43,9 @@ class Encoder(TimeLayer):
             floating(where, x)
         if x.dim() < 2:
             raise bad_value(where, "the input must be [B, ...]", list(x.shape), "add a batch axis")
+        if self.sequences and (x.dim() < 3 or not (1 if self.ragged else self.T) <= x.shape[1] <= self.T):
+            must = f"the input must be sequences [B, T, ...] of T = {self.T} steps{' or fewer' * self.ragged}"
+            raise bad_value(where, must, list(x.shape), "put the steps behind the batch, and give both the same T")
         # On the CPU a look at the values waits for nothing; elsewhere the borders look (fit, evaluate, fold).
         if self.intensities and type(x) is Tensor and x.device.type == "cpu" and not torch.compiler.is_compiling():
             check_intensities(where, x)

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from bitspike.checks import bad_value
@@ -116,6 +118,23 @@ def _check_pixels(pixels: Pixels, sample: tuple[int, ...]) -> None:
     if len(pixels.mean) != sample[0] or len(pixels.std) != sample[0]:
         must = f"pixels must have a mean and a std for each of {sample[0]} channels"
         raise bad_value("compile", must, f"{len(pixels.mean)} and {len(pixels.std)}", "take those of the data set")
+
+
+@torch.no_grad()
+def sent(graph: Graph, found: Given, batch: Tensor) -> Tensor:
+    """What the program is fed with for a batch of the network: the batch, or what an encoder makes of it by step."""
+    if found.record.repeat or graph.batch_axis:
+        return batch
+    seen: list[Tensor] = []
+
+    def note(node: Node, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
+        made = call()
+        if node.name == found.node:
+            seen.append(made)
+        return made
+
+    graph.run(batch, handler=note)
+    return seen[0]
 
 
 def error_of(program: Any, found: Given, batch: Tensor) -> float:

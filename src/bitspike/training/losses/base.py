@@ -15,13 +15,14 @@ LOSSES: Registry[Callable[..., Tensor]] = Registry("loss")
 
 logits are [B, K] or, from a "steps" read-out, [T, B, K]; labels int64 [B]. The result is a differentiable mean [] over
 the batch. Options are keywords with defaults; a recipe gives them in ``train.loss_options``. A loss that has a keyword
-``class_weights`` ([K] or None) gets those of the recipe.
+``class_weights`` ([K] or None) gets those of the recipe; one that has ``lengths`` ([B] or None) the steps of sequences
+that end at different ones, where logits are [T, B, K].
 """
 
 REGRESSION_LOSSES: Registry[Callable[..., Tensor]] = Registry("regression loss")
 """Name → ``loss(outputs, targets, **options)``: outputs [B, K] or [T, B, K], targets float [B, K]; as `LOSSES`."""
 
-_GIVEN = ("logits", "outputs", "labels", "targets", "label_smoothing", "class_weights")
+_GIVEN = ("logits", "outputs", "labels", "targets", "label_smoothing", "class_weights", "lengths")
 
 
 def find_loss(name: str) -> Callable[..., Tensor]:
@@ -41,6 +42,11 @@ def loss_options(name: str) -> tuple[str, ...]:
 def takes_weights(name: str) -> bool:
     """Whether a registered loss takes class weights."""
     return "class_weights" in inspect.signature(find_loss(name)).parameters
+
+
+def takes_lengths(name: str) -> bool:
+    """Whether a registered loss knows which steps are of a sequence."""
+    return "lengths" in inspect.signature(find_loss(name)).parameters
 
 
 def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float, class_weights: Tensor | None) -> Tensor:
