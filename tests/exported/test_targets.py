@@ -129,3 +129,19 @@ def test_the_command(sources: dict[str, Any], tmp_path: Path, capsys: pytest.Cap
         with pytest.raises(SystemExit) as code:
             main(["export", str(tmp_path / "net.bitspike"), "-o", str(tmp_path / "no"), *arguments])
         assert code.value.code == 2 and said in capsys.readouterr().err
+
+
+def test_no_file_is_written_over_another_or_the_source(sources: dict[str, Any], tmp_path: Path, capsys: Any) -> None:
+    model = tmp_path / "m.bitspike"
+    save(sources["program"], model)
+    before = model.read_bytes()
+    for out, more, words in (
+        (model, [], "-o must be a file of its own, not a folder or the source"),
+        (tmp_path, [], "-o must be a file of its own, not a folder or the source"),
+        (tmp_path / "net.h", [], "its file must not be its header"),
+        (tmp_path / "n.onnx", ["--option", "form=step", "--option", "form=scan"], "each must be given once"),
+    ):
+        with pytest.raises(SystemExit) as end:
+            main(["export", str(model), "--to", "onnx" if more else "c", "-o", str(out), *more])
+        assert end.value.code == 2 and words in capsys.readouterr().err
+    assert model.read_bytes() == before and [path.name for path in tmp_path.iterdir()] == ["m.bitspike"]

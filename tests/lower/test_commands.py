@@ -160,6 +160,11 @@ def test_inspect_shows_operations_and_memory(run: Path, tmp_path: Path, capsys: 
         (["inspect", "{run}/recipe.toml"], "bitspike: "),
         (["run", "{run}/m.bitspike", "--input", "nowhere.npy"], "it must be a file or a folder"),
         (["run", "{run}/m.bitspike", "--input", "{run}/wrong.npy"], "its array must be [B, 1, 8, 8]"),
+        (["run", "{run}/m.bitspike", "--input", "{run}/int.npy"], "must be float, the numbers that the network takes"),
+        (["bench", "{run}/m.bitspike", "--input", "{run}/int.npy"], "must be float, the numbers that the network"),
+        (["run", "{run}/m.bitspike", "--input", "{run}/bright.npy"], "pixels must lie in 0..16"),
+        (["run", "{run}/m.bitspike", "--input", "{run}/empty.npy"], "it must be an .npy file of numbers"),
+        (["run", "{run}/m.bitspike", "--input", "{run}/recipe.toml"], "it must be X.npy, a picture, or a folder"),
         (["compile", "{run}", "-o", "{run}/x", "--samples", "0"], "--samples: it must lie in"),
         (["verify", "{run}", "{run}/m.bitspike", "--drop", "2"], "--drop: it must lie in"),
         (["inspect", "{run}/m.bitspike", "--threads", "0"], "--threads: it must lie in"),
@@ -168,6 +173,9 @@ def test_inspect_shows_operations_and_memory(run: Path, tmp_path: Path, capsys: 
 )
 def test_bad_input_is_one_line(run: Path, arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]) -> None:
     np.save(run / "wrong.npy", np.zeros((3, 1, 9, 9), np.float32))
+    np.save(run / "int.npy", load("digits").test.images[:3].long().numpy())
+    np.save(run / "bright.npy", load("digits").test.images[:3].numpy() * 15)
+    (run / "empty.npy").touch()
     with pytest.raises(SystemExit) as end:
         main([a.format(run=run) for a in arguments])
     error = capsys.readouterr().err

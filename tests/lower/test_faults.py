@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from typing import Any
 
 import pytest
 import torch
@@ -173,3 +174,28 @@ def test_margins_of_flips_are_measured() -> None:
     found = compare(Program(program.spec), folded, [x])
     layer = next(iter(found.layers.values()))
     assert layer.forced and 0 < layer.worst_margin < 0.25 < layer.largest
+
+
+@pytest.mark.parametrize(
+    ("code", "words"),
+    [
+        (lambda net, x: (x > 0.5).float(), r"gt: gt"),
+        (lambda net, x: torch.where(x > 0, x, 2 * x), r"where: where"),
+        (lambda net, x: x.flatten(2) @ x.flatten(2).transpose(1, 2), r"matmul: matmul of signals \[\d+\]"),
+        (lambda net, x: net.conv(x.flatten(0, 1)).unflatten(0, (2, -1)), r"conv \(Conv2d\): Conv2d of torch works on"),
+    ],
+)
+def test_code_that_no_rule_takes_is_refused_by_name(code: Any, words: str) -> None:
+    class Net(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.encoder, self.first, self.fire = Repeat(2), Conv2d(1, 4, 3, padding=1), LIF()
+            self.conv, self.readout = nn.Conv2d(4, 4, 3), MeanReadout()
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.readout(code(self, self.fire(self.first(self.encoder(x)))))  # type: ignore[no-any-return]
+
+    torch.manual_seed(0)
+    x = 2 * torch.randn(4, 1, 5, 5)
+    with pytest.raises(ValueError, match=rf"^compile: every layer must have an integer operation.*{words}"):
+        bitspike.compile(bitspike.fold(Net().eval(), x), x)

@@ -70,6 +70,56 @@ def test_where_the_library_is_off_the_interpreter_says_so(model: Path, tmp_path:
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "take engine='interpreter'" in done.stderr
 
 
+def scaled(path: Path, info: dict[str, object] | None = None) -> Path:
+    """A program of real numbers in front of which images of 0..16 are normalised: the mean pixel, and its negative."""
+    b = Builder(Input(Value((1, 2, 2), -127, 127, steps=1), repeat=True, scale=(64, 0)))
+    x = b.add("reshape", ["input"], {"shape": [4]})
+    weight = b.constant(np.array([[1, 1, 1, 1], [-1, -1, -1, -1]]), Grid(-1, 1))
+    named = {"top": 16, "mean": [0.5], "std": [0.25]} if info is None else info
+    made = b.finish(b.add("mean", [b.add("linear", [x], tensors={"weight": weight})]), ("bright", "dark"), named)
+    save(made, path)
+    return path
+
+
+def test_images_are_normalised_as_bitspike_run_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model, raw = scaled(tmp_path / "m.bitspike"), np.array([[[[0, 4], [3, 16]]], [[[16, 16], [9, 1]]]], np.uint8)
+    np.save(tmp_path / "raw.npy", raw)
+    np.save(tmp_path / "real.npy", ((raw / 16 - 0.5) / 0.25).astype(np.float32))
+    said = []
+    for name in ("raw", "real"):
+        assert main(["run", str(model), "--input", str(tmp_path / f"{name}.npy")]) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] == "0: dark 144\n1: bright 158\n"
+
+
+@pytest.mark.parametrize("kind", [np.int64, np.int8, np.uint16])
+def test_integers_that_could_be_anything_are_refused(kind: type, tmp_path: Path, capsys: object) -> None:
+    model = scaled(tmp_path / "m.bitspike")
+    np.save(tmp_path / "x.npy", np.ones((3, 1, 2, 2), kind))
+    assert main(["run", str(model), "--input", str(tmp_path / "x.npy")]) == 2
+    assert "must be float, the numbers that the network takes, or uint8 images" in capsys.readouterr().err  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(
+    ("info", "pixel", "words"),
+    [
+        (None, 17, "pixels must lie in 0..16, as those of its data, got 17"),
+        ({}, 1, "must say how to normalise images"),
+        ({"top": 0, "mean": 0.0, "std": 1.0}, 0, "must say top > 0"),
+        ({"top": 16, "mean": ["a"], "std": [1.0]}, 0, "must say top > 0"),
+        ({"top": 16, "mean": [0.0], "std": [0.0]}, 0, "must say top > 0"),
+        ({"top": 16, "mean": [0.0, 0.0], "std": [1.0]}, 0, "of 1 channels"),
+    ],
+)
+def test_images_that_cannot_be_normalised_are_refused(
+    info: dict[str, object] | None, pixel: int, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = scaled(tmp_path / "m.bitspike", info)
+    np.save(tmp_path / "x.npy", np.full((3, 1, 2, 2), pixel, np.uint8))
+    assert main(["run", str(model), "--input", str(tmp_path / "x.npy")]) == 2
+    assert words in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -84,6 +134,7 @@ def test_where_the_library_is_off_the_interpreter_says_so(model: Path, tmp_path:
         (lambda c, _: ["bench", c[1], "--calls", "0"], "calls must be an integer from 1"),
         (lambda c, at: ["bench", c[1], "--input", str(at / "wide.npy")], r"samples must be [B, 3]"),
         (lambda c, at: [*c[:3], str(at / "text.npy")], "must be an .npy file of numbers"),
+        (lambda c, at: [*c[:3], str(at / "empty.npy")], "must be an .npy file of numbers"),
         (lambda c, at: [*c[:3], str(at / "wide.npy")], r"samples must be [B, 3]"),
         (lambda c, at: ["run", str(at / "text.npy"), *c[2:]], "file"),
     ],
@@ -94,6 +145,7 @@ def test_bad_input_is_one_line_and_2(
     np.save(tmp_path / "x.npy", np.zeros((2, 3), np.int64))
     np.save(tmp_path / "wide.npy", np.zeros((2, 4), np.int64))
     (tmp_path / "text.npy").write_text("no array")
+    (tmp_path / "empty.npy").touch()
     command = change(["run", str(model), "--input", str(tmp_path / "x.npy")], tmp_path)  # type: ignore[operator]
     assert main(command) == 2
     said = capsys.readouterr()

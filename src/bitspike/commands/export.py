@@ -36,6 +36,11 @@ def export(
     """
     one_of("export", "--to", to, tuple(TARGETS))
     target = TARGETS[to]
+    if out.is_dir() or out.resolve() == source.resolve():
+        raise bad_value("export", "-o must be a file of its own, not a folder or the source", str(out), "name another")
+    names = [text.partition("=")[0] for text in option]
+    if len(set(names)) != len(names):
+        raise bad_value("--option", "each must be given once", ", ".join(names), "leave one out")
     chosen = dict(_option(to, text) for text in option)
     if source.is_dir():
         given: Any = lowered_run(source, weights) if target.reads == "program" else folded_run(source, weights)

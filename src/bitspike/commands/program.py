@@ -141,8 +141,9 @@ def run(
 
     Args:
         model: File of the program.
-        input: X.npy of one sample or a batch (uint8 images as they are, or numbers as the network takes them), a
-            picture, or a folder of pictures, which must have the size of the program's input.
+        input: X.npy of one sample or a batch (uint8 images as they are, or numbers as the network takes them, as
+            floats), a picture, or a folder of pictures. Where the program takes squares, the largest centred square
+            of a picture is scaled to its size; else pictures must have the size.
         top: Classes to show for each sample.
         engine: What runs it: native (the engine, in C++), interpreter (NumPy), or auto: native where it is.
         threads: Threads of the native engine at most; left out: one a core.

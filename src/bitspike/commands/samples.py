@@ -10,6 +10,7 @@ import numpy as np
 from bitspike.checks import bad_value
 from bitspike.data.decode import SUFFIXES, decode_images
 from bitspike.runtime import Program
+from bitspike.runtime.samples import as_numbers, read_array, top_of
 
 
 def read_samples(program: Program, path: Path) -> tuple[list[str], Any]:
@@ -21,7 +22,7 @@ def read_samples(program: Program, path: Path) -> tuple[list[str], Any]:
     if not path.exists():
         raise bad_value("--input", "it must be a file or a folder", str(path), "check the path")
     if path.suffix == ".npy":
-        x = np.load(path, allow_pickle=False)
+        x = read_array(path)
         if program.spec.info.get("time"):
             return _sequences(program, path, x)
         shape, lead = program.spec.input.value.shape, 1 if program.spec.input.repeat else 2
@@ -30,7 +31,9 @@ def read_samples(program: Program, path: Path) -> tuple[list[str], Any]:
             names = "[B, {}]" if lead == 1 else "[steps, B, {}]"
             must = f"its array must be {names.format(', '.join(map(str, shape)))}"
             raise bad_value(str(path), must, list(x.shape), "reshape it")
-        return [f"{path.name}[{i}]" for i in range(x.shape[lead - 1])], _scaled(program, x, raw=x.dtype == np.uint8)
+        return [f"{path.name}[{i}]" for i in range(x.shape[lead - 1])], as_numbers(program, x, str(path))
+    if path.is_file() and path.suffix.lower() not in SUFFIXES:
+        raise bad_value("--input", "it must be X.npy, a picture, or a folder of pictures", path.name, "save it as one")
     files = sorted(p for p in path.iterdir() if p.suffix.lower() in SUFFIXES) if path.is_dir() else [path]
     shape = program.spec.input.value.shape
     if len(shape) != 3 or shape[0] not in (1, 3) or not program.spec.input.repeat:
@@ -40,9 +43,9 @@ def read_samples(program: Program, path: Path) -> tuple[list[str], Any]:
     images = decode_images("--input", encoded, len(files), size, shape[0]).numpy()
     if images.shape[1:] != shape:
         raise bad_value("--input", f"pictures must be {shape[2]}x{shape[1]}", list(images.shape[1:]), "scale them")
-    top = program.spec.info.get("top", 255)
+    top = top_of(program)
     images = images if top == 255 else np.round(images.astype(np.float64) * top / 255).astype(np.uint8)
-    return [file.name for file in files], _scaled(program, images, raw=True)
+    return [file.name for file in files], as_numbers(program, images, "--input")
 
 
 def _sequences(program: Program, path: Path, x: Any) -> tuple[list[str], Any]:
@@ -62,14 +65,3 @@ def _sequences(program: Program, path: Path, x: Any) -> tuple[list[str], Any]:
     if program.spec.input.scale is not None:
         frames = frames.astype(np.float32) / np.float32(info.get("top", 1))
     return [f"{path.name}[{i}]" for i in range(len(x))], frames
-
-
-def _scaled(program: Program, x: Any, raw: bool) -> Any:
-    """Raw images as the program takes them: as they are, or normalised as the data set says."""
-    info = program.spec.info
-    if not raw or program.spec.input.scale is None:
-        return x
-    if not {"top", "mean", "std"} <= set(info):
-        raise bad_value("--input", "the program must say how to normalise images", "no mean and std", "pass numbers")
-    mean, std = (np.array(info[key], np.float32).reshape(-1, 1, 1) for key in ("mean", "std"))
-    return (x.astype(np.float32) / np.float32(info["top"]) - mean) / std

@@ -41,7 +41,7 @@ def measure(graph: Graph, batches: Iterable[Tensor]) -> Measured:
 
     def note(node: Node, call: Callable[[], Any], args: tuple[Any, ...]) -> Any:
         value = call()
-        if isinstance(value, Tensor):
+        if isinstance(value, Tensor) and value.dtype != torch.bool:  # a comparison, which no rule takes
             _note(found, node.name, value)
         if isinstance(node.module, Neuron):
             u = float(potentials(node.module, args[0]).abs().max())

@@ -11,8 +11,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
-
 from .autotune import autotune
 from .backends import ENGINES, engine_document
 from .bench import bench
@@ -20,6 +18,7 @@ from .engine.tuned import plan_path, write_plan
 from .errors import ProgramError, fault
 from .file import load
 from .program import Program
+from .samples import as_numbers, read_array
 
 
 class _Parser(argparse.ArgumentParser):
@@ -57,7 +56,12 @@ def _parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="bitspike-runtime", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
     run = commands.add_parser("run", help="predictions of samples")
-    run.add_argument("--input", type=Path, required=True, help="an .npy file: one sample, or several [B, ...]")
+    run.add_argument(
+        "--input",
+        type=Path,
+        required=True,
+        help="an .npy file: one sample, or several [B, ...]: numbers, or uint8 images",
+    )
     run.add_argument("--top", type=int, default=1, help="classes a sample")
     inspect = commands.add_parser("inspect", help="operations, ranges, memory, what the engine does with them")
     speed = commands.add_parser("bench", help="latencies, and where the time goes")
@@ -80,7 +84,7 @@ def _inspect(program: Program, asked: argparse.Namespace) -> None:
 
 
 def _bench(program: Program, asked: argparse.Namespace) -> None:
-    x = None if asked.input is None else _array(asked.input)
+    x = None if asked.input is None else _samples(program, asked.input)
     if asked.autotune:
         write_plan(autotune(program, x), plan_path(asked.model))
         program = load(asked.model, asked.engine, asked.threads)
@@ -91,21 +95,15 @@ def _bench(program: Program, asked: argparse.Namespace) -> None:
 
 
 def _run(program: Program, asked: argparse.Namespace) -> None:
-    rows = predictions(program, _array(asked.input), asked.top)
+    rows = predictions(program, _samples(program, asked.input), asked.top)
     _result(asked.json, {"predictions": rows, "engine": program.engine.facts})
     print(program.engine.line, file=sys.stderr)
     for row in rows:
         print(f"{row['sample']}: " + ", ".join(f"{best['class']} {best['logit']:.4g}" for best in row["top"]))
 
 
-def _array(path: Path) -> Any:
-    try:
-        x = np.load(path, allow_pickle=False)
-    except ValueError as error:
-        raise fault(str(path), "it must be an .npy file of numbers", error, "save it with numpy.save") from error
-    if not isinstance(x, np.ndarray):
-        raise fault(str(path), "it must hold one array", type(x).__name__, "save it with numpy.save")
-    return x
+def _samples(program: Program, path: Path) -> Any:
+    return as_numbers(program, read_array(path), str(path))
 
 
 def _result(path: Path | None, document: dict[str, Any]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -129,10 +130,11 @@ class Interpreter:
 
     def step(self, x: Array, state: Any) -> tuple[Array, Any]:
         """As `Engine` says."""
-        if state is not None and not isinstance(state, State):
+        if state is not None and (not isinstance(state, State) or state.owner is not self):
             must = "the state must come from this program and engine"
             raise fault("stream", must, "another one's", "start a new stream")
-        return step(self._operations, x, state, self._output)
+        whole, after = step(self._operations, x, state, self._output)
+        return whole, replace(after, owner=self)
 
     def counted(self, state: Any) -> int:
         """As `Engine` says."""

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
 from .arithmetic import Array
+from .errors import fault
 from .ops import Operation, Ran
 from .spec import INPUT
 
@@ -20,13 +21,25 @@ class State:
 
     Attributes:
         batch: samples. parts: operation → its state. waiting: operation → steps of its inputs that wait for the other
-            inputs. clamped: operation → numbers clamped so far.
+            inputs. clamped: operation → numbers clamped so far. owner: the engine that made it.
     """
 
     batch: int
     parts: Mapping[str, Any] = field(default_factory=dict)
     waiting: Mapping[str, tuple[Array, ...]] = field(default_factory=dict)
     clamped: Mapping[str, int] = field(default_factory=dict)
+    owner: Any = None
+
+    def __copy__(self) -> State:
+        """Itself: nobody changes it."""
+        return self
+
+    def __deepcopy__(self, memo: Any) -> State:
+        """Itself, as well."""
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise fault("stream", "a state must stay in its process", "pickling", "start a new stream there")
 
 
 def step(operations: tuple[Operation, ...], x: Array, state: State | None, output: str) -> tuple[Array, State]:

@@ -92,6 +92,11 @@ class Program:
         self._last = next((made for made in self.operations if made.final), None)
         self._output = next(v for made in self.operations for n, v in self._written(made) if n == spec.output)
         self._engine = choose(spec, self.operations, engine, threads, isa, forms)
+        self._asked = spec, engine, threads, isa, forms
+
+    def __reduce__(self) -> tuple[type[Program], tuple[Any, ...]]:
+        """Copies and pickles are made again of what this one was asked for; their states are their own."""
+        return type(self), self._asked
 
     @property
     def engine(self) -> Engine:
@@ -169,7 +174,7 @@ class Program:
         ):
             must = f"a chunk must be [n, B, {', '.join(map(str, value.shape))}], n, B >= 1"
             raise fault("stream", must, list(levels.shape), "add the missing axes")
-        if state is not None and state.batch != levels.shape[1]:
+        if state is not None and getattr(state, "batch", levels.shape[1]) != levels.shape[1]:
             raise fault(
                 "stream",
                 f"a chunk must have the {state.batch} samples of the state",

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from bitspike.checks import bad_value
 from bitspike.export.target import TARGETS, Exported, Source, Target
 from bitspike.files import write_text_atomic
 
@@ -29,6 +30,8 @@ class C(Target):
         """Write NAME.c and NAME.h."""
         assert source.program is not None  # what `reads` promises
         name = prefix(source.name)
+        if path == path.with_name(f"{name}.h"):
+            raise bad_value("export to c", "its file must not be its header", path.name, f"write {name}.c")
         found = written(source.program, name)
         header = path.with_name(f"{name}.h")
         write_text_atomic(path, found.source)

@@ -8,7 +8,7 @@ import weakref
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 
@@ -46,6 +46,17 @@ class NativeState:
     memory: Array
     owner: Any
     clamped: Mapping[str, int] = field(default_factory=dict)
+
+    def __copy__(self) -> NativeState:
+        """Itself: nobody changes it."""
+        return self
+
+    def __deepcopy__(self, memo: Any) -> NativeState:
+        """Itself, as well."""
+        return self
+
+    def __reduce__(self) -> NoReturn:
+        raise fault("stream", "a state must stay in its process", "pickling", "start a new stream there")
 
 
 class TooLargeError(ProgramError):
@@ -249,7 +260,7 @@ class Native:
 
     def _memory(self, batch: int, state: NativeState | None) -> Array:
         if state is not None:
-            if state.owner is not self:
+            if not isinstance(state, NativeState) or state.owner is not self:
                 must = "the state must come from this program and engine"
                 raise fault("stream", must, "another one's", "start a new stream")
             return state.memory.copy()

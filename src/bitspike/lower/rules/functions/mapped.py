@@ -30,6 +30,8 @@ def computed(module: nn.Module) -> bool:
 def module(call: Call) -> Wire:
     """A module, with the weights that it has now."""
     given: Any = call.module
+    if call.lead != 1:
+        raise _without_time(call)
     call.run(torch.zeros(*[1] * call.lead, *call.shape, dtype=given.weight.dtype))  # hooks set the weight
     bias = None if given.bias is None else given.bias.detach().double()
     options = (
@@ -59,7 +61,7 @@ def by_constant(call: Call, x: Wire, weight: Tensor) -> Wire:
 def _connected(call: Call, weight: Tensor, bias: Tensor | None, options: dict[str, Any]) -> Wire:
     low, name, x, source = call.low, call.name, call.x, call.source
     if call.lead != 1:
-        raise Refused(f"{call.what} of torch works on samples without time; take bitspike's own layer")
+        raise _without_time(call)
     outputs, inputs, *sides = weight.shape
     with torch.device("meta"):  # weights of their own are never drawn
         if sides:
@@ -78,3 +80,7 @@ def _connected(call: Call, weight: Tensor, bias: Tensor | None, options: dict[st
     x = moved(low, f"{name}.front", lambda v: v.movedim(-1, 1), x, source)
     y = connected(low, name, Pointwise(made), x, source)
     return moved(low, f"{name}.back", lambda v: v.movedim(1, -1), y, name)
+
+
+def _without_time(call: Call) -> Refused:
+    return Refused(f"{call.what} of torch works on samples without time; take bitspike's own layer")

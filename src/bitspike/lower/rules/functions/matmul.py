@@ -28,9 +28,10 @@ def matmul(call: Call) -> Wire:
     if not isinstance(a, Wire) or not isinstance(b, Wire):
         return _with_constant(call, a, b)
     low = call.low
-    (*lead, m, k), (*other, inner, n) = low.shape(a), low.shape(b)
-    if len(low.shape(a)) < 2 or lead != other or k != inner:
+    shapes = low.shape(a), low.shape(b)
+    if min(map(len, shapes)) < 2 or shapes[0][:-2] != shapes[1][:-2] or shapes[0][-1] != shapes[1][-2]:
         raise Refused(f"{call.what} of signals {list(low.shape(a))} and {list(low.shape(b))} has no integer operation")
+    (*lead, m, k), n = shapes[0], shapes[1][-1]
     if low.value(a).steps != low.value(b).steps:
         raise Refused("its factors have other numbers of steps")
     heads = math.prod(lead)

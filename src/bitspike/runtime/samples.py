@@ -1,0 +1,82 @@
+"""Samples in files, as the commands take them: numbers of the network, or raw images that its data set normalises."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .arithmetic import Array
+from .errors import fault
+from .program import Program
+
+
+def read_array(path: Path) -> Array:
+    """The one array of an .npy file.
+
+    Raises:
+        ProgramError: it is no such file, or a part of one. OSError: it cannot be read.
+    """
+    must, todo = "it must be an .npy file of numbers", "save it with numpy.save"
+    try:
+        found = np.load(path, allow_pickle=False)
+    except (ValueError, EOFError) as error:
+        got = "something else, a part of one, or objects"
+        raise fault(str(path), must, got, todo) from error
+    if not isinstance(found, np.ndarray):
+        raise fault(str(path), "it must hold one array", type(found).__name__, todo)
+    return found
+
+
+def as_numbers(program: Program, x: Array, where: str) -> Array:
+    """What a program is fed with for an array whose integers, where the network takes real numbers, are raw images.
+
+    A program whose input has no scale takes x as it is. Otherwise real numbers are the network's, uint8 are images
+    that are normalised as the data set says, ``(x/top − mean)/std`` in float32, and other integers are refused: they
+    could be numbers of the network, pixels, or levels of the program.
+
+    Raises:
+        ProgramError: other integers; pixels above ``top``; nothing says how images are normalised.
+    """
+    if program.spec.input.scale is None or x.dtype.kind not in "iu":
+        return x
+    if x.dtype != np.uint8:
+        must = "its array must be float, the numbers that the network takes, or uint8 images"
+        raise fault(where, must, x.dtype, "save it as float32 or uint8; Program in Python takes levels")
+    top, mean, std = _constants(program, where)
+    if x.size and int(x.max()) > top:
+        raise fault(where, f"pixels must lie in 0..{top:g}, as those of its data", int(x.max()), "scale them")
+    return (x.astype(np.float32) / np.float32(top) - mean) / std
+
+
+def top_of(program: Program) -> float:
+    """The brightest pixel of a program's images: that of its alphabet, or what its info names, else 255."""
+    given, named = program.spec.input, program.spec.info.get("top")
+    if given.scale is None and given.value.low == 0:
+        return given.value.high
+    return named if isinstance(named, (int, float)) and 0 < named <= 255 else 255
+
+
+def _constants(program: Program, where: str) -> tuple[float, Array, Array]:
+    """(top, mean, std) that the program's info names, for its channels."""
+    info, channels = program.spec.info, program.spec.input.value.shape[0]
+    if not {"top", "mean", "std"} <= set(info):
+        raise fault(where, "the program must say how to normalise images", "no mean and std", "pass numbers")
+    found = [_vector(info[key], channels) for key in ("top", "mean", "std")]
+    if any(part is None for part in found) or found[0].size != 1 or not (found[0] > 0).all() or not found[2].all():
+        must = f"the program must say top > 0, and mean and std, not 0, of {channels} channels"
+        raise fault(where, must, {key: info[key] for key in ("top", "mean", "std")}, "pass numbers")
+    return float(found[0].item()), found[1], found[2]
+
+
+def _vector(given: Any, channels: int) -> Any:
+    """A number, or one a channel, as float32 [1 or C, 1, 1]; None where it is neither."""
+    items = given if isinstance(given, list) else [given]
+    if len(items) not in (1, channels) or any(type(item) not in (int, float) for item in items):
+        return None
+    made = np.array(items, np.float32).reshape(-1, 1, 1)
+    return made if np.isfinite(made).all() else None
+
+
+__all__ = ["as_numbers", "read_array", "top_of"]
