@@ -1,7 +1,33 @@
 """Recordings of event cameras: readers, filters, frames, augmentation, data sets."""
 
+from bitspike.data.events.aedat2 import LAYOUTS, read_aedat2
+from bitspike.data.events.aedat3 import Trial, read_aedat3, read_trials
+from bitspike.data.events.aedat4 import read_aedat4
 from bitspike.data.events.event_set import EventSet, load_events
 from bitspike.data.events.filters import denoise, drop_hot_pixels
+from bitspike.data.events.generic import read_csv_events, read_hdf5_events, read_npz_events
 from bitspike.data.events.recording import Recording, recording, unwrap
+from bitspike.data.events.saccades import read_bin
+from bitspike.data.events.shd import Spoken, read_shd
 
-__all__ = ["EventSet", "Recording", "denoise", "drop_hot_pixels", "load_events", "recording", "unwrap"]
+__all__ = [
+    "LAYOUTS",
+    "EventSet",
+    "Recording",
+    "Spoken",
+    "Trial",
+    "denoise",
+    "drop_hot_pixels",
+    "load_events",
+    "read_aedat2",
+    "read_aedat3",
+    "read_aedat4",
+    "read_bin",
+    "read_csv_events",
+    "read_hdf5_events",
+    "read_npz_events",
+    "read_shd",
+    "read_trials",
+    "recording",
+    "unwrap",
+]

@@ -30,7 +30,7 @@ def drop_hot_pixels(events: Recording, rate_hz: float) -> Recording:
     """
     positive("drop_hot_pixels", "rate_hz", rate_hz)
     pixel = events.y.astype(np.int64) * events.size[1] + events.x
-    places, inverse, counts = np.unique(pixel, return_inverse=True, return_counts=True)
+    _, inverse, counts = np.unique(pixel, return_inverse=True, return_counts=True)
     hot = (counts > 1) & (counts > rate_hz * events.duration_us / 1e6)
     return events.keep(~hot[inverse], "hot pixel")
 
@@ -60,8 +60,8 @@ def denoise(events: Recording, window_us: int) -> Recording:
     Recording(1 events, 1x2, 5 to 5 us, skipped {'noise': 2})
     """
     integer("denoise", "window_us", window_us, 1, 10**9)
-    count, (height, width) = len(events), events.size
-    wide = width + 2  # a border, so that no neighbour of one row lies in the next
+    count = len(events)
+    wide = events.size[1] + 2  # a border, so that no neighbour of one row lies in the next
     pixel = (events.y.astype(np.int64) + 1) * wide + events.x + 1
     order = np.argsort(pixel, kind="stable")  # by pixel, within it by time
     keys = pixel[order] * count + order

@@ -109,8 +109,8 @@ def recording(
 ) -> Recording:
     """Make a recording of what a file holds, in integers of any kind.
 
-    Faults, in the order in which they are looked for; each is an error, or with ``faults="skip"`` what is faulty is left
-    out and counted under its name:
+    Faults, in the order in which they are looked for; each is an error, or with ``faults="skip"`` what is faulty is
+    left out and counted under its name:
 
     - "negative": a time below 0.
     - "outside": a pixel that the sensor has not.
@@ -152,7 +152,7 @@ def recording(
             got = f"none ({', '.join(f'{n} {name}' for name, n in lost.items()) or 'an empty file'})"
             raise bad_value(where, "a recording must hold at least one event", got, "drop it, or pass faults='skip'")
         lost = added(lost, {"empty": 1})
-    made = {name: arrays[name].astype(dtype, copy=False) for name, dtype in FORMS.items()}
+    made: dict[str, np.ndarray] = {name: arrays[name].astype(dtype, copy=False) for name, dtype in FORMS.items()}
     return Recording(**made, size=size, skipped=lost)
 
 
