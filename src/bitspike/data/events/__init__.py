@@ -5,10 +5,13 @@ from bitspike.data.events.aedat3 import Trial, read_aedat3, read_trials
 from bitspike.data.events.aedat4 import read_aedat4
 from bitspike.data.events.event_set import EventSet, load_events
 from bitspike.data.events.filters import denoise, drop_hot_pixels
+from bitspike.data.events.frames import count_frames
 from bitspike.data.events.generic import read_csv_events, read_hdf5_events, read_npz_events
 from bitspike.data.events.recording import Recording, recording, unwrap
 from bitspike.data.events.saccades import read_bin
 from bitspike.data.events.shd import Spoken, read_shd
+from bitspike.data.events.surface import time_surface
+from bitspike.data.events.voxels import voxel_grid
 
 __all__ = [
     "LAYOUTS",
@@ -16,6 +19,7 @@ __all__ = [
     "Recording",
     "Spoken",
     "Trial",
+    "count_frames",
     "denoise",
     "drop_hot_pixels",
     "load_events",
@@ -29,5 +33,7 @@ __all__ = [
     "read_shd",
     "read_trials",
     "recording",
+    "time_surface",
     "unwrap",
+    "voxel_grid",
 ]
