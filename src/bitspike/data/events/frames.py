@@ -46,12 +46,12 @@ def count_frames(
         step, cell, p = step[inside], cell[inside], p[inside]
     plane = height * width
     total = cells(where, T * channels * plane)
+    counts = np.zeros(total, np.int32)
     if channels == 2:
-        counts = np.bincount((step * 2 + p) * plane + cell, minlength=total)
+        np.add.at(counts, (step * 2 + p) * plane + cell, np.int32(1))  # int32 to int32: numpy's fast way
     else:
-        index = step * plane + cell
-        counts = np.bincount(index[p], minlength=total) - np.bincount(index[~p], minlength=total)
-    return counts.astype(np.int32).reshape(T, channels, height, width)
+        np.add.at(counts, step * plane + cell, np.where(p, np.int32(1), np.int32(-1)))
+    return counts.reshape(T, channels, height, width)
 
 
 def smallest(frames: np.ndarray) -> np.ndarray:
