@@ -35,8 +35,8 @@ def load_cifar10_dvs(
     rule looks at a recording's number alone, so a missing file moves no other one.
 
     Source: Li et al., "CIFAR10-DVS: An Event-Stream Dataset for Object Classification", Frontiers in Neuroscience
-    11:309, 2017. Polarity and axes are those of the reader that its authors name (dat2mat): ON is a cleared bit 0, and the
-    picture's column is 127 minus the sensor's row, its row 127 minus the sensor's column.
+    11:309, 2017. Polarity and axes are those of the reader that its authors name (dat2mat): ON is a cleared bit 0, and
+    the picture's column is 127 minus the sensor's row, its row 127 minus the sensor's column.
 
     Args:
         root: the folder with ``airplane/cifar10_airplane_0.aedat`` …, or its parent, where it is called

@@ -10,9 +10,8 @@ import numpy as np
 import torch
 
 from bitspike.checks import bad_value
-from bitspike.data.array_set import ArraySet
 from bitspike.data.dataset import Splits
-from bitspike.data.split import carve_validation
+from bitspike.data.sequence_arrays import sequence_splits
 
 Pair: TypeAlias = "tuple[np.ndarray, np.ndarray]"
 """(frames ``[N, T, ...]`` of integers or float32, labels ``[N]``)."""
@@ -24,20 +23,15 @@ def frame_splits(
     """The three sets of an experiment; validation is carved from ``pool``, stratified by class.
 
     Args:
-        name, classes: as in `ArraySet`. pool, test: frames and labels. validation, seed: as in `carve_validation`.
+        name, classes: as in `SequenceSet`. pool, test: frames and labels. validation, seed: as in `carve_validation`.
 
     Raises:
-        TypeError, ValueError: as `carve_validation` and `ArraySet`.
+        TypeError, ValueError: as `sequence_splits`: among others, a recording that stands in both parts.
     """
-    train, held = carve_validation(torch.from_numpy(pool[1].astype(np.int64)), validation, seed)
-
-    def part(pair: Pair, kind: str, chosen: torch.Tensor | None = None) -> ArraySet:
-        frames, labels = torch.from_numpy(pair[0]), torch.from_numpy(pair[1].astype(np.int64))
-        if chosen is not None:
-            frames, labels = frames[chosen], labels[chosen]
-        return ArraySet(frames.float().contiguous(), labels, classes, f"{name}/{kind}")
-
-    return Splits(part(pool, "train", train), part(pool, "validation", held), part(test, "test"))
+    pairs = {}
+    for part, (frames, labels) in (("train", pool), ("test", test)):
+        pairs[part] = torch.from_numpy(frames), torch.from_numpy(labels.astype(np.int64))
+    return sequence_splits(f"load_{name}", name, pairs, classes, 1, validation, seed)
 
 
 def names_digest(names: Iterable[str]) -> str:
