@@ -31,7 +31,7 @@ def frame_splits(
     pairs = {}
     for part, (frames, labels) in (("train", pool), ("test", test)):
         pairs[part] = torch.from_numpy(frames), torch.from_numpy(labels.astype(np.int64))
-    return sequence_splits(f"load_{name}", name, pairs, classes, 1, validation, seed)
+    return sequence_splits(f"load_{name}", name, pairs, classes, 1, validation, seed, {})
 
 
 def names_digest(names: Iterable[str]) -> str:
