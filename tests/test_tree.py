@@ -46,6 +46,7 @@ OPTIONAL = (
     "onnxruntime",
     "nir",
     "h5py",
+    "lz4",
 )
 MAX_LINES, MAX_MEDIAN = 500, 150
 

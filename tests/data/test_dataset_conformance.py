@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+import event_sets
 from bitspike.data import DATASETS, Entry, ImageSet, Splits, load_digits
 from bitspike.data.split import channel_constants, make_splits
 from bitspike.testing import ConformanceError, check_dataset
@@ -80,6 +81,13 @@ def makers(write_mnist: Any, write_cifar: Any, encode: Any, monkeypatch: pytest.
         monkeypatch.syspath_prepend(root)
         return "python:sets_of_mine:recordings", root, 9
 
+    def recordings(name: str) -> Callable[[Path], tuple[str, Path | None, int | float | None]]:
+        def make(root: Path) -> tuple[str, Path | None, int | float | None]:
+            event_sets.WRITERS[name](root)
+            return name, root, event_sets.VALIDATION
+
+        return make
+
     return {
         "digits": lambda root: ("digits", None, None),
         "mnist": lambda root: ("mnist", write_mnist(root, seed=1), 10),
@@ -91,6 +99,7 @@ def makers(write_mnist: Any, write_cifar: Any, encode: Any, monkeypatch: pytest.
         "hub": hub,
         "npz": arrays,
         "python": function,
+        **{name: recordings(name) for name in event_sets.WRITERS},
     }
 
 
