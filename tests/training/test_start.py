@@ -23,7 +23,7 @@ from bitspike.training.recipe import Recipe, recipe_from_mapping
 from bitspike.training.start import start_from_ann
 from networks import rng
 
-EXACT = {"name": "integer", "D": 255, "decay": 1.0, "initial": 0.5}
+EXACT = {"name": "integer", "D": 255, "decay": 1.0}
 ARMS: dict[str, dict[str, Any]] = {
     "levels": EXACT,
     "binary": {"name": "lif", "decay": 1.0, "reset": "soft", "initial": 0.5},
