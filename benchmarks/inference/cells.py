@@ -16,8 +16,10 @@ class Network:
     """A network of the benchmark.
 
     Args:
-        label: for the tables. arch: name of the model. neuron: "binary", "ternary", "multibit22" or "levels255".
+        label: for the tables. arch: name of the model. neuron: "binary", "ternary", "multibit22" or "levels255"; of an
+            arm also "levels" or "real", which is no neuron of any peer.
         T: steps. options: of `bitspike.ann2snn`. trained: published weights; False: drawn ones, for speed only.
+        arm: of `cifar10_engine_study`, the job that trained it; "": converted, not trained.
     """
 
     label: str
@@ -26,9 +28,15 @@ class Network:
     T: int
     options: dict[str, Any] = field(default_factory=dict)
     trained: bool = True
+    arm: str = ""
+
+    @property
+    def reference(self) -> str:
+        """The arm without a penalty on spikes, at T = 2, to which the accuracy is held."""
+        return self.arm.rpartition("-T")[0] + "-free-T2"
 
 
-NETWORKS = {
+CONVERTED = {
     "binary-T4": Network("binary spikes", "he_resnet20", "binary", 4, FITTED | LATE),
     "binary-T2": Network("binary spikes", "he_resnet20", "binary", 2, SHORT | LATE),
     "binary-T1": Network("binary spikes", "he_resnet20", "binary", 1, SHORT),
@@ -41,6 +49,23 @@ NETWORKS = {
     "wide-binary-T1": Network("binary spikes", "resnet20", "binary", 1, SHORT, trained=False),
     "wide-binary-T4": Network("binary spikes", "resnet20", "binary", 4, SHORT, trained=False),
 }
+
+ARMS = {
+    "binary": ("binary spikes × 8-bit weights", "binary"),
+    "ternary": ("ternary spikes × 8-bit weights", "ternary"),
+    "ternary-1": ("ternary spikes × ±1 weights", "ternary"),
+    "2bit-4": ("2-bit spikes × 4-bit weights", "levels"),
+    "real-1": ("8-bit real spikes × ±1 weights", "real"),
+    "learned": ("learned spikes × learned weights", "levels"),
+}
+TRAINED = {
+    f"trained-{arm}-T{T}": Network(f"trained: {label}", "he_resnet20", neuron, T, arm=f"{arm}-T{T}")
+    for arm, (label, neuron) in ARMS.items()
+    for T in (4, 2, 1)
+}
+NETWORKS = CONVERTED | TRAINED
+LEAST = 0.02
+"""A time of a trained network counts only where its accuracy is no further than this below its reference's."""
 
 OURS = "bitspike"
 LABELS = {
@@ -75,8 +100,13 @@ class Cell:
 
 
 def peers_of(network: str) -> tuple[str, ...]:
-    """Who can run it: SpikingJelly and snnTorch have integrate-and-fire neurons with binary spikes only."""
+    """Who can run it: SpikingJelly and snnTorch have integrate-and-fire neurons with binary spikes only.
+
+    Real spikes are rounded by the program alone.
+    """
     found = [peer for peer in LABELS if peer != "openvino-ann-int8" or NETWORKS[network].trained]
+    if NETWORKS[network].neuron == "real":
+        return ("openvino-ann-int8",)
     if NETWORKS[network].neuron != "binary":
         found = [peer for peer in found if peer not in ("spikingjelly", "snntorch")]
     return tuple(found)
@@ -86,6 +116,8 @@ def goal_of(peer: str, network: str, batch: int, threads: int) -> float | None:
     """Times the peer's speed that are asked for; None where nothing is."""
     kind = NETWORKS[network]
     if threads != 2 or not kind.trained or kind.neuron not in ("binary", "ternary"):
+        return None
+    if kind.arm and peer not in peers_of(network):
         return None
     if batch == 64:
         return 1.0 if peer == "openvino-int8" and kind.T in (1, 4) else None
@@ -109,13 +141,15 @@ def cells() -> Iterator[Cell]:
     for batch in (1, 64):
         for network in goals:
             yield from cell(network, batch, 2, first)
+        for network in TRAINED:
+            yield from cell(network, batch, 2, first)
     for network in ("levels255-T1", "multibit22-T2", "binary-T2", "ternary-T2"):
         yield from cell(network, 1, 2, first)
     for network in goals:
         yield from cell(network, 1, 2, quick)
     for network in ("wide-binary-T4", "wide-binary-T1"):
         yield from cell(network, 1, 2, first)
-    for network in goals:
+    for network in (*goals, *TRAINED):
         yield from cell(network, 1, 1, first)
     for network in NETWORKS:
         yield from cell(network, 1, 2, quick)

@@ -1,6 +1,9 @@
 """Converts, folds, compiles and exports the networks, so that every peer loads the same numbers.
 
-    BITSPIKE_DATA=DIR python benchmarks/inference/compiled.py [--cache DIR] [--only TEXT ...] [--accuracy N]
+    BITSPIKE_DATA=DIR python benchmarks/inference/compiled.py [--cache DIR] [--only TEXT] [--runs DIR] [--accuracy N]
+
+Trained networks are those that `bitspike study cifar10_engine_study --runs DIR` has left; one without a run is left
+out.
 
 Into CACHE/NETWORK go `program.bitspike`, `network.json` with `network.npz` (the layers in plain words; 8-bit weights
 are the program's own, with their scales), `images.npz` (the first 256 test images) and `facts.json`. The cache lies
@@ -15,7 +18,7 @@ import os
 import sys
 import time
 import warnings
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +38,8 @@ from bitspike.lower.fixed_point import quantized_rows
 from bitspike.models import MODELS, load_he_checkpoint
 from bitspike.neurons import LIF, MultiBit, Neuron, Signed
 from bitspike.runtime import Program, load, save
+from bitspike.training import load_data, read_recipe
+from bitspike.training.runs import RunFolder, open_run
 
 NEURONS: dict[str, Neuron] = {
     "binary": LIF(1.0, 1.0, reset="soft"),
@@ -65,10 +70,16 @@ def described(graph: Graph, program: Program) -> tuple[list[dict[str, Any]], Arr
     """
     rows: list[dict[str, Any]] = []
     arrays: Arrays = {}
+    merged: dict[str, str] = {}  # affine map → the synapse in front, which takes it over
     for node in graph:
         row: dict[str, Any] = {"name": node.name, "inputs": list(node.inputs)}
         module: Any = node.module
         kind = type(module).__name__
+        row["inputs"] = [merged.get(name, name) for name in row["inputs"]]
+        if kind == "Affine":
+            merged[node.name] = row["inputs"][0]
+            _affine(row["inputs"][0], module, arrays)
+            continue
         if node.kind in ("input", "output", "add"):
             row["kind"] = node.kind
         elif node.kind == "synapse":
@@ -106,14 +117,36 @@ def module_steps(graph: Graph) -> int:
 
 
 def _synapse(name: str, module: Any, program: Program) -> Arrays:
-    """8-bit weights of the program, the scale of every output and the bias."""
+    """Weights of the program, of at most 8 bits, the scale of every output and the bias."""
     op = next(op for op in program.spec.operations if op.name == name)
-    levels, scale, _ = quantized_rows(module.weight.detach().double().numpy(), 8)
-    if not np.array_equal(levels, program.spec.constants[op.tensors["weight"]].array):
+    held = program.spec.constants[op.tensors["weight"]].array
+    weight = module.weight.detach()
+    if type(module.quantizer).__name__ == "Float":
+        levels, scale, _ = quantized_rows(weight.double().numpy(), 8)
+        same = np.array_equal(levels, held)
+    else:
+        with torch.no_grad():
+            real = module.quantizer(weight).double().numpy()
+        levels, rows = np.asarray(held, np.int64), np.asarray(held, np.float64).reshape(len(held), -1)
+        scale = (rows * real.reshape(rows.shape)).sum(1) / np.maximum((rows**2).sum(1), 1)
+        same = np.allclose(rows * scale[:, None], real.reshape(rows.shape), rtol=1e-5, atol=1e-7)
+    if not same or abs(levels).max() > 127:
         raise ValueError(f"export: the program must hold the rounded weights of {name}, got others")
     bias = np.zeros(len(levels)) if module.bias is None else module.bias.detach().double().numpy()
     parts = {"levels": levels.astype(np.int8), "scale": scale.astype(np.float32), "bias": bias.astype(np.float32)}
     return {f"{name}.{part}": array for part, array in parts.items()}
+
+
+@torch.no_grad()
+def _affine(synapse: str, module: Any, arrays: Arrays) -> None:
+    """Put an affine map into scales and bias of the synapse in front of it."""
+    if f"{synapse}.scale" not in arrays:
+        raise ValueError(f"export: an affine map must stand behind a synapse, got it behind {synapse}")
+    count = len(arrays[f"{synapse}.scale"])
+    shift = module(torch.zeros(1, 1, count, 1, 1)).double().reshape(-1).numpy()
+    factor = module(torch.ones(1, 1, count, 1, 1)).double().reshape(-1).numpy() - shift
+    arrays[f"{synapse}.scale"] = (arrays[f"{synapse}.scale"] * factor).astype(np.float32)
+    arrays[f"{synapse}.bias"] = (arrays[f"{synapse}.bias"] * factor + shift).astype(np.float32)
 
 
 @torch.no_grad()
@@ -135,13 +168,39 @@ def _neuron(module: Any) -> dict[str, Any]:
     }
 
 
-def export(name: str, folder: Path, x: Tensor, test: Any) -> None:
+def trained(network: Network, runs: Path) -> tuple[nn.Module, Tensor, Any, dict[str, Any]]:
+    """(network, calibration images, test images, facts) of a finished job and of the arm that it is held to."""
+    _, splits, model = open_run(runs / f"{network.arm}-seed0")
+    own, other = (RunFolder(runs / f"{arm}-seed0").figures() for arm in (network.arm, network.reference))
+    facts = {
+        "rates": {path: figures["rate"] for path, figures in own["rates"].items()},
+        "spike_rate": own["spike_rate"],
+        "float_accuracy": own["test_accuracy"],
+        "reference_accuracy": other["test_accuracy"],
+    }
+    return model, calibration(splits.train), splits.test, facts
+
+
+def is_ready(network: Network, runs: Path | None) -> bool:
+    """Whether a network can be had: the jobs that train it and its reference are finished."""
+    if not network.arm:
+        return True
+    return runs is not None and all(
+        RunFolder(runs / f"{arm}-seed0").summary.exists() for arm in (network.arm, network.reference)
+    )
+
+
+def export(name: str, folder: Path, x: Tensor, test: Any, runs: Path | None = None) -> None:
     """One network; its facts come last and say that it is whole."""
     network, begun = NETWORKS[name], time.perf_counter()
-    _, snn = convert(network, x)
+    more: dict[str, Any] = {}
+    if network.arm and runs is not None:
+        snn, x, test, more = trained(network, runs)
+    else:
+        _, snn = convert(network, x)
     folded = bitspike.fold(snn, x[:64])
     program = bitspike.compile(folded, x[:128])
-    rows, arrays = described(folded.graph, program)
+    rows, arrays = ([], {}) if network.neuron == "real" else described(folded.graph, program)
     folder.mkdir(parents=True, exist_ok=True)
     save(program, folder / "program.bitspike")
     inputs = test.normalise(test.images[:CHECKED])
@@ -168,6 +227,7 @@ def export(name: str, folder: Path, x: Tensor, test: Any) -> None:
         "clamped": dict(result.clamped),
         "exported_in_s": round(time.perf_counter() - begun, 1),
         "source": SOURCE if network.trained else "weights drawn, not trained",
+        **more,
     }
     write_json_atomic(folder / "facts.json", facts)
     print(f"{name}: agreement {facts['agreement_with_folded']:.1%}, {facts['exported_in_s']} s", flush=True)
@@ -204,6 +264,7 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, default=CACHE)
     parser.add_argument("--only", nargs="+", default=[], help="networks whose name holds one of these texts")
     parser.add_argument("--accuracy", type=int, default=10_000, help="test images that the programs classify")
+    parser.add_argument("--runs", type=Path, help="what the study has kept; else trained ones are left out")
     given = parser.parse_args()
     wanted = [name for name in NETWORKS if not given.only or any(text in name for text in given.only)]
     splits = images()
@@ -211,11 +272,17 @@ def main() -> None:
     if not (given.cache / "ann" / "ann.pt").exists():
         export_ann(given.cache / "ann", x)
     for name in wanted:
-        if not (given.cache / name / "facts.json").exists():
-            export(name, given.cache / name, x if NETWORKS[name].trained else x[:DRAWN], splits.test)
+        if (given.cache / name / "facts.json").exists():
+            continue
+        if not is_ready(NETWORKS[name], given.runs):
+            print(f"{name}: no finished runs of {NETWORKS[name].arm} and {NETWORKS[name].reference}", flush=True)
+            continue
+        export(name, given.cache / name, x if NETWORKS[name].trained else x[:DRAWN], splits.test, given.runs)
     count = min(given.accuracy, len(splits.test))
     for name in wanted:
-        measure_accuracy(given.cache / name, replace(splits.test), count)
+        if (given.cache / name / "facts.json").exists():
+            own = load_data(read_recipe("cifar10_engine")).test if NETWORKS[name].arm else splits.test
+            measure_accuracy(given.cache / name, own, count)
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ import statistics
 from pathlib import Path
 from typing import Any
 
-from cells import LABELS, NETWORKS, cells, goal_of
+from cells import LABELS, LEAST, NETWORKS, cells, goal_of
 
 from bitspike.files import read_json
 from bitspike.report import as_markdown, rewrite_blocks
@@ -65,7 +65,17 @@ def _accuracy(record: Record) -> str:
     if "accuracy" not in facts:
         return "not trained" if not facts["setting"]["trained"] else "not measured"
     images = facts["accuracy_images"]
-    return f"{facts['accuracy']:.2%}" + ("" if images == 10_000 else f" of {images:,} images")
+    shown = f"{facts['accuracy']:.2%}" + ("" if images == 10_000 else f" of {images:,} images")
+    if "spike_rate" in facts:
+        shown += f", {facts['spike_rate']:.1%} fire"
+    return shown if counts(record) else f"{shown}; does not count, {facts['reference_accuracy']:.2%} free"
+
+
+def counts(record: Record) -> bool:
+    """Whether a time counts: a trained network must be within two points of its arm without a penalty at T = 2."""
+    facts = record["program"]
+    reference = facts.get("reference_accuracy")
+    return reference is None or facts.get("accuracy", 0.0) >= reference - LEAST
 
 
 def _goals(records: Records) -> str:
@@ -108,7 +118,9 @@ def _goals(records: Records) -> str:
                         f"{record['ratio']:.2f}×",
                         f"{record['ratio_low']:.2f}–{record['ratio_high']:.2f}",
                         asked,
-                        ("met" if met else "not met") + ", interval crosses" * crosses,
+                        (("met" if met else "not met") + ", interval crosses" * crosses)
+                        if counts(record)
+                        else "does not count",
                     ]
                 )
     return as_markdown(rows)

@@ -13,9 +13,10 @@ import torch
 from torch import nn
 
 import bitspike
-from bitspike.layers import AvgPool2d
+from bitspike.layers import Affine, AvgPool2d, BatchNorm
 from bitspike.models import he_resnet20
-from bitspike.neurons import LIF, MultiBit, Neuron, Signed
+from bitspike.neurons import LIF, Adaptive, MultiBit, Neuron, Signed
+from bitspike.quantizers import LearnedBits, Quantizer, Sign, Uniform
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "benchmarks" / "inference"
 PAGE = "".join(f"<!-- inference: {name} -->\n<!-- end -->\n" for name in ("goals", "ann", "machine", "b1-t2", "b64-t2"))
@@ -61,7 +62,7 @@ def test_the_page_says_what_was_met_and_when_the_ann_wins(tmp_path: Path) -> Non
     options = ("--results", str(tmp_path), "--page", str(page))
     assert tables(*options) == 0
     text = page.read_text()
-    assert text.count("| not run |") == 10 and "Batch 1: not run." in text and "met" not in text.replace("not met", "")
+    assert text.count("| not run |") == 23 and "Batch 1: not run." in text and "met" not in text.replace("not met", "")
     write(tmp_path, 1, record("binary-T4", "openvino-int8", (0.5, 1.3), (2.6, 2.4, 2.7)))
     write(tmp_path, 1, record("binary-T4", "openvino-ann-int8", (0.5, 0.25), (0.5, 0.45, 0.55)))
     write(tmp_path, 1, record("binary-T1", "openvino-int8", (0.4, 0.4), (1.0, 0.9, 1.1)))
@@ -117,6 +118,61 @@ def test_the_exported_network_is_the_program(
     differs = abs(found - wanted).max(1) > 1e-3 * abs(wanted).max()
     assert differs.mean() <= 0.1  # a membrane within a rounding of its threshold
     assert sum(0.02 < rate < 0.98 for rate in net.rates.values()) > len(net.rates) / 2
+
+
+@pytest.mark.parametrize(
+    ("neuron", "weight", "T"),
+    [
+        (LIF(1.0, 1.0, reset="soft", initial=0.5), Uniform(8, scale="output"), 3),
+        (Signed(1, decay=1.0), Sign(), 3),
+        (MultiBit(2, 0, decay=1.0, initial=0.5), Uniform(4, scale="output"), 2),
+        (Adaptive(3), LearnedBits(5), 2),
+    ],
+)
+def test_trained_weights_of_few_bits_reach_the_peers(
+    neuron: Neuron, weight: Quantizer, T: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Behind quantized weights a norm folds into an affine map, which peers get as scales and biases."""
+    monkeypatch.syspath_prepend(str(SCRIPTS))
+    from compiled import described
+    from network import Exported
+    from plain import Plain
+
+    torch.manual_seed(0)
+    net, x = he_resnet20(neuron, weight, T=T, width=4, shape=(3, 8, 8)), torch.rand(64, 3, 8, 8)
+    with torch.no_grad():
+        for module in net.modules():
+            if isinstance(module, BatchNorm):
+                nn.init.uniform_(module.weight, 0.5, 1.5)
+                nn.init.uniform_(module.bias, 0.0, 0.5)
+        net(x)
+    folded = bitspike.fold(net.eval(), x)
+    assert any(isinstance(module, Affine) for module in folded.modules())
+    program = bitspike.compile(folded, x)
+    layers, arrays = described(folded.graph, program)
+    m, s = program.spec.input.scale
+    value = program.spec.input.value
+    exported = Exported(T, {"step": 2.0**s / m, "low": value.low, "high": value.high}, layers, arrays)
+    plain = Plain(exported).double()
+    plain.rates = {}
+    found, wanted = plain(x.double()).numpy(), program(x.numpy()).values
+    assert (abs(found - wanted).max(1) > 1e-3 * abs(wanted).max()).mean() <= 0.1
+    assert sum(rate > 0.02 for rate in plain.rates.values()) > len(plain.rates) / 2
+
+
+def test_the_time_of_an_inaccurate_network_does_not_count(tmp_path: Path) -> None:
+    """Two points below the arm's reference at most; the reference and the rate stand beside it."""
+    page = tmp_path / "page.md"
+    page.write_text(PAGE)
+    for name, accuracy in (("trained-binary-T4", 0.81), ("trained-binary-T1", 0.79)):
+        found = record(name, "openvino-int8", (0.5, 1.5), (3.0, 2.9, 3.1))
+        found["program"] |= {"accuracy": accuracy, "reference_accuracy": 0.825, "spike_rate": 0.1436}
+        write(tmp_path, 1, found)
+    assert tables("--results", str(tmp_path), "--page", str(page)) == 0
+    text, label = page.read_text(), "| ResNet-20, trained: binary spikes × 8-bit weights |"
+    assert f"{label} 4 | 81.00%, 14.4% fire | 1 | " in text and text.count("| met |") == 1
+    assert f"{label} 1 | 79.00%, 14.4% fire; does not count, 82.50% free | 1 | " in text
+    assert "| ≥ 1.5× | does not count |" in text
 
 
 def test_layers_that_peers_do_not_know_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from bitspike import observe
 from bitspike.layers import Linear, MeanReadout, Repeat
-from bitspike.neurons import LIF, Integer, MultiBit, Neuron, Real, Ternary
+from bitspike.neurons import LIF, Integer, MultiBit, Neuron, Real, Signed, Ternary
 from bitspike.training.losses import mean_loss, tet_loss
 from bitspike.training.penalty import SpikePenalty, WithPenalty
 from networks import rng
@@ -79,6 +79,32 @@ with torch.no_grad():
 )
 def test_values_by_hand(kind: str, per_layer: bool, wanted: float) -> None:
     assert penalty_of(PAIR, LEVELS, kind, 3.0, 0.2, per_layer).item() == pytest.approx(wanted, abs=1e-6)
+
+
+@pytest.mark.parametrize("per_layer", [True, False])
+def test_one_side_costs_above_the_target_alone(per_layer: bool) -> None:
+    """Rates 0.75 and 0.5, together 4/6; below the target neither a cost nor a gradient."""
+    above = SpikePenalty("rate", 3.0, 0.6, per_layer, "above")
+    wanted = 3.0 * (0.75 - 0.6) ** 2 / 2 if per_layer else 3.0 * (4 / 6 - 0.6) ** 2
+    assert WithPenalty(PAIR, above)(LEVELS)[1].item() == pytest.approx(wanted, abs=1e-6)
+    x = LEVELS.clone().requires_grad_()
+    cost = WithPenalty(PAIR, SpikePenalty("rate", 3.0, 0.8, per_layer, "above"))(x)[1]
+    assert cost.item() == 0.0 and not torch.autograd.grad(cost, x)[0].any()
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float64])
+@pytest.mark.parametrize(
+    "neuron", [LIF(1.0), MultiBit(1, 1), MultiBit(2, 0), Signed(1), Signed(3)], ids=lambda n: type(n).__name__
+)
+def test_the_rate_in_one_pass_is_that_of_six(neuron: Neuron, dtype: torch.dtype) -> None:
+    """Values and gradients of levels on both sides of 1, beside the plain form that any amplitude takes."""
+    low, high, unit = neuron.format.low, neuron.format.high, 2.0**-neuron.format.fraction_bits
+    spikes = (torch.randint(low, high + 1, (2, 3, 5, 4), generator=rng(0)) * unit).to(dtype).requires_grad_()
+    penalty = SpikePenalty("rate", 1.0, 0.0, False)
+    quick, plain = penalty._total(neuron, spikes), penalty._activity(neuron, spikes).sum()
+    assert quick.item() == plain.item() == (spikes != 0).sum().item() and quick.dtype == plain.dtype
+    found, wanted = (torch.autograd.grad(total, spikes)[0] for total in (quick, plain))
+    assert torch.equal(found, wanted) and found.any()
 
 
 def test_the_output_is_that_of_the_network() -> None:
@@ -173,5 +199,7 @@ def test_training_with_the_penalty_moves_the_activity(kind: str, per_layer: bool
 def test_refusals() -> None:
     with pytest.raises(ValueError, match="SpikePenalty: kind must be one of 'rate', 'bits', got 'rats'"):
         SpikePenalty("rats", 1.0, 0.1, False)
+    with pytest.raises(ValueError, match="SpikePenalty: side must be one of 'both', 'above', got 'over'"):
+        SpikePenalty("rate", 1.0, 0.1, False, "over")
     with pytest.raises(ValueError, match="SpikePenalty: the network must have neurons, got none"):
         penalty_of(nn.Sequential(Linear(2, 2)), torch.zeros(1, 1, 2), "rate", 1.0, 0.1, False)

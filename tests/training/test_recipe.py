@@ -151,7 +151,7 @@ def test_keys_that_came_later_are_no_part_of_an_older_key() -> None:
     del mapping["model"]["encoder_options"]
     for key in LATER:
         del mapping["train"][key]
-    del mapping["layers"], mapping["allocation"], mapping["convert"]
+    del mapping["layers"], mapping["allocation"], mapping["convert"], mapping["start"], mapping["regulariser"]["side"]
     assert canonical_key(mapping, "d") == BASE.key("d")
 
 
@@ -167,7 +167,7 @@ def test_keys_of_layers_without_time_steps_are_the_older_ones() -> None:
     del mapping["model"]["encoder_options"]
     for key in LATER:
         del mapping["train"][key]
-    del mapping["allocation"], mapping["convert"]
+    del mapping["allocation"], mapping["convert"], mapping["start"], mapping["regulariser"]["side"]
     assert canonical_key({**mapping, "layers": [layer]}, "d") == plain.key("d")
 
 
@@ -208,6 +208,8 @@ CHANGED = {
     "layers": (r.LayerConfig(match="body.*", weight=r.ComponentConfig("sign")),),
     "allocation": r.AllocationConfig(refined=True),
     "convert": r.ConvertConfig(images=8),
+    "start": r.StartConfig(weights="a.th", sha256="0" * 64),
+    "side": "above",
 }  # fmt: skip
 
 

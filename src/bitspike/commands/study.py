@@ -25,6 +25,7 @@ from bitspike.schema import override, to_mapping
 from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.job import digest, load_data, run_job
 from bitspike.training.recipe import Recipe
+from bitspike.training.runs import keep_run
 from bitspike.training.study import Outcome, Progress, Study, plan, read_study, results_of, run_study, summarise
 
 
@@ -33,6 +34,7 @@ def study(
     set: tuple[str, ...] = (),
     out: Path | None = None,
     shard: str = "0/1",
+    runs: Path | None = None,
     table_only: bool = False,
     json: Json = None,
     picture: Path | None = None,
@@ -43,12 +45,13 @@ def study(
     """Run a queue of (arm, seed) jobs; what is done is skipped, what was cut goes on where it was.
 
     Args:
-        queue: TOML file of the queue, or a built-in one: cifar10_adaptive_study, cifar10_gpu_long_study,
-            cifar10_gpu_study, digits_budgets, digits_demo, fashion_mnist_adaptive_study, fashion_mnist_bf16,
-            fashion_mnist_restimulation, fashion_mnist_study, fashion_mnist_tuning.
+        queue: TOML file of the queue, or a built-in one: cifar10_adaptive_study, cifar10_engine_study,
+            cifar10_gpu_long_study, cifar10_gpu_study, digits_budgets, digits_demo, fashion_mnist_adaptive_study,
+            fashion_mnist_bf16, fashion_mnist_restimulation, fashion_mnist_study, fashion_mnist_tuning.
         set: key=value pairs laid over the base recipe, e.g. data.root=DIR train.epochs=3.
         out: Folder of the results; default: what the queue says, runs/NAME for a built-in one.
         shard: I/N: run only every N-th job, beginning with the I-th; for several processes on one queue.
+        runs: Keep every job's network as a run, in a folder ARM-seedN here, for compile, fold, cost and eval.
         table_only: Run nothing: print the table of what is done.
         json: Write the summary (mean, std, n per arm) to this file.
         picture: Write the comparison as a PNG.
@@ -62,7 +65,7 @@ def study(
     if out:
         chosen = replace(chosen, out=out)
     share = _shard(shard)
-    outcome = Outcome((), (), 0, False) if table_only else run_queue(chosen, share, quiet)
+    outcome = Outcome((), (), 0, False) if table_only else run_queue(chosen, share, quiet, runs)
     if outcome.diverged and not any(results_of(chosen).values()):
         picture = pareto = levels = None  # there is nothing to draw
     show(chosen, json, picture, pareto, levels)
@@ -77,8 +80,8 @@ def _shard(text: str) -> tuple[int, int]:
     return int(index), int(count)
 
 
-def run_queue(queue: Study, shard: tuple[int, int], quiet: bool) -> Outcome:
-    """Run what is left of a queue, with its progress; says which jobs have diverged."""
+def run_queue(queue: Study, shard: tuple[int, int], quiet: bool, runs: Path | None = None) -> Outcome:
+    """Run what is left of a queue, with its progress; says which jobs have diverged. ``runs``: for their networks."""
     with Shown(len(plan(queue)), quiet) as shown:
 
         def train(recipe: Recipe) -> dict[str, object]:
@@ -86,6 +89,9 @@ def run_queue(queue: Study, shard: tuple[int, int], quiet: bool) -> Outcome:
             key = recipe.key(digest(recipe, splits))
             cut = queue.out / ".cut" / key[:16]
             finished = run_job(recipe, splits, shown.step, Checkpoints(cut, key))
+            if runs is not None:
+                names = [job.path.stem for job in plan(queue) if job.recipe == recipe]
+                keep_run(runs / names[0], recipe, key, finished.model, finished.result)
             shutil.rmtree(cut)
             return finished.result
 

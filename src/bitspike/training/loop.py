@@ -42,6 +42,7 @@ from bitspike.training.health import Watch
 from bitspike.training.optim import learning_rate, load_optimiser, make_optimiser, optimiser_tensors
 from bitspike.training.penalty import SpikePenalty, WithPenalty, total
 from bitspike.training.recipe import Recipe
+from bitspike.training.start import start_from_ann
 from bitspike.training.step_sizes import StepSizes
 from bitspike.training.task import task_of, training_task
 from bitspike.training.train_config import TrainConfig
@@ -93,7 +94,9 @@ class _Session:
     def __init__(self, recipe: Recipe, splits: Splits, world: World) -> None:
         self.recipe, self.splits, self.world = recipe, splits, world
         self.task = training_task(recipe.train, splits.train)
-        self.model = build_model(recipe, splits.train).to(world.device)
+        self.model = build_model(recipe, splits.train)
+        start_from_ann(self.model, recipe, splits.train)
+        self.model.to(world.device)
         check_unequal(recipe, self.model, splits.train, world.size)
         config = recipe.allocation or AllocationConfig()
         left = None if config.warm_start is None else warm_start(self.model, config.warm_start)
@@ -114,7 +117,8 @@ class _Session:
         regulariser = recipe.regulariser
         penalty = None
         if regulariser.kind != "none":
-            penalty = SpikePenalty(regulariser.kind, regulariser.weight, regulariser.target, regulariser.per_layer)
+            options = (regulariser.target, regulariser.per_layer, regulariser.side)
+            penalty = SpikePenalty(regulariser.kind, regulariser.weight, *options)
         pulls = [self.averages, None if self.budgets is None else self.budgets.lagrangian]
         network = world.wrap(WithPenalty(self.model, penalty, total([pull for pull in pulls if pull is not None])))
         self.network = torch.compile(network) if recipe.train.compile else network

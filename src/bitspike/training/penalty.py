@@ -12,10 +12,11 @@ from bitspike.functional import popcount
 from bitspike.graph import trace
 from bitspike.layers import step_mask, valid_lengths
 from bitspike.neurons import Neuron
+from bitspike.neurons.emission import Emission
 
 
 class SpikePenalty:
-    """``weight · mean_l (activity_l − target)²``, or of the activity of the whole network.
+    """``weight · mean_l (activity_l − target)²``, or of the activity of the whole network; one- or two-sided.
 
     Activity is the share of non-zero spikes ("rate") or the mean number of set bits ("bits") per neuron and step.
     Both pass gradients straight through: the rate that of min(|k|, 1), the set bits that of their secant
@@ -24,27 +25,45 @@ class SpikePenalty:
     Args:
         kind: "rate" or "bits". weight: >= 0. target: activity aimed at.
         per_layer: each layer has the target; else the mean over all neurons.
+        side: "both", or "above": activity below the target costs nothing.
     """
 
-    def __init__(self, kind: str, weight: float, target: float, per_layer: bool) -> None:
+    def __init__(self, kind: str, weight: float, target: float, per_layer: bool, side: str = "both") -> None:
         self.kind = one_of("SpikePenalty", "kind", kind, ("rate", "bits"))
+        self.side = one_of("SpikePenalty", "side", side, ("both", "above"))
         self.weight, self.target, self.per_layer = weight, target, per_layer
 
     def __call__(self, neurons: Sequence[Neuron], spikes: Sequence[Tensor]) -> Tensor:
         """The penalty [] of the spikes [T, B, ...] that these neurons sent; in `padded` of the steps that are."""
-        lengths, sums = valid_lengths(), []
-        sizes = []
+        lengths, sums, sizes = valid_lengths(), [], []
         for neuron, sent in zip(neurons, spikes, strict=True):
-            activity = self._activity(neuron, sent)
-            if lengths is not None:
-                activity = activity[step_mask(lengths, len(sent))]
-            sums.append(activity.sum())
-            sizes.append(activity.numel())
+            if lengths is None:
+                sums.append(self._total(neuron, sent))
+                sizes.append(sent.numel())
+            else:
+                activity = self._activity(neuron, sent)[step_mask(lengths, len(sent))]
+                sums.append(activity.sum())
+                sizes.append(activity.numel())
         if self.per_layer:
             means = torch.stack([s / n for s, n in zip(sums, sizes, strict=True)])
         else:
             means = torch.stack(sums).sum() / sum(sizes)
-        return self.weight * (means - self.target).square().mean()
+        excess = means - self.target
+        if self.side == "above":
+            excess = excess.clamp(min=0)
+        return self.weight * excess.square().mean()
+
+    def _total(self, neuron: Neuron, spikes: Tensor) -> Tensor:
+        """Sum [] of the activity; rates of integers in fixed units of a power of two take one pass instead of six."""
+        emission = neuron.emission
+        fixed = type(emission) is Emission and (emission.initial, emission.train_kind, emission.slope) == (1, "none", 1)
+        if self.kind != "rate" or neuron.format.real or not fixed:
+            return self._activity(neuron, spikes).sum()
+        unit = 2.0**-emission.fraction_bits
+        size = spikes.abs() if neuron.format.signed else spikes
+        if neuron.format.high > 1:
+            size = size.clamp(max=unit)
+        return size.sum(dtype=torch.promote_types(spikes.dtype, torch.float32)) / unit
 
     def _activity(self, neuron: Neuron, spikes: Tensor) -> Tensor:
         spikes = spikes.to(torch.promote_types(spikes.dtype, torch.float32))

@@ -37,6 +37,8 @@ _LATER: dict[str, object] = {
     "layers": None,
     "allocation": None,
     "convert": None,
+    "start": None,
+    "regulariser.side": "both",
     "model.encoder_options": {},
     "convert.readout": "mean",
     "convert.activation": None,
@@ -239,18 +241,43 @@ class RegulariserConfig:
         weight: factor of the term, >= 0.
         target: spikes a neuron and step, or bits; >= 0.
         per_layer: hold every layer to the target, not only the mean over layers.
+        side: "both", or "above": activity below the target costs nothing.
     """
 
     kind: Literal["none", "rate", "bits"] = "none"
     weight: float = 0.0
     target: float = 0.1
     per_layer: bool = False
+    side: Literal["both", "above"] = "both"
 
     def __post_init__(self) -> None:
         conform(self)
         single("RegulariserConfig", self)
         at_least("RegulariserConfig", "weight", self.weight, 0)
         at_least("RegulariserConfig", "target", self.target, 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class StartConfig:
+    """Published weights of an ANN to start from; see `bitspike.training.start.start_from_ann`.
+
+    Args:
+        weights: a file for `load_he_checkpoint`, below ``data.root`` (or BITSPIKE_DATA) unless the path is absolute.
+        sha256: of the file, 64 hex digits: a run belongs to the contents, wherever they lie.
+        images: training images on which the scales of the neurons are chosen, >= 1.
+    """
+
+    weights: str
+    sha256: str
+    images: int = 32
+
+    def __post_init__(self) -> None:
+        conform(self)
+        _named("StartConfig", weights=self.weights)
+        integer("StartConfig", "images", self.images, 1, 2**20)
+        if len(self.sha256) != 64 or set(self.sha256) - set("0123456789abcdef"):
+            must, todo = "sha256 must be 64 hex digits", "write what `sha256sum FILE` prints"
+            raise bad_value("StartConfig", must, repr(self.sha256), todo)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -304,6 +331,7 @@ class Recipe:
         layers: tables [[layers]], applied in order after the policy; None: every layer as above.
         allocation: table [allocation], of learned bits and time steps; None: its defaults, where bits are learned.
         convert: table [convert] of a network converted from an ANN; None: it is trained.
+        start: table [start] of published weights to start from; None: weights are drawn.
 
     >>> recipe_from_mapping({"name": "a", "neuron": {"name": "lif"}, "weight": {"name": "sign"}}).train.lr
     0.1
@@ -321,6 +349,7 @@ class Recipe:
     layers: tuple[LayerConfig, ...] | None = None
     allocation: AllocationConfig | None = None
     convert: ConvertConfig | None = None
+    start: StartConfig | None = None
 
     def __post_init__(self) -> None:
         conform(self)
@@ -328,6 +357,10 @@ class Recipe:
         integer("Recipe", "seed", self.seed, 0, 2**63 - 1)
         if self.allocation is not None:
             self.allocation.check(self.train.epochs)
+        if self.start is not None and self.allocation is not None and self.allocation.warm_start is not None:
+            raise bad_value(
+                "Recipe", "[start] and allocation.warm_start must not be given together", "both", "drop one"
+            )
 
     def anywhere(self) -> Recipe:
         """The same run without the folder of its data, which says something about a machine, not about the run."""

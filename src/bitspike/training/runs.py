@@ -183,6 +183,22 @@ def _train_run(
     return summary
 
 
+def keep_run(folder: Path, recipe: Recipe, key: str, model: nn.Module, result: dict[str, Any]) -> None:
+    """Write a finished job of a study as a run, without its best weights; the summary comes last.
+
+    Args:
+        folder: created if missing; what it holds of a run is written over. recipe, key: of the job.
+        model: after the last epoch. result: of `bitspike.training.job.run_job`.
+    """
+    run = RunFolder(folder)
+    folder.mkdir(parents=True, exist_ok=True)
+    run.summary.unlink(missing_ok=True)
+    write_text_atomic(run.recipe, to_toml(recipe))
+    write_text_atomic(run.metrics, _lines(result["history"]))
+    save_weights(run.weights("final"), model.state_dict(), {"key": key, **recipe_fact(recipe)})
+    write_json_atomic(run.summary, {"key": key, **result})
+
+
 def open_run(folder: Path, which: str = "final") -> tuple[Recipe, Splits, nn.Module]:
     """Recipe, data and trained (or converted) network (evaluation mode) of a run folder.
 
