@@ -91,12 +91,12 @@ def bypassed(shift: int, decay: list[int], count: int, signed: bool, reset: str)
         random, large = np.random.default_rng(channels), np.arange(channels) % 2 == 1
         b = Builder(Input(Value((channels,), -127, 127, 0, 6)))
         ends = {"exponent": 0, "low": -(2**31), "high": 2**31 - 1}
+        bypass = {"multiplier": b.constant(np.where(large, 2**21 + 1, 1))}
+        around = b.add("rescale", [INPUT], {"shift": 0, **ends}, bypass)
         weight = np.where(large, random.choice([127, -127], channels), 1)[:, None] * np.ones((1, channels), int)
         x = b.add("linear", [INPUT], {}, {"weight": b.constant(weight)})
         scale = {"multiplier": b.constant(np.where(large, 2**30 - 1, 2**21)), "bias": b.constant(np.array([-5]))}
         x = b.add("rescale", [x], {"shift": 21, **ends}, scale)
-        bypass = {"multiplier": b.constant(np.where(large, 2**21 + 1, 1))}
-        around = b.add("rescale", [INPUT], {"shift": 0, **ends}, bypass)
         x = b.add("add", [x, around])
         if shift:
             x = b.add("rescale", [x], {"shift": shift, **ends}, {"multiplier": b.constant(np.array([1]))})
