@@ -352,6 +352,11 @@ int64_t fire(int32_t* s, int32_t* u_out, const int32_t* x, int32_t* v, int32_t* 
     return function(s, u_out, x, v, sent, rows, channels, a);
 }
 
+namespace spikes {
+#include "spikes_avx2.inc"
+#include "spikes.inc"
+}  // namespace spikes
+
 }  // namespace
 
 const Kernels AVX2_KERNELS = {
@@ -367,7 +372,7 @@ const Kernels AVX2_KERNELS = {
      plain::operand<int32_t>, nullptr},
     {plain::conv_i32, conv_bytes, conv<WORDS>, plain::conv_wide, nullptr, conv_bits_avx2},
     plain::depthwise,
-    nullptr,
+    spikes::spike,
     plain::quantize,
     false,
     WIDTH,

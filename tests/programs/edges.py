@@ -82,6 +82,38 @@ def currents(shape: str, decay: list[int], count: int, signed: bool, reset: str)
         yield b.finish(x), random.choice([*ends, 2**29 - 1, -(2**29), 2**28], (6, 7, channels))
 
 
+def bypassed(shift: int, decay: list[int], count: int, signed: bool, reset: str) -> Pairs:
+    """As behind a residual block: a scaled sum and bytes times a number, together shifted, straight into a neuron.
+
+    The first sample drives every other membrane out of 32 bits; currents of the other channels are about a threshold.
+    """
+    for channels in (7, 16, 33):
+        random, large = np.random.default_rng(channels), np.arange(channels) % 2 == 1
+        b = Builder(Input(Value((channels,), -127, 127, 0, 6)))
+        ends = {"exponent": 0, "low": -(2**31), "high": 2**31 - 1}
+        bypass = {"multiplier": b.constant(np.where(large, 2**21 + 1, 1))}
+        around = b.add("rescale", [INPUT], {"shift": 0, **ends}, bypass)
+        weight = np.where(large, random.choice([127, -127], channels), 1)[:, None] * np.ones((1, channels), int)
+        x = b.add("linear", [INPUT], {}, {"weight": b.constant(weight)})
+        scale = {"multiplier": b.constant(np.where(large, 2**30 - 1, 2**21)), "bias": b.constant(np.array([-5]))}
+        x = b.add("rescale", [x], {"shift": 21, **ends}, scale)
+        x = b.add("add", [x, around])
+        if shift:
+            x = b.add("rescale", [x], {"shift": shift, **ends}, {"multiplier": b.constant(np.array([1]))})
+        constants = {"first": b.constant(np.where(large, random.choice([40, 2**31 - 1], channels), 3))}
+        if count > 1:
+            constants["spacing"] = b.constant(np.array([4]))
+        if reset == "soft":
+            constants["charge"] = b.constant(np.array([4]))
+        cancel = signed and count == 3
+        attributes = {"count": [count], "signed": signed, "reset": reset, "decay": decay, "cancel": cancel}
+        numbers = random.choice(
+            [-127, 127, 0, 1, -1, 2, -2, 3], (6, 40, channels), p=[0.01, 0.01, *[0.16] * 4, 0.17, 0.17]
+        )
+        numbers[:, 0] = 127
+        yield b.finish(b.add("fire", [x], attributes, constants)), numbers
+
+
 def scalings(low: int, shift: int, wide: bool) -> Pairs:
     """Products of 62 bits, or of 31; biases at the ends; results that are clamped and such that are not."""
     for channels, biased in product((1, 8, 16, 21), (False, True)):
@@ -187,6 +219,7 @@ _LEVELS = [[-1, 1], [0, 1], [-3, 0], [-5, 0, 5], [-3, -1, 1, 3], [2, 3, 5], [7],
 FAMILIES: dict[Callable[..., Pairs], list[tuple[Any, ...]]] = {
     neurons: list(product(_DECAYS, [1, 3, 65535], [False, True], ["hard", "soft"], [False, True])),
     currents: list(product(_SHAPES, _DECAYS[::2], [1, 3], [False, True], ["hard", "soft"])),
+    bypassed: list(product([0, 1, 3], _DECAYS[::5], [1, 3], [False, True], ["hard", "soft"])),
     scalings: list(product([-(2**31), -100], [0, 1, 30, 31, 45], [False, True])),
     sums: [(*alphabet, outputs) for alphabet in _ALPHABETS for outputs in (1, 4, 8, 16, 17, 48, 64, 80, 150)],
     events: list(
