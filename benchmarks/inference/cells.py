@@ -75,6 +75,8 @@ LABELS = {
     "openvino-fp32": "OpenVINO float32",
     "onnxruntime-int8": "ONNX Runtime int8",
     "onnxruntime-fp32": "ONNX Runtime float32",
+    "executorch-int8": "ExecuTorch (XNNPACK) int8, currents too",
+    "executorch-fp32": "ExecuTorch (XNNPACK) float32",
     "torch-compile": "torch.compile",
     "torch-eager": "torch eager",
     "spikingjelly": "SpikingJelly, eval",

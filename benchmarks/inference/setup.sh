@@ -11,7 +11,7 @@ export PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt
 "$venv/bin/python" -m pip install -q torch
 "$venv/bin/python" -m pip install -q --no-deps -r benchmarks/inference/requirements.txt
 OMP_NUM_THREADS=1 "$venv/bin/python" - <<'CHECK'
-import nncf, onnx, onnxruntime, openvino, snntorch
+import executorch.runtime, nncf, onnx, onnxruntime, openvino, snntorch, torchao
 from spikingjelly.activation_based import neuron
 CHECK
 echo "ready: $venv/bin/python"
