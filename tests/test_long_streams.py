@@ -66,8 +66,8 @@ def test_counters_of_steps_stop(kind: str) -> None:
     (a, b, *times), (c, d, *others) = out
     assert np.array_equal(a.levels, c.levels) and np.array_equal(b.levels, d.levels)
     assert times == others == [MAX_COUNT]
-    plain = Program(spec, "interpreter").stream(x[:4])[1]
-    on, plain = Program(spec, "interpreter").stream(x[4:10], plain)
+    plain = Program(spec, "interpreter")
+    on, _ = plain.stream(x[4:10], plain.stream(x[:4])[1])
     assert np.array_equal(on.levels, c.levels)  # nobody sees how late it is
 
 
