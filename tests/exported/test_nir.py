@@ -239,19 +239,15 @@ def changed(path: Path, change: Callable[[Any], None]) -> Path:
     return path
 
 
-def signs() -> Folded:
+def signs(factor: str = "layer") -> Folded:
     torch.manual_seed(0)
-    hidden = Linear(6, 5, bias=False, weight=Sign("layer"))
+    hidden = Linear(6, 5, bias=False, weight=Sign(factor))
     return fold(nn.Sequential(Repeat(2), hidden, BatchNorm(5), LIF(), Linear(5, 2)).eval(), torch.rand(4, 6))
 
 
 def test_a_file_changed_by_others_is_not_read_as_ours(tmp_path: Path) -> None:
     """What is remembered must be what the nodes say: an edited weight or threshold never comes back as it was."""
-    torch.manual_seed(0)
-    net = nn.Sequential(
-        Repeat(2), Linear(6, 5, bias=False, weight=Sign("none")), BatchNorm(5), LIF(), Linear(5, 2)
-    ).eval()
-    folded = fold(net, torch.rand(4, 6))
+    folded = signs("none")
     changes: list[Callable[[Any], None]] = [
         lambda graph: graph.nodes["_1"].weight.__imul__(2),
         lambda graph: graph.nodes["_1"].bias.__iadd__(1),
@@ -265,11 +261,7 @@ def test_a_file_changed_by_others_is_not_read_as_ours(tmp_path: Path) -> None:
 
 
 def test_integers_come_back_as_integers(tmp_path: Path) -> None:
-    torch.manual_seed(0)
-    net = nn.Sequential(
-        Repeat(2), Linear(6, 5, bias=False, weight=Sign("layer")), BatchNorm(5), LIF(), Linear(5, 2)
-    ).eval()
-    folded = fold(net, torch.rand(4, 6))
+    folded = signs("layer")
     back = read_nir(export(folded, "nir", tmp_path / "net.nir").files[0])
     assert [s.module.quantizer.format.label() for s in back.graph.of_kind("synapse")] == ["±1", "float"]  # type: ignore[union-attr]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import zipfile
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +16,9 @@ from bitspike.checks import bad_type, bad_value
 from bitspike.data.array_set import ArraySet
 from bitspike.data.dataset import Splits
 from bitspike.data.entry import DATASETS, Entry
-from bitspike.data.named_splits import TEST_FRACTION, TEST_SEED, assemble
+from bitspike.data.named_splits import assemble, completed
 from bitspike.data.npz import read_folder, read_npz
 from bitspike.data.sequence_arrays import pad, sequence_splits
-from bitspike.data.split import carve_validation
 
 WHERE = "load_arrays"
 PARTS = ("train", "validation", "test")
@@ -246,13 +244,7 @@ def splits_of(
         sequences = {part: (_floats(x) if x.is_floating_point() else x, _targets(y)) for part, (x, y) in pairs.items()}
         return sequence_splits(where, name, sequences, classes, 1 if top is None else top, validation, seed, ends)
     sets = {part: ArraySet(_floats(x), _targets(y), classes, f"{name}/{part}") for part, (x, y) in pairs.items()}
-    for part, size, own in (("test", TEST_FRACTION, TEST_SEED), ("validation", validation, seed)):
-        if part not in sets:
-            whole = sets["train"]
-            strata = torch.zeros(len(whole), dtype=torch.int64) if whole.regression else whole.labels
-            kept, held = carve_validation(strata, size, own)
-            sets |= {"train": whole.subset(kept), part: replace(whole.subset(held), name=f"{name}/{part}")}
-    return Splits(**sets)
+    return completed(name, sets, validation, seed)
 
 
 def _lengths(

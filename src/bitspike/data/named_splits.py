@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import replace
+from typing import Any
 
 import torch
 
@@ -88,3 +89,20 @@ def assemble(
         for part, (pixels, marks) in (("validation", parts["validation"]), ("test", test))
     )
     return Splits(train, *others)
+
+
+def completed(name: str, sets: Mapping[str, Any], validation: int | float, seed: int) -> Splits:
+    """Splits of the sets that are there; a test or validation part that is missing is carved from "train".
+
+    Args:
+        name: of the whole. sets: part → a set with ``labels``, ``regression`` and ``subset``. validation: samples or
+            their share. seed: of the validation part; the test part has its own, so that every run is scored alike.
+    """
+    found = dict(sets)
+    for part, size, own in (("test", TEST_FRACTION, TEST_SEED), ("validation", validation, seed)):
+        if part not in found:
+            whole = found["train"]
+            strata = torch.zeros(len(whole), dtype=torch.int64) if whole.regression else whole.labels
+            kept, held = carve_validation(strata, size, own)
+            found |= {"train": whole.subset(kept), part: replace(whole.subset(held), name=f"{name}/{part}")}
+    return Splits(**found)

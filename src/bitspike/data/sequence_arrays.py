@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 
 import torch
 from torch import Tensor
@@ -13,9 +12,8 @@ from torch.nn.utils.rnn import pad_sequence
 
 from bitspike.checks import bad_value
 from bitspike.data.dataset import Splits
-from bitspike.data.named_splits import TEST_FRACTION, TEST_SEED
+from bitspike.data.named_splits import completed
 from bitspike.data.sequence_set import DTYPES, SequenceSet
-from bitspike.data.split import carve_validation
 from bitspike.layers.padding import check_lengths
 
 
@@ -53,13 +51,7 @@ def sequence_splits(
         part: SequenceSet(x.to(kept), y, classes, f"{name}/{part}", top, ends[part]) for part, (x, y) in given.items()
     }
     check_apart(where, sets)
-    for part, size, own in (("test", TEST_FRACTION, TEST_SEED), ("validation", validation, seed)):
-        if part not in sets:
-            whole = sets["train"]
-            strata = torch.zeros(len(whole), dtype=torch.int64) if whole.regression else whole.labels
-            left, held = carve_validation(strata, size, own)
-            sets |= {"train": whole.subset(left), part: replace(whole.subset(held), name=f"{name}/{part}")}
-    return Splits(**sets)
+    return completed(name, sets, validation, seed)
 
 
 def pad(sequences: Sequence[Tensor]) -> tuple[Tensor, Tensor]:
