@@ -35,7 +35,7 @@ from bitspike.models.pad import PadShortcut
 from bitspike.neurons import Neuron
 from bitspike.upgrade.layers import Convolution, Merged, ZeroPad
 from networks import make_neuron
-from random_networks.factors import AMPLITUDES, MEMBRANES, SPIKES, STILL, WEIGHTS
+from random_networks.factors import AMPLITUDES, MEMBRANES, SPIKES, WEIGHTS
 from random_networks.plan import SIDES, Plan, Row
 
 INPUTS, WIDTH, CLASSES = 2, 4, 5
@@ -225,7 +225,7 @@ class Network(nn.Module):
     def __init__(self, plan: Plan) -> None:
         super().__init__()
         given, T = plan.network["given"], plan.blocks[0]["steps"]
-        self.encoder = ENCODERS[given](T) if given in ("repeat", *STILL) else None  # type: ignore[call-arg]
+        self.encoder = ENCODERS[given](T) if given in ENCODERS else None  # type: ignore[call-arg]
         shape: tuple[int, ...] = (INPUTS, *SIDES[plan.network["axes"]])
         blocks: list[nn.Module] = []
         for i, row in enumerate(plan.blocks):
@@ -261,11 +261,12 @@ def new_inputs(plan: Plan, count: int) -> Tensor:
     generator = torch.Generator().manual_seed(plan.seed)
     given, T = plan.network["given"], plan.blocks[0]["steps"]
     sides = INPUTS, *SIDES[plan.network["axes"]]
-    lead = (count,) if given in ("repeat", *STILL) else (T, count)
+    lead = (count,) if given in ENCODERS else (T, count)
+    lead = (count, T) if given == "frames" else lead
     if given == "events":
         return torch.randint(0, 2, (*lead, *sides), generator=generator).double()
     x = torch.round(16 * torch.randn(*lead, *sides, generator=generator, dtype=torch.float64)) / 16
-    intensities = given in STILL and ENCODERS[given](T).intensities  # type: ignore[call-arg]
+    intensities = given in ENCODERS and ENCODERS[given](T).intensities  # type: ignore[call-arg]
     return x.abs().clamp(max=1) if intensities else x
 
 

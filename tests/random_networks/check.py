@@ -108,9 +108,9 @@ def error_of(found: Comparison) -> float:
 def levels_of(program: Program, folded: nn.Module, x: Tensor) -> np.ndarray:
     """[steps, B, ...] of what a program is fed with, for inputs of the network."""
     given, sent = program.spec.input, x
-    if given.scale is None:
-        encoder = next((m for m in folded.modules() if isinstance(m, bitspike.layers.Encoder)), None)
-        sent = x if encoder is None else encoder(x)
+    encoder = next((m for m in folded.modules() if isinstance(m, bitspike.layers.Encoder)), None)
+    if encoder is not None and (given.scale is None or encoder.sequences):
+        sent = encoder(x)
     numbers = sent.detach().cpu().numpy()
     levels = program.quantize(numbers) if given.scale is not None else numbers.astype(given.value.dtype)
     return np.broadcast_to(levels, (given.value.steps, *levels.shape)) if given.repeat else levels

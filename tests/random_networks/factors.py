@@ -98,11 +98,9 @@ BLOCK: dict[str, tuple[Any, ...]] = {
     "edge": ("none", "squeeze", "squeeze differs", "windows"),
     "also": ("none", "relu", "clip floor", "shuffle", "rotate", "zeros", "dropout"),
 }
-# "frames" is no encoder at all here; the encoder of that name only moves an axis (tests/training/test_sequences.py).
-STILL = [name for name, made in ENCODERS.items() if name != "repeat" and not made.sequences]  # type: ignore[attr-defined]
 NETWORK: dict[str, tuple[Any, ...]] = {
     "axes": ("image", "row", "features"),
-    "given": ("repeat", *STILL, "frames", "events"),
+    "given": ("repeat", *(name for name in ENCODERS if name != "repeat"), "currents", "events"),
     "readout": ("mean", "steps", "late"),
     "head": ("flatten", "global"),
 }

@@ -6,6 +6,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from bitspike.layers import Encoder
 from bitspike.lower import Comparison, compare, compile
 from bitspike.runtime import Program
 
@@ -31,7 +32,11 @@ def check_program(folded: nn.Module, x: Tensor, exact: bool = True, **options: i
     """
     program = compile(folded, x, **options)  # type: ignore[arg-type]
     found = compare(program, folded, [x])
-    numbers = x.detach().cpu().numpy()
+    modules = folded.modules() if isinstance(folded, nn.Module) else (node.module for node in folded)
+    encoder = next((module for module in modules if isinstance(module, Encoder)), None)
+    with torch.no_grad():
+        sent = encoder(x) if encoder is not None and encoder.sequences else x  # the program has no axis to move
+    numbers = sent.detach().cpu().numpy()
     if program.spec.input.scale is not None:
         whole = program(numbers)
         axis = 0 if program.spec.input.repeat else 1
