@@ -137,7 +137,11 @@ def test_a_padding_that_keeps_the_size_is_written_as_numbers(tmp_path: Path) -> 
 def test_what_is_refused_is_named(tmp_path: Path) -> None:
     network, _ = folded("pool_net", "lif", "float", 2)
     with pytest.raises(ValueError, match="give that of one sample, as in shape=1,28,28"):
-        export(network, "onnx-float", tmp_path / "m.onnx")
+        export(network, "onnx-float", tmp_path / "m.onnx", shape="2x8x8")
+    with pytest.raises(ValueError, match="steps=3 says nothing here: leave it out"):
+        export(network, "onnx-float", tmp_path / "m.onnx", shape=SHAPE, steps=3)
+    with pytest.raises(ValueError, match="give that of one sample, as in shape=1,28,28"):
+        export(bitspike.graph.trace(NETS["pool_net"](make_neuron("lif"), T=2)), "onnx-float", tmp_path / "m.onnx")
     with pytest.raises(ValueError, match="choose one of unrolled, scan, step"):
         export(network, "onnx-float", tmp_path / "m.onnx", form="loop", shape=SHAPE)
     model = nn.Sequential(bitspike.layers.Poisson(3), Linear(4, 2), MeanReadout())

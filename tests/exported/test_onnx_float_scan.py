@@ -21,6 +21,7 @@ from bitspike.layers import (
     BatchNorm,
     Conv2d,
     Flatten,
+    Frames,
     Gain,
     Linear,
     MeanReadout,
@@ -257,12 +258,66 @@ def test_a_sequence_has_no_steps_to_unroll_and_two_outputs_are_refused(tmp_path:
             return self.last(spikes), spikes
 
     sequence = bitspike.fold(net(LIF()).eval(), torch.rand(5, 7, 4))
-    with pytest.raises(ValueError, match=r"without an encoder the network has no number of steps.*form=scan or step"):
+    with pytest.raises(ValueError, match=r"no number of steps: give steps=N, or form=scan or step"):
         export(sequence, "onnx-float", tmp_path / "m.onnx", shape="4")
     two = bitspike.fold(Two().eval(), torch.rand(7, 4))
     for form in FORMS:
         with pytest.raises(ValueError, match="the network returns 2 tensors: export a network for each"):
             export(two, "onnx-float", tmp_path / "m.onnx", form=form, shape="4")
+
+
+@pytest.mark.parametrize("readout", [MeanReadout, StepReadout])
+def test_samples_of_frames(readout: type[nn.Module], tmp_path: Path) -> None:
+    """Unrolled they are what the network takes, [B, T, ...]; a loop takes steps of them, as a stream does."""
+    torch.manual_seed(0)
+    model = nn.Sequential(Frames(5), *list(net(LIF(decay=0.5), readout=readout()))).eval()
+    x = torch.rand(7, 5, 4) * 6 - 2
+    network = bitspike.fold(model, x)
+    with torch.no_grad():
+        expected = network(x).numpy()
+    assert np.ptp(expected) > 0.1
+    files = export(network, "onnx-float", tmp_path / "m.onnx").files  # the shape is that of what fold was shown
+    run = onnxruntime.InferenceSession(files[0], providers=["CPUExecutionProvider"])
+    assert [*run.get_inputs()[0].shape] == ["batch", 5, 4]
+    np.testing.assert_allclose(run.run(None, {"input": x.numpy()})[0], expected, atol=1e-5)
+    run, states = loaded(export(network, "onnx-float", tmp_path / "l.onnx", form="scan", shape="5,4").files, 7)
+    found = []
+    for chunk in x.transpose(0, 1).numpy()[:2], x.transpose(0, 1).numpy()[2:]:
+        each, states = called(run, chunk, states)
+        found.append(each)
+    got = np.concatenate(found) if readout is StepReadout else found[-1]
+    np.testing.assert_allclose(got, expected, atol=1e-5)
+    for form in FORMS:
+        with pytest.raises(ValueError, match=r"shape 4: samples begin with their steps, 5: give shape=5,\.\.\."):
+            export(network, "onnx-float", tmp_path / "n.onnx", form=form, shape="4")
+
+
+def test_samples_of_fewer_frames(tmp_path: Path) -> None:
+    """A graph is unrolled for the number of steps of its sample."""
+    torch.manual_seed(0)
+    network = bitspike.fold(nn.Sequential(Frames(5, ragged=True), *list(net(LIF()))).eval(), torch.rand(7, 5, 4))
+    x = torch.rand(7, 3, 4) * 6 - 2
+    made = export(network, "onnx-float", tmp_path / "m.onnx", shape="3,4")
+    run = onnxruntime.InferenceSession(made.files[0], providers=["CPUExecutionProvider"])
+    with torch.no_grad():
+        np.testing.assert_allclose(run.run(None, {"input": x.numpy()})[0], network(x), atol=1e-5)
+    assert made.facts["steps"] == 3
+    with pytest.raises(ValueError, match="samples begin with their steps, at most 5"):
+        export(network, "onnx-float", tmp_path / "m.onnx", shape="6,4")
+
+
+def test_sequences_are_unrolled_for_as_many_steps_as_one_asks(tmp_path: Path) -> None:
+    x = torch.rand(6, 7, 4) * 6 - 2
+    network = bitspike.fold(net(LIF(decay=0.5)).eval(), x)
+    made = export(network, "onnx-float", tmp_path / "m.onnx", steps=6)
+    run = onnxruntime.InferenceSession(made.files[0], providers=["CPUExecutionProvider"])
+    assert [*run.get_inputs()[0].shape] == [6, "batch", 4]
+    for batch in (7, 2):
+        with torch.no_grad():
+            np.testing.assert_allclose(
+                run.run(None, {"input": x[:, :batch].numpy()})[0], network(x[:, :batch]), atol=1e-5
+            )
+    assert made.facts["steps"] == 6
 
 
 def test_every_step_of_an_unrolled_network_comes_out(tmp_path: Path) -> None:
@@ -307,13 +362,18 @@ def test_random_networks(tmp_path: Path) -> None:
         seen.update(word for word in ("repeat", "frames", "events", "per_step", "by step", "late") if word in what)
         run, states = loaded(found.files, x.shape[axis])
         with torch.no_grad():
-            steps = x[None].repeat(found.facts["steps"], *[1] * x.dim()) if axis == 0 else x  # type: ignore[index]
+            if "given frames" in what:
+                fed = steps = x.transpose(0, 1)
+            elif axis == 0:
+                fed, steps = x, x[None].repeat(found.facts["steps"], *[1] * x.dim())  # type: ignore[index]
+            else:
+                fed = steps = x
             first, kept = bitspike.stream(network.graph, steps)
             second, _ = bitspike.stream(network.graph, steps, kept)
             pairs = [(network(x), first), (second, second)]
         flipped = np.zeros(x.shape[axis], bool)  # such a sample goes on with another membrane
         for expected, other in pairs:
-            y, states = called(run, x.numpy(), states)
+            y, states = called(run, fed.numpy(), states)
             size = 1e-4 * max(1.0, float(expected.abs().max()))
             far = [np.abs(y - each.numpy()).max(-1) > size for each in (expected, other)]
             flipped |= np.minimum(*(part if part.ndim == 1 else part.max(0) for part in far))

@@ -58,6 +58,17 @@ def test_a_branch_waits_for_the_other(join: str) -> None:
         assert [len(left) for left in next(iter(state.waiting.values()))] == [2, 0]
 
 
+@pytest.mark.parametrize("top", [9, 0])
+def test_before_the_first_window_a_mean_is_zeros_of_its_type(top: int) -> None:
+    b = Builder(Input(Value((2,), -top, top, 0, 3)))
+    program = b.finish(b.add("mean", [b.add("windows", [INPUT], {"frames": 3, "steps": 1})]))
+    x = np.full((3, 2, 2), top)
+    first, state = program.stream(x[:2])
+    second, _ = program.stream(x[2:], state)
+    assert first.levels.dtype == second.levels.dtype and first.levels.shape == second.levels.shape == (2, 2)
+    assert (first.steps, second.steps) == (1, 1) and not first.levels.any() and (second.levels == 3 * top).all()
+
+
 @given(SEEDS)
 def test_any_batch_gives_the_same_integers(seed: int) -> None:
     program = drawn(seed)

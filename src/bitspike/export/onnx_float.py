@@ -24,7 +24,7 @@ from bitspike.export.target import TARGETS, Exported, Source, Target
 from bitspike.files import write_bytes_atomic
 from bitspike.graph import Graph, Node
 from bitspike.graph.surgery import Surgery
-from bitspike.layers import Encoder, MeanReadout, StepReadout
+from bitspike.layers import Encoder, Frames, MeanReadout, StepReadout
 
 FORMS = ("unrolled", "scan", "step")
 _CHECKED = 19
@@ -42,16 +42,20 @@ class OnnxFloat(Target):
     suffix = ".onnx"
     options: ClassVar[Mapping[str, tuple[Any, str]]] = {
         "form": ("unrolled", "unrolled: all steps; scan: a chunk of steps, step: one, both with states in and out"),
-        "shape": ("", "of one sample, as in 1,28,28"),
+        "shape": ("", "of one sample, as in 1,28,28; left out: of the one that fold was shown"),
+        "steps": (0, "to unroll, of a network without an encoder"),
     }
 
     def losses(self, source: Source, options: Mapping[str, Any]) -> list[str]:
-        form, sample = options["form"], _shape(options)
+        form, graph = options["form"], _graph(source)
         if form not in FORMS:
             return [f"form {form!r}: choose one of {', '.join(FORMS)}"]
+        sample = _shape(graph, options)
         if sample is None:
             return [f"shape {options['shape']!r}: give that of one sample, as in shape=1,28,28"]
-        graph, found = _graph(source), []
+        found = _unshaped(graph, sample)
+        if found:
+            return found
         if graph.reads_indices:
             found.append("the input is numbers of words: let the graph begin behind the embedding")
         (output,) = graph.of_kind("output")
@@ -59,26 +63,35 @@ class OnnxFloat(Target):
             found.append(f"the network returns {len(output.inputs)} tensors: export a network for each")
         if any(parameter.device.type != "cpu" for parameter in graph.model.parameters()):
             found.append("the network is not on the CPU: move it there")
-        if form == "unrolled" and graph.batch_axis == 1:
-            found.append("without an encoder the network has no number of steps to unroll: take form=scan or step")
+        counts = form == "unrolled" and graph.batch_axis == 1
+        if counts and options["steps"] < 1:
+            found.append("without an encoder the network has no number of steps: give steps=N, or form=scan or step")
+        if not counts and options["steps"]:
+            found.append(f"steps={options['steps']} says nothing here: leave it out")
         for node in graph:
-            if isinstance(node.module, Encoder) and not node.module.repeats:
+            if isinstance(node.module, Encoder) and not (node.module.repeats or isinstance(node.module, Frames)):
                 kind = type(node.module).__name__
                 found.append(f"{node.name} ({kind}) draws its spikes: encode outside, and export the network behind")
             if _divides(graph, node):
                 found.append(f"{node.name} averages by a divisor of its own, which torch's exporter forgets: --to onnx")
         if form != "unrolled" and not found:
+            graph, sample = _behind_frames(graph, sample)
             found += objections(graph, sample, carries=form == "scan")
         return found
 
     def write(self, source: Source, path: Path, options: Mapping[str, Any]) -> Exported:
-        graph, sample, form = _graph(source), _shape(options) or (), options["form"]
+        graph, form = _graph(source), options["form"]
+        sample = _shape(graph, options) or ()
         dtype = next((p.dtype for p in graph.model.parameters() if p.is_floating_point()), torch.float32)
         if dtype != torch.float32:
             graph = Surgery(graph).finish()
             graph.model.float()
+        if form != "unrolled":
+            graph, sample = _behind_frames(graph, sample)
         if form == "step":
             graph = _unread(graph)
+        steps = options["steps"] or (sample[0] if _frames(graph) else _steps(graph))
+        lead = () if graph.batch_axis == 0 or form == "step" else (steps if form == "unrolled" else _CHUNK,)
         begun = Begun(graph, sample, carries=form == "scan")
         names = [] if form == "unrolled" else begun.names
         whole = _Whole(graph, begun) if form == "unrolled" else Step(graph, begun, form == "scan")
@@ -86,17 +99,14 @@ class OnnxFloat(Target):
         traces = []
         for batch in (2, 3):
             states = begun.many(batch) if names else []
-            traces.append(_traced(whole, (torch.zeros(batch, *sample), *states), names, begun))
+            x = torch.zeros(*(lead if form == "unrolled" else ()), batch, *sample)
+            traces.append(_traced(whole, (x, *states), names, begun, len(lead) if form == "unrolled" else 0))
         data = freed(*traces)
         if form == "scan":
-            steps = _steps(graph) if graph.batch_axis == 0 else 0
-            data = looped(data, sample, steps, begun.shape, begun.timed)
-            lead = () if graph.batch_axis == 0 else (_CHUNK,)
-            _checked(data, graph.model, (*lead, _CHECKED, *sample), len(sample), begun, names)
-        else:
-            _checked(data, whole, (_CHECKED, *sample), len(sample), begun, names)
+            data = looped(data, sample, steps if graph.batch_axis == 0 else 0, begun.shape, begun.timed)
+        _checked(data, graph.model if form == "scan" else whole, (*lead, _CHECKED, *sample), len(sample), begun, names)
         files = [path]
-        facts = {"form": form, "steps": _steps(graph), "bytes": len(data), "states": names}
+        facts = {"form": form, "steps": steps, "bytes": len(data), "states": names}
         write_bytes_atomic(path, data)
         if form != "unrolled":
             files.append(path.with_suffix(".start.npz"))
@@ -110,9 +120,36 @@ def _graph(source: Source) -> Graph:
     return source.graph
 
 
-def _shape(options: Mapping[str, Any]) -> tuple[int, ...] | None:
+def _shape(graph: Graph, options: Mapping[str, Any]) -> tuple[int, ...] | None:
+    """Of one sample: the one that was given, else the one that the network was shown; None: neither."""
+    if not options["shape"]:
+        return graph.sample_shape
     sides = options["shape"].split(",")
     return tuple(map(int, sides)) if all(side.strip().isdigit() and int(side) for side in sides) else None
+
+
+def _frames(graph: Graph) -> Frames | None:
+    return next((node.module for node in graph if isinstance(node.module, Frames)), None)
+
+
+def _unshaped(graph: Graph, sample: tuple[int, ...]) -> list[str]:
+    """What is wrong with the number of steps of a sample that has a time axis."""
+    frames = _frames(graph)
+    if frames is None or (len(sample) > 1 and (1 if frames.ragged else frames.T) <= sample[0] <= frames.T):
+        return []
+    steps = f"{'at most ' * frames.ragged}{frames.T}"
+    return [f"shape {','.join(map(str, sample))}: samples begin with their steps, {steps}: give shape={frames.T},..."]
+
+
+def _behind_frames(graph: Graph, sample: tuple[int, ...]) -> tuple[Graph, tuple[int, ...]]:
+    """The network behind an encoder that only puts steps first, and the shape of one step; any other as it is."""
+    if _frames(graph) is None:
+        return graph, sample
+    edit = Surgery(graph)
+    for item in edit:
+        if isinstance(edit.get(item), Frames):
+            edit.remove(item)
+    return edit.finish(), sample[1:]
 
 
 def _divides(graph: Graph, node: Node) -> bool:
@@ -169,10 +206,10 @@ def _unread(graph: Graph) -> Graph:
     return edit.finish()
 
 
-def _traced(module: nn.Module, args: tuple[Tensor, ...], names: list[str], begun: Begun) -> Any:
-    """The model as torch traces it, without what names this machine's torch."""
+def _traced(module: nn.Module, args: tuple[Tensor, ...], names: list[str], begun: Begun, axis: int) -> Any:
+    """The model as torch traces it, without what names this machine's torch. axis: of the batch in the input."""
     onnx = need_onnx()
-    axes = {"input": {0: "batch"}, "output": {int(begun.timed and not isinstance(module, Step)): "batch"}}
+    axes = {"input": {axis: "batch"}, "output": {int(begun.timed and not isinstance(module, Step)): "batch"}}
     own = [name for name in names if name not in begun.shared]
     axes |= {name: {0: "batch"} for state in own for name in (state, f"{state}.next")}
     held = io.BytesIO()

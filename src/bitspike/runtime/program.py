@@ -214,8 +214,7 @@ class Program:
 
     def _result(self, levels: Array, steps: int, clamped: Mapping[str, int]) -> Result:
         if self._last is not None:
-            empty = np.zeros((levels.shape[1], *levels.shape[2:]), np.int64)
-            levels = levels[0] if len(levels) else empty
+            levels = levels[0] if len(levels) else np.zeros(levels.shape[1:], levels.dtype)
         return Result(levels, steps, self._output.exponent or 0, self.spec.classes, dict(clamped))
 
     def _levels(self, x: Any, where: str) -> Array:
