@@ -22,7 +22,8 @@ from bitspike.layers import BatchNorm, Conv2d, Flatten, Linear, MeanReadout, Rep
 from bitspike.neurons import LIF, MultiBit, Ternary
 from bitspike.observe import observe
 from bitspike.quantizers import Sign
-from bitspike.training.loop import evaluate, load_weights
+from bitspike.training.evaluation import evaluate
+from bitspike.training.loop import load_weights
 from bitspike.upgrade import upgrade
 
 WILD = (math.nan, math.inf, -math.inf)

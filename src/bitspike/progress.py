@@ -58,10 +58,12 @@ class Shown:
         """Figures of the running job, from `bitspike.training.fit`."""
         share = figures["epoch"] / figures["epochs"]
         note = f"epoch {figures['epoch']:.1f}/{figures['epochs']:.0f} loss {figures['loss']:.3f}"
-        ended = "validation_accuracy" in figures or "validation_error" in figures
+        measured = [key for key in figures if key.startswith("validation_")]  # the one that decides first
+        ended = bool(measured)
         if ended:
-            exact, error = figures.get("validation_accuracy"), figures.get("validation_error")
-            note += f" validation {exact:.2%}" if exact is not None else f" validation error {error:.4g}"
+            name, figure = measured[0].removeprefix("validation_"), figures[measured[0]]
+            exact = name == "accuracy"
+            note += f" validation {figure:.2%}" if exact else f" validation {name.replace('_', ' ')} {figure:.4g}"
             for kind, layers in figures.get("health", {}).items():
                 note += f" {kind} " + ", ".join(f"{name} {n}/{of}" for name, (n, of) in layers.items())
         if ended or time.perf_counter() - self._said >= EVERY_S:

@@ -25,8 +25,9 @@ from bitspike.quantizers import LearnedBits
 from bitspike.schema import to_mapping, to_toml
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoints
+from bitspike.training.evaluation import evaluate
 from bitspike.training.job import load_data, run_job
-from bitspike.training.loop import evaluate, fit
+from bitspike.training.loop import fit
 from bitspike.training.recipe import Recipe, recipe_from_mapping
 from bitspike.training.runs import open_run, train_run
 from runs import CutError, cut_after, equal

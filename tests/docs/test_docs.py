@@ -25,7 +25,8 @@ from bitspike.quantizers import QUANTIZERS
 from bitspike.registry import Registry
 from bitspike.schema import to_mapping
 from bitspike.training.build import build_model
-from bitspike.training.losses import LOSSES, REGRESSION_LOSSES
+from bitspike.training.losses import LABEL_LOSSES, LOSSES, REGRESSION_LOSSES
+from bitspike.training.measures import MEASURES
 from bitspike.training.recipe import Recipe, recipe_from_mapping
 from bitspike.training.study import Study, plan, read_study
 
@@ -124,9 +125,11 @@ def test_every_recipe_key_is_documented() -> None:
     sets = next(row[2] for row in tables if row[0] == "`data.name`")
     assert set(re.findall(r'"(\w+)[":]', sets)) == {name for name, _ in own(DATASETS)}
     losses = next(row[2] for row in tables if row[0] == "`train.loss`")
-    assert {name for table in (LOSSES, REGRESSION_LOSSES) for name, _ in own(table)} <= set(
+    assert {name for table in (LOSSES, REGRESSION_LOSSES, LABEL_LOSSES) for name, _ in own(table)} <= set(
         re.findall(r'"(\w+)"', losses)
     )
+    metrics = next(row[2] for row in tables if row[0] == "`train.metric`")
+    assert set(re.findall(r'"(\w+)"', metrics)) == {name for name, _ in own(MEASURES)}
     encoders = next(row[2] for row in tables if row[0] == "`model.encoder`")
     assert set(re.findall(r'"(\w+)"', encoders)) == {name for name, _ in own(ENCODERS)}
     options = next(row[2] for row in tables if row[0] == "`model.encoder_options`")

@@ -15,8 +15,8 @@ from bitspike import observe
 from bitspike.cost import cost
 from bitspike.data import ImageSet, Splits
 from bitspike.training import job
+from bitspike.training.evaluation import evaluate
 from bitspike.training.job import Finished, digest, load_data, run_job
-from bitspike.training.loop import evaluate
 from bitspike.training.recipe import Recipe, recipe_from_mapping
 
 KEYS = {"health", "findings"} | {

@@ -16,7 +16,8 @@ from bitspike.layers import Synapse
 from bitspike.training import loop, task
 from bitspike.training.build import build_model
 from bitspike.training.distributed import World
-from bitspike.training.loop import epoch_batches, evaluate, fit, load_weights, logits_of
+from bitspike.training.evaluation import evaluate, logits_of
+from bitspike.training.loop import epoch_batches, fit, load_weights
 from bitspike.training.optim import learning_rate, make_optimiser
 from bitspike.training.recipe import Recipe, TrainConfig, recipe_from_mapping
 from networks import rng

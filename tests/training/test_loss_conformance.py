@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from bitspike.testing import ConformanceError, check_loss
-from bitspike.training.losses import LOSSES, REGRESSION_LOSSES, loss_options, mean_loss
+from bitspike.training.losses import LABEL_LOSSES, LOSSES, REGRESSION_LOSSES, loss_options, mean_loss
 from bitspike.training.recipe import TrainConfig
 
 
@@ -57,7 +57,7 @@ def test_a_recipe_names_a_loss_and_its_options() -> None:
     assert TrainConfig(loss="tet").loss_arguments() == {"weight": 1e-3, "target": 1.0}
     assert TrainConfig(loss="tet", loss_options={"target": 2.0}).loss_arguments() == {"weight": 1e-3, "target": 2.0}
     assert TrainConfig().loss_arguments() == {}
-    found = [*sorted(LOSSES.items()), *sorted(REGRESSION_LOSSES.items())]
+    found = [*sorted(LOSSES.items()), *sorted(REGRESSION_LOSSES.items()), *sorted(LABEL_LOSSES.items())]
     names = ", ".join(repr(name) for name, _ in found)
     with pytest.raises(ValueError, match=f"TrainConfig: loss must be one of {names}, got 'mena'"):
         TrainConfig(loss="mena")

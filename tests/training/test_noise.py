@@ -18,8 +18,9 @@ from bitspike.models.network import Network
 from bitspike.neurons import LIF
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoints
+from bitspike.training.evaluation import evaluate
 from bitspike.training.job import load_data
-from bitspike.training.loop import evaluate, fit
+from bitspike.training.loop import fit
 from bitspike.training.recipe import Recipe, recipe_from_mapping
 from runs import CutError, curve, cut_after, equal
 

@@ -16,7 +16,7 @@ from bitspike.data import ArraySet, Splits, gather
 from bitspike.data.arrays import load_arrays
 from bitspike.files import read_json
 from bitspike.training import fit, load_data, recipe_from_mapping
-from bitspike.training.loop import evaluate
+from bitspike.training.evaluation import evaluate
 from bitspike.training.task import training_task
 
 WIDE = torch.tensor(1e300, dtype=torch.float64)

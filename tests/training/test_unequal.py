@@ -38,8 +38,8 @@ from bitspike.quantizers import Uniform
 from bitspike.runtime import load as load_program
 from bitspike.training import fit, recipe_from_mapping
 from bitspike.training.build import build_model
+from bitspike.training.evaluation import evaluate, logits_of
 from bitspike.training.health import Watch
-from bitspike.training.loop import evaluate, logits_of
 from bitspike.training.losses import LOSSES, REGRESSION_LOSSES, find_loss, takes_lengths
 from bitspike.training.penalty import SpikePenalty, WithPenalty
 from bitspike.training.runs import evaluate_run, open_run

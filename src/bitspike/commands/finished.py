@@ -29,6 +29,7 @@ from bitspike.report import (
 )
 from bitspike.schema import to_mapping
 from bitspike.training.job import VERIFY_SAMPLES, verified
+from bitspike.training.measures import MEASURES
 from bitspike.training.runs import RunFolder, evaluate_run, open_run
 from bitspike.training.study import summary_of
 
@@ -36,7 +37,7 @@ Which = Literal["final", "best"]
 
 
 def evaluate(run: RunPath, weights: Which = "final", json: Json = None) -> None:
-    """Test accuracy (or error) of a run, per class, and whether results depend on the batch size; leaves eval.json.
+    """Test accuracy (or train.metric) of a run, per class, and whether it depends on the batch size; leaves eval.json.
 
     Args:
         run: Folder of a finished run.
@@ -49,10 +50,20 @@ def evaluate(run: RunPath, weights: Which = "final", json: Json = None) -> None:
     print(f"{measured(result)[0]} on {result['samples']} samples")
     if "per_class" in result:
         print(as_text([["class", "recall %"], *([k, f"{100 * v:.2f}"] for k, v in result["per_class"].items())]))
+    elif "per_label" in result:
+        table = [["label", "F1 %", "average precision %", "samples"]]
+        for name, row in result["per_label"].items():
+            precision = row["average_precision"]
+            shown = "none has it" if precision is None else f"{100 * precision:.2f}"
+            table.append([name, f"{100 * row['f1']:.2f}", shown, str(row["samples"])])
+        print(as_text(table))
     else:
         print(as_text([["value", "error"], *([k, f"{v:.4g}"] for k, v in result["per_value"].items())]))
+    for name, figure in result.get("metrics", {}).items():
+        print(f"{MEASURES[name].words}: {MEASURES[name].text(figure)}")
     for size, against in result["batch_invariance"].items():
-        classes = f", {against['classes_that_differ']} classes differ" if "classes_that_differ" in against else ""
+        kinds = [kind for kind in ("classes", "labels") if f"{kind}_that_differ" in against]
+        classes = "".join(f", {against[f'{kind}_that_differ']} {kind} differ" for kind in kinds)
         print(f"batch {size} against 64: max logit difference {against['max_logit_difference']:.3g}{classes}")
 
 

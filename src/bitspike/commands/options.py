@@ -12,6 +12,7 @@ from bitspike.checks import integer
 from bitspike.files import write_json_atomic
 from bitspike.runtime import Program, load
 from bitspike.runtime.engine.native import MAX_THREADS
+from bitspike.training.measures import MEASURES
 
 LARGE = 2**31 - 1
 """No count on the command line is larger."""
@@ -26,16 +27,16 @@ Threads = Annotated[int | None, tyro.conf.arg(metavar="N")]
 
 
 def measured(figures: Mapping[str, Any]) -> list[str]:
-    """Accuracies, or errors of a regression, in words.
+    """Accuracies, or what else a run was measured by, in words.
 
     >>> measured({"validation_accuracy": 0.5, "test_error": 2.0})
     ['validation accuracy 50.00%', 'test error 2']
     """
     found = []
     for part in ("validation", "test"):
-        for measure, form in (("accuracy", ".2%"), ("error", ".4g")):
-            if f"{part}_{measure}" in figures:
-                found.append(f"{part} {measure} {figures[f'{part}_{measure}']:{form}}")
+        for name, measure in MEASURES.items():
+            if f"{part}_{name}" in figures:
+                found.append(f"{part} {measure.words} {measure.text(figures[f'{part}_{name}'])}")
     return found
 
 

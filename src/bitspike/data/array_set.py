@@ -22,8 +22,9 @@ class ArraySet:
 
     Args:
         images: the samples, float32 ``[N, ...]`` with at least one further axis, finite, N >= 1.
-        labels: int64 ``[N]``, values 0 to ``len(classes) - 1``; or targets, float32 ``[N, K]``, finite.
-        classes: names of the classes, or of the K values of a target, without repeats.
+        labels: int64 ``[N]``, values 0 to ``len(classes) - 1``; or targets, float32 ``[N, K]``, finite; or sets of
+            labels, bool ``[N, K]``.
+        classes: names of the classes, of the K values of a target or of the K labels, without repeats.
         name: what messages and reports call the set; no part of `digest`.
 
     Raises:
@@ -59,6 +60,11 @@ class ArraySet:
         return isinstance(self.labels, torch.Tensor) and self.labels.is_floating_point()
 
     @property
+    def multilabel(self) -> bool:
+        """Whether the targets are sets of labels."""
+        return self.labels.dtype == torch.bool
+
+    @property
     def step_shape(self) -> tuple[int, ...]:
         """Shape of a sample, which every time step sees."""
         return tuple(self.images.shape[1:])
@@ -68,7 +74,7 @@ class ArraySet:
 
     def __repr__(self) -> str:
         size = "x".join(str(n) for n in self.images.shape[1:])
-        kind = "values" if self.regression else "classes"
+        kind = "values" if self.regression else "labels" if self.multilabel else "classes"
         return f"ArraySet({self.name!r}: {len(self)} samples {size}, {len(self.classes)} {kind})"
 
     def digest(self) -> str:

@@ -40,12 +40,13 @@ def load_arrays(
 
     - uint8 x ``[N, H, W]`` or ``[N, C, H, W]`` with integer y ``[N]`` are images of classes, 0 to the greatest label:
       an `ImageSet`, normalised by mean and std of the train part, and augmented where the recipe asks for it.
-    - float x ``[N, ...]`` are samples as they are, uint8 x with float y too (divided by 255): `ArraySet`, no
-      augmentation.
+    - float x ``[N, ...]`` are samples as they are, uint8 x with y of numbers or labels too (divided by 255):
+      `ArraySet`, no augmentation.
     - with ``time``, x ``[N, T, ...]`` of integers or floats are sequences of T steps: a `SequenceSet`. Nothing is
       taken for a time axis without it. Where ``lengths_train`` (or ``lengths``) and so on are there, integers ``[N]``,
       a sequence ends after so many steps, and what stands behind them is not looked at.
-    - integer y ``[N]`` are classes; float y ``[N]`` or ``[N, K]`` are numbers to be met (regression).
+    - integer y ``[N]`` are classes; float y ``[N]`` or ``[N, K]`` are numbers to be met (regression), whatever numbers
+      they are; bool y ``[N, K]``, or uint8 of 0 and 1, says for each of K labels whether the sample has it.
 
     Args:
         root: the file or folder. validation: samples carved from the training part, or their fraction in (0, 1).
@@ -227,7 +228,7 @@ def splits_of(
     if fill and not ends and len({x.shape[1] for x, _ in pairs.values()}) > 1:
         ends = {part: torch.full((len(x),), x.shape[1]) for part, (x, _) in pairs.items()}
     labels = pairs["train"][1]
-    if not labels.is_floating_point():
+    if labels.dim() == 1 and not labels.is_floating_point():
         most = max(int(y.max()) for _, y in pairs.values())
         if most >= 10**6:
             raise bad_value(where, "labels must be below 1000000", most, "number the classes from 0, or use float y")
@@ -301,12 +302,17 @@ def _check_still(where: str, x: Tensor) -> None:
 
 
 def _check_targets(where: str, x: Tensor, y: Tensor) -> None:
-    if y.dtype == torch.bool or y.is_complex() or y.dim() > (2 if y.is_floating_point() else 1) or y.dim() < 1:
-        must = "y must be integers [N] (classes) or floats [N] or [N, K] (numbers to be met)"
+    axes = {torch.bool: (2,), torch.uint8: (1, 2)}.get(y.dtype, (1, 2) if y.is_floating_point() else (1,))
+    if y.is_complex() or y.dim() not in axes:
+        numbers, labels = "floats [N] or [N, K] (numbers to be met)", "bool or uint8 [N, K] (labels)"
+        must = f"y must be integers [N] (classes), {numbers} or {labels}"
         raise bad_value(where, must, f"{y.dtype} {list(y.shape)}", "convert it, e.g. with .astype('int64')")
     if len(x) != len(y):
         raise bad_value(where, "x and y must be equally many", f"{len(x)} and {len(y)}", "pair them")
-    if not y.is_floating_point() and int(y.min()) < 0:
+    if y.dtype == torch.uint8 and y.dim() == 2 and int(y.max()) > 1:
+        todo = "pass integers [N] for classes, or floats for numbers"
+        raise bad_value(where, "labels [N, K] must be 0 and 1", int(y.max()), todo)
+    if y.dtype != torch.bool and not y.is_floating_point() and int(y.min()) < 0:
         raise bad_value(where, "labels must be >= 0", int(y.min()), "number the classes from 0")
 
 
@@ -326,9 +332,9 @@ def _floats(x: Tensor) -> Tensor:
 
 
 def _targets(y: Tensor) -> Tensor:
-    """Labels as int64, or targets as float32 ``[N, K]``."""
+    """Classes as int64, sets of labels as bool, or targets as float32 ``[N, K]``."""
     if not y.is_floating_point():
-        return y.long()
+        return y.long() if y.dim() == 1 else y.bool()
     return (y.unsqueeze(1) if y.dim() == 1 else y).float().contiguous()
 
 

@@ -102,7 +102,8 @@ def completed(name: str, sets: Mapping[str, Any], validation: int | float, seed:
     for part, size, own in (("test", TEST_FRACTION, TEST_SEED), ("validation", validation, seed)):
         if part not in found:
             whole = found["train"]
-            strata = torch.zeros(len(whole), dtype=torch.int64) if whole.regression else whole.labels
+            alike = whole.regression or whole.labels.dim() > 1
+            strata = torch.zeros(len(whole), dtype=torch.int64) if alike else whole.labels
             kept, held = carve_validation(strata, size, own)
             found |= {"train": whole.subset(kept), part: replace(whole.subset(held), name=f"{name}/{part}")}
     return Splits(**found)

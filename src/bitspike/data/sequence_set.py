@@ -30,8 +30,9 @@ class SequenceSet:
     Args:
         images: the sequences, ``[N, T, ...]`` with at least one axis behind the steps, N, T >= 1: uint8, int8, int16,
             int32 (up to 2^24) or finite float32.
-        labels: int64 ``[N]``, values 0 to ``len(classes) - 1``; or targets, float32 ``[N, K]``, finite.
-        classes: names of the classes, or of the K values of a target, without repeats.
+        labels: int64 ``[N]``, values 0 to ``len(classes) - 1``; or targets, float32 ``[N, K]``, finite; or sets of
+            labels, bool ``[N, K]``.
+        classes: names of the classes, of the K values of a target or of the K labels, without repeats.
         name: what messages and reports call the set; no part of `digest`.
         top: the value that maps to 1.0 in a batch, 1 to 2^24: 255 for video, 1 for counts of events.
         lengths: int64 ``[N]``, 1 to T, where sequences end after different numbers of steps and are 0 from there on
@@ -94,6 +95,11 @@ class SequenceSet:
         return self.labels.is_floating_point()
 
     @property
+    def multilabel(self) -> bool:
+        """Whether the targets are sets of labels."""
+        return self.labels.dtype == torch.bool
+
+    @property
     def steps(self) -> int:
         """T, the time steps of a sequence."""
         return self.images.shape[1]
@@ -109,7 +115,7 @@ class SequenceSet:
     def __repr__(self) -> str:
         size = "x".join(map(str, self.step_shape))
         steps = str(self.steps) if self.lengths is None else f"{int(self.lengths.min())} to {self.steps}"
-        kind = "values" if self.regression else "classes"
+        kind = "values" if self.regression else "labels" if self.multilabel else "classes"
         return f"SequenceSet({self.name!r}: {len(self)} sequences of {steps} steps {size}, {len(self.classes)} {kind})"
 
     def digest(self) -> str:

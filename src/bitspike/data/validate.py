@@ -28,9 +28,10 @@ def classes(where: str, names: object) -> None:
 
 
 def targets(where: str, labels: object, names: tuple[str, ...]) -> None:
-    """Raise unless ``labels`` are int64 ``[N]`` below the number of names, or finite float32 ``[N, K]``, one a name."""
-    if isinstance(labels, torch.Tensor) and labels.is_floating_point():
-        tensor(where, "targets", labels, torch.float32, "[N, K]", 2)
+    """Raise unless ``labels`` are int64 [N] below the number of names, or one a name: finite float32 or bool [N, K]."""
+    if isinstance(labels, torch.Tensor) and (labels.is_floating_point() or labels.dtype == torch.bool):
+        kept = torch.bool if labels.dtype == torch.bool else torch.float32
+        tensor(where, "targets", labels, kept, "[N, K]", 2)
         checks.finite(where, "targets", labels)
         if labels.shape[1] != len(names):
             must = f"targets must be [N, {len(names)}], a value for every name"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from bitspike.checks import message
 from bitspike.report.figure import new_figure
+from bitspike.training.measures import MEASURES
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,7 +56,8 @@ def history_picture(history: Sequence[dict[str, Any]], path: Path, title: str) -
         axes.plot(epochs, [record[average] for record in records], "k", linewidth=2, label="average")
         axes.set_ylabel(words)
         axes.yaxis.get_major_locator().set_params(integer=True)
-    measure, words, scale = ("error", "error", 1) if "train_error" in records[0] else ("accuracy", "accuracy, %", 100)
+    measure, found = next((name, one) for name, one in MEASURES.items() if f"train_{name}" in records[0])
+    words, scale = (f"{found.words}, %", 100) if found.percent else (found.words, 1)
     for part, label in (("train", "training"), ("validation", "validation")):
         last.plot(epochs, [scale * record[f"{part}_{measure}"] for record in records], marker=".", label=label)
     last.set_ylabel(words)

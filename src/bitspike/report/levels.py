@@ -98,12 +98,18 @@ def level_table(rows: Sequence[ArmSummary], uses: Sequence[LevelUse]) -> list[li
     """
     summaries = {row.arm: row for row in rows}
     worths = _worths(uses)
-    head = ["arm", "seeds", "accuracy %", "rate %", "set bits", "seeds counted", "at the end %", "information b"]
+    measured, words, scale = measured_by([row for row in rows if row.n])
+    title = f"{words.removeprefix('test ').removesuffix(', %')}{' %' if scale > 1 else ''}"
+    head = ["arm", "seeds", title, "rate %", "set bits", "seeds counted", "at the end %", "information b"]
     table = [[*head, *(f"bit {worth} %" for worth in worths)]]
     for use in uses:
         row = summaries[use.arm]
         line = [use.arm, str(row.n)]
-        for key, kind in (("test_accuracy", "percent"), ("spike_rate", "percent"), ("set_bits", "plain")):
+        for key, kind in (
+            (measured, "percent" if scale > 1 else "plain"),
+            ("spike_rate", "percent"),
+            ("set_bits", "plain"),
+        ):
             line.append(metric_text(row.metrics.get(key), kind))
         if not use.n:
             empty = "not run" if not row.n else _ABSENT

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from bitspike.checks import message
 from bitspike.report.figure import new_figure
-from bitspike.report.study import measured_by
+from bitspike.report.study import measure_of, measured_by
 from bitspike.training.study import ArmSummary
 
 if TYPE_CHECKING:
@@ -35,7 +35,7 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def pareto_picture(rows: Sequence[ArmSummary], path: Path, title: str) -> Figure:
-    """Accuracy or error (mean and standard deviation over seeds) against S-ACE and against the bit budget, as a PNG.
+    """What was measured (mean and standard deviation over seeds) against S-ACE and against the bit budget, as a PNG.
 
     Where an arm did not read the test split, the accuracies shown are those on the validation split. Arms without a
     finished seed, or whose results are older than these metrics, are left out and named.
@@ -53,7 +53,7 @@ def pareto_picture(rows: Sequence[ArmSummary], path: Path, title: str) -> Figure
     if not shown:
         raise ValueError(message("picture", "an arm must have S-ACE and bit budget", "none", "run the study first"))
     measured, measure, scale = measured_by(shown)
-    better = -1.0 if measured.endswith("error") else 1.0
+    better = 1.0 if measure_of(measured).higher else -1.0
     accuracy = [scale * row.metrics[measured].mean for row in shown]
     spread = [scale * (row.metrics[measured].std or 0.0) for row in shown]
     figure = new_figure(10.5, 4.2)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from pathlib import Path
 
 from bitspike.checks import message
 from bitspike.report.figure import KINDS, new_figure
+from bitspike.training.measures import MEASURES, Measure
 from bitspike.training.study import ArmSummary, Metric
 
 _COLUMNS: tuple[tuple[str, str, str], ...] = (
@@ -26,26 +28,32 @@ _LATER: tuple[tuple[str, str, str], ...] = (("bit budget", "bit_budget", "plain"
 """Columns that stand where an arm has the metric, which results of older versions have not."""
 
 
-_ERRORS: tuple[tuple[str, str, str], ...] = (
-    ("error", "test_error", "plain"),
-    ("folded error", "folded_test_error", "plain"),
-    ("validation error", "validation_error", "plain"),
-)
-"""Columns of regressions, in place of those of accuracies."""
+def _columns_of(name: str) -> list[tuple[str, str, str]]:
+    """Columns of a measure other than accuracy, in place of those of accuracies."""
+    measure = MEASURES[name]
+    unit, kind = (" %", "percent") if measure.percent else ("", "plain")
+    parts = {"": "test", "folded ": "folded_test", "validation ": "validation"}
+    return [(f"{words}{measure.words}{unit}", f"{part}_{name}", kind) for words, part in parts.items()]
+
+
+def measure_of(key: str) -> Measure:
+    """The measure of a key that `measured_by` gives."""
+    return MEASURES[key.partition("_")[2]]
 
 
 def measured_by(rows: Sequence[ArmSummary]) -> tuple[str, str, float]:
     """What all rows were measured by: the key, its words, and its scale; on the test split where all read it.
 
     Raises:
-        ValueError: some are of classes and some of numbers.
+        ValueError: they were measured by different things.
     """
-    for measure, unit, scale in (("accuracy", ", %", 100.0), ("error", "", 1.0)):
+    for name, measure in MEASURES.items():
         for part in ("test", "validation"):
-            if all(f"{part}_{measure}" in row.metrics for row in rows):
-                return f"{part}_{measure}", f"{part} {measure}{unit}", scale
-    must = "all arms must be measured by accuracy, or all by error"
-    raise ValueError(message("picture", must, "both", "compare them apart"))
+            if all(f"{part}_{name}" in row.metrics for row in rows):
+                unit, scale = (", %", 100.0) if measure.percent else ("", 1.0)
+                return f"{part}_{name}", f"{part} {measure.words}{unit}", scale
+    must = "all arms must be measured by the same metric"
+    raise ValueError(message("picture", must, "several", "compare them apart"))
 
 
 def metric_text(metric: Metric | None, kind: str) -> str:
@@ -67,8 +75,11 @@ def study_table(rows: Sequence[ArmSummary]) -> list[list[str]]:
     """
     there = {key for row in rows for key in row.metrics}
     columns = [*_COLUMNS, *(column for column in _LATER if column[1] in there)]
-    if there & {key for _, key, _ in _ERRORS}:
-        columns = [*_ERRORS, *(column for column in columns if "accuracy" not in column[1] or column[1] in there)]
+    others = [_columns_of(name) for name in MEASURES if name != "accuracy"]
+    measured = [columns_of for columns_of in others if there & {key for _, key, _ in columns_of}]
+    if measured:
+        rest = (column for column in columns if "accuracy" not in column[1] or column[1] in there)
+        columns = [*itertools.chain(*measured), *rest]
     table = [["arm", "seeds", *(title for title, _, _ in columns)]]
     for row in rows:
         table.append([row.arm, str(row.n), *(metric_text(row.metrics.get(key), kind) for _, key, kind in columns)])
@@ -76,7 +87,7 @@ def study_table(rows: Sequence[ArmSummary]) -> list[list[str]]:
 
 
 def study_picture(rows: Sequence[ArmSummary], path: Path, title: str) -> None:
-    """Accuracy (or error) beside operations per sample and size of every finished arm, as a PNG.
+    """Accuracy (or what else was measured) beside operations per sample and size of every finished arm, as a PNG.
 
     Where an arm did not read the test split, the accuracies shown are those on the validation split.
 

@@ -4,8 +4,9 @@ from bitspike.renamed import renamed as _renamed
 from bitspike.training.build import build_model, build_network
 from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.diverged import DivergedError
+from bitspike.training.evaluation import evaluate
 from bitspike.training.job import Finished, load_data, run_job
-from bitspike.training.loop import Run, evaluate, fit
+from bitspike.training.loop import Run, fit
 from bitspike.training.recipe import Recipe, read_recipe, recipe_from_mapping
 from bitspike.training.study import read_study, run_study, summarise
 

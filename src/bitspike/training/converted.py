@@ -19,8 +19,9 @@ from bitspike.models import IMAGENET_MEAN, IMAGENET_STD, MODELS, Network, load_h
 from bitspike.schema import override, to_mapping, to_toml
 from bitspike.training.bound import check_bound, recipe_fact
 from bitspike.training.build import ACTIVATIONS, build_activation, build_neuron, check_time
+from bitspike.training.evaluation import evaluate
 from bitspike.training.job import load_data, measure
-from bitspike.training.loop import Run, evaluate, load_weights
+from bitspike.training.loop import Run, load_weights
 from bitspike.training.recipe import ConvertConfig, Recipe, read_recipe, recipe_from_mapping
 from bitspike.training.task import task_of
 from bitspike.training.weights import read_weights, save_weights
@@ -191,13 +192,13 @@ def convert_run(recipe: Recipe, checkpoint: Path, folder: Path) -> tuple[dict[st
     if report is None:
         raise RuntimeError("ann2snn returned no report")
     batch = recipe.data.eval_batch_size
-    measure_by = task_of(splits.validation).measure
-    record = {f"validation_{measure_by}": evaluate(snn, splits.validation, batch), "time_s": report.time_s}
+    measure_by = task_of(splits.validation, recipe.train.metric).measure
+    record = {f"validation_{measure_by}": evaluate(snn, splits.validation, batch, measure_by), "time_s": report.time_s}
     key = recipe.key(splits.digest())
     _, figures = measure(recipe, splits, Run(snn, [record]))
-    accuracy = {f"ann_validation_{measure_by}": evaluate(ann, splits.validation, batch)}
+    accuracy = {f"ann_validation_{measure_by}": evaluate(ann, splits.validation, batch, measure_by)}
     if recipe.data.test:
-        accuracy[f"ann_test_{measure_by}"] = evaluate(ann, splits.test, batch)
+        accuracy[f"ann_test_{measure_by}"] = evaluate(ann, splits.test, batch, measure_by)
     summary = {"key": key, **accuracy, **figures}
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("best", "final"):

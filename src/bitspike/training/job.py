@@ -23,10 +23,11 @@ from bitspike.observe import Activity, observe
 from bitspike.training.build import build_model, check_time
 from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.distributed import alone
-from bitspike.training.health import at_chance, dead_layers
-from bitspike.training.loop import Progress, Run, evaluate, fit
+from bitspike.training.evaluation import scores
+from bitspike.training.health import dead_layers
+from bitspike.training.loop import Progress, Run, fit
 from bitspike.training.recipe import LOADER_OPTIONS, Recipe
-from bitspike.training.task import at_mean, task_of
+from bitspike.training.task import task_of
 from bitspike.training.unequal import at_length, lengths_differ
 
 VERIFY_SAMPLES = 256
@@ -90,7 +91,8 @@ def run_job(
 
     Returns:
         `Finished`; its ``result`` holds: test_accuracy and folded_test_accuracy (unless ``data.test`` is false),
-        validation_accuracy (of numbers: test_error, folded_test_error and validation_error instead), spike_rate,
+        validation_accuracy (of numbers and labels those of the recipe's metric instead, such as test_error, and
+        metrics: "test" and "folded_test" → all measures that the targets have), spike_rate,
         set_bits (per neuron and step), spike_bits and weight_bits (of the hidden layers, of all where none is hidden;
         32 where nothing spikes), adds, shift_adds, multiplications and size_bytes
         (per sample, folded), s_ace, ns_ace and bit_budget (per sample, of the hidden layers), averages (what makes up
@@ -116,22 +118,21 @@ def measure(recipe: Recipe, splits: Splits, run: Run) -> tuple[Folded, dict[str,
     hidden = [row for row in synapses if row.role == "hidden"] or synapses
     batch = recipe.data.eval_batch_size
     averages = bit_budget(counted, APART)
-    tested, task = {}, task_of(splits.validation)
+    tested, task = {}, task_of(splits.validation, recipe.train.metric)
     validation = f"validation_{task.measure}"
+    more: dict[str, dict[str, float]] = {}
     if recipe.data.test:
-        tested[f"test_{task.measure}"] = evaluate(run.model, splits.test, batch)
-        tested[f"folded_test_{task.measure}"] = evaluate(
-            folded_for(run.model, folded, splits.validation), splits.test, batch
-        )
+        networks = {"test": run.model, "folded_test": folded_for(run.model, folded, splits.validation)}
+        more = {part: scores(network, splits.test, batch, task) for part, network in networks.items()}
+        tested = {f"{part}_{task.measure}": figures[task.measure] for part, figures in more.items()}
     kept: dict[str, Any] = {"steps": sample.shape[1]} if lengths_differ(splits.validation) else {}
     if recipe.allocation is not None and recipe.allocation.budget is not None:
         allocation = Allocation(run.model, recipe.allocation)
         kept["budget"] = judge(allocation, folded.graph, splits.validation, batch, run.repairs)
-    last, labels = run.history[-1], splits.validation.labels
-    if task.regression:
-        guessed = at_mean(last[validation], labels)
-    else:
-        guessed = at_chance(last[validation], labels, len(splits.validation.classes))
+    if task.kind != "classes":
+        kept["metrics"] = more
+    last = run.history[-1]
+    guessed = task.guessed(last[validation], splits.validation)
     return folded, {
         **tested,
         **kept,

@@ -19,34 +19,32 @@ from bitspike.allocation.averages import Averages
 from bitspike.allocation.config import AllocationConfig
 from bitspike.allocation.controller import Budgets
 from bitspike.allocation.widths import Allocation
-from bitspike.checks import bad_value, finite, integer
+from bitspike.checks import bad_value, integer
 from bitspike.data import Batches, Samples, Splits, as_splits, draws
-from bitspike.graph.traced import Traced
 from bitspike.layers import (
     Padded,
     Synapse,
     check_numbers,
     lengths_of,
-    mean_over_steps,
     padded,
     set_noise,
     values_of,
 )
-from bitspike.layers.encoders.base import check_intensities, reads_intensities
 from bitspike.ops import Int8, int8, lean
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoint, Checkpoints
 from bitspike.training.distributed import World
 from bitspike.training.diverged import DivergedError, reason, sound
+from bitspike.training.evaluation import check_range, scores
 from bitspike.training.health import Watch
 from bitspike.training.optim import learning_rate, load_optimiser, make_optimiser, optimiser_tensors
 from bitspike.training.penalty import SpikePenalty, WithPenalty, total
 from bitspike.training.recipe import Recipe
 from bitspike.training.start import start_from_ann
 from bitspike.training.step_sizes import StepSizes
-from bitspike.training.task import task_of, training_task
+from bitspike.training.task import training_task
 from bitspike.training.train_config import TrainConfig
-from bitspike.training.unequal import check_unequal, run_batch
+from bitspike.training.unequal import check_unequal
 from bitspike.training.weights import read_weights
 
 AVERAGES = {"weights": "weight_bits", "spikes": "spike_bits", "steps": "T"}
@@ -62,9 +60,11 @@ class Run:
     Attributes:
         model: the network after the last epoch, in evaluation mode.
         history: one record per epoch: epoch, loss, train_accuracy, validation_accuracy (of numbers: train_error,
-            validation_error), lr, time_s, health (see `Watch`); where bits or T are learned also their averages
+            validation_error; of labels: train_subset_accuracy, validation_subset_accuracy; and validation_METRIC where
+            the recipe's metric is another one), lr, time_s, health (see `Watch`);
+            where bits or T are learned also their averages
             (weight_bits, spike_bits, T) and "allocation", those of every layer by kind.
-        best: state of the network after the epoch with the best validation accuracy (the first of equals); with
+        best: state of the network after the epoch with the best validation figure (the first of equals); with
             budgets, of the epochs that keep them, or the last one where none does.
         repairs: with budgets, what was done to keep them, see `Budgets`.
     """
@@ -94,6 +94,7 @@ class _Session:
     def __init__(self, recipe: Recipe, splits: Splits, world: World) -> None:
         self.recipe, self.splits, self.world = recipe, splits, world
         self.task = training_task(recipe.train, splits.train)
+        self.task.check(splits.validation)
         self.model = build_model(recipe, splits.train)
         start_from_ann(self.model, recipe, splits.train)
         self.model.to(world.device)
@@ -227,17 +228,18 @@ class _Session:
         self.read()
         place = self.place
         loss_sum, correct, seen = self.world.total(place.loss_sum, place.correct, place.seen)
-        watch, measure = Watch(self.model), self.task.measure
+        watch = Watch(self.model)
         try:
             with watch.watching():
-                figure = evaluate(self.model, self.splits.validation, self.recipe.data.eval_batch_size)
+                batch, names = self.recipe.data.eval_batch_size, (self.task.measure, self.task.running)
+                figures = scores(self.model, self.splits.validation, batch, self.task, names)
         except ValueError as error:
             raise self.diverged(str(error), x) from error
         record: dict[str, Any] = {
             "epoch": place.epoch + 1,
             "loss": loss_sum / seen,
-            f"train_{measure}": self.task.figure(correct, int(seen)),
-            f"validation_{measure}": figure,
+            f"train_{self.task.running}": self.task.figure(correct, int(seen)),
+            **{f"validation_{name}": figure for name, figure in figures.items()},
             "lr": self.optimiser.param_groups[0]["lr"],
             "time_s": place.time_s,
             "health": watch.report(),
@@ -250,9 +252,10 @@ class _Session:
         if self.budgets is not None:
             record |= self.budgets.close_epoch()
         self.history.append(record)
-        if self.task.quality(figure) > place.best and counts(record):
+        quality = self.task.quality(figures[self.task.measure])
+        if quality > place.best and counts(record):
             self.best = {name: value.detach().clone() for name, value in self.model.state_dict().items()}
-            place.best = self.task.quality(figure)
+            place.best = quality
         self.place = _Place(epoch=place.epoch + 1, best=place.best)
         self.sums = self._sums()
         return record
@@ -361,39 +364,6 @@ def channels_last(x: Tensor) -> Tensor:
 def counts(record: dict[str, float]) -> bool:
     """Whether an epoch may be the best one: with budgets, only one that keeps them."""
     return bool(record.get("within_budgets", True))
-
-
-@torch.no_grad()
-def logits_of(model: nn.Module, data: Samples, batch_size: int) -> Tensor:
-    """Mean logits [N, K] of a whole set in its order; the model is left in evaluation mode.
-
-    Raises:
-        ValueError: a logit is NaN or inf.
-    """
-    model.eval()
-    logits = torch.cat([mean_over_steps(run_batch(model, x), lengths_of(x)) for x, _ in Batches(data, batch_size)])
-    finite("evaluate", "the logits", logits)
-    return logits
-
-
-def evaluate(model: nn.Module, data: Samples, batch_size: int = 500) -> float:
-    """Accuracy (share correct) on a set; where its targets are numbers, the root of the mean squared error.
-
-    Raises:
-        ValueError: weights, buffers or logits hold NaN or inf (a threshold would hide them), a running variance is
-            negative, or pixels lie outside [0, 1] for an encoder that reads intensities.
-    """
-    check_numbers("evaluate", model)
-    check_range("evaluate", model, data)
-    logits = logits_of(model, data, batch_size)
-    task = task_of(data)
-    return task.figure(float(task.tally(logits, data.labels)), len(data))
-
-
-def check_range(where: str, model: nn.Module, data: Samples) -> None:
-    """Raise `ValueError` unless black and white, normalised, lie in the range that the network's encoder reads."""
-    if reads_intensities(model.net if isinstance(model, Traced) else model):
-        check_intensities(where, data.ends())
 
 
 @contextmanager

@@ -50,6 +50,7 @@ _LATER: dict[str, object] = {
     "allocation.budget_input_bits": 32,
     "allocation.budget_margin": 0.03,
     "train.loss_options": {},
+    "train.metric": None,
     "train.class_weights": None,
     "train.balance_classes": False,
     "train.precision": "float32",

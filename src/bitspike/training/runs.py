@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from bitspike.allocation.config import AllocationConfig
 from bitspike.allocation.widths import Allocation
@@ -24,8 +24,10 @@ from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.converted import build_converted
 from bitspike.training.distributed import World, world
 from bitspike.training.diverged import DivergedError
+from bitspike.training.evaluation import logits_of
 from bitspike.training.job import digest, load_data, measure
-from bitspike.training.loop import Progress, counts, epoch_batches, fit, load_weights, logits_of, make_budgets
+from bitspike.training.loop import Progress, counts, epoch_batches, fit, load_weights, make_budgets
+from bitspike.training.measures.of_labels import average_precisions, f1_of_labels
 from bitspike.training.recipe import Recipe, read_recipe
 from bitspike.training.resume import check_changes, stored_recipe
 from bitspike.training.task import task_of, training_task
@@ -132,7 +134,9 @@ def _train_run(
     content = digest(recipe, splits)
     key = recipe.key(content)
     epoch_batches(recipe, splits.train, 0, together)  # what is wrong with them is said before anything is written
-    training_task(recipe.train, splits.train)
+    own = training_task(recipe.train, splits.train)
+    for part in (splits.validation, *([splits.test] if recipe.data.test else [])):
+        own.check(part)
     if not resume:
         model = build_model(recipe, splits.train, warn=False)
         make_budgets(recipe, Allocation(model, recipe.allocation or AllocationConfig()), splits, together)
@@ -170,7 +174,7 @@ def _train_run(
     save_weights(run.weights("final"), trained.model.state_dict(), facts)
     _, figures = measure(recipe, splits, trained)
     eligible = [record for record in trained.history if counts(record)] or trained.history[-1:]
-    task = task_of(splits.validation)
+    task = task_of(splits.validation, recipe.train.metric)
     validation = f"validation_{task.measure}"
     best = max(eligible, key=lambda record: task.quality(record[validation]))
     summary = {
@@ -231,8 +235,10 @@ def evaluate_run(folder: Path, which: str = "final") -> dict[str, Any]:
 
     Returns:
         test_accuracy; per_class: class → recall; batch_invariance: batch size → largest logit difference to a batch
-        of 64 and number of samples whose class differs, over the first 448 samples. Of a regression: test_error,
-        per_value: name → error, and batch_invariance without classes.
+        of 64 and number of samples whose class differs, over the first 448 samples. Of a regression: test_error (or
+        the recipe's metric), metrics: all measures, per_value: name → error, and batch_invariance without classes. Of
+        sets of labels: test_micro_f1 (or the recipe's metric), metrics, per_label: name → f1, average_precision (null
+        where no sample has it), samples; batch_invariance with the number of samples whose labels differ.
 
     Raises:
         ValueError: as `open_run`; NaN or inf in what a layer makes of the first 64 samples, or in the logits.
@@ -244,13 +250,15 @@ def evaluate_run(folder: Path, which: str = "final") -> dict[str, Any]:
     logits = logits_of(model, splits.test, recipe.data.eval_batch_size)
     part = splits.test.subset(torch.arange(min(len(splits.test), 448)))
     against = {str(size): _against(model, part, size) for size in (1, 7)}
-    task = task_of(splits.test)
-    if task.regression:
-        errors = (logits - splits.test.labels).double().square().mean(0).sqrt()
+    task = task_of(splits.test, recipe.train.metric)
+    if task.kind != "classes":
+        figures = task.scores(logits, splits.test.labels)
+        of_each = _per_value if task.regression else _per_label
         return {
-            "test_error": task.figure(float(task.tally(logits, splits.test.labels)), len(splits.test)),
+            f"test_{task.measure}": figures[task.measure],
             "samples": len(splits.test),
-            "per_value": dict(zip(splits.test.classes, errors.tolist(), strict=True)),
+            "metrics": figures,
+            **of_each(logits, splits.test),
             "batch_invariance": against,
         }
     right = logits.argmax(1) == splits.test.labels
@@ -267,11 +275,27 @@ def evaluate_run(folder: Path, which: str = "final") -> dict[str, Any]:
     }
 
 
+def _per_value(outputs: Tensor, data: Samples) -> dict[str, Any]:
+    errors = (outputs - data.labels).double().square().mean(0).sqrt()
+    return {"per_value": dict(zip(data.classes, errors.tolist(), strict=True))}
+
+
+def _per_label(outputs: Tensor, data: Samples) -> dict[str, Any]:
+    y, there = outputs.double().cpu().numpy(), data.labels.cpu().numpy()
+    columns = f1_of_labels(y, there), average_precisions(y, there), there.sum(0).tolist()
+    keys = ("f1", "average_precision", "samples")
+    rows = (dict(zip(keys, row, strict=True)) for row in zip(*columns, strict=True))
+    return {"per_label": dict(zip(data.classes, rows, strict=True))}
+
+
 def _against(model: nn.Module, part: Samples, size: int) -> dict[str, Any]:
     whole, parts = logits_of(model, part, 64), logits_of(model, part, size)
     difference = {"max_logit_difference": float((whole - parts).abs().max())}
-    if task_of(part).regression:
+    task = task_of(part)
+    if task.regression:
         return difference
+    if task.multilabel:
+        return {**difference, "labels_that_differ": int(((whole > 0) != (parts > 0)).any(1).sum())}
     return {
         **difference,
         "classes_that_differ": int((whole.argmax(1) != parts.argmax(1)).sum()),

@@ -7,7 +7,9 @@ from typing import Any, Literal
 
 from bitspike.checks import at_least, bad_value, in_range, integer, one_of, positive, single
 from bitspike.schema import conform
-from bitspike.training.losses import LOSSES, REGRESSION_LOSSES, loss_options, takes_weights
+from bitspike.training.losses import LABEL_LOSSES, LOSSES, REGRESSION_LOSSES, loss_options, takes_weights
+from bitspike.training.measures import measures_of
+from bitspike.training.measures.base import Kind
 
 LARGE = 2**31 - 1
 
@@ -25,7 +27,10 @@ class TrainConfig:
         warmup_epochs: linear warm-up from 0, in epochs, [0, epochs].
         schedule: after the warm-up, "cosine" to 0 or "constant".
         loss: a registered loss: "mean" (cross-entropy of the mean output), "tet" (of every step, averaged, plus a pull
-            to a target); for float targets, regression, "mse", "l1" or "huber".
+            to a target); for float targets, regression, "mse", "l1" or "huber"; for sets of labels, "bce".
+        metric: what the best epoch is chosen by and figures are: of numbers "error" (the default), "mae", "rmse" or
+            "r2"; of labels "micro_f1" (the default), "macro_f1", "subset_accuracy" or "mean_average_precision"; of
+            classes "accuracy". None: the default.
         loss_options: further keywords of the loss, the table [train.loss_options].
         tet_weight: share λ of the pull of "tet", [0, 1]. tet_target: the value outputs are pulled to, > 0.
         label_smoothing: [0, 1). class_weights: weight of every class in the cross-entropy, >= 0, not all 0.
@@ -50,6 +55,7 @@ class TrainConfig:
     warmup_epochs: float = 0.0
     schedule: Literal["cosine", "constant"] = "cosine"
     loss: str = "mean"
+    metric: str | None = None
     loss_options: dict[str, object] = field(default_factory=dict)
     tet_weight: float = 1e-3
     tet_target: float = 1.0
@@ -81,7 +87,9 @@ class TrainConfig:
         at_least(where, "weight_decay", self.weight_decay, 0)
         in_range(where, "warmup_epochs", self.warmup_epochs, 0, self.epochs)
         in_range(where, "tet_weight", self.tet_weight, 0, 1)
-        one_of(where, "loss", self.loss, (*LOSSES, *REGRESSION_LOSSES))
+        one_of(where, "loss", self.loss, (*LOSSES, *REGRESSION_LOSSES, *LABEL_LOSSES))
+        if self.metric is not None:
+            one_of(where, f"the metric of the loss {self.loss!r}", self.metric, measures_of(self.kind))
         self._check_classes(where)
         for key in self.loss_options:
             one_of(where, f"an option of the loss {self.loss!r}", key, loss_options(self.loss))
@@ -95,9 +103,9 @@ class TrainConfig:
                     raise bad_value(where, must, getattr(self, key), "change one of them")
 
     @property
-    def regression(self) -> bool:
-        """Whether the loss is one of numbers to be met, not of classes."""
-        return self.loss in REGRESSION_LOSSES
+    def kind(self) -> Kind:
+        """What the loss wants for targets."""
+        return "numbers" if self.loss in REGRESSION_LOSSES else "labels" if self.loss in LABEL_LOSSES else "classes"
 
     def _check_classes(self, where: str) -> None:
         """What is of classes only, or of some losses only, is refused by name elsewhere."""
@@ -107,7 +115,7 @@ class TrainConfig:
             "balance_classes": self.balance_classes,
         }
         for key, value in given.items():
-            if value and self.regression:
+            if value and self.kind != "classes":
                 must = f"{key} must be left out where the loss is {self.loss!r}: there are no classes"
                 raise bad_value(where, must, value, "remove it")
             if value and key != "label_smoothing" and not takes_weights(self.loss):

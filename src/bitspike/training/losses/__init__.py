@@ -1,6 +1,7 @@
 """Losses on the outputs of a network, by name: one file each."""
 
 from bitspike.training.losses.base import (
+    LABEL_LOSSES,
     LOSSES,
     REGRESSION_LOSSES,
     find_loss,
@@ -8,6 +9,7 @@ from bitspike.training.losses.base import (
     takes_lengths,
     takes_weights,
 )
+from bitspike.training.losses.bce import bce_loss
 from bitspike.training.losses.huber import huber_loss
 from bitspike.training.losses.l1 import l1_loss
 from bitspike.training.losses.mean import mean_loss
@@ -15,8 +17,10 @@ from bitspike.training.losses.mse import mse_loss
 from bitspike.training.losses.tet import tet_loss
 
 __all__ = [
+    "LABEL_LOSSES",
     "LOSSES",
     "REGRESSION_LOSSES",
+    "bce_loss",
     "find_loss",
     "huber_loss",
     "l1_loss",

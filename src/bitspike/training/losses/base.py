@@ -1,4 +1,4 @@
-"""The tables of losses: on the logits of classes, and on numbers to be met."""
+"""The tables of losses: on the logits of classes, on numbers to be met, and on sets of labels."""
 
 from __future__ import annotations
 
@@ -22,12 +22,16 @@ that end at different ones, where logits are [T, B, K].
 REGRESSION_LOSSES: Registry[Callable[..., Tensor]] = Registry("regression loss")
 """Name → ``loss(outputs, targets, **options)``: outputs [B, K] or [T, B, K], targets float [B, K]; as `LOSSES`."""
 
+LABEL_LOSSES: Registry[Callable[..., Tensor]] = Registry("label loss")
+"""Name → ``loss(outputs, targets, **options)``: logits [B, K] or [T, B, K], targets bool [B, K], any number of
+which is true; as `LOSSES`, without label_smoothing and class_weights."""
+
 _GIVEN = ("logits", "outputs", "labels", "targets", "label_smoothing", "class_weights", "lengths")
 
 
 def find_loss(name: str) -> Callable[..., Tensor]:
-    """A registered loss of either kind; raises `ValueError` for another name."""
-    return REGRESSION_LOSSES[name] if name in REGRESSION_LOSSES else LOSSES[name]
+    """A registered loss of any kind; raises `ValueError` for another name."""
+    return next((table[name] for table in (REGRESSION_LOSSES, LABEL_LOSSES) if name in table), None) or LOSSES[name]
 
 
 def loss_options(name: str) -> tuple[str, ...]:
