@@ -62,7 +62,7 @@ class ConversionReport:
     correction: str
     layers: dict[str, LayerConversion] = field(default_factory=dict)
     logit_error: float = 0.0
-    agreement: float = 1.0
+    agreement: float | None = 1.0
     first_step: int = 0
     tuning: tuple[float, float] = (0.0, 0.0)
     analog: dict[str, str] = field(default_factory=dict)
@@ -99,9 +99,10 @@ class ConversionReport:
             f"; analog: {', '.join(f'{name} ({what})' for name, what in self.analog.items())}" if self.analog else ""
         )
         outside = f"; left outside: {self.outside}" if self.outside else ""
+        agreement = "" if self.agreement is None else f"agreement {self.agreement:.2%}, "
         return (
             f"ann2snn: {len(self.layers)} neurons {self.format}, T = {self.T}, {self.threshold} per {self.sharing}; on "
-            f"{self.samples} samples: logit error {self.logit_error:.3g}, agreement {self.agreement:.2%}, worst layer "
+            f"{self.samples} samples: logit error {self.logit_error:.3g}, {agreement}worst layer "
             f"{worst.path} (error {worst.error:.3g}){analog}{outside}"
         )
 

@@ -28,10 +28,11 @@ from bitspike.report import (
     study_table,
 )
 from bitspike.schema import to_mapping
-from bitspike.training.job import VERIFY_SAMPLES, verified
+from bitspike.training.job import VERIFY_SAMPLES, folded_by, verified
 from bitspike.training.measures import MEASURES
 from bitspike.training.runs import RunFolder, evaluate_run, open_run
 from bitspike.training.study import summary_of
+from bitspike.training.task import task_of
 
 Which = Literal["final", "best"]
 
@@ -78,7 +79,7 @@ def fold(run: RunPath, weights: Which = "final", samples: int = VERIFY_SAMPLES, 
     """
     integer("--samples", "it", samples, 1, LARGE)
     _, splits, model = open_run(run, weights)
-    folded = fold_network(*verified(model, splits.validation, samples))
+    folded = folded_by(task_of(splits.validation), *verified(model, splits.validation, samples))
     tensors = {name: value.detach().contiguous() for name, value in folded.state_dict().items()}
     write_bytes_atomic(run / "folded.safetensors", save(tensors))
     write_json_atomic(run / "fold.json", folded.report.as_dict())

@@ -21,14 +21,16 @@ from bitspike.fold.folding import Folded
 from bitspike.layers import values_of
 from bitspike.lower import CompileReport, Pixels, compare, outputs
 from bitspike.lower import compile as lower
+from bitspike.lower.targets import targets_of
 from bitspike.report import as_text
-from bitspike.runtime import Program, save
+from bitspike.runtime import Program, Result, save
 from bitspike.runtime.backends import engine_document
 from bitspike.runtime.engine.planner import DENSITY
 from bitspike.runtime.ops.sums import accumulator_bits
 from bitspike.training.job import VERIFY_SAMPLES
 from bitspike.training.recipe import Recipe
 from bitspike.training.runs import open_run
+from bitspike.training.task import task_of
 
 Which = Literal["final", "best"]
 _BATCH = 64
@@ -92,8 +94,9 @@ def verify(
         model: File of the program.
         weights: Those that were compiled.
         samples: Test samples to compare on; 0 takes all.
-        drop: Accuracy that the program may lose against the folded network, as a share.
-        agreement: Share of samples that must get the same class at least.
+        drop: Accuracy that the program may lose against the folded network, as a share; of a regression, the share by
+            which the error may grow.
+        agreement: Share of samples that must get the same class (or labels) at least; of a regression there is none.
         layers: Samples, the first ones, on which spikes of every layer are compared and the interpreter's integers are
             held against the engine's, which runs all of them; 0 takes all.
         engine: What runs the program: native (the engine, in C++), interpreter (NumPy), or auto: native where it is.
@@ -110,10 +113,13 @@ def verify(
     part = _first(data, layers)
     ran = outputs(program, folded, *_fed(program, data), interpreted=len(part))
     found = compare(program, folded, *_fed(program, part))
-    whole = ("samples", "agreement", "accuracy", "folded_accuracy", "max_logit_difference", "largest_logit", "clamped")
+    whole = ["samples", "agreement", "accuracy", "folded_accuracy", "error", "folded_error"]
+    whole += ["max_logit_difference", "largest_logit", "clamped"]
     found = replace(found, **{key: getattr(ran, key) for key in whole})
     lost = max(0.0, (found.folded_accuracy or 0.0) - (found.accuracy or 0.0))
-    kept = lost <= drop and found.agreement >= agreement
+    kept = lost <= drop and (found.agreement is None or found.agreement >= agreement)
+    if found.error is not None and found.folded_error is not None:
+        kept = found.error <= (1 + drop) * found.folded_error
     document = {**ran.as_dict(), **found.as_dict(), "layer_samples": len(part)}
     document |= {"drop": drop, "least_agreement": agreement, "kept": kept}
     write_json_atomic(run / "verify.json", document)
@@ -125,7 +131,11 @@ def verify(
     if ran.different:
         raise SystemExit(1)
     if not kept:
-        print(f"beyond the bound: accuracy lost {lost:.2%} of {drop:.2%}, agreement {found.agreement:.2%}")
+        beyond = f"accuracy lost {lost:.2%} of {drop:.2%}"
+        beyond += "" if found.agreement is None else f", agreement {found.agreement:.2%}"
+        if found.error is not None:
+            beyond = f"error {found.error:.4g}, more than {1 + drop:.4g} times {found.folded_error:.4g}"
+        print(f"beyond the bound: {beyond}")
         raise SystemExit(1)
 
 
@@ -144,7 +154,7 @@ def run(
         input: X.npy of one sample or a batch (uint8 images as they are, or numbers as the network takes them, as
             floats), a picture, or a folder of pictures. Where the program takes squares, the largest centred square
             of a picture is scaled to its size; else pictures must have the size.
-        top: Classes to show for each sample.
+        top: Classes to show for each sample; of labels those that are there are shown, of a regression all values.
         engine: What runs it: native (the engine, in C++), interpreter (NumPy), or auto: native where it is.
         threads: Threads of the native engine at most; left out: one a core.
         json: Write the predictions to this file too.
@@ -156,6 +166,10 @@ def run(
     classes = result.values.shape[1] if result.values.ndim == 2 else 0
     if not classes:
         raise bad_value("run", "the program must have a mean read-out", list(result.levels.shape), "stream it instead")
+    targets = targets_of(program)
+    if targets != "classes":
+        _show_all(program, targets, names, result, json)
+        return
     found = result.top(min(top, classes))
     rows = [
         {"input": name, "classes": [{"class": kind, "value": value} for kind, value in best]}
@@ -165,6 +179,24 @@ def run(
     print(program.engine.line, file=sys.stderr)
     table = [["input", *(f"{i + 1}." for i in range(min(top, classes)))]]
     table += [[name, *(f"{k} {v:.3g}" for k, v in best)] for name, best in zip(names, found, strict=True)]
+    print(as_text(table))
+
+
+def _show_all(program: Program, targets: str, names: list[str], result: Result, json: Path | None) -> None:
+    """Every value of a regression, or the labels that are there."""
+    outputs = program.spec.classes or tuple(map(str, range(result.values.shape[1])))
+    rows: list[dict[str, Any]] = []
+    table = [["input", *(outputs if targets == "numbers" else ["labels"])]]
+    for name, values in zip(names, result.values.tolist(), strict=True):
+        if targets == "numbers":
+            rows.append({"input": name, "values": dict(zip(outputs, values, strict=True))})
+            table.append([name, *(f"{value:.4g}" for value in values)])
+        else:
+            there = [(label, value) for label, value in zip(outputs, values, strict=True) if value > 0]
+            rows.append({"input": name, "labels": [{"label": label, "value": value} for label, value in there]})
+            table.append([name, ", ".join(f"{label} {value:.3g}" for label, value in there) or "none"])
+    write_json(json, {"predictions": rows, "clamped": dict(result.clamped), "engine": program.engine.facts})
+    print(program.engine.line, file=sys.stderr)
     print(as_text(table))
 
 
@@ -256,11 +288,10 @@ def _first(data: Samples, count: int) -> Samples:
 
 
 def _fed(program: Program, data: Samples) -> tuple[Iterator[Any], Iterator[Any]]:
-    """(batches of the network, with labels where those are classes; what the program is fed with instead)."""
+    """(batches of the network with what the samples are; what the program is fed with instead)."""
     images = data.images.split(_BATCH) if program.spec.info.get("pixels") else ()  # type: ignore[attr-defined]
-    classes = data.labels.dim() == 1
     equal = data.by_length() if isinstance(data, SequenceSet) else [data]
-    batches = ((x, y) if classes else x for part in equal for x, y in Batches(part, _BATCH))
+    batches = ((x, y) for part in equal for x, y in Batches(part, _BATCH))
     return batches, (part.numpy() for part in images)
 
 
@@ -276,4 +307,6 @@ def _info(recipe: Recipe, data: Samples, pixels: bool) -> dict[str, Any]:
         known |= {"top": data.top, "mean": list(data.mean), "std": list(data.std)}
     if isinstance(data, SequenceSet):
         known |= {"top": data.top, "time": True, "ragged": data.lengths is not None}
+    kind = task_of(data).kind
+    known |= {} if kind == "classes" else {"targets": kind}
     return {**known, "data": data.name, "pixels": pixels, "layout": "channels, rows, columns"}

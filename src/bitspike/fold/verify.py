@@ -67,7 +67,7 @@ class FoldReport(FlipTotals):
         samples: compared. max_logit_difference: over samples without a flipped spike.
         max_logit_difference_forced: over all samples, both networks fed the unfolded one's spikes.
         max_logit_difference_all: over all samples. agreement: share with the same class, over all outputs that have
-            classes (1 where there are none).
+            classes (1 where there are none); of a run that was trained on other targets, see `Task.agreement`.
         samples_with_flips: samples in which any spike differs end to end.
         layers: neuron → `LayerFlips`.
         gains: explicit gain edge → number of factors. affines: per-channel affine maps that stay.
@@ -79,7 +79,7 @@ class FoldReport(FlipTotals):
     max_logit_difference: float = 0.0
     max_logit_difference_forced: float = 0.0
     max_logit_difference_all: float = 0.0
-    agreement: float = 1.0
+    agreement: float | None = 1.0
     samples_with_flips: int = 0
     layers: dict[str, LayerFlips] = field(default_factory=dict)
     gains: dict[str, int] = field(default_factory=dict)
@@ -89,9 +89,10 @@ class FoldReport(FlipTotals):
 
     def __str__(self) -> str:
         spikes = sum(layer.spikes for layer in self.layers.values())
+        agreement = "" if self.agreement is None else f"agreement {self.agreement:.2%}, "
         return (
-            f"fold: {self.samples} samples, max logit difference {self.max_logit_difference:.3g}, agreement "
-            f"{self.agreement:.2%}, flips {self.forced_flips} teacher-forced and {self.end_to_end_flips} end to end of "
+            f"fold: {self.samples} samples, max logit difference {self.max_logit_difference:.3g}, {agreement}"
+            f"flips {self.forced_flips} teacher-forced and {self.end_to_end_flips} end to end of "
             f"{spikes} spikes, {len(self.gains)} explicit gains, {len(self.affines)} affine maps"
             + (f"; not seen: {', '.join(self.unseen)}" if self.unseen else "")
         )
@@ -206,7 +207,7 @@ def _compare_logits(report: FoldReport, pairs: list[tuple[Tensor, Tensor]], flip
     difference = torch.stack(gaps).amax(0)
     kept = difference[~flipped]
     agree = float(torch.stack(same).mean(0).sum()) if same else float(batch)
-    report.agreement = (report.agreement * report.samples + agree) / (report.samples + batch)
+    report.agreement = ((report.agreement or 0.0) * report.samples + agree) / (report.samples + batch)
     report.samples += batch
     report.samples_with_flips += int(flipped.sum())
     report.max_logit_difference_all = greatest(float(difference.max()), report.max_logit_difference_all)

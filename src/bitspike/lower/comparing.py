@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -16,6 +16,7 @@ from bitspike.fold.verify import FlipTotals
 from bitspike.graph import Graph, Node, trace
 from bitspike.layers import Encoder
 from bitspike.lower.report import CompileReport, LayerReport
+from bitspike.lower.targets import Tally, targets_of
 from bitspike.lower.wire import Array
 from bitspike.neurons import Neuron
 from bitspike.observe import levels_of, potentials
@@ -49,21 +50,25 @@ class Comparison(FlipTotals):
     """A program beside its folded network.
 
     Attributes:
-        samples: compared. layers: neuron → `SpikeFlips`. agreement: share with the same class.
+        samples: compared. layers: neuron → `SpikeFlips`. agreement: share with the same class or set of
+            labels (see `targets_of`); None for numbers.
         max_logit_difference: greatest difference of an output; that with the network's spikes forced on the program is
             ``max_logit_difference_forced``. largest_logit: greatest |output| of the network.
-        accuracy, folded_accuracy: share correct of program and network; None without labels.
+        accuracy, folded_accuracy: share correct of program and network; None without labels. error, folded_error: of
+            numbers instead, root of the mean squared error.
         clamped: operation → numbers that the program clamped.
     """
 
     samples: int = 0
     layers: dict[str, SpikeFlips] = field(default_factory=dict)
-    agreement: float = 1.0
+    agreement: float | None = 1.0
     max_logit_difference: float = 0.0
     max_logit_difference_forced: float = 0.0
     largest_logit: float = 0.0
     accuracy: float | None = None
     folded_accuracy: float | None = None
+    error: float | None = None
+    folded_error: float | None = None
     clamped: dict[str, int] = field(default_factory=dict)
 
     def table(self) -> list[list[str]]:
@@ -76,9 +81,11 @@ class Comparison(FlipTotals):
 
     def __str__(self) -> str:
         spikes = sum(layer.spikes for layer in self.layers.values())
-        accuracy = "" if self.accuracy is None else f", accuracy {self.accuracy:.2%}, folded {self.folded_accuracy:.2%}"
+        found = "" if self.agreement is None else f", agreement {self.agreement:.2%}"
+        found += "" if self.accuracy is None else f", accuracy {self.accuracy:.2%}, folded {self.folded_accuracy:.2%}"
+        found += "" if self.error is None else f", error {self.error:.4g}, folded {self.folded_error:.4g}"
         return (
-            f"program against folded network: {self.samples} samples, agreement {self.agreement:.2%}{accuracy}, flips "
+            f"program against folded network: {self.samples} samples{found}, flips "
             f"{self.forced_flips} teacher-forced and {self.end_to_end_flips} end to end of {spikes} spikes, "
             f"max logit difference {self.max_logit_difference:.3g} of {self.largest_logit:.3g}"
         )
@@ -102,8 +109,7 @@ def compare(
     graph = graph if isinstance(graph, Graph) else trace(folded)
     layers = {layer.name: layer for layer in CompileReport.of(program).layers if layer.kind == "neuron"}
     rows = {made.op.name: made for made in program.operations if made.kind == "fire"}
-    found, right, instead = Comparison(), [0, 0, 0], iter(raw)
-    same = 0.0
+    found, tally, instead = Comparison(), Tally(targets_of(program)), iter(raw)
     for batch in batches:
         x, labels = batch if isinstance(batch, (tuple, list)) else (batch, None)
         expected, spikes, currents, sent = _network(graph, x)
@@ -125,18 +131,10 @@ def compare(
         forced_difference = float(np.abs(output_forced - expected).max())
         found.max_logit_difference_forced = max(found.max_logit_difference_forced, forced_difference)
         found.largest_logit = max(found.largest_logit, float(np.abs(expected).max()))
-        got, wanted_class = (y.argmax(-1) if y.ndim == 2 else y.mean(0).argmax(-1) for y in (output, expected))
-        same += float((got == wanted_class).mean()) * len(got)
-        found.samples += len(got)
-        if labels is not None:
-            truth = labels.cpu().numpy()
-            right = [right[0] + int((got == truth).sum()), right[1] + int((wanted_class == truth).sum()), 1]
-    if not found.samples:
+        tally.add(output, expected, None if labels is None else labels.cpu().numpy())
+    if not tally.samples:
         raise bad_value("compare", "there must be batches", "none", "pass inputs of the network")
-    found.agreement = same / found.samples
-    if right[2]:
-        found.accuracy, found.folded_accuracy = right[0] / found.samples, right[1] / found.samples
-    return found
+    return replace(found, samples=tally.samples, **tally.figures())  # type: ignore[arg-type]
 
 
 def run(

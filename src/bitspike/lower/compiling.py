@@ -18,6 +18,7 @@ from bitspike.lower.measured import Measured, measure
 from bitspike.lower.rules.given import Given, Pixels, error_of, first_wire, given, sent
 from bitspike.lower.rules.time import logits
 from bitspike.lower.table import lowered
+from bitspike.lower.targets import targets_of
 from bitspike.lower.wire import Refused, TooWide, Wire, wire
 from bitspike.runtime import INPUT, Builder, Program, ProgramError, Value
 from bitspike.runtime.engine.planner import DENSITY
@@ -48,7 +49,8 @@ def compile(
         weight_bits: of real weights, 8 or 16. spike_bits: of real spikes, 4, 8 or 16.
         input_bits: of real inputs, signed, 8 or 16. activation_bits: of real signals that a synapse reads, 8 or 16.
         pixels: the program takes raw images of these constants instead of normalised numbers.
-        classes: names of the outputs. info: JSON for people; "compile" holds the report,
+        classes: names of the outputs. info: JSON for people; "targets" is what outputs stand for if not
+            "classes": "labels" (those above 0) or "numbers"; "compile" holds the report,
             "density" the share of what every synapse reads that is not 0 on calibration data.
 
     Raises:
@@ -82,7 +84,7 @@ def compile(
     with torch.no_grad():
         output = _lower(low, found)
     plain = low.builder.finish(output, classes)
-    _compare(low, found, plain, graph, batches)
+    _compare(low, found, plain, graph, batches, targets_of(info or {}))
     facts: dict[str, Any] = {
         DENSITY: measured_densities(plain, found, graph, batches[0]),
         "compile": low.report.as_dict(),
@@ -140,13 +142,15 @@ def _stand_in(low: Lowering, name: str) -> Wire:
 
 
 @torch.no_grad()
-def _compare(low: Lowering, found: Given, program: Program, graph: Graph, batches: Sequence[Tensor]) -> None:
+def _compare(
+    low: Lowering, found: Given, program: Program, graph: Graph, batches: Sequence[Tensor], targets: str
+) -> None:
     """Run the calibration data through both, and note what was clamped and how outputs differ."""
     report = low.report
     if found.pixels is not None or (found.record.scale is None and graph.batch_axis == 0):
         report.notes.append("the calibration data is not what the program is fed with, so it was not run on it")
         return
-    same, total = 0.0, 0
+    alike, total = 0.0, 0
     for batch in batches:
         result = program(sent(graph, found, batch.detach()).cpu().numpy())
         expected = graph.run(batch).detach().double().cpu().numpy()
@@ -155,10 +159,16 @@ def _compare(low: Lowering, found: Given, program: Program, graph: Graph, batche
         report.input_error = max(report.input_error, error_of(program, found, batch))
         for name, count in result.clamped.items():
             report.clamped[name] = report.clamped.get(name, 0) + count
-        axis = 1 if got.ndim == 2 else 2
-        same += float((got.argmax(axis) == expected.argmax(axis)).mean()) * batch.shape[graph.batch_axis]
-        total += batch.shape[graph.batch_axis]
-    report.agreement = same / total
+        count, axis = batch.shape[graph.batch_axis], 1 if got.ndim == 2 else 2
+        if targets == "classes":
+            alike += float((got.argmax(axis) == expected.argmax(axis)).mean()) * count
+        elif targets == "labels":
+            alike += float(((got > 0) == (expected > 0)).all(axis).mean()) * count
+        total += count
+    if targets == "numbers":
+        report.notes.append(f"outputs are numbers, which differ by at most {report.max_logit_difference:.3g}")
+        return
+    report.agreement = alike / total
 
 
 __all__ = ["Measured", "Pixels", "compile"]

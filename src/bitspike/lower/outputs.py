@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from bitspike.checks import bad_value
 from bitspike.graph import Graph, Node, trace
 from bitspike.layers import Encoder
+from bitspike.lower.targets import Tally, targets_of
 from bitspike.lower.wire import Array
 from bitspike.runtime import Program, Result
 
@@ -24,18 +25,21 @@ class Outputs:
 
     Attributes:
         engine: which one, and why, as ``program.engine.facts``. samples: run by it and by the network.
-        agreement: share with the same class. accuracy, folded_accuracy: share correct of program and network; None
-            without labels. max_logit_difference: greatest difference of an output; largest_logit: greatest |output| of
-            the network. clamped: operation → numbers that the program clamped.
+        agreement: share with the same class or set of labels (see `targets_of`); None for numbers. accuracy,
+            folded_accuracy: share correct of program and network; None without labels. error, folded_error: of numbers
+            instead, root of the mean squared error. max_logit_difference: greatest difference of an output;
+            largest_logit: greatest |output| of the network. clamped: operation → numbers that the program clamped.
         interpreted: samples that the interpreter ran too. different: those of them where an integer or a count of
             clamped numbers is another one; first_different: the number of the first one.
     """
 
     engine: dict[str, Any] = field(default_factory=dict)
     samples: int = 0
-    agreement: float = 1.0
+    agreement: float | None = 1.0
     accuracy: float | None = None
     folded_accuracy: float | None = None
+    error: float | None = None
+    folded_error: float | None = None
     max_logit_difference: float = 0.0
     largest_logit: float = 0.0
     clamped: dict[str, int] = field(default_factory=dict)
@@ -77,8 +81,7 @@ def outputs(
     graph = graph if isinstance(graph, Graph) else trace(folded)
     found, instead, clamped = Outputs(program.engine.facts), iter(raw), Counter[str]()
     slow = Program(program.spec, "interpreter")
-    right = folded_right = 0
-    same, labelled = 0.0, False
+    tally = Tally(targets_of(program))
     for batch in batches:
         x, labels = batch if isinstance(batch, (tuple, list)) else (batch, None)
         expected, sent = _network(graph, x)
@@ -90,18 +93,10 @@ def outputs(
         values = result.values
         found.max_logit_difference = max(found.max_logit_difference, float(np.abs(values - expected).max()))
         found.largest_logit = max(found.largest_logit, float(np.abs(expected).max()))
-        got, wanted = (y.argmax(-1) if y.ndim == 2 else y.mean(0).argmax(-1) for y in (values, expected))
-        same += float((got == wanted).mean()) * len(got)
-        found.samples += len(got)
-        if labels is not None:
-            truth, labelled = labels.cpu().numpy(), True
-            right, folded_right = right + int((got == truth).sum()), folded_right + int((wanted == truth).sum())
-    if not found.samples:
+        tally.add(values, expected, None if labels is None else labels.cpu().numpy())
+    if not tally.samples:
         raise bad_value("outputs", "there must be batches", "none", "pass inputs of the network")
-    found.agreement, found.clamped = same / found.samples, dict(clamped)
-    if labelled:
-        found.accuracy, found.folded_accuracy = right / found.samples, folded_right / found.samples
-    return found
+    return replace(found, samples=tally.samples, clamped=dict(clamped), **tally.figures())  # type: ignore[arg-type]
 
 
 def _interpret(found: Outputs, fast: Program, slow: Program, given: Array, result: Result, most: int) -> None:

@@ -52,8 +52,9 @@ class CompileReport:
         layers: one record a synapse and neuron. rescales: operation → [greatest relative error of its factors, greatest
             absolute error of its biases in units of its output].
         clamped: operation → numbers clamped on the calibration data.
-        agreement: share of calibration samples with the class of the folded network; None where the program is fed with
-            something else than they are, so that it was not run on them. max_logit_difference: on them.
+        agreement: share of calibration samples with the class (or set of labels) of the folded network; None for
+            numbers, and where the program is fed with something else than they are, so that it was not run on them.
+            max_logit_difference: on them.
         notes: what a reader has to know, one sentence each.
     """
 

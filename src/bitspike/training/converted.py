@@ -192,7 +192,11 @@ def convert_run(recipe: Recipe, checkpoint: Path, folder: Path) -> tuple[dict[st
     if report is None:
         raise RuntimeError("ann2snn returned no report")
     batch = recipe.data.eval_batch_size
-    measure_by = task_of(splits.validation, recipe.train.metric).measure
+    task = task_of(splits.validation, recipe.train.metric)
+    if task.kind != "classes":
+        with torch.no_grad():
+            report.agreement = task.agreement(snn.eval()(x), ann(x))
+    measure_by = task.measure
     record = {f"validation_{measure_by}": evaluate(snn, splits.validation, batch, measure_by), "time_s": report.time_s}
     key = recipe.key(splits.digest())
     _, figures = measure(recipe, splits, Run(snn, [record]))

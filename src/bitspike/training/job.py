@@ -27,7 +27,7 @@ from bitspike.training.evaluation import scores
 from bitspike.training.health import dead_layers
 from bitspike.training.loop import Progress, Run, fit
 from bitspike.training.recipe import LOADER_OPTIONS, Recipe
-from bitspike.training.task import task_of
+from bitspike.training.task import Task, task_of
 from bitspike.training.unequal import at_length, lengths_differ
 
 VERIFY_SAMPLES = 256
@@ -109,7 +109,8 @@ def measure(recipe: Recipe, splits: Splits, run: Run) -> tuple[Folded, dict[str,
     """Fold a trained network, verify it, count its cost and evaluate both on the test split, where the data lies."""
     run.model.to(splits.validation.images.device)
     model, sample = verified(run.model, splits.validation)
-    folded = fold(model, sample)
+    task = task_of(splits.validation, recipe.train.metric)
+    folded = folded_by(task, model, sample)
     with torch.no_grad():
         counted = cost(folded.graph, sample)
     activity = observe(model, [sample])
@@ -118,7 +119,7 @@ def measure(recipe: Recipe, splits: Splits, run: Run) -> tuple[Folded, dict[str,
     hidden = [row for row in synapses if row.role == "hidden"] or synapses
     batch = recipe.data.eval_batch_size
     averages = bit_budget(counted, APART)
-    tested, task = {}, task_of(splits.validation, recipe.train.metric)
+    tested: dict[str, float] = {}
     validation = f"validation_{task.measure}"
     more: dict[str, dict[str, float]] = {}
     if recipe.data.test:
@@ -170,6 +171,15 @@ def verified(model: nn.Module, validation: Samples, samples: int = VERIFY_SAMPLE
     equal = validation.equal() if isinstance(validation, SequenceSet) else validation
     sample, _ = next(iter(Batches(equal, min(samples, len(equal)))))
     return at_length(model, sample.shape[1]) if lengths_differ(validation) else model, sample
+
+
+def folded_by(task: Task, model: nn.Module, sample: Tensor) -> Folded:
+    """The folded network, with the agreement of its report in terms of the task."""
+    folded = fold(model, sample)
+    if task.kind != "classes":
+        with torch.no_grad():
+            folded.report.agreement = task.agreement(folded(sample), model(sample))
+    return folded
 
 
 def folded_for(model: nn.Module, folded: Folded, validation: Samples) -> Folded:

@@ -97,6 +97,19 @@ class Task:
                 found[name] = MEASURES[name].score(y, wanted)
         return found
 
+    def agreement(self, first: Tensor, second: Tensor) -> float | None:
+        """Share of samples with the same class or set of labels by two outputs [B, K] or [T, B, K]; None for numbers.
+
+        >>> y = torch.tensor([[2.0, 1.0], [2.0, -1.0]])
+        >>> Task(multilabel=True).agreement(y, y - 1.5), Task().agreement(y, y - 1.5), Task(True).agreement(y, y)
+        (0.5, 1.0, None)
+        """
+        if self.regression:
+            return None
+        one, other = (mean_over_steps(y, None) for y in (first, second))
+        alike = ((one > 0) == (other > 0)).all(1) if self.multilabel else one.argmax(1) == other.argmax(1)
+        return float(alike.double().mean())
+
     def check(self, data: Samples) -> None:
         """Raise `ValueError` unless the measure is one that a set's targets have."""
         why = MEASURES[self.measure].undefined(data.labels.cpu().numpy())

@@ -19,6 +19,7 @@ from bitspike.export.page.pictures import examples, levels, unfit
 from bitspike.export.target import TARGETS, Exported, Source, Target
 from bitspike.export.wasm.module import Module, too_large
 from bitspike.files import write_text_atomic
+from bitspike.lower.targets import targets_of
 from bitspike.runtime import Program
 
 _SCRIPTS = ("picture.js", "pad.js", "answer.js", "raster.js", "page.js")
@@ -43,6 +44,8 @@ class Page(Target):
         assert source.program is not None
         program = source.program
         found = [*unfit(program), *too_large(program)]
+        if targets_of(program) != "classes":
+            found.append(f"output: it is {targets_of(program)}, the page shows a class; train on classes")
         if not any(made.final for made in program.operations):
             found.append("output: it must be a mean over the steps, one number a class; use a mean read-out")
         elif len(program.operations[-1].written[0].shape) != 1:
