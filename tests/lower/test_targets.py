@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ from bitspike.files import read_json
 from bitspike.layers import Linear, MeanReadout, Repeat
 from bitspike.lower import CompileReport
 from bitspike.lower.targets import Tally, targets_of
-from bitspike.runtime import Program, load, save
+from bitspike.runtime import INPUT, Program, load, save
+from bitspike.runtime.ops import OPERATIONS
 
 RECIPE = """
 name = "own"
@@ -99,7 +101,12 @@ def test_verify_fails_where_outputs_are_wrong(run: Path, capsys: pytest.CaptureF
     last = next(op for op in reversed(spec.operations) if op.kind == "linear")
     weight = spec.constants[last.tensors["weight"]].array
     weight[:] = -weight
-    save(Program(spec), wrong)
+    known = {INPUT: spec.input.value}
+    for op in spec.operations:
+        arrays = {role: spec.constants[name].array for role, name in op.tensors.items()}
+        made = OPERATIONS[op.kind](op, tuple(known[name] for name in op.inputs), arrays)
+        known |= dict(zip(op.outputs, made.written, strict=True))
+    save(Program(replace(spec, values={name: known[name] for name in spec.values})), wrong)
     with pytest.raises(SystemExit) as caught:
         main(["verify", str(run), str(wrong), "--layers", "8"])
     shown = capsys.readouterr().out
