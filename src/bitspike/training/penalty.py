@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -63,7 +64,7 @@ class SpikePenalty:
         size = spikes.abs() if neuron.format.signed else spikes
         if neuron.format.high > 1:
             size = size.clamp(max=unit)
-        return size.sum(dtype=torch.promote_types(spikes.dtype, torch.float32)) / unit
+        return _Sum.apply(size) / unit
 
     def _activity(self, neuron: Neuron, spikes: Tensor) -> Tensor:
         spikes = spikes.to(torch.promote_types(spikes.dtype, torch.float32))
@@ -81,6 +82,20 @@ class SpikePenalty:
             return torch.where(k.detach() <= 1, k, torch.ones_like(k))
         slope = neuron.format.bits / neuron.format.high
         return popcount(k.detach(), 16) + slope * (k - k.detach())
+
+
+class _Sum(torch.autograd.Function):
+    """Sum in float32 at least, whose gradient is one number: torch's own of bfloat16 is a tensor in another layout."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.like = (x.shape, x.dtype)
+        return x.sum(dtype=torch.promote_types(x.dtype, torch.float32))
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> Tensor:
+        shape, dtype = ctx.like
+        return grad.to(dtype).expand(shape)
 
 
 class WithPenalty(nn.Module):
