@@ -18,9 +18,11 @@ class Entry:
             options given.
         validation: images carved from the training part, or their fraction, where none is asked for.
         root: whether it needs a folder.
-        options: keywords of ``load`` that a caller may pass on.
+        options: keywords of ``load`` that a caller may pass on; of a set with "T", a recipe passes its ``model.T``.
         joined: whether what stands after the colon is a path below root; else ``load`` gets it as ``place``.
         place: what stands after the colon of its name, such as "PATH"; "" where the name is all.
+        groups: what its validation part is carved by, such as "persons", where it has an option ``validation_by``
+            ("group", the default where they are known, or "class"); then it is only about as large as asked for.
     """
 
     load: Callable[..., Splits]
@@ -29,6 +31,7 @@ class Entry:
     options: tuple[str, ...] = ()
     place: str = ""
     joined: bool = True
+    groups: str = ""
 
 
 DATASETS: Registry[Entry] = Registry("data set")

@@ -12,6 +12,7 @@ from bitspike.data import draws
 from bitspike.data.augment import check_hole, check_pad
 from bitspike.data.dataset import ImageSet, Samples
 from bitspike.data.epoch import STEPS, Augmentation
+from bitspike.data.events.moves import EventMoves
 from bitspike.data.policy import AutoAugment
 from bitspike.data.sequence_set import SequenceSet
 from bitspike.layers.padding import Padded
@@ -31,7 +32,7 @@ class Batches:
     batch, and the shares of ranks 0, 1, … one after the other are the batch that one process alone would see.
 
     Args:
-        data: the set; only an `ImageSet` can be augmented.
+        data: the set; only an `ImageSet` can be augmented, and frames of events by ``moves``.
         batch_size: images a batch over all processes, >= 1; the last batch may be smaller.
         shuffle: draw the order; else that of the set.
         seed: 0 to 2^63 - 1.
@@ -46,6 +47,7 @@ class Batches:
         policy: "cifar10", "imagenet" or "svhn"; unused where augment is not "autoaugment".
         rank: number of this process, 0 to world - 1.
         world: number of processes; it must divide the size of every batch.
+        moves: augmentation of frames of events; labels are float32 ``[B / world, K]`` where it mixes. None: none.
 
     Raises:
         TypeError: an argument of another kind.
@@ -75,6 +77,7 @@ class Batches:
         policy: str = "cifar10",
         rank: int = 0,
         world: int = 1,
+        moves: EventMoves | None = None,
     ) -> None:
         if not isinstance(data, Samples):
             raise checks.bad_type("Batches", "data must be an ImageSet", type(data).__name__, "pass one of the splits")
@@ -83,6 +86,8 @@ class Batches:
         checks.integer("Batches", "epoch", epoch, 0, 2**31 - 1)
         checks.one_of("Batches", "augment", augment, AUGMENTS)
         check_augment("Batches", data, augment, pad, hole)
+        if moves is not None:
+            moves.check("Batches", data)
         self._policy = _policy(policy, data.images) if "policy" in STEPS[augment] else None
         if drop_last and batch_size > len(data):
             must = f"batch_size must be <= {len(data)}, the size of the set, where drop_last is set"
@@ -100,6 +105,7 @@ class Batches:
         self.policy = policy
         self.rank = rank
         self.world = world
+        self.moves = moves
 
     def __len__(self) -> int:
         """Number of batches, the same in every process."""
@@ -116,23 +122,26 @@ class Batches:
         if self.shuffle:
             order = torch.from_numpy(draws.permutation(count, self.seed, draws.ORDER, self.epoch))
         order = order.to(self.data.images.device)
-        for chosen, images in self._images(order):
-            yield images, self.data.labels[chosen]
+        yield from self._batches(order)
 
-    def _images(self, order: torch.Tensor) -> Iterator[tuple[torch.Tensor, Any]]:
-        """(indices, samples) of this process in every batch."""
+    def _batches(self, order: torch.Tensor) -> Iterator[tuple[Any, torch.Tensor]]:
+        """(samples, labels) of this process in every batch."""
         data = self.data
         if not isinstance(data, ImageSet):
-            for chosen, share, _ in self._shares(order):
+            moved = None
+            if self.moves is not None and isinstance(data, SequenceSet):
+                moved = self.moves.epoch(data, self.seed, self.epoch)
+            for chosen, share, number in self._shares(order):
                 own = chosen[share]
-                x = data.normalise(data.images[own])
+                raw, labels = (data.images[own], data.labels[own]) if moved is None else moved(chosen, share, number)
+                x = data.normalise(raw)
                 lengths = data.lengths if isinstance(data, SequenceSet) else None
-                yield own, x if lengths is None else Padded(x, lengths[own])
+                yield x if lengths is None else Padded(x, lengths[own]), labels
             return
         constants = data.constants()
         augmented = Augmentation(data, self.augment, self.pad, self.hole, self._policy, self.seed, self.epoch)
         for chosen, share, number in self._shares(order):
-            yield chosen[share], data.normalise(augmented(chosen, share, number), constants)
+            yield data.normalise(augmented(chosen, share, number), constants), data.labels[chosen[share]]
 
     def _shares(self, order: torch.Tensor) -> Iterator[tuple[torch.Tensor, slice, int]]:
         """(indices of a batch, this process's share of them, its number)."""

@@ -379,19 +379,18 @@ def _own_draws(model: nn.Module, device: torch.device) -> Iterator[None]:
 def epoch_batches(recipe: Recipe, data: Samples, epoch: int, world: World) -> Batches:
     """The training batches of one epoch, this process's share of each."""
     config = recipe.data
+    given = {name: getattr(config, name) for name in ("augment", "pad", "hole", "policy")}
     return Batches(
         data,
         config.batch_size,
         shuffle=True,
         seed=recipe.seed,
         epoch=epoch,
-        augment=config.augment,
-        pad=config.pad,
-        hole=config.hole,
-        policy=config.policy,
+        moves=config.event_augment,
         drop_last=len(data) > config.batch_size,
         rank=world.rank,
         world=world.size,
+        **given,
     )
 
 

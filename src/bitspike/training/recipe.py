@@ -10,10 +10,13 @@ from typing import Literal
 
 from bitspike.allocation.config import AllocationConfig
 from bitspike.checks import at_least, bad_value, integer, one_of, single, suggestion
+from bitspike.data.events.moves import EventMoves
 from bitspike.files import read_toml
 from bitspike.layers import ENCODERS
 from bitspike.schema import canonical_key, conform, from_mapping, override, to_mapping
 from bitspike.training.builtin import builtin
+from bitspike.training.frames_config import FramesConfig
+from bitspike.training.losses import MIXED
 from bitspike.training.train_config import TrainConfig
 
 _LARGE = 2**31 - 1
@@ -29,6 +32,8 @@ LOADER_OPTIONS = {
     "label": "label",
     "time": "time",
     "top": "top",
+    "cache": "cache",
+    "validation_by": "validation_by",
 }
 """Keys of [data] that go to the set's own loader where they are given, and what they are called there."""
 
@@ -62,6 +67,8 @@ _LATER: dict[str, object] = {
     "data.policy": "cifar10",
     **dict.fromkeys(f"data.{name}" for name in LOADER_OPTIONS),
     "data.time": False,
+    "data.frames": None,
+    "data.event_augment": None,
 }
 
 
@@ -89,11 +96,16 @@ class DataConfig:
         test_part: name of the part to test on; None: "test", else the validation part.
         config, revision: of a set on the hub. image, label: its columns; None: the only ones of their types.
         time: whether the second axis of own arrays is time. top: of such sequences, the value that maps to 1.0.
+        cache: folder in which frames of recordings are kept; no part of a run's key, as root.
+        frames: table [data.frames], of recordings; None: its defaults.
+        validation_by: of recordings, "group" (a person or speaker stands on one side only) or "class" (samples at
+            random); None: by group where the set knows groups.
         validation: share of the training split held out for choosing, (0, 1); the test split never chooses.
         batch_size: samples a training step, >= 1.
         eval_batch_size: samples an evaluation step, >= 1.
         augment: "none", "shift" (random crop after padding), "shift-flip" (and a mirror image half the time),
             "shift-flip-cutout" (and a hole) or "autoaugment" (a searched policy before the hole, with kornia).
+        event_augment: table [data.event_augment], of frames of events in training batches; None: none.
         pad: largest shift in pixels, below the side of an image; >= 1 unless augment is "none".
         hole: side of the hole in pixels, 1 to the side of an image.
         policy: of "autoaugment": "cifar10", "imagenet" or "svhn".
@@ -111,10 +123,14 @@ class DataConfig:
     label: str | None = None
     time: bool = False
     top: int | None = None
+    cache: str | None = None
+    frames: FramesConfig | None = None
+    validation_by: Literal["group", "class"] | None = None
     validation: float = 0.1
     batch_size: int = 64
     eval_batch_size: int = 500
     augment: Literal["none", "shift", "shift-flip", "shift-flip-cutout", "autoaugment"] = "none"
+    event_augment: EventMoves | None = None
     pad: int = 2
     hole: int = 16
     policy: Literal["cifar10", "imagenet", "svhn"] = "cifar10"
@@ -356,6 +372,10 @@ class Recipe:
         conform(self)
         _named("Recipe", name=self.name)
         integer("Recipe", "seed", self.seed, 0, 2**63 - 1)
+        moves = self.data.event_augment
+        if moves is not None and moves.mix and self.train.loss not in MIXED:
+            must = f"train.loss must be {' or '.join(map(repr, MIXED))} where data.event_augment.mix is not 0"
+            raise bad_value("Recipe", must, repr(self.train.loss), "change one of them")
         if self.allocation is not None:
             self.allocation.check(self.train.epochs)
         if self.start is not None and self.allocation is not None and self.allocation.warm_start is not None:
@@ -364,12 +384,14 @@ class Recipe:
             )
 
     def anywhere(self) -> Recipe:
-        """The same run without the folder of its data, which says something about a machine, not about the run."""
-        return replace(self, data=replace(self.data, root=None))
+        """The same run without the folders of its data, which say something about a machine, not about the run."""
+        return replace(self, data=replace(self.data, root=None, cache=None))
 
     def key(self, data_digest: str) -> str:
         """The run's identity: sha256 over the resolved recipe and the data's digest, wherever the data lies."""
         resolved = to_mapping(self.anywhere())
+        if self.data.frames == FramesConfig():
+            resolved["data"]["frames"] = None
         if self.allocation is not None and self.allocation.budget is None:
             for name in [name for name in resolved["allocation"] if name.startswith("budget")]:
                 del resolved["allocation"][name]  # they do nothing

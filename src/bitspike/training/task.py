@@ -64,6 +64,8 @@ class Task:
             return (mean - targets).double().square().mean(1).sum()
         if self.multilabel:
             return ((mean > 0) == targets).all(1).sum().double()
+        if targets.is_floating_point():  # shares of classes: the greatest counts
+            targets = targets.argmax(1)
         return (mean.argmax(1) == targets).sum().double()
 
     def figure(self, total: float, count: int) -> float:

@@ -18,11 +18,16 @@ from bitspike.data.events import (
     apart,
     cifar10_dvs,
     count_frames,
+    denoise,
+    drop_hot_pixels,
     names_digest,
     read_aedat3,
     read_bin,
     read_shd,
+    time_surface,
+    voxel_grid,
 )
+from bitspike.data.group_split import carve_groups
 
 
 def frames(found: Any, label: int, wanted: np.ndarray) -> bool:
@@ -53,8 +58,9 @@ def test_options_are_those_of_the_frames(tmp_path: Path, options: dict[str, Any]
 
 def test_gesture_trials(tmp_path: Path) -> None:
     sets.gesture(tmp_path)
-    splits = load("dvs_gesture", tmp_path, 11, T=4, by="count")
+    splits = load("dvs_gesture", tmp_path, 11, T=4, by="count", validation_by="class")
     assert (len(splits.train), len(splits.validation), len(splits.test)) == (33, 11, 22)
+    assert [len(load("dvs_gesture", tmp_path, 11).validation)] == [22]  # one of two persons
     events = read_aedat3(tmp_path / "DvsGesture" / "user24_lab.aedat").between(20_500, 29_500)
     assert frames(splits.test, 2, count_frames(events, 4, "count"))
     assert splits.test.labels.tolist() == [*range(11)] * 2
@@ -187,6 +193,114 @@ def test_labels_beyond_a_byte_are_kept(tmp_path: Path) -> None:
     assert found[1].tolist() == labels and found[0].tolist() == [[[[[0]], [[1]]]]] * 5
 
 
+def persons_of(part: Any, folder: Path, names: tuple[str, ...], **options: Any) -> set[str]:
+    """Whose recordings a part of DVS128 Gesture holds, by their frames."""
+    found = set()
+    for name in names:
+        for light in ("led", "lab"):
+            whole = read_aedat3(folder / f"{name}_{light}.aedat")
+            for k in range(sets.GESTURES):
+                trial = whole.between(10_000 * k + 500, 10_000 * k + 9500)
+                if frames(part, k, count_frames(trial, **options)):
+                    found.add(name)
+    return found
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_no_person_stands_in_training_and_validation_part(seed: int, tmp_path: Path) -> None:
+    names = ("user01", "user02", "user03", "user04", "user05")
+    sets.gesture(tmp_path, (names, ("user24",)))
+    options = {"T": 2, "size": (32, 32)}
+    splits = load("dvs_gesture", tmp_path, 0.4, seed, T=2, size=32, cache=tmp_path / "cache")
+    held, kept = (persons_of(p, tmp_path / "DvsGesture", names, **options) for p in (splits.validation, splits.train))
+    assert len(held) == 2 and not held & kept and held | kept == set(names)
+    again = load("dvs_gesture", tmp_path, 0.4, seed, T=2, size=32, cache=tmp_path / "cache")
+    assert again.digest() == splits.digest()  # persons come out of the cache, too
+    mixed = load("dvs_gesture", tmp_path, 0.4, seed, T=2, size=32, validation_by="class")
+    assert len(persons_of(mixed.validation, tmp_path / "DvsGesture", names, **options)) > 2
+
+
+def test_speakers_stand_on_one_side(tmp_path: Path) -> None:
+    sets.shd(tmp_path)
+    splits = load("shd", tmp_path, 40, T=5, size=70)
+    said = {one.speaker: [] for one in read_shd(tmp_path / "SHD" / "shd_train.h5")}
+    for one in read_shd(tmp_path / "SHD" / "shd_train.h5"):
+        wanted = count_frames(one.events, 5, size=(1, 70))[:, 1, 0]
+        said[one.speaker].append(frames(splits.validation, one.label, wanted))
+    assert sorted(map(any, said.values())) == sorted(map(all, said.values())) == [False] * 4 + [True] * 2
+
+
+def test_files_that_do_not_say_who_speaks(tmp_path: Path) -> None:
+    sets.shd(tmp_path)
+    import h5py
+
+    with h5py.File(tmp_path / "SHD" / "shd_train.h5", "r+") as file:
+        del file["extra/speaker"]
+    splits = load("shd", tmp_path, 40, T=5)
+    assert len(splits.validation) == 40 and splits.validation.labels.bincount().tolist() == [2] * 20
+    with pytest.raises(ValueError, match="do not say which speakers were recorded, got 'group'"):
+        load("shd", tmp_path, 40, T=5, validation_by="group")
+
+
+def test_files_that_say_who_speaks_in_part(tmp_path: Path) -> None:
+    sets.shd(tmp_path)
+    import h5py
+
+    with h5py.File(tmp_path / "SHD" / "shd_train.h5", "r+") as file:
+        speakers = file["extra/speaker"][:].astype(np.int16)
+        del file["extra/speaker"]
+        file["extra/speaker"] = np.where(np.arange(120) == 7, -1, speakers)
+    with pytest.raises(ValueError, match=r"who was recorded must be said of all .*got none of recording 7"):
+        load("shd", tmp_path, 40, T=5)
+
+
+def test_one_person_alone_cannot_be_split_by(tmp_path: Path) -> None:
+    sets.gesture(tmp_path, (("user01",), ("user24",)))
+    with pytest.raises(ValueError, match=r"at least two persons to keep apart, got 1; set validation_by='class'"):
+        load("dvs_gesture", tmp_path)
+    with pytest.raises(ValueError, match="validation_by must be one of 'group', 'class', got 'person'"):
+        load("dvs_gesture", tmp_path, validation_by="person")
+    with pytest.raises(ValueError, match="an option of nmnist must be one of"):
+        load("nmnist", tmp_path, validation_by="class")
+
+
+def test_a_class_of_one_person_is_not_left_without_training() -> None:
+    labels, groups = torch.tensor([0, 1, 0, 2]), torch.tensor([0, 0, 1, 1])
+    with pytest.raises(ValueError, match="every class must have training samples of persons"):
+        carve_groups(labels, groups, 2, 0, "persons")
+
+
+def test_forms_of_frames(tmp_path: Path) -> None:
+    sets.nmnist(tmp_path)
+    events = read_bin(sorted((tmp_path / "nmnist" / "Test" / "4").iterdir())[0])
+    cache = tmp_path / "cache"
+    for options, wanted in (
+        ({"form": "surface", "tau_us": 5e4}, time_surface(events, 3, 5e4)),
+        ({"form": "surface", "tau_us": 5e4, "by": "count"}, time_surface(events, 3, 5e4, "count")),
+        ({"form": "voxels"}, voxel_grid(events, 3, channels=2)),
+        ({"noise_us": 10**6}, count_frames(denoise(events, 10**6), 3)),
+        ({"hot_hz": 2 * 1e6 / events.duration_us}, count_frames(drop_hot_pixels(events, 2e6 / events.duration_us), 3)),
+    ):
+        for _ in range(2):
+            splits = load("nmnist", tmp_path, 8, T=3, cache=cache, **options)
+            assert frames(splits.test, 4, wanted), options
+    sets.shd(tmp_path)
+    one = next(read_shd(tmp_path / "SHD" / "shd_test.h5"))
+    wanted = time_surface(one.events, 4, 5e4, size=(1, 70))[:, 1, 0]
+    assert frames(load("shd", tmp_path, 20, T=4, size=70, form="surface", tau_us=5e4).test, 0, wanted)
+
+
+def test_what_a_filter_leaves_nothing_of_is_a_fault(tmp_path: Path) -> None:
+    sets.nmnist(tmp_path)
+    with pytest.raises(ValueError, match=r"events that the filters leave, got none, after 60 noise; weaken them"):
+        load("nmnist", tmp_path, 8, noise_us=1)
+    path = sorted((tmp_path / "nmnist" / "Train" / "3").iterdir())[0]
+    lonely = [e for e in files.draw(60, (34, 34), 3)][:1]
+    path.write_bytes(files.bin40(lonely))
+    with pytest.warns(UserWarning, match="got no events and 1 empty recordings"):
+        assert len(load("nmnist", tmp_path, 8, noise_us=10**6, faults="skip").train) == 31
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -196,6 +310,14 @@ def test_labels_beyond_a_byte_are_kept(tmp_path: Path) -> None:
         ({"step_us": 9, "by": "count"}, "step_us must be left out by count"),
         ({"size": 35}, r"size must lie in \[1, 34\]"),
         ({"faults": "ignore"}, "faults must be one of"),
+        ({"form": "count"}, "form must be one of 'counts'"),
+        ({"form": "surface"}, "tau_us must be given where form is 'surface'"),
+        ({"tau_us": 3.0}, "tau_us must be left out where form is 'counts'"),
+        ({"form": "surface", "tau_us": 0.0}, "tau_us must be"),
+        ({"form": "voxels", "by": "count"}, "by and step_us must be left out where form is 'voxels'"),
+        ({"form": "voxels", "step_us": 9}, "by and step_us must be left out where form is 'voxels'"),
+        ({"hot_hz": -1.0}, "hot_hz must be"),
+        ({"noise_us": 0}, "noise_us must lie"),
         ({"steps": 5}, "an option of nmnist must be one of 'T'"),
     ],
 )

@@ -12,6 +12,7 @@ from bitspike.data.events.frames import count_frames
 from bitspike.data.events.generic import read_csv_events, read_hdf5_events, read_npz_events
 from bitspike.data.events.heidelberg import SHD, load_shd
 from bitspike.data.events.mix import event_mix
+from bitspike.data.events.moves import EventMoves
 from bitspike.data.events.ncaltech101 import NCALTECH101, load_ncaltech101
 from bitspike.data.events.nmnist import NMNIST, load_nmnist
 from bitspike.data.events.options import FrameOptions
@@ -30,6 +31,7 @@ __all__ = [
     "NMNIST",
     "SHD",
     "EventAugmentation",
+    "EventMoves",
     "EventSet",
     "FrameOptions",
     "Recording",

@@ -13,7 +13,7 @@ import numpy as np
 from bitspike.checks import bad_value
 from bitspike.files import write_bytes_atomic
 
-FORM = "bitspike frames 1"
+FORM = "bitspike frames 2"
 """What the arrays of one key are made by: to be raised where a reader or a transformation gives other numbers."""
 
 _DIGEST = 32

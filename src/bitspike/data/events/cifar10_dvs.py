@@ -42,7 +42,7 @@ def load_cifar10_dvs(
         root: the folder with ``airplane/cifar10_airplane_0.aedat`` …, or its parent, where it is called
             ``cifar10_dvs`` or ``CIFAR10DVS``. Files may be ``.aedat4`` (converted by others; taken as they are).
         validation: carved from the training recordings; a count or a fraction in (0, 1). seed: of the carving.
-        options: of `FrameOptions`: T, by, step_us, size (1 to 128; 48 is common), faults, cache.
+        options: of `FrameOptions`: T, size (1 to 128; 48 is common) and the others.
 
     Returns:
         Splits of ``[N, T, 2, H', W']``, OFF and ON.

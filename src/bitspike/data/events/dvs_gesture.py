@@ -26,21 +26,26 @@ CLASSES = (
 
 
 def load_dvs_gesture(
-    root: str | os.PathLike[str], validation: int | float = 0.1, seed: int = 0, **options: object
+    root: str | os.PathLike[str],
+    validation: int | float = 0.1,
+    seed: int = 0,
+    validation_by: str | None = None,
+    **options: object,
 ) -> Splits:
     """Load DVS128 Gesture as frames, on its own split, which is by person (checked).
 
     Each file holds the trials of one person and light; a trial is what lies between the times in the table beside it.
-    The validation part is carved from the training trials at random, so it shares persons with them: a network is
-    likely to do better on it than on the test part.
+    So is the validation part, which is carved from the training trials, unless ``validation_by`` is "class": then it
+    shares persons with them, and a network is likely to do better on it than on the test part.
 
     Source: Amir et al., "A Low Power, Fully Event-Based Gesture Recognition System", CVPR 2017.
 
     Args:
         root: the folder with ``trials_to_train.txt``, ``trials_to_test.txt``, the ``user*.aedat`` files that they name
             and ``user*_labels.csv``, or its parent, where it is called ``dvs_gesture`` or ``DvsGesture``.
-        validation: carved from the training trials; a count or a fraction in (0, 1). seed: of the carving.
-        options: of `FrameOptions`: T, by, step_us, size (1 to 128), faults, cache.
+        validation: carved from the training trials; a count or a fraction in (0, 1), met as nearly as whole persons
+            can. seed: of the carving. validation_by: "group" (persons), which is the default, or "class".
+        options: of `FrameOptions`: T, size (1 to 128) and the others.
 
     Returns:
         Splits of ``[N, T, 2, H', W']``, OFF and ON.
@@ -60,7 +65,7 @@ def load_dvs_gesture(
     train, held = ([name.partition("_")[0] for name in part] for part in names)
     apart(WHERE, train, held, "persons")
     pool, test = (_pair([folder / name for name in part], chosen) for part in names)
-    return frame_splits("dvs_gesture", CLASSES, pool, test, validation, seed)
+    return frame_splits("dvs_gesture", CLASSES, pool, test, validation, seed, validation_by, "persons")
 
 
 def _listed(path: Path) -> list[str]:
@@ -75,8 +80,11 @@ def _listed(path: Path) -> list[str]:
 def _pair(files: list[Path], options: FrameOptions) -> Pair:
     tables = [path.with_name(f"{path.stem}_labels.csv") for path in files]
 
-    def read() -> Iterator[tuple[Recording, int]]:
-        for path, table in zip(files, tables, strict=True):
+    persons = [path.name.partition("_")[0] for path in files]
+    numbers = {name: number for number, name in enumerate(sorted(set(persons)))}
+
+    def read() -> Iterator[tuple[Recording, int, int]]:
+        for path, table, person in zip(files, tables, persons, strict=True):
             events = read_aedat3(path, SIZE, options.faults)
             skipped = events.skipped
             for trial in read_trials(table, len(CLASSES)):
@@ -86,7 +94,7 @@ def _pair(files: list[Path], options: FrameOptions) -> Pair:
                         must = f"trial {trial.label} of {path.name} must hold events"
                         raise bad_value(WHERE, must, "none", "copy both files again, or set faults='skip'")
                     skipped = added(skipped, {"empty": 1})
-                yield Recording(part.t, part.x, part.y, part.p, SIZE, skipped), trial.label - 1
+                yield Recording(part.t, part.x, part.y, part.p, SIZE, skipped), trial.label - 1, numbers[person]
                 skipped = {}
 
     for path in (*files, *tables):
@@ -95,4 +103,6 @@ def _pair(files: list[Path], options: FrameOptions) -> Pair:
     return frames_of(WHERE, options, [*files, *tables], read, SIZE)
 
 
-DVS_GESTURE = DATASETS.register("dvs_gesture")(Entry(load_dvs_gesture, 0.1, options=NAMES))
+DVS_GESTURE = DATASETS.register("dvs_gesture")(
+    Entry(load_dvs_gesture, 0.1, options=(*NAMES, "validation_by"), groups="persons")
+)

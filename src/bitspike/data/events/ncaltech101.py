@@ -36,7 +36,7 @@ def load_ncaltech101(
         root: the folder with one folder a class of ``image_0001.bin`` …, or its parent, where it is called
             ``Caltech101``, ``ncaltech101`` or ``N-Caltech101``. Classes are the folders that hold such files, by name.
         validation: carved from the training recordings; a count or a fraction in (0, 1). seed: of the carving.
-        options: of `FrameOptions`: T, by, step_us, size (1 to 180, both sides), faults, cache.
+        options: of `FrameOptions`: T, size (1 to 180, both sides) and the others.
 
     Returns:
         Splits of ``[N, T, 2, H', W']``, OFF and ON.

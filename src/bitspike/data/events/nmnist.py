@@ -34,7 +34,7 @@ def load_nmnist(
         root: the folder with ``Train/0/00002.bin`` … and ``Test/``, or with ``nmnist_train1000.npz`` and
             ``nmnist_test100.npz`` (`load_events`), or its parent, where it is called ``nmnist`` or ``N-MNIST``.
         validation: carved from the training recordings; a count or a fraction in (0, 1). seed: of the carving.
-        options: of `FrameOptions`: T, by, step_us, size (1 to 34), faults, cache.
+        options: of `FrameOptions`: T, size (1 to 34) and the others.
 
     Returns:
         Splits of ``[N, T, 2, H', W']``, OFF and ON.

@@ -9,29 +9,52 @@ from typing import TypeAlias
 import numpy as np
 import torch
 
-from bitspike.checks import bad_value
+from bitspike.checks import bad_value, one_of
 from bitspike.data.dataset import Splits
+from bitspike.data.group_split import carve_groups
 from bitspike.data.sequence_arrays import sequence_splits
 
-Pair: TypeAlias = "tuple[np.ndarray, np.ndarray]"
-"""(frames ``[N, T, ...]`` of integers or float32, labels ``[N]``)."""
+Pair: TypeAlias = "tuple[np.ndarray, np.ndarray, np.ndarray | None]"
+"""(frames ``[N, T, ...]`` of integers or float32, labels ``[N]``, groups ``[N]`` or None)."""
+
+RULES = ("group", "class")
+"""How a validation part is carved: whole groups, or samples at random, stratified by class."""
 
 
 def frame_splits(
-    name: str, classes: tuple[str, ...], pool: Pair, test: Pair, validation: int | float, seed: int
+    name: str,
+    classes: tuple[str, ...],
+    pool: Pair,
+    test: Pair,
+    validation: int | float,
+    seed: int,
+    by: str | None = None,
+    groups: str = "groups",
 ) -> Splits:
-    """The three sets of an experiment; validation is carved from ``pool``, stratified by class.
+    """The three sets of an experiment; validation is carved from ``pool``.
 
     Args:
-        name, classes: as in `SequenceSet`. pool, test: frames and labels. validation, seed: as in `carve_validation`.
+        name, classes: as in `SequenceSet`. pool, test: frames, labels and groups.
+        validation, seed: as in `carve_validation` and `carve_groups`. by: one of `RULES`; None: "group" where the
+            groups of the pool are known, else "class". groups: what they are called, such as "persons".
 
     Raises:
-        TypeError, ValueError: as `sequence_splits`: among others, a recording that stands in both parts.
+        TypeError, ValueError: as `sequence_splits`: among others, a recording that stands in both parts; or
+            "group" where groups are not known.
     """
-    pairs = {}
-    for part, (frames, labels) in (("train", pool), ("test", test)):
+    where, pairs = f"load_{name}", {}
+    for part, (frames, labels, _) in (("train", pool), ("test", test)):
         pairs[part] = torch.from_numpy(frames), torch.from_numpy(labels.astype(np.int64))
-    return sequence_splits(f"load_{name}", name, pairs, classes, 1, validation, seed, {})
+    if by is not None:
+        one_of(where, "validation_by", by, RULES)
+    if by == "group" and pool[2] is None:
+        must = f"validation_by must be 'class' where the files do not say which {groups} were recorded"
+        raise bad_value(where, must, repr(by), "set it so, or leave it out")
+    if by != "class" and pool[2] is not None:
+        x, y = pairs["train"]
+        train, held = carve_groups(y, torch.from_numpy(pool[2].astype(np.int64)), validation, seed, groups)
+        pairs |= {"train": (x[train], y[train]), "validation": (x[held], y[held])}
+    return sequence_splits(where, name, pairs, classes, 1, validation, seed, {})
 
 
 def names_digest(names: Iterable[str]) -> str:

@@ -3,6 +3,7 @@
 from bitspike.training.losses.base import (
     LABEL_LOSSES,
     LOSSES,
+    MIXED,
     REGRESSION_LOSSES,
     find_loss,
     loss_options,
@@ -19,6 +20,7 @@ from bitspike.training.losses.tet import tet_loss
 __all__ = [
     "LABEL_LOSSES",
     "LOSSES",
+    "MIXED",
     "REGRESSION_LOSSES",
     "bce_loss",
     "find_loss",

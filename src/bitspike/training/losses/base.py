@@ -26,6 +26,9 @@ LABEL_LOSSES: Registry[Callable[..., Tensor]] = Registry("label loss")
 """Name → ``loss(outputs, targets, **options)``: logits [B, K] or [T, B, K], targets bool [B, K], any number of
 which is true; as `LOSSES`, without label_smoothing and class_weights."""
 
+MIXED = ("mean", "tet")
+"""Losses whose labels may be shares of classes, float [B, K], as mixed samples have them."""
+
 _GIVEN = ("logits", "outputs", "labels", "targets", "label_smoothing", "class_weights", "lengths")
 
 
@@ -60,7 +63,7 @@ def cross_entropy(logits: Tensor, labels: Tensor, label_smoothing: float, class_
     others; here it is the number of samples.
 
     Args:
-        logits: [B, K]. labels: [B]. label_smoothing: [0, 1). class_weights: [K] or None.
+        logits: [B, K]. labels: [B], or shares of classes [B, K]. label_smoothing: [0, 1). class_weights: [K] or None.
 
     >>> import torch
     >>> logits, labels = torch.zeros(2, 2), torch.tensor([0, 1])

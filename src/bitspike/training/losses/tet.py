@@ -25,7 +25,7 @@ def tet_loss(
     Source: TET (arXiv 2202.11946): λ = 1e-3, φ = 1.
 
     Args:
-        logits: [T, B, K] (a "steps" read-out). labels: [B]. weight: λ. target: φ.
+        logits: [T, B, K] (a "steps" read-out). labels: [B], or shares of classes [B, K]. weight: λ. target: φ.
         class_weights: [K], of the first term. lengths: [B], of sequences of fewer than T steps: both means are over a
             sample's own steps, then over the batch. None: all have T.
 
@@ -34,10 +34,10 @@ def tet_loss(
     """
     if logits.dim() != 3:
         raise bad_value("tet_loss", "logits must be [T, B, K]", list(logits.shape), 'choose readout = "steps"')
-    steps, batch, _ = logits.shape
+    steps = len(logits)
     if lengths is not None:
         return _unequal(logits, labels, weight, target, label_smoothing, class_weights, lengths)
-    repeated = labels.expand(steps, batch).reshape(-1)
+    repeated = labels.expand(steps, *labels.shape).flatten(0, 1)
     per_step = cross_entropy(logits.flatten(0, 1), repeated, label_smoothing, class_weights)
     return (1 - weight) * per_step + weight * (logits - target).square().mean()
 
