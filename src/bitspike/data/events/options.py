@@ -144,15 +144,15 @@ def frames_of(
 
     def make() -> np.ndarray:
         parts, labels, groups, skipped, dropped = [], [], [], dict[str, int](), 0
-        for found, label, *group in read():
-            events = options.filtered(where, found)
+        for one in read():
+            events = options.filtered(where, one[0])
             skipped = added(skipped, events.skipped)
             if not len(events):
                 dropped += 1
                 continue
             parts.append(options.frames(events, shape, channels))
-            labels.append(label)
-            groups.append(group[0] + 1 if group else 0)
+            labels.append(one[1])
+            groups.append(one[2] + 1 if len(one) == 3 else 0)
         if not parts:
             raise bad_value(where, "there must be a recording with events", "none", "pass the right folder")
         if min(groups) < 0 or (min(groups) == 0) != (max(groups) == 0):
