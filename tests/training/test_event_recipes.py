@@ -14,7 +14,7 @@ import event_sets as sets
 from bitspike.data import Batches, SequenceSet, gather, load
 from bitspike.data.events import EventMoves
 from bitspike.training import Checkpoints, fit, load_data, recipe_from_mapping
-from bitspike.training.job import digest
+from bitspike.training.job import digest, run_job
 from bitspike.training.losses import mean_loss, tet_loss
 from bitspike.training.recipe import Recipe
 from bitspike.training.resume import check_changes
@@ -94,6 +94,9 @@ def test_what_does_nothing_is_refused_by_name(root: Path, data: dict[str, Any], 
         ({"event_augment": {"steps": ["flip"], "degrees": 3}}, "degrees must be left out where steps do not hold 'rot"),
         ({"event_augment": {"steps": ["flip"], "mix": 1.5}}, "mix must lie"),
         ({"event_augment": {"steps": ["rotate"], "degrees": 181}}, "degrees must lie"),
+        ({"event_augment": {"steps": ["rotate"], "degrees": 0}}, "degrees must be >= 1"),
+        ({"event_augment": {"steps": ["roll"], "pixels": 0}}, "pixels must be >= 1"),
+        ({"event_augment": {"steps": ["shear"], "shear": 0.004}}, "shear must be >= 0.01"),
         ({"event_augment": {"mixed": 1}}, "did you mean 'mix'"),
     ],
 )
@@ -206,6 +209,7 @@ def test_accuracy_counts_the_greater_share() -> None:
         ({"images": torch.full((20, 3, 2, 6, 6), -1, dtype=torch.int8)}, {"mix": 0.5}, "unless frames are >= 0"),
         ({"lengths": torch.full((20,), 3)}, {"mix": 0.5}, "unless frames all have as many steps"),
         ({"labels": torch.zeros(20, 4)}, {"mix": 0.5}, "unless frames have classes"),
+        ({"classes": ("a", "Left wave", "b", "right wave")}, {"steps": ("flip",)}, "flip samples of classes that"),
     ],
 )
 def test_sets_that_moves_do_not_fit(given: dict[str, Any], moves: dict[str, Any], words: str) -> None:
@@ -221,10 +225,31 @@ def test_still_images_take_no_moves_and_losses_must_know_shares(root: Path) -> N
         table(root, data={"event_augment": {"mix": 0.5}}, train={"loss": "mse"})
 
 
-def test_validation_and_test_batches_are_left_alone(root: Path) -> None:
+def test_only_training_batches_are_moved(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plain = load_data(table(root))
-    found = load_data(table(root, data={"event_augment": {"steps": ["roll"], "pixels": 3, "mix": 1.0}}))
-    assert found.digest() == plain.digest()
+    recipe = table(root, data={"event_augment": {"steps": ["roll"], "pixels": 3, "mix": 1.0}})
+    splits, moved = load_data(recipe), []
+    assert splits.digest() == plain.digest()
+    epoch = EventMoves.epoch
+    monkeypatch.setattr(
+        EventMoves, "epoch", lambda self, data, *key: moved.append((data, key)) or epoch(self, data, *key)
+    )
+    result = run_job(recipe, splits).result
+    assert [key for _, key in moved] == [(0, 0), (0, 1)] and {data.digest() for data, _ in moved} == {
+        splits.train.digest()
+    }
+    assert result["folded_test_accuracy"] == result["test_accuracy"]
+
+
+def test_gestures_of_a_side_are_not_mirrored(tmp_path: Path) -> None:
+    """The mirror image of a wave with the right hand is one with the left hand, which is another class."""
+    sets.gesture(tmp_path, (("user01", "user02"), ("user24",)))
+    data = {"name": "dvs_gesture", "size": 16, "event_augment": {"steps": ["roll", "flip"]}}
+    with pytest.raises(ValueError, match="a mirror exchanges, got 'right hand wave' and 'left hand wave'; take 'flip'"):
+        load_data(table(tmp_path, data=data))
+    rest = {**data, "event_augment": {"steps": ["roll", "rotate"]}}
+    assert load_data(table(tmp_path, data=rest)).train.steps == 3
+    EventMoves(steps=("flip",)).check("here", own(classes=("left", "b", "c", "upright")))
 
 
 @pytest.mark.parametrize("loss", ["mean", "tet"])

@@ -10,9 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bitspike.data.events import EventMoves
 from bitspike.files import parse_toml, write_text_atomic
 from bitspike.schema import canonical_key, to_mapping, to_toml
 from bitspike.training import recipe as r
+from bitspike.training.frames_config import FramesConfig
 
 TEXT = """
 name = "ternary"
@@ -42,7 +44,12 @@ RECIPES = st.builds(
     name=NAMES,
     seed=st.integers(0, 2**63 - 1),
     data=st.builds(
-        r.DataConfig, root=st.none() | NAMES, validation=SHARES.filter(bool), augment=st.sampled_from(["none", "shift"])
+        r.DataConfig,
+        root=st.none() | NAMES,
+        validation=SHARES.filter(bool),
+        augment=st.sampled_from(["none", "shift"]),
+        frames=st.none() | st.builds(FramesConfig, tau_us=st.none() | st.floats(1e-3, 1e9)),
+        event_augment=st.none() | st.builds(EventMoves, steps=st.just(("flip", "roll")), mix=SHARES),
     ),
     model=st.builds(r.ModelConfig, T=st.integers(1, 64), norm=st.sampled_from(["joint", "per_step"]), options=OPTIONS),
     neuron=COMPONENTS,
@@ -210,11 +217,15 @@ CHANGED = {
     "convert": r.ConvertConfig(images=8),
     "start": r.StartConfig(weights="a.th", sha256="0" * 64),
     "side": "above",
+    "cache": "elsewhere",
+    "frames": FramesConfig(by="count"),
+    "validation_by": "class",
+    "event_augment": EventMoves(steps=("flip",)),
 }  # fmt: skip
 
 
 @pytest.mark.parametrize("leaf", leaves(BASE), ids=".".join)
-def test_every_field_but_the_root_changes_the_key(leaf: tuple[str, ...]) -> None:
+def test_every_field_but_where_data_lie_changes_the_key(leaf: tuple[str, ...]) -> None:
     *tables, name = leaf
     base = replace(BASE, train=replace(BASE.train, loss="tet")) if name == "loss_options" else BASE
     inner = getattr(base, tables[0]) if tables else base
@@ -228,7 +239,7 @@ def test_every_field_but_the_root_changes_the_key(leaf: tuple[str, ...]) -> None
     inner = replace(inner, **{name: new})
     changed = replace(base, **{tables[0]: inner}) if tables else inner
     assert changed != base
-    assert (changed.key("digest") == base.key("digest")) == (leaf == ("data", "root"))
+    assert (changed.key("digest") == base.key("digest")) == (leaf in {("data", "root"), ("data", "cache")})
 
 
 def test_the_key_reads_the_data_digest_and_not_the_form() -> None:

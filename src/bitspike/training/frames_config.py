@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from bitspike.checks import integer, positive
+from bitspike.checks import in_range, integer, positive
 from bitspike.schema import conform
 
 
@@ -36,6 +36,7 @@ class FramesConfig:
         for name in ("tau_us", "hot_hz"):
             if getattr(self, name) is not None:
                 positive("FramesConfig", name, getattr(self, name))
+                in_range("FramesConfig", name, getattr(self, name), 0, 10**9)
         for name in ("step_us", "noise_us"):
             if getattr(self, name) is not None:
                 integer("FramesConfig", name, getattr(self, name), 1, 10**9)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from bitspike.checks import bad_value, in_range, one_of, single
+from bitspike.checks import at_least, bad_value, in_range, one_of, single
 from bitspike.data import draws
 from bitspike.data.events.augment import STEPS, EventAugmentation
 from bitspike.data.events.mix import event_mix
@@ -21,6 +22,7 @@ AMOUNTS = {"pixels": "roll", "degrees": "rotate", "shear": "shear", "hole": "cut
 
 _WHICH, _PARTNER, _TIME, _ROW, _COLUMN, _SHARE = range(120, 126)
 _FINE = 2**24
+_LEAST = {"pixels": 1, "degrees": 1, "shear": 0.01}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,17 +62,28 @@ class EventMoves:
             if getattr(self, name) is not None and step not in self.steps:
                 must = f"{name} must be left out where steps do not hold {step!r}"
                 raise bad_value(where, must, getattr(self, name), "remove it")
+        for name, least in _LEAST.items():
+            if getattr(self, name) is not None:
+                at_least(where, name, getattr(self, name), least)  # less moves nothing
         if not self.steps and not self.mix:
             raise bad_value(where, "steps or mix must be given", "neither", "name a step, or leave the table out")
         self._augmentation(1, (2**14, 2**14), 0, 0)  # ranges that no frame decides
 
     def check(self, where: str, data: object) -> None:
-        """Raise `ValueError` unless these moves fit a set: frames ``[T, C, H, W]``; to be mixed, whole ones >= 0."""
+        """Raise `ValueError` unless these moves fit a set: frames ``[T, C, H, W]``; to be mixed, whole ones >= 0.
+
+        Classes that a mirror exchanges, as "left hand wave" and "right hand wave", are not flipped.
+        """
         if not isinstance(data, SequenceSet) or len(data.step_shape) != 3:
             got = "others" if isinstance(data, SequenceSet) else "samples without a time axis"
             must = "event_augment must be left out where samples are no frames [T, C, H, W]"
             raise bad_value(where, must, got, "remove it")
         self._augmentation(1, data.step_shape[1:], 0, 0)
+        known = [name.lower() for name in data.classes]
+        sided = [name for name in known if _mirrored(name) != name and _mirrored(name) in known]
+        if "flip" in self.steps and sided:
+            must = "event_augment must not flip samples of classes that a mirror exchanges"
+            raise bad_value(where, must, f"{sided[0]!r} and {_mirrored(sided[0])!r}", "take 'flip' out of steps")
         if not self.mix:
             return
         wrong = {
@@ -94,6 +107,16 @@ class EventMoves:
         if "pixels" not in amounts:
             amounts["pixels"] = min(5, min(shape) - 1)
         return EventAugmentation(self.steps, count, (height, width), seed, epoch, **amounts)
+
+
+def _mirrored(name: str) -> str:
+    """The name of a class in small letters with left and right exchanged.
+
+    >>> _mirrored("left arm"), _mirrored("upright")
+    ('right arm', 'upright')
+    """
+    other = {"left": "right", "right": "left"}
+    return re.sub(r"(?<![^\W_])(left|right)(?![^\W_])", lambda found: other[found[0]], name)
 
 
 class EpochMoves:

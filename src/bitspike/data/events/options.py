@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from bitspike.checks import bad_value, integer, message, one_of, positive
+from bitspike.checks import bad_value, in_range, integer, message, one_of, positive
 from bitspike.data.events.cache import cached
 from bitspike.data.events.filters import denoise, drop_hot_pixels
 from bitspike.data.events.frames import count_frames, smallest
@@ -73,6 +73,7 @@ class FrameOptions:
         for name in ("tau_us", "hot_hz"):
             if getattr(self, name) is not None:
                 positive(where, name, getattr(self, name))
+                in_range(where, name, getattr(self, name), 0, 10**9)
         if self.noise_us is not None:
             integer(where, "noise_us", self.noise_us, 1, 10**9)
         if self.size is not None:
@@ -144,8 +145,8 @@ def frames_of(
 
     def make() -> np.ndarray:
         parts, labels, groups, skipped, dropped = [], [], [], dict[str, int](), 0
-        for one in read():
-            events = options.filtered(where, one[0])
+        for number, one in enumerate(read()):
+            events = options.filtered(f"{where}, recording {number}", one[0])
             skipped = added(skipped, events.skipped)
             if not len(events):
                 dropped += 1
@@ -155,9 +156,10 @@ def frames_of(
             groups.append(one[2] + 1 if len(one) == 3 else 0)
         if not parts:
             raise bad_value(where, "there must be a recording with events", "none", "pass the right folder")
-        if min(groups) < 0 or (min(groups) == 0) != (max(groups) == 0):
-            got = f"none of recording {groups.index(min(groups))}"
-            must = "who was recorded must be said of all recordings, by numbers >= 0, or of none"
+        if min(groups) < 0 or max(groups) >= 2**28 or (min(groups) == 0) != (max(groups) == 0):
+            wrong = groups.index(max(groups) if max(groups) >= 2**28 else min(groups))
+            got = f"{groups[wrong] - 1} of recording {wrong}"
+            must = f"who was recorded must be said of all recordings, by numbers in [0, {2**28 - 2}], or of none (-1)"
             raise bad_value(where, must, got, "complete the files")
         faults = {name: n for name, n in skipped.items() if name not in ("other", "invalid", "empty", *FILTERED)}
         if faults or dropped:
