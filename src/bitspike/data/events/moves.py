@@ -88,7 +88,7 @@ class EventMoves:
             return
         wrong = {
             "all have as many steps": data.lengths is not None,
-            "have classes": data.regression,
+            "have classes": data.regression or data.multilabel,
             "are >= 0": data.images.dtype != torch.uint8 and bool((data.images < 0).any()),
         }
         for must, broken in wrong.items():
