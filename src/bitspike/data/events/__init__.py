@@ -11,6 +11,7 @@ from bitspike.data.events.filters import denoise, drop_hot_pixels
 from bitspike.data.events.frames import count_frames
 from bitspike.data.events.generic import read_csv_events, read_hdf5_events, read_npz_events
 from bitspike.data.events.heidelberg import SHD, load_shd
+from bitspike.data.events.live import EventListener, Live, LiveFrames, LiveStep, Packet, replay, run_live, send_events
 from bitspike.data.events.mix import event_mix
 from bitspike.data.events.moves import EventMoves
 from bitspike.data.events.ncaltech101 import NCALTECH101, load_ncaltech101
@@ -32,8 +33,13 @@ __all__ = [
     "SHD",
     "EventAugmentation",
     "EventMoves",
+    "EventListener",
     "EventSet",
     "FrameOptions",
+    "Live",
+    "LiveFrames",
+    "LiveStep",
+    "Packet",
     "Recording",
     "Spoken",
     "Trial",
@@ -60,6 +66,9 @@ __all__ = [
     "read_shd",
     "read_trials",
     "recording",
+    "replay",
+    "run_live",
+    "send_events",
     "time_surface",
     "unwrap",
     "voxel_grid",

@@ -133,8 +133,8 @@ def recording(
     one_of(where, "faults", faults, POLICIES)
     sensor(where, size)
     arrays = {"t": np.asarray(t), "x": np.asarray(x), "y": np.asarray(y), "p": np.asarray(p)}
-    _alike(where, arrays)
-    arrays["t"] = _int64(where, arrays["t"])
+    alike(where, arrays)
+    arrays["t"] = int64(where, arrays["t"])
     lost: dict[str, int] = dict(skipped or {})
     for name, find in _CHECKS.items():
         found = find(arrays["t"], arrays["x"], arrays["y"], size, wraps)
@@ -185,14 +185,14 @@ def unwrap(t: np.ndarray, wraps: int) -> np.ndarray:
     return t + np.cumsum(falls) * wraps
 
 
-def _int64(where: str, t: np.ndarray) -> np.ndarray:
+def int64(where: str, t: np.ndarray) -> np.ndarray:
     """Times as int64, unless they do not fit."""
     if t.dtype.kind == "u" and t.dtype.itemsize == 8 and len(t) and int(t.max()) >= 2**63:
         raise bad_value(where, "times must be below 2^63 us", int(t.max()), "count from the begin of the recording")
     return t.astype(np.int64, copy=False)
 
 
-def _alike(where: str, arrays: Mapping[str, np.ndarray]) -> None:
+def alike(where: str, arrays: Mapping[str, np.ndarray]) -> None:
     """Raise unless all are integers of one axis and one length, and the polarities are 0 and 1."""
     shapes = ", ".join(f"{name} {values.dtype} {list(values.shape)}" for name, values in arrays.items())
     if any(values.dtype.kind not in ("iub" if name == "p" else "iu") for name, values in arrays.items()):
