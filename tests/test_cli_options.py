@@ -67,6 +67,10 @@ BAD: dict[tuple[str, str], tuple[str, ...]] = {
     ("bench", "warmup"): ("-1", "nan", "1000001", HUGE),
     ("convert", "T"): ("0", "-1", "nan", "10001", HUGE),
     ("convert", "set"): ("convert.images=0", "convert.images=-1", "convert.percentile=nan", "convert.percentile=101"),
+    ("view", "T"): ("0", "-1", "nan", "1001", HUGE),
+    ("view", "step_us"): ("0", "-1", "nan", "1000000001", HUGE),
+    ("view", "start_us"): ("-1", "nan", "1.5", HUGE),
+    ("view", "end_us"): ("0", "-1", "nan", HUGE),
     ("study", "shard"): ("0/0", "1/1", "-1/2", "nan", f"{HUGE}/2", "²/³", "1"),
     ("study", "set"): ("train.epochs=0", "train.lr=nan", "data.batch_size=-3"),
 }
@@ -108,6 +112,7 @@ def usual(command: str, folder: Path, out: Path) -> list[str]:
         "inspect": [str(folder / "none.bitspike")],
         "bench": [str(folder / "none.bitspike")],
         "convert": [str(folder / "run"), "--out", str(out)],
+        "view": [str(folder / "none.bin"), "--out", str(out.with_suffix(".png"))],
         "study": [str(folder / "queue.toml"), "--out", str(out), "--quiet"],
     }[command]
 

@@ -27,6 +27,7 @@ from bitspike.commands import (
     study,
     train,
     verify,
+    view,
 )
 from bitspike.commands.parse import parse
 from bitspike.process_memory import keep_memory
@@ -44,6 +45,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "export": export,
     "convert": convert,
     "compare": compare,
+    "view": view,
     "study": study,
     "demo": demo,
 }

@@ -9,6 +9,7 @@ from bitspike.commands.program import compile as compile
 from bitspike.commands.program import inspect, run, verify
 from bitspike.commands.study import study
 from bitspike.commands.train import train
+from bitspike.commands.view import view
 
 __all__ = [
     "bench",
@@ -24,4 +25,5 @@ __all__ = [
     "study",
     "train",
     "verify",
+    "view",
 ]

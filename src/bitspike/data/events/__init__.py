@@ -3,6 +3,7 @@
 from bitspike.data.events.aedat2 import LAYOUTS, read_aedat2
 from bitspike.data.events.aedat3 import Trial, read_aedat3, read_trials
 from bitspike.data.events.aedat4 import read_aedat4
+from bitspike.data.events.anyfile import read_events
 from bitspike.data.events.augment import EventAugmentation
 from bitspike.data.events.cifar10_dvs import CIFAR10_DVS, load_cifar10_dvs
 from bitspike.data.events.dvs_gesture import DVS_GESTURE, load_dvs_gesture
@@ -61,6 +62,7 @@ __all__ = [
     "read_aedat4",
     "read_bin",
     "read_csv_events",
+    "read_events",
     "read_hdf5_events",
     "read_npz_events",
     "read_shd",
