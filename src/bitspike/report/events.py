@@ -58,7 +58,7 @@ def event_picture(events: Recording, T: int, step_us: int, start_us: int, size: 
     coloured = colours(frames)
     figure = new_figure(11.0, 7.5)
     shown = np.unique(np.linspace(0, T - 1, min(SHOWN, T)).round().astype(int))
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1, 2.4))
+    top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=(1, 2.4))[:, 0]
     for axes, k in zip(top.subplots(1, len(shown), squeeze=False)[0], shown.tolist(), strict=True):
         axes.imshow(coloured[k], interpolation="nearest")
         axes.set(xticks=[], yticks=[])

@@ -63,4 +63,5 @@ def as_packet(where: str, item: object) -> Packet:
         raise bad_type(where, must, type(item).__name__, "wrap it in a Packet")
     if len(item) != 4:
         raise bad_value(where, "a packet must be (t, x, y, p)", f"{len(item)} parts", "pass four arrays")
-    return Packet(*map(np.asarray, item))
+    t, x, y, p = map(np.asarray, item)
+    return Packet(t, x, y, p)
