@@ -5,7 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import re
+from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +15,9 @@ import pytest
 import event_files
 from bitspike.cli import main
 from bitspike.data.events import count_frames, read_bin, read_events
+from bitspike.report import events as pictures
 from bitspike.report.events import colours, event_gif
+from bitspike.report.figure import new_figure
 
 EVENTS = event_files.draw(300, (34, 34), span=60_000)
 
@@ -51,6 +55,43 @@ def test_a_png_of_steps_from_the_middle(recording: Path, tmp_path: Path) -> None
     assert facts["shown"] == sum(10_000 <= event.t < 20_001 for event in EVENTS)
 
 
+def test_the_picture_shows_the_numbers_of_the_recording(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Raster, rates and frames of the figure itself against counts event by event."""
+    pytest.importorskip("matplotlib")
+    drawn: list[Any] = []
+    monkeypatch.setattr(pictures, "new_figure", lambda *size: drawn.append(new_figure(*size)) or drawn[-1])
+    path = tmp_path / "a$_$.bin"  # no formula
+    path.write_bytes(event_files.bin40(EVENTS))
+    span = ["--start-us", "5000", "--T", "9", "--step-us", "4001", "--size", "17", "2"]
+    main(["view", str(path), "-o", str(tmp_path / "a.png"), *span])
+    shown = [event for event in EVENTS if 5000 <= event.t < 5000 + 9 * 4001]
+    top, bottom = drawn[0].subfigs
+    assert "a$_$.bin: " + str(len(shown)) in drawn[0].get_suptitle()
+    raster, rates = bottom.axes
+    grid = np.zeros((256, 400))
+    for event in shown:
+        grid[(event.y * 34 + event.x) * 256 // 34**2, (event.t - 5000) * 400 // (9 * 4001)] += 1
+    np.testing.assert_allclose(raster.images[0].get_array(), np.log1p(grid))
+    assert raster.images[0].get_extent() == [5.0, 5 + 9 * 4.001, 34**2, 0]
+    for p, stairs in enumerate(rates.patches):
+        counts = [sum(e.p == p and (e.t - 5000) // 4001 == k for e in shown) for k in range(9)]
+        np.testing.assert_allclose(stairs.get_data().values, np.array(counts) / 4001e-6)
+        np.testing.assert_allclose(stairs.get_data().edges, 5 + np.arange(10) * 4.001)
+    places = np.unique([round(k * 8 / 7) for k in range(8)])
+    cells = Counter(((e.t - 5000) // 4001, e.y // 2, e.x // 17, e.p) for e in shown)
+    full = sorted(cells.values())[-(-99 * len(cells) // 100) - 1]
+    for axes, k in zip(top.axes, places, strict=True):
+        for y, x in np.ndindex(17, 2):
+            off, on = (min(cells[k, y, x, p] / full, 1.0) for p in (0, 1))
+            light = np.array([1 - off, 1 - min(on + off, 1.0), 1 - on])
+            np.testing.assert_array_equal(axes.images[0].get_array()[y, x], np.rint(255 * light))
+
+
+def test_frames_that_no_file_should_hold_are_refused() -> None:
+    with pytest.raises(ValueError, match="set --size"):
+        event_gif(np.broadcast_to(np.int32(0), (1000, 2, 200, 200)))
+
+
 def test_a_gif_has_every_frame(recording: Path, tmp_path: Path) -> None:
     image = pytest.importorskip("PIL.Image")
     out = tmp_path / "a.gif"
@@ -68,6 +109,7 @@ def test_a_gif_has_every_frame(recording: Path, tmp_path: Path) -> None:
         (["cut.bin", "-o", "a.png"], "whole events of 5 bytes"),
         (["five <b>.bin", "-o", "a.jpg"], "'.png', '.gif', '.html'"),
         (["five <b>.bin", "-o", "a.png", "--end-us", "1"], "an event to draw"),
+        (["five <b>.bin", "-o", "a.png", "--start-us", "0", "--step-us", "1", "--T", "2"], "an event to draw"),
         (["five <b>.bin", "-o", "a.png", "--step-us", "1"], "at most 1000 steps"),
         (["five <b>.bin", "-o", "a.png", "--size", "35", "34"], "height of frames"),
         (["five <b>.bin", "-o", "a.png", "--sensor", "2", "2"], "in the sensor"),

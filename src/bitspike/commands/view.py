@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 import tyro
 
 from bitspike.checks import bad_value, integer, one_of
@@ -58,10 +59,12 @@ def view(
     whole = read_events(recording, sensor, faults)
     first = (int(whole.t[0]) if len(whole) else 0) if start_us is None else start_us
     last = (int(whole.t[-1]) + 1 if len(whole) else 0) if end_us is None else end_us
+    if T is not None and step_us is not None:
+        last = min(last, first + T * step_us)
     part = whole.between(first, max(first, last))
     if not len(part):
         got = f"none from {first} to {last} us of {whole}"
-        raise bad_value("view", "there must be an event to draw", got, "change --start-us or --end-us")
+        raise bad_value("view", "there must be an event to draw", got, "change --start-us, --end-us or --T")
     steps, step = T, step_us
     if step is None:
         steps = steps or 20
@@ -72,7 +75,8 @@ def view(
     if step > 10**9:
         raise bad_value("view", "a step must last at most 10^9 us", step, "set --start-us, --end-us or a greater --T")
     frames = count_frames(part, steps, step_us=step, start_us=0, size=size)
-    title = f"{recording.name}: {len(part):,} events, {steps} steps of {step / 1e3:g} ms"
+    name = recording.name.encode("utf-8", "replace").decode()
+    title = f"{name}: {len(part):,} events, {steps} steps of {step / 1e3:g} ms"
     if form == ".gif":
         data = event_gif(frames)
     else:
@@ -80,8 +84,7 @@ def view(
         if form == ".html":
             data = event_page(data, frames, step, first, title).encode()
     write_bytes_atomic(out, data)
-    skipped = dict(whole.skipped)
-    shown = int(frames.sum())
+    skipped, shown = dict(whole.skipped), int(frames.sum(dtype=np.int64))
     write_json(
         json,
         {"events": len(whole), "shown": shown, "sensor": list(whole.size), "steps": steps, "step_us": step,

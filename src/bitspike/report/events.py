@@ -14,7 +14,7 @@ from bitspike.data.optional import need
 from bitspike.report.figure import new_figure
 
 SHOWN, SIDE, MOST_BYTES = 8, 256, 2**26
-"""Frames of a PNG; pixels of the longer side of a GIF at least; bytes of frames in a page at most."""
+"""Frames of a PNG; pixels of the longer side of a GIF about; bytes of coloured frames in a GIF or page at most."""
 _COLUMNS, _ROWS = 400, 256
 _PAGE = """<!DOCTYPE html>
 <html lang="en"><head><meta charset="utf-8"><title>{title}</title>
@@ -66,14 +66,8 @@ def event_picture(events: Recording, T: int, step_us: int, start_us: int, size: 
     raster, rates = bottom.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     ends = (start_us / 1e3, (start_us + T * step_us) / 1e3)
     pixels = events.size[0] * events.size[1]
-    grid = np.zeros((min(_ROWS, pixels), _COLUMNS), np.int64)
-    inside = events.t < T * step_us
-    pixel = (events.y.astype(np.int64) * events.size[1] + events.x)[inside]
-    place = events.t[inside].astype(np.float64) * (_COLUMNS / (T * step_us))
-    np.add.at(grid, (pixel * len(grid) // pixels, np.minimum(place.astype(np.int64), _COLUMNS - 1)), 1)
-    raster.imshow(
-        np.log1p(grid), cmap="Greys", aspect="auto", interpolation="nearest", extent=(*ends, pixels, 0), vmin=0
-    )
+    grid = np.log1p(raster_of(events, T * step_us))
+    raster.imshow(grid, cmap="Greys", aspect="auto", interpolation="nearest", extent=(*ends, pixels, 0), vmin=0)
     raster.set_ylabel("pixel, row by row")
     begins = ends[0] + np.arange(T + 1) * step_us / 1e3
     for channel, (word, colour) in enumerate((("OFF", "tab:blue"), ("ON", "tab:red"))):
@@ -81,21 +75,38 @@ def event_picture(events: Recording, T: int, step_us: int, start_us: int, size: 
     rates.set(xlabel="ms", ylabel="events / s", ylim=(0, None))
     rates.legend(fontsize="small")
     rates.grid(alpha=0.3)
-    figure.suptitle(title)
+    legend = f"ON red, OFF blue, full at {full(frames):g} events a pixel and step"
+    figure.suptitle(f"{title}; {legend}", fontsize="medium", parse_math=False)
     data = io.BytesIO()
     figure.savefig(data, dpi=110, format="png")
     return data.getvalue()
+
+
+def raster_of(events: Recording, span_us: int) -> np.ndarray:
+    """Events of [0, span_us) by pixel, row by row in at most 256 groups, and by time in 400 parts.
+
+    >>> at = np.array([0, 1], np.uint16)
+    >>> grid = raster_of(Recording(np.array([0, 999]), at, at, at > 0, (2, 2)), 1000)
+    >>> grid.shape, np.argwhere(grid).tolist()
+    ((4, 400), [[0, 0], [3, 399]])
+    """
+    pixels = events.size[0] * events.size[1]
+    grid = np.zeros((min(_ROWS, pixels), _COLUMNS), np.int64)
+    inside = events.t < span_us
+    pixel = (events.y.astype(np.int64) * events.size[1] + events.x)[inside]
+    np.add.at(grid, (pixel * len(grid) // pixels, events.t[inside] * _COLUMNS // span_us), 1)
+    return grid
 
 
 def event_gif(frames: np.ndarray, ms: int = 100) -> bytes:
     """Counts ``[T, 2, H, W]`` as an animation that repeats, small frames enlarged by a whole factor.
 
     Raises:
-        ImportError: Pillow is missing.
+        ImportError: Pillow is missing. ValueError: frames of more than 64 MiB in colours.
     """
     image = need("view", "PIL.Image", "Pillow", "images")
     zoom = max(1, SIDE // max(frames.shape[2:]))
-    pictures = [image.fromarray(frame.repeat(zoom, 0).repeat(zoom, 1)) for frame in colours(frames)]
+    pictures = [image.fromarray(frame.repeat(zoom, 0).repeat(zoom, 1)) for frame in _few(frames)]
     data = io.BytesIO()
     pictures[0].save(data, "GIF", save_all=True, append_images=pictures[1:], duration=ms, loop=0)
     return data.getvalue()
@@ -105,29 +116,44 @@ def event_page(picture: bytes, frames: np.ndarray, step_us: int, start_us: int, 
     """One HTML file with the frames as a film and the picture of `event_picture`; it loads nothing.
 
     Raises:
-        ValueError: frames of more than 64 MiB.
+        ValueError: frames of more than 64 MiB in colours.
     """
-    coloured = colours(frames)
-    if coloured.nbytes > MOST_BYTES:
-        raise bad_value("view", f"frames of a page must have at most {MOST_BYTES} bytes", coloured.nbytes, "set --size")
+    coloured = _few(frames)
     count, height, width, _ = coloured.shape
     return _PAGE.format(
-        title=html.escape(title), width=width, height=height, wide=width * max(1, 2 * SIDE // width), count=count,
+        title=html.escape(title), width=width, height=height, count=count,
+        wide=width * max(1, 2 * SIDE // max(width, height)),
         last=count - 1, start=start_us, step=step_us, picture=base64.b64encode(picture).decode(),
         frames=base64.b64encode(coloured.tobytes()).decode(),
     )  # fmt: skip
 
 
-def colours(frames: np.ndarray) -> np.ndarray:
-    """Counts ``[T, 2, H, W]`` → uint8 ``[T, H, W, 3]``: white where nothing is, blue OFF, red ON, full at the count
-    that 99 of 100 counts above 0 do not exceed.
+def full(frames: np.ndarray) -> float:
+    """The count that has the full colour: 99 of 100 counts above 0 do not exceed it.
 
-    >>> colours(np.array([[0, 1], [2, 0], [0, 0]]).reshape(3, 2, 1, 1)).reshape(3, 3).tolist()
-    [[255, 0, 0], [0, 0, 255], [255, 255, 255]]
+    >>> full(np.array([0, 1, 1, 5])), full(np.zeros(3, int))
+    (5.0, 1.0)
     """
     some = frames[frames > 0]
-    most = max(float(np.percentile(some, 99, method="lower")), 1.0) if some.size else 1.0
-    off, on = np.moveaxis(np.minimum(frames / most, 1.0), 1, 0)
+    return float(np.percentile(some, 99, method="inverted_cdf")) if some.size else 1.0
+
+
+def colours(frames: np.ndarray) -> np.ndarray:
+    """Counts ``[T, 2, H, W]`` → uint8 ``[T, H, W, 3]``: white where nothing is, blue OFF, red ON; see `full`.
+
+    >>> colours(np.array([[0, 1], [2, 0], [0, 0]]).reshape(3, 2, 1, 1)).reshape(3, 3).tolist()
+    [[255, 128, 128], [0, 0, 255], [255, 255, 255]]
+    """
+    off, on = np.moveaxis(np.minimum(frames / full(frames), 1.0), 1, 0)
     light = np.stack([1 - off, 1 - np.minimum(on + off, 1.0), 1 - on], -1)
     shades: np.ndarray = np.rint(255 * light).astype(np.uint8)
     return shades
+
+
+def _few(frames: np.ndarray) -> np.ndarray:
+    """Coloured frames, unless they are too many for one file."""
+    size = 3 * frames.size // 2
+    if size > MOST_BYTES:
+        must = f"coloured frames of one file must have at most {MOST_BYTES:,} bytes"
+        raise bad_value("view", must, f"{size:,}", "set --size or a smaller --T")
+    return colours(frames)
