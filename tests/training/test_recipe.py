@@ -147,7 +147,10 @@ def test_loader_options_are_typed(path: Path, sets: str) -> None:
         r.read_recipe(path, [sets])
 
 
-LATER = "loss_options", "class_weights", "balance_classes", "precision", "channels_last", "compile", "memory", "forward"
+LATER = (
+    *("loss_options", "class_weights", "balance_classes", "precision", "channels_last", "compile", "memory", "forward"),
+    "metric",
+)
 
 
 def test_keys_that_came_later_are_no_part_of_an_older_key() -> None:
@@ -217,6 +220,7 @@ CHANGED = {
     "convert": r.ConvertConfig(images=8),
     "start": r.StartConfig(weights="a.th", sha256="0" * 64),
     "side": "above",
+    "metric": "accuracy",
     "cache": "elsewhere",
     "frames": FramesConfig(by="count"),
     "validation_by": "class",
