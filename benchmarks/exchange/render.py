@@ -34,9 +34,22 @@ def cell(found: list[dict[str, Any]]) -> str:
     for word in ("exact", "no flips"):
         ends = f": {word}"
         alike = [part.removesuffix(ends) for part in parts if part.endswith(ends)]
-        told += [f"{word} ({', '.join(alike)})"] if alike else []
+        told += [f"{word} ({_systems(alike)})"] if alike else []
         parts = [part for part in parts if not part.endswith(ends)]
     return "; ".join([*told, *parts]) or "not run"
+
+
+def _systems(names: list[str]) -> str:
+    """Names of what ran; where each ran the same forms, those once behind them.
+
+    >>> _systems(["ONNX Runtime scan", "OpenVINO scan"]), _systems(["gcc"])
+    ('ONNX Runtime, OpenVINO: scan', 'gcc')
+    """
+    pairs = [name.rpartition(" ") for name in names]
+    forms = {first: [form for other, _, form in pairs if other == first] for first, _, _ in pairs}
+    if "" in forms or len(forms) < 2 or len({tuple(each) for each in forms.values()}) > 1:
+        return ", ".join(names)
+    return f"{', '.join(forms)}: {', '.join(next(iter(forms.values())))}"
 
 
 def _well(row: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""The folded network in float32 in ONNX Runtime: unrolled, and as a loop with its states; flipped samples counted."""
+"""The folded network in float32 in ONNX Runtime and OpenVINO, unrolled and as a loop with its states; flips counted."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from cases import Case, NotRun, Ran, said
+from openvino_beside import openvino
 
 TOLERANCE = 1e-4
 """Of the largest output: what a flipped spike changes is a weight."""
@@ -38,6 +39,9 @@ def run(case: Case, work: Path, venvs: Path) -> list[Ran]:
         starts = dict(np.load(files[1]).items()) if form == "scan" else {}
         states = {k: np.repeat(v, len(x), 0) if sides[k][0] == "batch" else v for k, v in starts.items()}
         (y,) = session.run(["output"], {"input": x, **states})
-        far = np.abs(y - wanted).max(1) > TOLERANCE * max(1.0, float(np.abs(wanted).max()))
+        size = TOLERANCE * max(1.0, float(np.abs(wanted).max()))
+        far = np.abs(y - wanted).max(1) > size
         found.append(Ran(how, len(x), int(far.sum()), "samples with flips"))
+        for wrong, count in openvino(Path(files[0]), x, wanted, states, venvs, size):
+            found.append(Ran(f"OpenVINO {form}", count, wrong, "outputs of samples with flips"))
     return found

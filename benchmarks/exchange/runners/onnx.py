@@ -1,4 +1,4 @@
-"""ONNX in ONNX Runtime: the whole window unrolled, and step by step with its states."""
+"""ONNX in ONNX Runtime and OpenVINO: the whole window unrolled, and step by step with its states."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 from cases import Case, NotRun, Ran, said
+from openvino_beside import openvino
 
 TYPES = {"float": "float32", "double": "float64"}
 
@@ -43,6 +44,8 @@ def run(case: Case, work: Path, venvs: Path) -> list[Ran]:
             else np.asarray(parts["output"])
         )
         found.append(Ran(how, y.size, int((y != case.levels.reshape(y.shape)).sum())))
+        for wrong, count in openvino(path, x, case.levels.reshape(y.shape), {}, venvs):
+            found.append(Ran(f"OpenVINO {form}", count, wrong))
     return found
 
 
