@@ -23,6 +23,7 @@ from bitspike.data.events.saccades import read_bin
 from bitspike.data.events.shd import Spoken, read_shd
 from bitspike.data.events.splits import apart, frame_splits, names_digest
 from bitspike.data.events.surface import time_surface
+from bitspike.data.events.tonic_sets import from_tonic
 from bitspike.data.events.voxels import voxel_grid
 
 __all__ = [
@@ -50,6 +51,7 @@ __all__ = [
     "drop_hot_pixels",
     "event_mix",
     "frame_splits",
+    "from_tonic",
     "load_cifar10_dvs",
     "load_dvs_gesture",
     "load_events",
