@@ -121,6 +121,7 @@ def test_wrong_files_are_refused_in_a_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     monkeypatch.chdir(recording.parent)
+    Path("film.mp4").touch()
     Path("cut.bin").write_bytes(recording.read_bytes()[:-1])
     np.savez("plain.npz", **{name: np.array([getattr(event, name) for event in EVENTS]) for name in "txyp"})
     before = sorted(Path.cwd().iterdir())

@@ -37,11 +37,10 @@ class Scale:
         self.most = max((max(layer.high, -layer.low) for layer in whole), default=0)
         sent = [one.sent[layer.name] for one in seen for layer in layers if layer.real]
         self.greatest = max((float(np.abs(values).max()) for values in sent if values.size), default=0.0)
-        levels = [np.unique(one.sent[layer.name]) for one in seen for layer in whole]
         low, high = min((layer.low for layer in whole), default=0), max((layer.high for layer in whole), default=0)
         self.named: list[int] = [k for k in range(low, high + 1) if k]
         if len(self.named) > MOST_SWATCHES:
-            found = np.unique(np.concatenate(levels))
+            found = np.unique(np.concatenate([np.unique(one.sent[layer.name]) for one in seen for layer in whole]))
             found = found[found != 0]
             places = np.unique(np.linspace(0, len(found) - 1, min(MOST_SWATCHES, len(found))).round().astype(int))
             self.named = found[places].tolist() if len(found) else []

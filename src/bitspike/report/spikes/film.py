@@ -45,15 +45,7 @@ class Strip(NamedTuple):
 
 
 def strips(layers: Sequence[Layer], seen: Sequence[Seen], scale: Scale) -> list[list[Strip]]:
-    """The sample and all layers, of every sample.
-
-    Raises:
-        ValueError: more than 64 MiB.
-    """
-    size = sum(one.sent[layer.name].size for one in seen for layer in layers) + 3 * sum(s.sample.size for s in seen)
-    if size > MOST_BYTES:
-        must = f"films of one file must have at most {MOST_BYTES:,} bytes"
-        raise bad_value("view", must, f"{size:,}", "set a smaller --samples, or take --out FILE.png")
+    """The sample and all layers, of every sample."""
     found = []
     for one in seen:
         rows = [Strip(one.words, sample_frames(one.sample, one.timed), one.steps)]
@@ -66,12 +58,21 @@ def strips(layers: Sequence[Layer], seen: Sequence[Seen], scale: Scale) -> list[
     return found
 
 
+def check_size(layers: Sequence[Layer], seen: Sequence[Seen]) -> None:
+    """Raise `ValueError` for films of more than 64 MiB."""
+    size = sum(one.sent[layer.name].size for one in seen for layer in layers) + 3 * sum(s.sample.size for s in seen)
+    if size > MOST_BYTES:
+        must = f"films of one file must have at most {MOST_BYTES:,} bytes"
+        raise bad_value("view", must, f"{size:,}", "set a smaller --samples, or take --out FILE.png")
+
+
 def spike_gif(layers: Sequence[Layer], seen: Sequence[Seen]) -> bytes:
     """A frame a step: a column a sample, the sample and then every layer, all neurons of it (`tiles`).
 
     Raises:
         ImportError: Pillow is missing. ValueError: more than 64 MiB of pictures.
     """
+    check_size(layers, seen)
     image, draw = (need("view", f"PIL.{name}", "Pillow", "images") for name in ("Image", "ImageDraw"))
     scale, colours = Scale(layers, seen), palette()
     columns, steps = strips(layers, seen, scale), max(one.steps for one in seen)
@@ -116,6 +117,7 @@ def spike_page(picture: bytes | None, layers: Sequence[Layer], seen: Sequence[Se
     Raises:
         ValueError: more than 64 MiB of pictures.
     """
+    check_size(layers, seen)
     scale = Scale(layers, seen)
     films: list[dict[str, Any]] = []
     body = []

@@ -40,7 +40,7 @@ def spike_picture(layers: Sequence[Layer], seen: Sequence[Seen], title: str) -> 
         got = f"{len(layers)} layers of {len(seen)} samples"
         raise bad_value("view", f"a picture must have at most {MOST_PANELS} rasters", got, "set a smaller --samples")
     wide, scale, colours = max(3.4, steps / _DPI + 0.8), Scale(layers, seen), palette()
-    figure = new_figure(wide * len(seen) + 3.2, 1.6 * (len(layers) + 1) + 0.4)
+    figure = new_figure(wide * len(seen) + 3.2, 1.85 * (len(layers) + 1) + 0.4)
     ratios = [wide] * len(seen) + [2.8]
     grid = figure.subplots(len(layers) + 1, len(seen) + 1, squeeze=False, width_ratios=ratios)
     for axes, one in zip(grid[0, :-1], seen, strict=True):
