@@ -71,6 +71,8 @@ BAD: dict[tuple[str, str], tuple[str, ...]] = {
     ("view", "step_us"): ("0", "-1", "nan", "1000000001", HUGE),
     ("view", "start_us"): ("-1", "nan", "1.5", HUGE),
     ("view", "end_us"): ("0", "-1", "nan", HUGE),
+    ("view", "index"): ("-1", "nan", "1.5", HUGE),
+    ("view", "samples"): ("0", "-1", "nan", "9", HUGE),
     ("study", "shard"): ("0/0", "1/1", "-1/2", "nan", f"{HUGE}/2", "²/³", "1"),
     ("study", "set"): ("train.epochs=0", "train.lr=nan", "data.batch_size=-3"),
 }

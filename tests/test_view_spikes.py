@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 import torch
 
+from bitspike import observe
 from bitspike.cli import main
-from bitspike.data import SequenceSet
-from bitspike.layers import ENCODERS, Flatten, Frames, Linear, MeanReadout, Poisson
+from bitspike.data import ArraySet, SequenceSet
+from bitspike.layers import Flatten, Frames, Linear, MeanReadout, Poisson
 from bitspike.neurons import LIF, MultiBit, Real, Ternary
 from bitspike.report.figure import new_figure
 from bitspike.report.spikes import (
@@ -30,8 +31,10 @@ from bitspike.report.spikes import (
 from bitspike.report.spikes.choice import chosen
 from bitspike.report.spikes.colours import MISSING, Scale, palette
 from bitspike.report.spikes.tiles import laid
+from bitspike.runtime import load
 from bitspike.training import recipe_from_mapping
 from bitspike.training.runs import open_run, train_run
+from networks import SPIKING, liven, make_neuron, samples, small_cnn
 
 CLASSES = ("up", "down", "still")
 
@@ -94,11 +97,25 @@ def test_levels_are_those_of_a_computation_by_hand(kind: str, lengths: list[int]
     assert layer.real == (kind == "real")
 
 
+@pytest.mark.parametrize("name", SPIKING)
+def test_counts_are_those_of_observe(name: str) -> None:
+    """Of every neuron, with an amplitude, in a residual network."""
+    x = samples(3, dtype=torch.float32)
+    net = liven(small_cnn(make_neuron(name, amplitude=0.7)), x)
+    layers, seen = seen_in_network(net, ArraySet(x, torch.tensor([0, 1, 2]), (*CLASSES, "a", "b"), "toy"), range(3))
+    activity = observe(net, [x])
+    assert [layer.name for layer in layers] == list(activity)
+    for row, layer, counted in zip(layer_facts(layers, seen), layers, activity.values(), strict=True):
+        assert (row["spikes"], row["rate"]) == (counted.fired, pytest.approx(counted.rate))
+        assert layer.shape == counted.shape and row["steps"] == [counted.T] * 3
+        if not layer.real:
+            assert row["levels"] == {str(k): n for k, n in counted.histogram.items() if n}
+    assert Scale(layers, seen).codes(layers[0].name, seen[0].sent[layers[0].name]).min() >= 1
+
+
 def test_an_encoder_that_sends_spikes_is_a_layer() -> None:
     net = torch.nn.Sequential(Poisson(6, seed=3), Linear(4, 3), LIF(), MeanReadout()).eval()
     x = torch.tensor([[0.0, 0.3, 0.8, 1.0]])
-    from bitspike.data.array_set import ArraySet
-
     layers, (one,) = seen_in_network(net, ArraySet(x, torch.tensor([0]), CLASSES, "toy"), [0])
     assert [layer.shape for layer in layers] == [(4,), (3,)] and not one.timed
     np.testing.assert_array_equal(one.sent[layers[0].name], net[0](x)[:, 0].numpy())
@@ -252,8 +269,6 @@ def test_a_program_shows_the_integers_that_it_sends(here: Path, tmp_path: Path) 
         network = np.stack([hooked(here, i)[name] for i in range(3)])
         assert abs(row["rate"] - (network != 0).mean()) < 0.02 and set(row["levels"]) <= {"0", "1", "2", "3"}
     main(["view", "run.bitspike", "--input", "x.npy", "-o", str(out), "--index", "1", "--json", str(told)])
-    from bitspike.runtime import load
-
     (one,) = json.loads(told.read_text())["samples"]
     values = load(here / "run.bitspike")(np.load("x.npy")[1:2].transpose(1, 0, 2, 3, 4).astype(np.float32)).values
     np.testing.assert_allclose(one["output"], values[0])
@@ -302,4 +317,3 @@ def test_what_no_file_should_hold_is_refused() -> None:
         with pytest.raises(ValueError, match="smaller --samples"):
             draw()
     assert spike_page(None, layers, [long], "toy").count("<canvas") == 2
-    assert "frames" in ENCODERS

@@ -18,7 +18,7 @@ _MINUS = ((170, 215, 235), (80, 160, 220), (40, 80, 190), (20, 10, 90))
 
 
 class Scale:
-    """What shade a level has, the same in all layers of a picture: log2(|k|) / log2(the greatest |k| of the alphabets).
+    """What shade a level has, the same in all layers of a picture: log2(|k|) / log2(the greatest |k|).
 
     Numbers (real spikes) count by |value| / the greatest that was sent. Where there are more than 127 levels, the
     greatest ones share shades.
@@ -34,7 +34,9 @@ class Scale:
     def __init__(self, layers: Sequence[Layer], seen: Sequence[Seen]) -> None:
         self.layers = {layer.name: layer for layer in layers}
         whole = [layer for layer in layers if not layer.real]
-        self.most = max((max(layer.high, -layer.low) for layer in whole), default=0)
+        ends = [max(layer.high, -layer.low) for layer in whole]
+        ends += [int(np.abs(one.sent[layer.name]).max(initial=0)) for one in seen for layer in whole]
+        self.most = max(ends, default=0)
         sent = [one.sent[layer.name] for one in seen for layer in layers if layer.real]
         self.greatest = max((float(np.abs(values).max()) for values in sent if values.size), default=0.0)
         low, high = min((layer.low for layer in whole), default=0), max((layer.high for layer in whole), default=0)
