@@ -12,7 +12,7 @@ SHADES, SILENT, MISSING = 127, 128, 0
 """Codes are uint8: 128 is no spike, those above are positive, 1 to 127 negative ones; 0 is where there is no neuron."""
 ALONE = 0.66
 """Share of the only level there is."""
-MOST_SWATCHES = 12
+MOST_SWATCHES = 16
 _PLUS = ((255, 217, 102), (245, 150, 40), (214, 40, 40), (84, 0, 30))
 _MINUS = ((170, 215, 235), (80, 160, 220), (40, 80, 190), (20, 10, 90))
 

@@ -58,7 +58,7 @@ def run_seen(graph: Graph, x: Tensor) -> tuple[dict[str, np.ndarray], np.ndarray
         value, module = call(), node.module
         if isinstance(module, Neuron):
             k = levels_of(module, value)[:, 0].cpu().numpy()
-            levels[node.name] = k.astype(np.float32 if module.format.real else np.int32)
+            levels[node.name] = k.astype(np.float32) + 0 if module.format.real else k.astype(np.int32)  # no -0
         if isinstance(module, Encoder):
             sent[0] = value
             if module.format is not None and not module.format.real:
