@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import re
 import threading
+import time
 from pathlib import Path
 from types import ModuleType
 
@@ -67,5 +68,21 @@ def test_the_example_runs_on_a_file_and_on_a_socket(
     again = [line for line in capsys.readouterr().out.splitlines() if " s  " in line]
     cut = re.compile(r" +[\d.]+ ms$")
     assert [cut.sub("", line) for line in again] == [cut.sub("", line) for line in lines]
-    with pytest.raises(SystemExit):
-        live.main(common)
+    for wrong in (common, ["--port", "0"]):
+        with pytest.raises(SystemExit):
+            live.main(wrong)
+
+
+@pytest.mark.slow
+def test_the_example_without_files_sees_which_way_bars_move(
+    live: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    begin = time.process_time()
+    live.main(["--speed", "20"])
+    assert time.process_time() - begin < 10
+    lines = [line.split() for line in capsys.readouterr().out.splitlines() if " s  " in line]
+    assert len(lines) == 200 and all(float(line[3]) >= 0 for line in lines)
+    truth = ("left", "right", "right", "left", "right")
+    seen = [line[2] == truth[k // 40] for k, line in enumerate(lines) if k % 20 >= 9]  # 0.1 s after a new begin
+    assert sum(seen) > 0.9 * len(seen)
