@@ -142,6 +142,13 @@ def test_every_level_has_its_own_colour_and_a_place_in_the_legend() -> None:
     assert np.unique(colours, axis=0).shape == (256, 3)
 
 
+@pytest.mark.parametrize("most", range(1, 32))
+def test_up_to_31_levels_have_shades_of_their_own(most: int) -> None:
+    layer = Layer("a", (1,), -most, most)
+    codes = Scale([layer], [toy({"a": np.array([[0]])})]).codes("a", np.arange(-most, most + 1))
+    assert len(np.unique(palette()[codes], axis=0)) == 2 * most + 1
+
+
 def test_many_levels_keep_their_order() -> None:
     layers = [Layer("a", (4,), -32768, 65535)]
     scale = Scale(layers, [toy({"a": np.array([[0, 65535, -7, 1]])})])
@@ -187,6 +194,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
         np.savez("still.npz", x=counts(60)[:, 0].astype(np.float32), y=np.arange(60) % 3)
         np.save("x.npy", counts(3, 7))
         four, timed = {"name": "uniform", "bits": 4}, {"name": "npz:bursts.npz", "time": True}
+        Path("a.csv").touch()
         train_run(recipe("multibit", four, timed, T=5, encoder="frames"), folder / "run", resume=False)
         train_run(recipe("relu", {"name": "float"}, {"name": "npz:still.npz"}, T=1), folder / "ann", resume=False)
         main(["compile", "run", "-o", "run.bitspike"])
@@ -289,11 +297,12 @@ def test_a_program_shows_the_integers_that_it_sends(here: Path, tmp_path: Path) 
         (["run", "-o", "a.png", "--samples", "9"], "--samples"),
         (["ann", "-o", "a.png"], "a layer of neurons to draw"),
         (["run.bitspike", "-o", "a.png"], "pass --input X.npy"),
+        (["run.bitspike", "-o", "a.png", "--input", "ann"], "compiled from, with T 5, got 1"),
         (["run.bitspike", "-o", "a.png", "--input", "none.npy"], "file or a folder"),
         (["run.bitspike", "-o", "a.png", "--input", "x.npy", "--index", "3"], "samples of x.npy must be 0 to 2"),
         (["run.bitspike", "-o", "a.png", "--input", "x.npy", "--weights", "best"], "--weights must be left out"),
-        (["x.npy", "-o", "a.png", "--index", "1"], "--index must be left out for a recording"),
-        (["x.npy", "-o", "a.png"], "end of the name"),
+        (["a.csv", "-o", "a.png", "--index", "1"], "--index must be left out for a recording"),
+        (["x.npy", "-o", "a.png"], "'.bitspike'"),
     ],
 )
 def test_wrong_calls_are_refused_in_a_line(

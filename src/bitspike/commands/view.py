@@ -11,6 +11,7 @@ from bitspike.checks import bad_value, integer, one_of
 from bitspike.commands.options import LARGE, Json
 from bitspike.commands.view_events import LATEST, MOST, view_events
 from bitspike.commands.view_spikes import MOST_SAMPLES, view_spikes
+from bitspike.data.events.anyfile import SUFFIXES
 
 FORMS = (".png", ".gif", ".html")
 
@@ -66,6 +67,8 @@ def view(
             integer("view", name, value, low, high)
     if not source.exists():
         raise bad_value("view", f"{source} must be there", "no such file or folder", "check the path")
+    if not source.is_dir():
+        one_of("view", "the end of the name", source.suffix.lower(), (*SUFFIXES, ".bitspike"))
     if out.is_dir() or out.resolve() == source.resolve():
         raise bad_value("view", "--out must be a file of its own", str(out), "name another")
     times = {"--T": T, "--step-us": step_us, "--start-us": start_us, "--end-us": end_us}
@@ -74,7 +77,7 @@ def view(
     if source.is_dir():
         _none(f"a run ({source})", {**events, "--input": input})
         view_spikes(source, None, weights or "final", index or 0, samples or 1, out, form, json)
-    elif source.suffix == ".bitspike":
+    elif source.suffix.lower() == ".bitspike":
         _none(f"a program ({source})", {**events, "--weights": weights})
         view_spikes(input, source, "final", index or 0, samples or 1, out, form, json)
     else:

@@ -27,6 +27,7 @@ from bitspike.report.spikes import (
 )
 from bitspike.report.spikes.picture import MOST_STEPS
 from bitspike.runtime import Program
+from bitspike.training.recipe import Recipe
 from bitspike.training.runs import open_run
 
 MOST_SAMPLES = 8
@@ -95,8 +96,8 @@ def _fed(program: Program, data: Path | None, index: int, samples: int) -> list[
         todo = "pass --input X.npy, pictures, or the folder of its run"
         raise bad_value("view", "a program must be given samples", "none", todo)
     if (data / "recipe.toml").exists():
-        _, splits, net = open_run(data)
-        _check_set(program, data, splits.test)
+        recipe, splits, net = open_run(data)
+        _check_run(program, data, recipe, splits.train)
         return program_on_data(program, net, splits.test, _chosen(splits.test, index, samples))
     names, x = read_samples(program, data)
     which = _within(len(names), index, samples, f"samples of {data.name}")
@@ -106,12 +107,14 @@ def _fed(program: Program, data: Path | None, index: int, samples: int) -> list[
     return seen_in_program(program, part, names[which.start : which.stop], shown, timed)
 
 
-def _check_set(program: Program, run: Path, data: Samples) -> None:
-    """Raise unless the program was compiled from a run on such data."""
-    noted = program.spec.info.get("data")
-    made = None if noted is None else str(noted).split("/")[0]
-    if made is not None and made != data.name.split("/")[0]:
-        raise bad_value(str(run), f"the run must be one on {noted!r}, as the program", data.name, "pass its own run")
+def _check_run(program: Program, run: Path, recipe: Recipe, data: Samples) -> None:
+    """Raise unless all that a program notes of the run it was compiled from is true of this one."""
+    own = {"recipe": recipe.name, "T": recipe.model.T, "encoder": recipe.model.encoder, "data": data.name}
+    for key, value in own.items():
+        noted = program.spec.info.get(key, value)
+        if noted != value:
+            must = f"it must be the run that the program was compiled from, with {key} {noted!r}"
+            raise bad_value(str(run), must, repr(value), "pass that run, or samples in a file")
 
 
 def _table(layers: list[Layer], rows: list[dict[str, object]], seen: list[Seen]) -> list[list[str]]:

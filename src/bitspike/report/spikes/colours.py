@@ -20,8 +20,8 @@ _MINUS = ((170, 215, 235), (80, 160, 220), (40, 80, 190), (20, 10, 90))
 class Scale:
     """What shade a level has, the same in all layers of a picture: log2(|k|) / log2(the greatest |k|).
 
-    Numbers (real spikes) count by |value| / the greatest that was sent. Where there are more than 127 levels, the
-    greatest ones share shades.
+    Numbers (real spikes) count by |value| / the greatest that was sent. Up to 31 levels of a sign have a
+    shade each; of more the greatest ones share some.
 
     Args:
         layers: of a network or program. seen: what they sent.

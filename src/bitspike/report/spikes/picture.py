@@ -94,7 +94,7 @@ def _rates(axes: Axes, layer: Layer, seen: Sequence[Seen]) -> None:
     for one in seen:
         rates = 100 * one.rates(layer.name)
         axes.stairs(rates, np.arange(len(rates) + 1), baseline=None, label=one.words.split(":")[0])
-    axes.set_ylim(0, 1.08 * axes.dataLim.ymax or 1.0)
+    axes.set(xlim=(0, axes.dataLim.xmax), ylim=(0, 1.08 * axes.dataLim.ymax or 1.0))
     axes.locator_params("x", integer=True)
     axes.grid(alpha=0.3)
     axes.tick_params(labelsize="x-small")
