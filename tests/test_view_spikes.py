@@ -15,7 +15,7 @@ import torch
 from bitspike import observe
 from bitspike.cli import main
 from bitspike.data import ArraySet, SequenceSet
-from bitspike.layers import Flatten, Frames, Linear, MeanReadout, Poisson
+from bitspike.layers import Flatten, Frames, Linear, MeanReadout, Poisson, Windows
 from bitspike.neurons import LIF, MultiBit, Real, Ternary
 from bitspike.report.figure import new_figure
 from bitspike.report.spikes import (
@@ -30,6 +30,7 @@ from bitspike.report.spikes import (
 )
 from bitspike.report.spikes.choice import chosen
 from bitspike.report.spikes.colours import MISSING, Scale, palette
+from bitspike.report.spikes.film import strips
 from bitspike.report.spikes.tiles import laid
 from bitspike.runtime import load
 from bitspike.training import recipe_from_mapping
@@ -169,6 +170,18 @@ def test_a_film_has_every_neuron_once(shape: tuple[int, ...]) -> None:
         rows = [film[0, :2, 6 * c : 6 * c + 5] for c in range(3)] if shape == (3, 2, 5) else []
         for plane, wanted in zip(rows, codes[0], strict=False):
             np.testing.assert_array_equal(plane, wanted)
+
+
+def test_layers_with_fewer_steps_keep_their_place_in_time() -> None:
+    net = torch.nn.Sequential(
+        Frames(6), Flatten(), Linear(24, 8), LIF(), Windows(3), Linear(8, 5), MultiBit(), Linear(5, 3), MeanReadout()
+    ).eval()
+    x = torch.from_numpy(counts(2, steps=6))
+    layers, seen = seen_in_network(net, SequenceSet(x, torch.tensor([0, 1]), CLASSES, "toy"), [0, 1])
+    assert [one.sent[layer.name].shape for one in seen for layer in layers] == [(6, 8), (3, 5)] * 2
+    sample, first, second = strips(layers, seen, Scale(layers, seen))[0]
+    assert [sample.frame(k) for k in range(6)] == [first.frame(k) for k in range(6)] == list(range(6))
+    assert [second.frame(k) for k in range(6)] == [0, 0, 1, 1, 2, 2]
 
 
 def recipe(neuron: str, weight: dict[str, Any], data: dict[str, Any], **model: Any) -> Any:
