@@ -7,7 +7,8 @@ PAGE = """<!DOCTYPE html>
 <style>body{{font-family:sans-serif;margin:1em}}h1{{font-size:1.2em}}h2{{font-size:1em;margin:1em 0 .2em}}
 p{{margin:.4em 0 .1em;font-size:.85em}}canvas{{display:block;image-rendering:pixelated;border:1px solid #bbb}}
 #keys span{{margin-right:1em}}#keys i{{display:inline-block;width:.8em;height:.8em;margin-right:.3em}}
-#bar{{position:sticky;top:0;background:#fff;padding:.3em 0}}img{{display:block;max-width:100%;margin-top:1em}}</style></head>
+#bar{{position:sticky;top:0;background:#fff;padding:.3em 0}}
+img{{display:block;max-width:100%;margin-top:1em}}</style></head>
 <body><h1>{title}</h1>
 <div id="bar"><button id="b">pause</button> <input id="s" type="range" min="0" max="{last}" value="0">
 <span id="t"></span><div id="keys">level of a spike: {legend}</div></div>
