@@ -8,7 +8,7 @@
 
 namespace {
 
-constexpr int64_t MAGIC = 0x62737008;  // raise the last byte when the words change; runtime/engine/words.py has the same
+constexpr int64_t MAGIC = 0x62737009;  // raise the last byte when the words change; runtime/engine/words.py has the same
 
 struct Reader {
     const int64_t* words;
@@ -386,6 +386,19 @@ Program* parse_program(const int64_t* words, int64_t count, const int32_t* const
     for (const Value& v : p->values)
         if (v.offset % 64 || v.offset + v.capacity * v.channels * v.places * dtype_bytes(v.dtype) > p->arena_bytes)
             return fail("a value outside the arena");
+    const int64_t echoes = r.next(0, 1 << 20);
+    for (int64_t i = 0; i < echoes && !r.bad; ++i) {
+        Echo e;
+        e.from = int(r.next(0, nvalues - 1));
+        e.to = int(r.next(0, nvalues - 1));
+        e.state = r.next(0);
+        if (r.bad || p->chunk != 1) return fail("echo");
+        const Value &x = p->values[size_t(e.from)], &y = p->values[size_t(e.to)];
+        e.bytes = y.channels * y.places * dtype_bytes(y.dtype);
+        if (x.channels != y.channels || x.places != y.places || x.dtype != y.dtype || e.state + e.bytes > p->kept_bytes)
+            return fail("echo");
+        p->echoes.push_back(e);
+    }
     p->groups.reserve(size_t(groups));
     for (int64_t i = 0; i < groups; ++i) {
         p->groups.emplace_back();

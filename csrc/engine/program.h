@@ -88,6 +88,11 @@ struct Join {  // steps of several inputs that do not come together: what is the
     std::vector<int64_t> state, count;  // offsets of what waits, and of how many steps that are
 };
 
+struct Echo {  // a value that is there before a step runs: what another one was at the step before
+    int from, to;
+    int64_t state, bytes;  // where it waits
+};
+
 struct Group {
     bool is_join = false;
     Join join;
@@ -112,6 +117,7 @@ struct Program {
     const Kernels* kernels = nullptr;
     std::vector<Value> values;
     std::vector<Group> groups;
+    std::vector<Echo> echoes;
     int input = 0, output = -1;  // output -1: that of the read-out
     int reports = 0, ops = 0;
     int64_t chunk = 1;  // input steps at a time at most

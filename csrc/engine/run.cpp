@@ -315,11 +315,18 @@ void run_sample(void* given, long sample, int thread) {
             return;
         }
     }
+    for (const Echo& e : b.p->echoes) {
+        std::memcpy(s.arena + b.p->values[size_t(e.to)].offset, s.state + e.state, size_t(e.bytes));
+        s.value_steps[e.to] = 1;
+        s.value_held[e.to] = 0;
+    }
     const int outcome = run_groups(s);
     if (outcome != RAN) {
         b.outcome = outcome;
         return;
     }
+    for (const Echo& e : b.p->echoes)
+        std::memcpy(s.state + e.state, s.arena + b.p->values[size_t(e.from)].offset, size_t(e.bytes));
     int64_t steps;
     const Timed timed(profile_of(s, b.p->groups.size() + 1));
     write_output(s, *b.call, sample, &steps);

@@ -36,6 +36,12 @@ def run(program: Program, sample: np.ndarray) -> np.ndarray:
                     for y in steps:
                         views[name][written[name] % len(views[name])] = y
                         written[name] += 1
+            for index in loop.operations:
+                made = program.operations[index]
+                if made.op.kind == "echo":
+                    name = made.attributes["of"]
+                    row = t if name == INPUT else written[name] - 1
+                    parts[made.op.name] = views[name][row % len(views[name])].copy()
     sent, value = views[program.spec.output], values[program.spec.output]
     steps = 1 if program.operations[-1].final else value.steps
     return np.stack([sent[t % len(sent), 0] for t in range(steps)])

@@ -43,6 +43,7 @@ class Draw:
                 self.tally,
             ),
             *(self.multiply, self.lookup, self.sums, self.slice, self.latch, self.pad, self.spike, self.spike),
+            *(self.delay, self.loop),
         ]
         while len(self.b.operations) < size:
             try:
@@ -206,6 +207,56 @@ class Draw:
 
     def latch(self) -> str:
         return self.b.add("latch", [self.any()])
+
+    def delay(self) -> str:
+        """A value of the step before, which does not depend on it."""
+        return self._echo(self.any(), self.any())
+
+    def _echo(self, x: str, of: str) -> str:
+        value = self.b.values[of]
+        at = {"of": of, "shape": list(value.shape), "low": min(value.low, 0), "high": max(value.high, 0)}
+        at["exponent"] = value.exponent
+        if (value.low > 0 or value.high < 0) or not {x, of} <= self.prompt():
+            raise ProgramError("no echo")
+        return self.b.add("echo", [x], at)
+
+    def prompt(self) -> set[str]:
+        """Values with a step for every step of the input."""
+        found = {INPUT}
+        for op in self.b.operations:
+            if op.kind not in ("windows", "mean") and found.issuperset(op.inputs):
+                found.update(op.outputs)
+        return found
+
+    def loop(self) -> str:
+        """A recurrent layer: neurons charged by a current and, through weights, by their spikes of the step before."""
+        x = self.any()
+        if x not in self.prompt():
+            raise ProgramError("no loop")
+        kept = dict(self.b.values), list(self.b.operations)
+        try:
+            return self._looped(x)
+        except ProgramError:
+            self.b.values, self.b.operations = kept  # no echo of what is not there
+            raise
+
+    def _looped(self, x: str) -> str:
+        current = self.scale(x)
+        shape, name = self.b.values[current].shape, f"loop{len(self.b.operations)}"
+        top, signed = int(self.ints(1, 3)), bool(self.r.integers(2))
+        at = {"of": name, "shape": list(shape), "low": -top if signed else 0, "high": top, "exponent": 0}
+        back = self.b.add("echo", [x], at, name=f"{name}.before")
+        grid = GRIDS[self.r.integers(len(GRIDS))]
+        kernel = [3] * (len(shape) - 1)
+        weight = self.b.constant(self.r.choice(np.array(grid.levels), (shape[0], shape[0], *kernel)), grid)
+        same = {name: [1] * len(kernel) for name in ("before", "after")} if kernel else {}
+        same |= {name: [1] * len(kernel) for name in ("stride", "dilation")} if kernel else {}
+        back = self.b.add("convolution" if kernel else "linear", [back], {**same, "exponent": None}, {"weight": weight})
+        total = self.b.add("add", [current, self.small(back)])
+        tensors = {"first": self.b.constant(self.ints(1, 40, self.r.choice([1, shape[0]])))}
+        tensors |= {"spacing": self.b.constant(np.array([8]))} if top > 1 else {}
+        attributes = {"count": [top], "signed": signed, "reset": "hard", "decay": [1, 1]}
+        return self.b.add("fire", [total], attributes, tensors, name)
 
     def finish(self) -> Program:
         """What was written last comes out, as it is or through a read-out."""

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from .arithmetic import Array, round_half
+from .echoes import parts_of
 from .engine import Native, Row, why_missing
 from .engine.native import MAX_THREADS, TooLargeError, default_threads
 from .engine.tuned import Tuned
@@ -91,6 +92,7 @@ class Interpreter:
     def __init__(self, given: Input, operations: tuple[Operation, ...], output: str, why: str) -> None:
         self._given, self._operations, self._output, self._why = given, operations, output, why
         self._last = next((made for made in operations if made.final), None)
+        self._order = parts_of(operations)
 
     def __str__(self) -> str:
         return self.line
@@ -102,7 +104,7 @@ class Interpreter:
 
     def call(self, x: Array) -> tuple[Array, int, Mapping[str, int]]:
         """As `Engine` says."""
-        whole, state = step(self._operations, x, None, self._output)
+        whole, state = step(self._operations, x, None, self._output, self._order)
         return whole, self.counted(state), state.clamped
 
     @property
@@ -133,7 +135,7 @@ class Interpreter:
         if state is not None and (not isinstance(state, State) or state.owner is not self):
             must = "the state must come from this program and engine"
             raise fault("stream", must, "another one's", "start a new stream")
-        whole, after = step(self._operations, x, state, self._output)
+        whole, after = step(self._operations, x, state, self._output, self._order)
         return whole, replace(after, owner=self)
 
     def counted(self, state: Any) -> int:

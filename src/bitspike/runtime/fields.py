@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .errors import fault
-from .limits import INT32
+from .limits import INT32, MAX_NAME
 
 REQUIRED: Any = object()
 
@@ -76,7 +76,20 @@ class Flag:
         return value
 
 
-Field = Int | Ints | Choice | Flag
+@dataclass(frozen=True)
+class Name:
+    """The name of a value."""
+
+    default: Any = REQUIRED
+
+    def check(self, where: str, value: Any) -> str:
+        """Return the name if it is a text, else raise; that there is such a value others look at."""
+        if not isinstance(value, str) or not 1 <= len(value) <= MAX_NAME:
+            raise fault(where, "it must be the name of a value", repr(value), "correct it")
+        return value
+
+
+Field = Int | Ints | Choice | Flag | Name
 Fields = Mapping[str, Field]
 """Attribute → what may stand there."""
 Roles = Mapping[str, bool]

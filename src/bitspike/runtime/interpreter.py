@@ -10,6 +10,7 @@ from typing import Any, NoReturn
 import numpy as np
 
 from .arithmetic import Array
+from .echoes import Part, parts_of
 from .errors import fault
 from .ops import Operation, Ran
 from .spec import INPUT
@@ -42,33 +43,93 @@ class State:
         raise fault("stream", "a state must stay in its process", "pickling", "start a new stream there")
 
 
-def step(operations: tuple[Operation, ...], x: Array, state: State | None, output: str) -> tuple[Array, State]:
+def step(
+    operations: tuple[Operation, ...],
+    x: Array,
+    state: State | None,
+    output: str,
+    order: tuple[Part, ...] | None = None,
+) -> tuple[Array, State]:
     """Run one chunk x [n, B, ...] of the input; returns what ``output`` is for it, [m, B, ...], and the state.
 
-    An operation takes the steps that all its inputs have; the rest waits. It never sees an empty chunk.
+    An operation takes the steps that all its inputs have; the rest waits. It never sees an empty chunk. ``order`` is
+    that of `parts_of`, which is found out where it is not given.
     """
+    order = parts_of(operations) if order is None else order
     before = State(x.shape[1]) if state is None else state
+    run = _Run(operations, dict(before.parts), dict(before.waiting), Counter(before.clamped), x.shape[1])
     values: dict[str, Array] = {INPUT: x}
-    last = {name: i for i, made in enumerate(operations) for name in made.op.inputs} | {output: len(operations)}
-    parts, waiting, clamped = dict(before.parts), dict(before.waiting), Counter(before.clamped)
-    for i, made in enumerate(operations):
-        name = made.op.name
+    places = [i for part in order for i in part.operations]
+    last = {name: at for at, i in enumerate(places) for name in _needs(operations[i])} | {output: len(places)}
+    at = 0
+    for part in order:
+        if part.loops:
+            run.loop(part.operations, values, len(x))
+        else:
+            run.one(part.operations[0], values)
+        for i in part.operations:
+            for name in (*_needs(operations[i]), *operations[i].op.outputs):
+                if last.get(name, -1) < at + len(part.operations):
+                    values.pop(name, None)
+        at += len(part.operations)
+    return values[output], State(before.batch, run.parts, run.waiting, dict(run.clamped))
+
+
+def _needs(made: Operation) -> tuple[str, ...]:
+    """Values that an operation reads, that which it echoes too."""
+    return (*made.op.inputs, *([made.attributes["of"]] if made.op.kind == "echo" else []))
+
+
+@dataclass
+class _Run:
+    """What changes while a chunk runs; see `State`."""
+
+    operations: tuple[Operation, ...]
+    parts: dict[str, Any]
+    waiting: dict[str, tuple[Array, ...]]
+    clamped: Counter[str]
+    batch: int
+
+    def one(self, i: int, values: dict[str, Array]) -> None:
+        """One operation on all steps that its inputs have."""
+        made, name = self.operations[i], self.operations[i].op.name
         inputs = tuple(values[source] for source in made.op.inputs)
         if len(inputs) > 1:
-            inputs, waiting[name] = _together(inputs, waiting.get(name))
-        if len(inputs[0]) or (made.final and name in parts):
-            ran = _run(made, inputs, parts.get(name))
+            inputs, self.waiting[name] = _together(inputs, self.waiting.get(name))
+        if made.op.kind == "echo" and made.attributes["of"] in values:  # it does not depend on this one
+            ran = _delayed(made, values[made.attributes["of"]], self.parts.get(name))
+        elif len(inputs[0]) or (made.final and name in self.parts):
+            ran = _run(made, inputs, self.parts.get(name))
         else:
-            ran = Ran(tuple(np.zeros((0, x.shape[1], *v.shape), v.dtype) for v in made.written), parts.get(name))
+            empty = tuple(np.zeros((0, self.batch, *v.shape), v.dtype) for v in made.written)
+            ran = Ran(empty, self.parts.get(name))
         if ran.state is not None:
-            parts[name] = ran.state
+            self.parts[name] = ran.state
         if ran.clamped:
-            clamped[name] += ran.clamped
+            self.clamped[name] += ran.clamped
         values.update(zip(made.op.outputs, ran.outputs, strict=True))
-        for source in (*made.op.inputs, *made.op.outputs):
-            if last.get(source, -1) <= i:
-                values.pop(source, None)
-    return values[output], State(before.batch, parts, waiting, dict(clamped))
+
+    def loop(self, places: tuple[int, ...], values: dict[str, Array], steps: int) -> None:
+        """Operations that feed themselves, step after step; all that they read has the steps of the input."""
+        inside = {name for i in places for name in self.operations[i].op.outputs}
+        outside = {name for i in places for name in self.operations[i].op.inputs} - inside
+        echoes = [self.operations[i] for i in places if self.operations[i].op.kind == "echo"]
+        found: dict[str, list[Array]] = {name: [] for name in inside}
+        for t in range(steps):
+            now = {name: values[name][t : t + 1] for name in outside}
+            for i in places:
+                self.one(i, now)
+            for made in echoes:
+                self.parts[made.op.name] = now[made.attributes["of"]][0]
+            for name, rows in found.items():
+                rows.append(now[name])
+        values.update((name, np.concatenate(rows)) for name, rows in found.items())
+
+
+def _delayed(made: Operation, x: Array, last: Any) -> Ran:
+    """An echo of what is known for all steps."""
+    first = made.run((x[:1],), last).outputs[0]
+    return Ran((np.concatenate([first, x[:-1]]),), x[-1].copy())
 
 
 def _together(inputs: tuple[Array, ...], left: tuple[Array, ...] | None) -> tuple[tuple[Array, ...], tuple[Array, ...]]:

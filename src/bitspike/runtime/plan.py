@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from .echoes import echoes_of
 from .ops import Operation
 from .spec import INPUT, Input
 
@@ -150,6 +151,9 @@ def _lives(
         for name in made.op.inputs:
             end = span[index][1] if name in crossing else at[index]
             lives[name] = (lives[name][0], max(lives[name][1], end))
+    for place, name in echoes_of(operations).items():  # it is kept when the loop has gone round
+        ends = [span[i][1] for i, made in enumerate(operations) if i == place or name in made.op.outputs]
+        lives[name] = (lives[name][0], max(lives[name][1], *ends))
     lives[output] = (lives[output][0], len(order) - 1)
     return lives
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from . import limits
 from .arithmetic import Array
+from .echoes import check_echoes
 from .errors import fault
 from .limits import INT32, INT64
 from .ops import OPERATIONS, Operation
@@ -45,6 +46,7 @@ def verify(spec: Spec) -> tuple[Operation, ...]:
         closed = op.outputs[0] if done[-1].final else closed
         used.update(op.tensors.values())
     _declared(spec, known)
+    check_echoes(done, known)
     if used != set(spec.constants):
         raise fault("program", "every constant must be used", sorted(set(spec.constants) - used), "leave it out")
     if spec.output not in known or spec.output == INPUT:

@@ -45,10 +45,17 @@ def _is_bytes(constant: Any) -> bool:
 def is_spikes(f: Function, name: str) -> bool:
     """Whether a value comes from neurons, through what keeps zeros."""
     makers = {output: made for made in f.unit.program.operations for output in made.op.outputs[:1]}
+    seen: set[str] = set()  # echoes may lead in a circle
     while name != INPUT and name in makers:
         made = makers[name]
         if made.op.kind == "fire":
             return True
+        if made.op.kind == "echo":
+            if name in seen:
+                return False
+            seen.add(name)
+            name = made.attributes["of"]
+            continue
         if made.op.kind not in PASSES:
             return False
         name = made.op.inputs[0]

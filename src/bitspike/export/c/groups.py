@@ -13,7 +13,7 @@ from bitspike.runtime.spec import Value
 
 from .schedule import Loop, Schedule, Task
 
-ELEMENTWISE = frozenset({"rescale", "add", "multiply", "fire", "lookup", "latch", "mean", "emit"})
+ELEMENTWISE = frozenset({"rescale", "add", "multiply", "fire", "lookup", "latch", "echo", "mean", "emit"})
 HEADS = frozenset({"convolution", "linear", "sumpool", "maxpool", "tally"})
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from bitspike.runtime import INPUT, Program
+from bitspike.runtime.echoes import echoes_of
 
 from .groups import ELEMENTWISE, HEADS, Group, values_of
 from .names import ctype
@@ -101,13 +102,16 @@ def lives(program: Program, found: Schedule, groups: list[Group], end: int) -> d
             for name in task.reads:
                 readers.setdefault(name, set()).add(at)
     forced = {task.writes[0] for group in groups for task in group.tasks if task.kind == "fire"}
+    echoed = {found.alias[name] for name in echoes_of(program.operations).values()}
     held = dict[str, tuple[int, int, int]]()
     for name, at in writer.items():
         read = readers.get(name, set())
         whole = groups[at].tasks[0].kind not in ELEMENTWISE | HEADS
-        if read <= {at} and name not in forced and not whole:
+        if read <= {at} and name not in forced | echoed and not whole:
             continue
         held[name] = _life(name, at, read, groups, found, span, end, known[name].steps)
+        if name in echoed:  # until the step is over, and from one step to the next where it is made once
+            held[name] = 0, end, held[name][2]
     return held
 
 

@@ -125,6 +125,12 @@ def latch(f: Function, task: Task, made: Operation) -> None:
     f.result(made.op.outputs[0], f"({kind}){state}[i]")
 
 
+def echo(f: Function, task: Task, made: Operation) -> None:
+    """What waits since the end of the step before."""
+    (y,) = made.written
+    f.result(made.op.outputs[0], f"({scalar(y.low, y.high)}){f.state(f'{made.op.name}.last')}[i]")
+
+
 def mean(f: Function, task: Task, made: Operation) -> None:
     keep, state = made.attributes["keep"], f.state(f"{made.op.name}.total")
     f.unit.timed[f.clock] = INT32[1]
@@ -156,6 +162,7 @@ def scalar_rules() -> dict[str, Callable[[Function, Task, Any], None]]:
         "multiply": multiply,
         "lookup": lookup,
         "latch": latch,
+        "echo": echo,
         "mean": mean,
         "emit": emit,
         "fire": fire,

@@ -124,7 +124,7 @@ class _Schedule:
         mode = modes.pop() if len(modes) == 1 and made.steady else "step"
         if mode == "held" and len(set(read)) > 1:
             mode = "step"
-        reads = tuple(self.alias[name] for name in op.inputs)
+        reads = () if op.kind == "echo" else tuple(self.alias[name] for name in op.inputs)
         clock, written, held = at, mode, made.rates and made.read[0].steps == 1
         if made.rates:
             clock = self._number(

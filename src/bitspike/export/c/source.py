@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-from bitspike.runtime import Program
+from bitspike.runtime import INPUT, Program
+from bitspike.runtime.echoes import echoes_of
 
 from .groups import Group, grouped
 from .header import header
@@ -124,7 +125,7 @@ def _step(unit: Unit, groups: list[Group]) -> list[str]:
         lines.append(f"    {'    ' if open_ else ''}{p}_g{number}(c, x, y);")
         if last and open_:
             lines += [f"    {'    ' if line != '}' else ''}{line}" for line in close]
-    lines += ["    " + line for line in _counted(unit, 0)]
+    lines += ["    " + line for line in (*_echoed(unit), *_counted(unit, 0))]
     if many or _held(unit):
         lines.append(f"    if (c->done[0] == {found.clocks[0].steps}u) {{")
         lines.append("        memset(c->done, 0, sizeof c->done);")
@@ -134,6 +135,23 @@ def _step(unit: Unit, groups: list[Group]) -> list[str]:
             lines.append("        memset(c->once, 0, sizeof c->once);")
         lines.append("    }")
     return [*lines, "}", ""]
+
+
+def _echoed(unit: Unit) -> list[str]:
+    """At the end of a step what the next one reads of it is put aside."""
+    lines = []
+    for at, name in echoes_of(unit.program.operations).items():
+        made, root = unit.program.operations[at], unit.found.alias[name]
+        to, place = unit.places.states[f"{made.op.name}.last"], unit.places.values.get(root)
+        slot, x = "", "x"
+        if root != INPUT and place is not None:
+            if place.slots > 1:
+                slot = f" + {place.size}u * c->done[0]"
+                if unit.found.mode[root] == "held":
+                    slot = f" + {place.size}u * (c->held ? 0u : c->done[0])"
+            x = f"c->{place.arena} + {place.offset}{slot}"
+        lines.append(f"memcpy(c->{to.arena} + {to.offset}, {x}, {to.size}u * sizeof c->{to.arena}[0]);")
+    return lines
 
 
 def _held(unit: Unit) -> bool:

@@ -59,6 +59,10 @@ def grouped(given: Input, operations: Sequence[Operation], output: str) -> Group
     home: dict[str, int] = {INPUT: -1}
     for index, made in enumerate(operations):
         names = made.op.inputs
+        if made.op.kind == "echo":  # it is there before the first group runs, as the input is
+            found.inputs.append(())
+            home[made.op.outputs[0]], found.clocks[made.op.outputs[0]] = -1, 0
+            continue
         space = space_of(made.read[0] if made.final else made.written[0])
         if len({found.clocks[name] for name in names}) > 1:
             names = _joined(found, home, made, names)

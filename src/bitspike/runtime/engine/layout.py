@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from ..echoes import echoes_of
 from ..ops import Operation
 from ..ops.geometry import reach
 from ..plan import Place, placed
@@ -72,7 +73,7 @@ def list_bytes(made: Operation, width: int) -> int:
 
 def laid_out(found: Grouped, operations: Sequence[Operation], output: str, forms: Mapping[int, Form]) -> Layout:
     """Place everything; ``forms`` are those of the operands of convolutions."""
-    chunk = min(found.values[INPUT].steps, _MAX_CHUNK)
+    chunk = 1 if echoes_of(operations) else min(found.values[INPUT].steps, _MAX_CHUNK)
     while True:
         layout = Layout(chunk, _capacities(found, chunk))
         _arena(layout, found, operations, output, forms)
@@ -95,6 +96,7 @@ def stored(found: Grouped, operations: Sequence[Operation], output: str) -> set[
         name: i for i, group in enumerate(found.groups) for op in group.operations for name in _outputs(operations, op)
     }
     kept = {INPUT, output} | {name for group in found.groups for pair in group.joins for name in pair}
+    kept |= {name for at, of in echoes_of(operations).items() for name in (of, *_outputs(operations, at))}
     for i, group in enumerate(found.groups):
         for index in group.operations:
             made, names = operations[index], found.inputs[index]
@@ -127,6 +129,8 @@ def _arena(
         value = found.values[name]
         sizes[f"value {name}"] = value.size_bytes * layout.capacity[name], layout.capacity[name]
     lives[f"value {INPUT}"] = (0, 0)
+    echoes = echoes_of(operations)
+    lives |= {f"value {name}": (0, 0) for at in echoes for name in _outputs(operations, at)}
     home: dict[str, int] = {}  # value → group that stores it
     for i, group in enumerate(found.groups):
         written = [name for op in group.operations for name in _outputs(operations, op)] + [b for _, b in group.joins]
@@ -148,6 +152,8 @@ def _arena(
                     layout.fed.add(index)
                 first = home[name] if fed else i
                 sizes[f"scratch {index}"], lives[f"scratch {index}"] = (size, 1), (first, i)
+    for name in echoes.values():
+        lives[f"value {name}"] = (lives[f"value {name}"][0], len(found.groups))
     if output in kept:
         lives[f"value {output}"] = (lives[f"value {output}"][0], len(found.groups))
     places = placed(sizes, lives, 0)
@@ -179,7 +185,9 @@ def _states(layout: Layout, found: Grouped, operations: Sequence[Operation]) -> 
     for index, made in enumerate(operations):
         for name in ("time", "counted"):
             layout.state((index, name), 8)
-        if index not in membranes:
+        if made.op.kind == "echo":
+            layout.state((index, "last"), made.written[0].size_bytes)
+        elif index not in membranes:
             _slots(layout, index, made)
     for group in found.groups:
         for _, name in group.joins:

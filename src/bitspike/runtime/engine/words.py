@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..arithmetic import Array, half
+from ..echoes import echoes_of
 from ..limits import INT32, INT64, MAX_COUNT
 from ..ops import Operation
 from ..ops.windows import overlaps
@@ -16,7 +17,7 @@ from .forms import Form
 from .grouping import ELEMENTWISE, Group, Grouped, rows_of, space_of
 from .layout import Layout, operand_sides, stored
 
-_MAGIC = 0x62737008
+_MAGIC = 0x62737009
 _KINDS = (
     *("convolution", "sumpool", "maxpool", "tally", "windows", "remap", "concat"),
     *("load", "load_row", "store"),
@@ -55,6 +56,11 @@ class Words:
             self.words += [*space_of(value), dtype, layout.capacity[name], place.offset]
         self.words += [self.numbers[INPUT], -1 if final else self.numbers[output], len(operations), layout.chunk]
         self.words += [layout.arena_bytes, layout.state_bytes, layout.kept_bytes, MAX_COUNT, len(found.groups)]
+        echoes = echoes_of(operations)
+        self.words.append(len(echoes))
+        for at, name in echoes.items():
+            (echo,) = operations[at].op.outputs
+            self.words += [self.numbers[name], self.numbers[echo], layout.states[at, "last"]]
         for group in found.groups:
             if group.joins:
                 self._join(group)

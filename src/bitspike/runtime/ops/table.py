@@ -6,6 +6,7 @@ from .add import Add
 from .base import Operation
 from .concat import Concat
 from .convolution import Convolution
+from .echo import Echo
 from .fire import Fire
 from .latch import Latch
 from .linear import Linear
@@ -23,7 +24,7 @@ from .windows import Windows
 
 _ROWS: tuple[type[Operation], ...] = (
     *(Convolution, Linear, Rescale, Add, Multiply, Fire, Lookup),
-    *(SumPool, MaxPool, Tally, Windows, Latch, Mean),
+    *(SumPool, MaxPool, Tally, Windows, Latch, Echo, Mean),
     *(Reshape, Concat, Slice, Pad),
 )
 OPERATIONS: dict[str, type[Operation]] = {row.kind: row for row in _ROWS}
