@@ -12,7 +12,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import bitspike
-from bitspike.layers import Flatten, Linear, MeanReadout, Recurrent, Repeat
 from bitspike.lower.rules.functions.table import FUNCTIONS, MODULES, REASONS
 from bitspike.neurons import LIF, MultiBit
 from networks import rng
@@ -94,19 +93,8 @@ def test_operations_that_a_conversion_counts_need_one_step(T: int) -> None:
     assert "convert with T=1" in str(error.value)
 
 
-def test_recurrent_layers_and_outputs_are_named() -> None:
+def test_several_outputs_are_named() -> None:
     x = torch.randn(16, 6, generator=rng(0))
-    layers: list[Any] = [
-        Repeat(2),
-        Linear(6, 8),
-        Recurrent(LIF(), Linear(8, 8)),
-        Flatten(),
-        Linear(8, 3),
-        MeanReadout(),
-    ]
-    net = nn.Sequential(*layers).eval()
-    with pytest.raises(ValueError, match=r"2 \(Recurrent\): its spikes come back at the next step"):
-        bitspike.compile(bitspike.fold(net, x), x)
 
     class Two(Coded):
         def forward(self, x: Tensor) -> Any:

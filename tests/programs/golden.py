@@ -1,7 +1,7 @@
-"""The program of the golden file: every operation, and every alphabet, reset and memory of neurons.
+"""The programs of the golden files: every operation, and every alphabet, reset and memory of neurons.
 
-``python -m programs.golden FOLDER`` (in tests/) writes it. A golden file is never written again: it shows that later
-releases read, and mean, what this one wrote.
+``python -m programs.golden FOLDER`` (in tests/) writes those that are not there. A golden file is never written again:
+it shows that later releases read, and mean, what this one wrote. Version 1.0 has all operations but `echo`.
 """
 
 from __future__ import annotations
@@ -78,6 +78,29 @@ def golden() -> Program:
     return b.finish(x, ["cat", "dog", "naïve 鳥"], info)
 
 
+def looped() -> Program:
+    """Version 1.1: a recurrent layer on images of 2 × 6 × 6, and a value that comes a step late."""
+    r = np.random.default_rng(22)
+    b = Builder(Input(Value((2, 6, 6), 0, 255, 0, 4)))
+    place = {"stride": [1, 1], "before": [1, 1], "after": [1, 1], "dilation": [1, 1]}
+    echo = {"shape": [2, 6, 6], "low": -2, "high": 2, "exponent": 0}
+    before = b.add("echo", [INPUT], {"of": "spikes", **echo}, name="before")
+    weight = b.constant(r.choice(np.array(TERNARY.levels), (2, 2, 3, 3)), TERNARY)
+    back = b.add("convolution", [before], place, {"weight": weight}, "back")
+    back = b.add("rescale", [back], {"shift": 0, "exponent": 0}, {"multiplier": b.constant(np.array([30]))}, "scaled")
+    late = b.add("echo", [back], {"of": INPUT, "shape": [2, 6, 6], "low": 0, "high": 255}, name="late")
+    away = {"multiplier": b.constant(np.array([-1])), "bias": b.constant(np.array([20]))}
+    moved = b.add("rescale", [late], {"shift": 1, "exponent": 0}, away, "moved")
+    x = b.add("add", [INPUT, back, moved], name="current")
+    at = {"count": [2], "signed": True, "reset": "soft", "decay": [1, 1]}
+    spikes = b.add(
+        "fire", [x], at, {role: b.constant(np.array([60])) for role in ("first", "spacing", "charge")}, "spikes"
+    )
+    x = b.add("reshape", [spikes], {"shape": [72]}, name="features")
+    x = b.add("linear", [x], {}, {"weight": b.constant(r.choice(np.array(BYTE.levels), (3, 72)), BYTE)})
+    return b.finish(b.add("mean", [x], name="logits"), ["cat", "dog", "bird"], {"made by": "tests/programs/golden.py"})
+
+
 def images() -> np.ndarray:
     """Four samples with smooth parts and edges."""
     r = np.random.default_rng(21)
@@ -87,15 +110,26 @@ def images() -> np.ndarray:
     return x
 
 
+def sequences() -> np.ndarray:
+    """Three samples of four steps."""
+    return np.random.default_rng(23).integers(0, 256, (4, 3, 2, 6, 6)) // np.array([1, 2, 8, 1]).reshape(4, 1, 1, 1, 1)
+
+
+GOLDEN = {"v1_0": (golden, images), "v1_1": (looped, sequences)}
+"""Name of the files → the program, and what it is fed with."""
+
 if __name__ == "__main__":
-    folder, program = Path(sys.argv[1]), golden()
-    save(program, folder / "v1_0.bitspike")
-    ran = program(images())
-    expected = {
-        "input": images().tolist(),
-        "levels": ran.levels.tolist(),
-        "steps": ran.steps,
-        "exponent": ran.exponent,
-        "clamped": dict(ran.clamped),
-    }
-    (folder / "v1_0.json").write_text(json.dumps(expected) + "\n", encoding="utf-8")
+    for name, (make, given) in GOLDEN.items():
+        file, program, x = Path(sys.argv[1]) / f"{name}.bitspike", make(), given()
+        if file.exists():
+            continue
+        save(program, file)
+        ran = program(x)
+        expected = {
+            "input": x.tolist(),
+            "levels": ran.levels.tolist(),
+            "steps": ran.steps,
+            "exponent": ran.exponent,
+            "clamped": dict(ran.clamped),
+        }
+        file.with_suffix(".json").write_text(json.dumps(expected) + "\n", encoding="utf-8")

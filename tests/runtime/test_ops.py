@@ -329,6 +329,34 @@ def test_means_and_latches(data: st.DataObject) -> None:
 
 
 @given(st.data())
+def test_echoes(data: st.DataObject) -> None:
+    """Of the input a step late; and of a neuron whose spikes come back to it through a weight."""
+    d, steps = data.draw, data.draw(st.integers(1, 6))
+    x = d(arrays((steps, 2, 3), numbers(-99, 99)))
+    late = {"of": INPUT, "shape": [3], "low": -99, "high": 99, "exponent": 4}
+    expected = [[[0, 0, 0], *sample[:-1]] for sample in per_sample(x)]
+    agrees(one("echo", Value((3,), -99, 99, 4, steps), late), x, expected, 0, data)
+    weight = d(arrays((3, 3), numbers(-50, 50)))
+    b = Builder(Input(Value((3,), -99, 99, 0, steps)))
+    back = b.add("echo", [INPUT], {"of": "spikes", "shape": [3], "low": -1, "high": 1})
+    back = b.add("linear", [back], {}, {"weight": b.constant(weight)})
+    total = b.add("add", [back, INPUT])
+    tensors = {"first": b.constant(np.array([40]))}
+    b.add("fire", [total], {"count": [1], "signed": True, "reset": "hard", "decay": [1, 0]}, tensors, "spikes")
+    found = []
+    for sample in per_sample(x):
+        v, s, rows = [0] * 3, [0] * 3, []
+        for step in sample:
+            sums = [sum(int(w) * k for w, k in zip(row, s, strict=True)) for row in weight]
+            u = [v[i] + sums[i] + step[i] for i in range(3)]
+            s = [int(n >= 40) - int(n <= -40) for n in u]
+            v = [0 if k else n for k, n in zip(s, u, strict=True)]
+            rows.append(s)
+        found.append(rows)
+    agrees(b.finish("spikes"), x, found, 0, data)
+
+
+@given(st.data())
 def test_moves(data: st.DataObject) -> None:
     d = data.draw
     sides = tuple(d(st.integers(1, 4)) for _ in range(3))

@@ -28,7 +28,7 @@ def test_every_operation_stands_in_the_table_with_all_it_takes() -> None:
             assert rows[kind][1] == "as maxpool" and row.fields == OPERATIONS["maxpool"].fields
         else:
             assert named == wanted, kind
-        remembers = kind in ("fire", "tally", "windows", "latch", "mean")
+        remembers = kind in ("fire", "tally", "windows", "latch", "echo", "mean")
         assert ("*state*" in rows[kind][0]) == remembers
 
 
@@ -40,4 +40,4 @@ def test_every_key_of_a_file_stands_in_the_table() -> None:
         cell = next(row[1] for row in table("| key | holds |") if row[0] == f"`{part}`")
         keys = set(next(iter(entries.values())))
         assert keys <= set(re.findall(r"`(\w+)`", cell))
-    assert FORMAT in PAGE and VERSION == (1, 0)
+    assert FORMAT in PAGE and VERSION == (1, 1)

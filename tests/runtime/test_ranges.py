@@ -21,6 +21,10 @@ RANGES: dict[str, tuple[Callable[[], Any], tuple[int, int, int, int]]] = {
     "slice": (lambda: one("slice", UP, {"start": [0], "stop": [1], "stride": [1]}), (3, 9, 5, 4)),
     "reshape": (lambda: one("reshape", UP, {"shape": [1, 2]}), (3, 9, 5, 4)),
     "latch": (lambda: one("latch", UP), (3, 9, 5, 4)),
+    "echo": (
+        lambda: one("echo", BOTH, {"of": INPUT, "shape": [2], "low": -3, "high": 5, "exponent": 5}),
+        (-3, 5, 5, 4),
+    ),
     "maxpool": (lambda: one("maxpool", LINE, {**SPREAD, "dilation": [1]}), (3, 9, 5, 4)),
     "tally": (lambda: one("tally", LINE, {**SPREAD, "dilation": [1]}), (0, 9, 5, 4)),
     "tally below 0": (lambda: one("tally", DOWN, {**SPREAD, "dilation": [1]}), (-9, 0, 5, 4)),

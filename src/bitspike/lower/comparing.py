@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -20,9 +21,10 @@ from bitspike.lower.targets import Tally, targets_of
 from bitspike.lower.wire import Array
 from bitspike.neurons import Neuron
 from bitspike.observe import levels_of, potentials
-from bitspike.runtime import INPUT, Program
+from bitspike.runtime import Program
 from bitspike.runtime.arithmetic import round_half
-from bitspike.runtime.ops import Operation
+from bitspike.runtime.interpreter import step
+from bitspike.runtime.ops import Operation, Ran
 
 
 @dataclass
@@ -148,26 +150,27 @@ def run(
     Returns:
         (spikes of every fire operation, output in float64, operation → numbers clamped).
     """
-    values: dict[str, Array] = {INPUT: levels}
-    spikes: dict[str, Array] = {}
-    clamped: dict[str, int] = {}
-    output, last = np.zeros(0), {n: i for i, made in enumerate(program.operations) for n in made.op.inputs}
-    for i, made in enumerate(program.operations):
-        ran = made.run(tuple(values[name] for name in made.op.inputs), None)
-        values.update(zip(made.op.outputs, ran.outputs, strict=True))
-        if ran.clamped:
-            clamped[made.op.name] = ran.clamped
-        if made.kind == "fire":
-            spikes[made.op.name] = ran.outputs[0]
-            if forced is not None and made.op.name in forced:
-                values[made.op.outputs[0]] = forced[made.op.name].astype(ran.outputs[0].dtype)
-        if program.spec.output in made.op.outputs:
-            output = np.ldexp(values[program.spec.output].astype(np.float64), -(made.written[0].exponent or 0))
-            output = output[0] / max(ran.state.counted, 1) if made.final else output
-        for name in made.op.inputs:
-            if last[name] <= i:
-                values.pop(name, None)
-    return spikes, output, clamped
+    spikes: dict[str, list[Array]] = {}
+    done = Counter[str]()
+
+    def watch(made: Operation, ran: Ran) -> Ran:
+        name = made.op.name
+        if made.kind != "fire":
+            return ran
+        sent, *more = ran.outputs
+        spikes.setdefault(name, []).append(sent)
+        begin, done[name] = done[name], done[name] + len(sent)
+        if forced is not None and name in forced:
+            sent = forced[name][begin : done[name]].astype(sent.dtype)
+        return replace(ran, outputs=(sent, *more))
+
+    out, state = step(program.operations, levels, None, program.spec.output, watch=watch)
+    output = np.ldexp(out.astype(np.float64), -(program.spec.values[program.spec.output].exponent or 0))
+    for made in program.operations:
+        if made.final:
+            output = output[0] / max(state.parts[made.op.name].counted, 1)
+    found = {name: np.concatenate(rows) for name, rows in spikes.items()}
+    return found, output, dict(state.clamped)
 
 
 def _network(graph: Graph, x: Tensor) -> tuple[Array, dict[str, Tensor], dict[str, Tensor], Array]:

@@ -12,7 +12,7 @@ from .spec import Constant, Grid, Input, Op, Spec, Value
 from .verifier import MAX_CONSTANT_AXES, check_grid
 
 FORMAT = "bitspike.program"
-VERSION = (1, 0)
+VERSION = (1, 1)
 """(major, minor): a reader takes its own major up to its own minor."""
 
 
@@ -34,12 +34,21 @@ class Document:
         return Spec(self.input, self.operations, self.values, constants, self.output, self.classes, self.info)
 
 
+_SINCE = {"echo": 1}
+"""Kind of an operation → the minor version that brought it."""
+
+
+def _minor(spec: Spec) -> int:
+    """The least that a file needs, so that older readers take what they know."""
+    return max(_SINCE.get(op.kind, 0) for op in spec.operations)
+
+
 def write_document(spec: Spec, sha256: str) -> dict[str, Any]:
     """The JSON of a spec."""
     given = spec.input
     return {
         "format": FORMAT,
-        "version": list(VERSION),
+        "version": [VERSION[0], _minor(spec)],
         "sha256": sha256,
         "input": {
             **_value_out(given.value),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -43,21 +43,26 @@ class State:
         raise fault("stream", "a state must stay in its process", "pickling", "start a new stream there")
 
 
+Watch = Callable[[Operation, Ran], Ran]
+
+
 def step(
     operations: tuple[Operation, ...],
     x: Array,
     state: State | None,
     output: str,
     order: tuple[Part, ...] | None = None,
+    watch: Watch | None = None,
 ) -> tuple[Array, State]:
     """Run one chunk x [n, B, ...] of the input; returns what ``output`` is for it, [m, B, ...], and the state.
 
     An operation takes the steps that all its inputs have; the rest waits. It never sees an empty chunk. ``order`` is
-    that of `parts_of`, which is found out where it is not given.
+    that of `parts_of`, which is found out where it is not given. ``watch`` sees what every operation gives, and
+    returns what counts.
     """
     order = parts_of(operations) if order is None else order
     before = State(x.shape[1]) if state is None else state
-    run = _Run(operations, dict(before.parts), dict(before.waiting), Counter(before.clamped), x.shape[1])
+    run = _Run(operations, dict(before.parts), dict(before.waiting), Counter(before.clamped), x.shape[1], watch)
     values: dict[str, Array] = {INPUT: x}
     places = [i for part in order for i in part.operations]
     last = {name: at for at, i in enumerate(places) for name in _needs(operations[i])} | {output: len(places)}
@@ -89,6 +94,7 @@ class _Run:
     waiting: dict[str, tuple[Array, ...]]
     clamped: Counter[str]
     batch: int
+    watch: Watch | None
 
     def one(self, i: int, values: dict[str, Array]) -> None:
         """One operation on all steps that its inputs have."""
@@ -103,6 +109,8 @@ class _Run:
         else:
             empty = tuple(np.zeros((0, self.batch, *v.shape), v.dtype) for v in made.written)
             ran = Ran(empty, self.parts.get(name))
+        if self.watch is not None:
+            ran = self.watch(made, ran)
         if ran.state is not None:
             self.parts[name] = ran.state
         if ran.clamped:

@@ -13,6 +13,7 @@ from bitspike.export.onnx.numbers import LIMIT
 from bitspike.export.target import TARGETS, Exported, Source, Target
 from bitspike.files import write_bytes_atomic
 from bitspike.runtime import Program
+from bitspike.runtime.echoes import no_echoes
 
 FORMS = ("unrolled", "scan", "step")
 _MOST = 2**23
@@ -34,7 +35,7 @@ class Onnx(Target):
         program, form = _program(source), options["form"]
         if form not in FORMS:
             return [f"form {form!r}: choose one of {', '.join(FORMS)}"]
-        found = []
+        found = no_echoes("and a graph runs forward: take --to c or wasm", program.operations)
         for made in program.operations:
             if form == "scan" and made.rates:
                 found.append(f"{made.where} changes the number of steps, and a loop has one: take form=unrolled")

@@ -15,6 +15,7 @@ from bitspike.lower.fixed_point import bits_above, decay_of
 from bitspike.lower.lowering import FRACTION, Lowering
 from bitspike.lower.places import layout
 from bitspike.lower.report import LayerReport
+from bitspike.lower.rules.recurrent import fed_back
 from bitspike.lower.rules.trial import charge_of, check_row, decay_per_step
 from bitspike.lower.wire import Array, Refused, Wire, simple, wire
 from bitspike.neurons import Neuron
@@ -31,24 +32,31 @@ def neuron(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
     """Membranes count in units of the neuron's own step, a power of two; that of a channel is paid by its rescale."""
     given = node.module
     assert isinstance(given, Neuron)
-    module = copy.deepcopy(given).double().cpu().eval()
+    whole = copy.deepcopy(given).double().cpu().eval()
+    module = whole.neuron if isinstance(whole, Recurrent) else whole
     _check_parts(module)
-    x, of = _arranged(low, node, module, wires[0])
+    x, of = _arranged(low, node, module, low.straightened(node.inputs[0]) if module is not whole else wires[0])
     value = low.value(x)
     scale = thresholds(module, value.steps, low.shape(x), of)
     if module.format.real:
+        if module is not whole:
+            raise Refused("what a real spike is worth is found out behind it, and these come back; take MultiBit")
         return _real(low, node, module, x, scale)
     stairs, membrane = module.stairs, module.membrane
     counts = [f.high for f in formats_over_time(getattr(module, "formats", module.format), value.steps)]
     counts = counts[:1] if len(set(counts)) == 1 else counts
     charge = charge_of(module) if membrane.reset_kind == "soft" else 0.0
     check_row(module, counts, charge, _width(module, low.shape(x)))
+    attributes: dict[str, Any] = {"count": counts, "signed": stairs.signed, "reset": membrane.reset_kind}
+    errors: list[float] = []
+    worth, spikes = _slope(module, attributes, errors), ""
+    if isinstance(whole, Recurrent):
+        x, spikes = fed_back(low, node, whole, x, attributes, worth)
     step = stairs.spacing if max(counts) > 1 else stairs.first
     unit = simple(scale.max(0) if scale.ndim == 2 else scale) * step
     bits = fraction_bits(low, node, x, unit, module)
     one = 2.0**bits
     moving = np.asarray(scale * step / unit) if scale.ndim == 2 else np.ones(())
-    errors: list[float] = []
     constants = {"first": _whole(moving * (stairs.first / step) * one, errors, up=True)}
     if max(counts) > 1:
         constants["spacing"] = _whole(moving * (stairs.spacing / step) * one, errors)
@@ -56,23 +64,20 @@ def neuron(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
         constants["charge"] = _whole(moving * (charge / step) * one, errors)
     _starts(membrane, unit, one, constants, errors, of)
     decay, lost = decay_of(decay_per_step(membrane))
-    attributes: dict[str, Any] = {
-        "count": counts,
-        "signed": stairs.signed,
-        "reset": membrane.reset_kind,
-        "decay": decay,
-        "cancel": bool(module.cancels_only),
-    }
-    worth = _slope(module, attributes, errors)
+    attributes |= {"decay": decay, "cancel": bool(module.cancels_only)}
     settled = low.settle(x, bits, f"{node.name}.current", unit=unit)
-    made = _fire(low, node, settled, attributes, constants)
+    made = _fire(low, node, settled, attributes, constants, spikes)
     _report(low, node, module.format.bits, bits, unit, max([lost, *errors]), reach(low, x, unit, module), at=x.at)
     return wire(made, worth, at=x.at)
 
 
-def _fire(low: Lowering, node: Node, x: Wire, attributes: dict[str, Any], constants: dict[str, Array]) -> str:
+def _fire(
+    low: Lowering, node: Node, x: Wire, attributes: dict[str, Any], constants: dict[str, Array], spikes: str = ""
+) -> str:
     shown = any(isinstance(low.graph[name].module, Potential) for name in node.consumers)
-    outputs = (low.free(f"{node.name}.spikes"), f"{node.name}.membrane") if shown else ()
+    outputs: tuple[str, ...] = (spikes,) if spikes else ()
+    if shown:
+        outputs = (spikes or low.free(f"{node.name}.spikes"), f"{node.name}.membrane")
     made = low.add("fire", node.name, [x], attributes, outputs, **constants)
     low.membranes[node.name] = wire(f"{node.name}.membrane" if shown else "", x.factor, at=x.at)
     return made
@@ -93,8 +98,6 @@ def _arranged(low: Lowering, node: Node, module: Neuron, x: Wire) -> tuple[Wire,
 
 
 def _check_parts(module: Neuron) -> None:
-    if isinstance(module, Recurrent):
-        raise Refused("its spikes come back at the next step, and a program only runs forward; leave the loop out")
     if type(module.membrane) is not Membrane or type(module.emission) is not Emission:
         raise Refused(f"{type(module).__name__} has a membrane or emission of its own")
     if type(module).threshold_scale_at is not Neuron.threshold_scale_at:

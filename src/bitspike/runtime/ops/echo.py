@@ -21,6 +21,7 @@ class Echo(Operation):
     """
 
     kind = "echo"
+    reads_wide = True
     fields: ClassVar[Fields] = {
         "of": Name(),
         "shape": Ints(1, MAX_SIDE, 1, MAX_AXES),
