@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from bitspike.training.job import digest, run_job
 from bitspike.training.losses import mean_loss, tet_loss
 from bitspike.training.recipe import Recipe
 from bitspike.training.resume import check_changes
+from bitspike.training.study import plan, read_study
 from bitspike.training.task import Task
 
 
@@ -135,6 +138,23 @@ def test_persons_are_kept_apart_unless_the_recipe_says_otherwise(tmp_path: Path)
         for more in ({}, {"validation_by": "class"})
     )
     assert (len(whole.validation), len(mixed.validation)) == (22, 20)
+
+
+def test_arms_of_the_queue_are_what_their_names_say_and_differ_in_nothing_else() -> None:
+    jobs = plan(read_study("nmnist_study"))
+    base = jobs[0].recipe
+    for job in jobs:
+        recipe, named = job.recipe, re.fullmatch(r"multibit-T(\d+)-b(\d+)", job.arm)
+        if named:
+            options = recipe.neuron.options
+            assert (recipe.model.T, options["m"] + options["n"]) == tuple(map(int, named.groups()))
+        else:
+            assert recipe.model.T == 5
+        own = {"seed": base.seed, "neuron": base.neuron, "weight": base.weight, "allocation": base.allocation}
+        assert replace(recipe, model=replace(recipe.model, T=5), **own) == base
+    products = Counter(job.recipe.model.T * int(job.arm.split("-b")[1]) for job in jobs if "-b" in job.arm)
+    assert products[10] == 9 and products[20] == 6
+    assert not any(job.recipe.data.test for job in plan(read_study("nmnist_tuning")))
 
 
 def own(**given: Any) -> SequenceSet:
