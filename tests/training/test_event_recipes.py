@@ -13,8 +13,11 @@ import torch
 from torch.nn.functional import cross_entropy
 
 import event_sets as sets
+from bitspike.cli import main
 from bitspike.data import Batches, SequenceSet, gather, load
 from bitspike.data.events import EventMoves
+from bitspike.files import read_json, write_text_atomic
+from bitspike.schema import to_toml
 from bitspike.training import Checkpoints, fit, load_data, recipe_from_mapping
 from bitspike.training.job import digest, run_job
 from bitspike.training.losses import mean_loss, tet_loss
@@ -295,3 +298,19 @@ def test_a_run_that_was_cut_goes_on_with_the_same_weights(loss: str, tmp_path: P
     plain = fit(replace(recipe, data=replace(recipe.data, event_augment=None)), splits)
     differ = [not torch.equal(v, plain.model.state_dict()[k]) for k, v in whole.model.state_dict().items()]
     assert any(differ)
+
+
+@pytest.mark.data
+@pytest.mark.slow
+def test_a_run_on_real_recordings_as_a_program(tmp_path: Path) -> None:
+    """Trained with moves, folded and lowered to 16 bits: the test recordings get the very classes, in the engine too."""
+    run, program, recipe = tmp_path / "run", tmp_path / "run.bitspike", tmp_path / "recipe.toml"
+    moves = {"steps": ["roll", "cutout"], "pixels": 1, "hole": 2, "mix": 0.25}
+    data = {"root": None, "batch_size": 32, "size": 17, "frames": {"by": "count"}, "event_augment": moves}
+    train = {"epochs": 4, "optimiser": "adamw", "lr": 0.01}
+    write_text_atomic(recipe, to_toml(table(data=data, train=train, model={"options": {"hidden": [64]}})))
+    main(["train", str(recipe), "--out", str(run), "--quiet"])
+    main(["compile", str(run), "-o", str(program), "--weight-bits", "16", "--input-bits", "16"])
+    main(["verify", str(run), str(program), "--drop", "0", "--agreement", "1"])
+    found = read_json(run / "verify.json")
+    assert found["accuracy"] == found["folded_accuracy"] == read_json(run / "summary.json")["test_accuracy"] > 0.7
