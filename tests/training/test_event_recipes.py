@@ -303,7 +303,7 @@ def test_a_run_that_was_cut_goes_on_with_the_same_weights(loss: str, tmp_path: P
 @pytest.mark.data
 @pytest.mark.slow
 def test_a_run_on_real_recordings_as_a_program(tmp_path: Path) -> None:
-    """Trained with moves, folded and lowered to 16 bits: the test recordings get the very classes, in the engine too."""
+    """Trained with moves, folded and lowered to 16 bits: test recordings get the very classes, in the engine too."""
     run, program, recipe = tmp_path / "run", tmp_path / "run.bitspike", tmp_path / "recipe.toml"
     moves = {"steps": ["roll", "cutout"], "pixels": 1, "hole": 2, "mix": 0.25}
     data = {"root": None, "batch_size": 32, "size": 17, "frames": {"by": "count"}, "event_augment": moves}

@@ -254,7 +254,7 @@ def test_summary(queue: Path) -> None:
     assert json.loads(json.dumps(to_mapping(low)))["metrics"]["accuracy"]["n"] == 2
 
 
-@pytest.mark.parametrize("name", ["digits_demo", "fashion_mnist_study", "fashion_mnist_tuning"])
+@pytest.mark.parametrize("name", ["digits_demo", "fashion_mnist_study", "fashion_mnist_tuning", "nmnist_tuning"])
 def test_committed_results_belong_to_the_present_recipes(name: str) -> None:
     """A key that is added to the recipe goes into `_LATER`, or every committed result is orphaned."""
     study = s.read_study(ROOT / "src" / "bitspike" / "recipes" / f"{name}.toml")
