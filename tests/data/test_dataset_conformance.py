@@ -13,6 +13,7 @@ import pytest
 import torch
 
 import event_sets
+import sound_files
 from bitspike.data import DATASETS, Entry, ImageSet, Splits, load_digits
 from bitspike.data.split import channel_constants, make_splits
 from bitspike.testing import ConformanceError, check_dataset
@@ -88,6 +89,10 @@ def makers(write_mnist: Any, write_cifar: Any, encode: Any, monkeypatch: pytest.
 
         return make
 
+    def spoken(root: Path) -> tuple[str, Path | None, int | float | None]:
+        sound_files.fsdd(root)
+        return "fsdd", root, sound_files.VALIDATION
+
     return {
         "digits": lambda root: ("digits", None, None),
         "mnist": lambda root: ("mnist", write_mnist(root, seed=1), 10),
@@ -99,6 +104,7 @@ def makers(write_mnist: Any, write_cifar: Any, encode: Any, monkeypatch: pytest.
         "hub": hub,
         "npz": arrays,
         "python": function,
+        "fsdd": spoken,
         **{name: recordings(name) for name in event_sets.WRITERS},
     }
 

@@ -22,6 +22,7 @@ from bitspike.data.packed import load_packed_jpeg
 from bitspike.data.python_source import PYTHON, load_python, source
 from bitspike.data.sequence_arrays import pad
 from bitspike.data.sequence_set import SequenceSet
+from bitspike.data.sound import FSDD, load_fsdd
 from bitspike.data.split import carve_validation
 from bitspike.data.tiny_imagenet10 import TINY_IMAGENET10
 
@@ -33,6 +34,7 @@ __all__ = [
     "DIGITS",
     "FASHION_MNIST",
     "FOLDER",
+    "FSDD",
     "HUB",
     "MNIST",
     "PYTHON",
@@ -54,6 +56,7 @@ __all__ = [
     "load_digits",
     "load_events",
     "load_folder",
+    "load_fsdd",
     "load_hub",
     "load_mnist_like",
     "load_packed_jpeg",

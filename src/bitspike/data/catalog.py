@@ -42,14 +42,16 @@ def load(
     Args:
         name: "digits" (needs scikit-learn and no file), "mnist", "fashion_mnist", "cifar10", "cifar100",
             "tiny_imagenet10" (needs Pillow), the recordings "nmnist", "dvs_gesture", "cifar10_dvs", "ncaltech101" and
-            "shd" (needs h5py; frames as `bitspike.data.events.FrameOptions` says), "folder:PATH" (`load_folder`),
-            "hub:NAME" (`load_hub`; NAME may be a folder of parquet files), "npz:FILE" (`load_arrays`; FILE may be a
-            folder of npy files) or "python:MODULE:FUNCTION" (a function of your own, `source`).
+            "shd" (needs h5py; frames as `bitspike.data.events.FrameOptions` says), the spoken digits "fsdd" (spectra as
+            `bitspike.data.sound.SoundOptions` says), "folder:PATH" (`load_folder`), "hub:NAME" (`load_hub`; NAME may be
+            a folder of parquet files), "npz:FILE" (`load_arrays`; FILE may be a folder of npy files) or
+            "python:MODULE:FUNCTION" (a function of your own, `source`).
         root: folder of the data; where left out, the environment variable BITSPIKE_DATA. "digits" needs none. PATH,
             NAME and FILE are looked for below ``root`` where it is given, and never below BITSPIKE_DATA; FUNCTION
             gets ``root``.
         validation: images carved from the training part, or their fraction in (0, 1). Default: 0.1 for "digits",
-            recordings, "folder:", "hub:", "npz:" and "python:", 500 for "tiny_imagenet10", 5000 for the others.
+            recordings, "fsdd", "folder:", "hub:", "npz:" and "python:", 500 for "tiny_imagenet10", 5000 for the
+            others.
         seed: of the validation split, 0 to 2^63 - 1.
         options: further keywords of the set's own loader, such as ``size``.
 

@@ -15,6 +15,7 @@ from bitspike.data.epoch import STEPS, Augmentation
 from bitspike.data.events.moves import EventMoves
 from bitspike.data.policy import AutoAugment
 from bitspike.data.sequence_set import SequenceSet
+from bitspike.data.sound.moves import SoundMoves
 from bitspike.layers.padding import Padded
 
 AUGMENTS = tuple(STEPS)
@@ -47,7 +48,8 @@ class Batches:
         policy: "cifar10", "imagenet" or "svhn"; unused where augment is not "autoaugment".
         rank: number of this process, 0 to world - 1.
         world: number of processes; it must divide the size of every batch.
-        moves: augmentation of frames of events; labels are float32 ``[B / world, K]`` where it mixes. None: none.
+        moves: augmentation of frames of events or of spectra of sound; labels are float32 ``[B / world, K]`` where it
+            mixes. None: none.
 
     Raises:
         TypeError: an argument of another kind.
@@ -77,7 +79,7 @@ class Batches:
         policy: str = "cifar10",
         rank: int = 0,
         world: int = 1,
-        moves: EventMoves | None = None,
+        moves: EventMoves | SoundMoves | None = None,
     ) -> None:
         if not isinstance(data, Samples):
             raise checks.bad_type("Batches", "data must be an ImageSet", type(data).__name__, "pass one of the splits")

@@ -14,6 +14,7 @@ from bitspike.checks import message
 from bitspike.data import Batches, ImageSet, Samples, Splits, load
 from bitspike.data.catalog import find
 from bitspike.data.split import channel_constants
+from bitspike.layers import values_of
 from bitspike.testing import expectations as tell
 
 
@@ -123,7 +124,7 @@ def _is_a_part_of_batches(where: str, splits: Splits) -> None:
     for kind, part in _named(splits):
         size = min(len(part), 512)
         x, labels = next(iter(Batches(part, size)))
-        if not bool(torch.isfinite(x).all()):
+        if not bool(torch.isfinite(values_of(x)).all()):
             tell.fail(where, f"normalised images of the {kind} part must be finite", "NaN or inf", "check mean and std")
         same: Tensor = labels == part.labels[:size]
         tell.expect_all(same, labels, where, f"labels of the {kind} part must come in order", "keep labels as they are")

@@ -37,7 +37,7 @@ _PARTS = ("train", "validation", "test")
 def load_data(recipe: Recipe) -> Splits:
     """The splits of a recipe; the validation split depends on nothing but the data and the recipe's share.
 
-    Recordings get frames as [data.frames] says, ``model.T`` of them.
+    Recordings get frames as [data.frames] says, sound spectra as [data.sound], in ``model.T`` steps.
 
     For an encoder that reads intensities the images are scaled to [0, 1] and not normalised.
 
@@ -51,21 +51,30 @@ def load_data(recipe: Recipe) -> Splits:
         if LOADER_OPTIONS[key] not in known:
             raise bad_value("[data]", f"{key} must be left out where name is {config.name!r}", repr(value), "remove it")
     named = {LOADER_OPTIONS[key]: value for key, value in options.items()}
-    if config.frames is not None:
-        if "by" not in known:
-            must = f"frames must be left out where name is {config.name!r}: they are of recordings"
-            raise bad_value("[data]", must, "a table", "remove [data.frames]")
-        for key, value in config.frames.given().items():
+    for part, table, mark, kind in (
+        ("frames", config.frames, "by", "recordings of events"),
+        ("sound", config.sound, "mels", "sound"),
+    ):
+        if table is None:
+            continue
+        if mark not in known:
+            must = f"{part} must be left out where name is {config.name!r}: it is of {kind}"
+            raise bad_value("[data]", must, "a table", f"remove [data.{part}]")
+        for key, value in table.given().items():
             if key not in known:
                 must = f"{key} must be left out where name is {config.name!r}"
-                raise bad_value("[data.frames]", must, repr(value), "remove it")
+                raise bad_value(f"[data.{part}]", must, repr(value), "remove it")
             named[key] = value
     if "T" in known:
         named["T"] = recipe.model.T
     splits = load(config.name, config.root, config.validation, **named)  # type: ignore[arg-type]
     check_augment("[data]", splits.train, config.augment, config.pad, config.hole)
-    if config.event_augment is not None:
-        config.event_augment.check("[data]", splits.train)
+    if config.event_augment is not None and "mels" in known:
+        must = f"event_augment must be left out where name is {config.name!r}: it is of frames of events"
+        raise bad_value("[data]", must, "a table", "see [data.sound_augment]")
+    for moves in (config.event_augment, config.sound_augment):
+        if moves is not None:
+            moves.check("[data]", splits.train)
     check_time(recipe, splits.train)
     if not isinstance(splits.train, ImageSet):
         return splits  # as it is: there is nothing to normalise by

@@ -386,7 +386,7 @@ def epoch_batches(recipe: Recipe, data: Samples, epoch: int, world: World) -> Ba
         shuffle=True,
         seed=recipe.seed,
         epoch=epoch,
-        moves=config.event_augment,
+        moves=config.event_augment or config.sound_augment,
         drop_last=len(data) > config.batch_size,
         rank=world.rank,
         world=world.size,

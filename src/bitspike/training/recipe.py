@@ -11,12 +11,14 @@ from typing import Literal
 from bitspike.allocation.config import AllocationConfig
 from bitspike.checks import at_least, bad_value, integer, one_of, single, suggestion
 from bitspike.data.events.moves import EventMoves
+from bitspike.data.sound.moves import SoundMoves
 from bitspike.files import read_toml
 from bitspike.layers import ENCODERS
 from bitspike.schema import canonical_key, conform, from_mapping, override, to_mapping
 from bitspike.training.builtin import builtin
 from bitspike.training.frames_config import FramesConfig
 from bitspike.training.losses import MIXED
+from bitspike.training.sound_config import SoundConfig
 from bitspike.training.train_config import TrainConfig
 
 _LARGE = 2**31 - 1
@@ -34,6 +36,7 @@ LOADER_OPTIONS = {
     "top": "top",
     "cache": "cache",
     "validation_by": "validation_by",
+    "test_speakers": "test_speakers",
 }
 """Keys of [data] that go to the set's own loader where they are given, and what they are called there."""
 
@@ -69,6 +72,8 @@ _LATER: dict[str, object] = {
     "data.time": False,
     "data.frames": None,
     "data.event_augment": None,
+    "data.sound": None,
+    "data.sound_augment": None,
 }
 
 
@@ -98,6 +103,8 @@ class DataConfig:
         time: whether the second axis of own arrays is time. top: of such sequences, the value that maps to 1.0.
         cache: folder in which frames of recordings are kept; no part of a run's key, as root.
         frames: table [data.frames], of recordings; None: its defaults.
+        sound: table [data.sound], of sound; None: its defaults.
+        test_speakers: of speech, names of those that are tested on and nowhere else heard; None: the set's own split.
         validation_by: of recordings, "group" (a person or speaker stands on one side only) or "class" (samples at
             random); None: by group where the set knows groups.
         validation: share of the training split held out for choosing, (0, 1); the test split never chooses.
@@ -106,6 +113,7 @@ class DataConfig:
         augment: "none", "shift" (random crop after padding), "shift-flip" (and a mirror image half the time),
             "shift-flip-cutout" (and a hole) or "autoaugment" (a searched policy before the hole, with kornia).
         event_augment: table [data.event_augment], of frames of events in training batches; None: none.
+        sound_augment: table [data.sound_augment], of spectra of sound; None: none.
         pad: largest shift in pixels, below the side of an image; >= 1 unless augment is "none".
         hole: side of the hole in pixels, 1 to the side of an image.
         policy: of "autoaugment": "cifar10", "imagenet" or "svhn".
@@ -125,12 +133,15 @@ class DataConfig:
     top: int | None = None
     cache: str | None = None
     frames: FramesConfig | None = None
+    sound: SoundConfig | None = None
+    test_speakers: tuple[str, ...] | None = None
     validation_by: Literal["group", "class"] | None = None
     validation: float = 0.1
     batch_size: int = 64
     eval_batch_size: int = 500
     augment: Literal["none", "shift", "shift-flip", "shift-flip-cutout", "autoaugment"] = "none"
     event_augment: EventMoves | None = None
+    sound_augment: SoundMoves | None = None
     pad: int = 2
     hole: int = 16
     policy: Literal["cifar10", "imagenet", "svhn"] = "cifar10"
@@ -146,6 +157,9 @@ class DataConfig:
             one_of("DataConfig", "channels", self.channels, (1, 3))
         if self.top is not None:
             integer("DataConfig", "top", self.top, 1, 2**24)
+        if self.event_augment is not None and self.sound_augment is not None:
+            must = "event_augment and sound_augment must not be given together"
+            raise bad_value("DataConfig", must, "both", "drop one")
         if not 0 < self.validation < 1:
             raise bad_value("DataConfig", "validation must lie in (0, 1)", self.validation, "e.g. 0.1")
         for key, low in (("batch_size", 1), ("eval_batch_size", 1), ("pad", 0), ("hole", 1)):
