@@ -15,6 +15,9 @@ from bitspike.testing import ConformanceError, check_encoder
 
 OPTIONS: dict[str, tuple[dict[str, Any], ...]] = {
     "poisson": ({"seed": 11}, {"noise": "fixed"}),
+    "delta": ({"threshold": 0.25}, {"threshold": 0.2, "follow": "step"}, {"ragged": True, "threshold": 0.5}),
+    "frames": ({"ragged": True},),
+    "phase": ({"bits": 3}, {"bits": 1}),
     "latency": ({"jitter": 1.5}, {"jitter": 1.0, "noise": "fixed", "seed": 3}, {"threshold": 0.3}),
 }
 """Options of every encoder beside none; one that is not listed is tested as its constructor makes it."""

@@ -262,7 +262,7 @@ def new_inputs(plan: Plan, count: int) -> Tensor:
     given, T = plan.network["given"], plan.blocks[0]["steps"]
     sides = INPUTS, *SIDES[plan.network["axes"]]
     lead = (count,) if given in ENCODERS else (T, count)
-    lead = (count, T) if given == "frames" else lead
+    lead = (count, T) if given in ENCODERS and ENCODERS[given](T).sequences else lead  # type: ignore[call-arg]
     if given == "events":
         return torch.randint(0, 2, (*lead, *sides), generator=generator).double()
     x = torch.round(16 * torch.randn(*lead, *sides, generator=generator, dtype=torch.float64)) / 16

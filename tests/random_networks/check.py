@@ -109,7 +109,7 @@ def levels_of(program: Program, folded: nn.Module, x: Tensor) -> np.ndarray:
     """[steps, B, ...] of what a program is fed with, for inputs of the network."""
     given, sent = program.spec.input, x
     encoder = next((m for m in folded.modules() if isinstance(m, bitspike.layers.Encoder)), None)
-    if encoder is not None and (given.scale is None or encoder.sequences):
+    if encoder is not None and (given.scale is None or not encoder.repeats):
         sent = encoder(x)
     numbers = sent.detach().cpu().numpy()
     levels = program.quantize(numbers) if given.scale is not None else numbers.astype(given.value.dtype)

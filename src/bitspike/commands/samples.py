@@ -54,6 +54,10 @@ def _sequences(program: Program, path: Path, x: Any) -> tuple[list[str], Any]:
     Where sequences of the data set end at different steps, these may be fewer than those of the program.
     """
     value, info = program.spec.input.value, program.spec.info
+    if info.get("encoder", "frames") != "frames":
+        must = "samples must be what the program is fed with"
+        got = f"those that its encoder {info['encoder']!r} reads"
+        raise bad_value(str(path), must, got, "encode them in Python: Program(...)(encoder(x).numpy())")
     x = x[None] if x.ndim == len(value.shape) + 1 else x
     least = 1 if info.get("ragged") else value.steps
     formed = x.ndim == len(value.shape) + 2 and x.shape[2:] == value.shape and x.size

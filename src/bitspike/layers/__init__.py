@@ -4,7 +4,18 @@ from bitspike.layers.affine import Affine, Gain
 from bitspike.layers.base import Synapse, TimeLayer, merge_time, split_time
 from bitspike.layers.clip_floor import ClipFloor
 from bitspike.layers.detach import Detach
-from bitspike.layers.encoders import ENCODERS, Encoder, Frames, Latency, Noise, Poisson, Repeat, set_noise
+from bitspike.layers.encoders import (
+    ENCODERS,
+    Delta,
+    Encoder,
+    Frames,
+    Latency,
+    Noise,
+    Phase,
+    Poisson,
+    Repeat,
+    set_noise,
+)
 from bitspike.layers.norm import BatchNorm
 from bitspike.layers.norm_scan import Chain, norm_then_fire
 from bitspike.layers.padding import (
@@ -36,6 +47,7 @@ __all__ = [
     "Chain",
     "ClipFloor",
     "Conv2d",
+    "Delta",
     "Detach",
     "Encoder",
     "Flatten",
@@ -49,6 +61,7 @@ __all__ = [
     "MeanReadout",
     "Noise",
     "Padded",
+    "Phase",
     "Poisson",
     "Potential",
     "Recurrent",

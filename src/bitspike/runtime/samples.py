@@ -11,6 +11,9 @@ from .arithmetic import Array
 from .errors import fault
 from .program import Program
 
+REAL = ("none", "repeat", "frames")
+"""Encoders, as a program's info names them, behind which numbers are those of the samples."""
+
 
 def read_array(path: Path) -> Array:
     """The one array of an .npy file.
@@ -34,11 +37,14 @@ def as_numbers(program: Program, x: Array, where: str) -> Array:
 
     A program whose input has no scale takes x as it is. Otherwise real numbers are the network's, uint8 are images
     that are normalised as the data set says, ``(x/top − mean)/std`` in float32, and other integers are refused: they
-    could be numbers of the network, pixels, or levels of the program.
+    could be numbers of the network, pixels, or levels of the program. Behind an encoder of spikes with fractions,
+    such as "phase", x must hold what it sends.
 
     Raises:
         ProgramError: other integers; pixels above ``top``; nothing says how images are normalised.
     """
+    if program.spec.input.scale is not None and program.spec.info.get("encoder", "repeat") not in REAL:
+        return _spikes(program, x, where)
     if program.spec.input.scale is None or x.dtype.kind not in "iu":
         return x
     if x.dtype != np.uint8:
@@ -48,6 +54,18 @@ def as_numbers(program: Program, x: Array, where: str) -> Array:
     if x.size and int(x.max()) > top:
         raise fault(where, f"pixels must lie in 0..{top:g}, as those of its data", int(x.max()), "scale them")
     return (x.astype(np.float32) / np.float32(top) - mean) / std
+
+
+def _spikes(program: Program, x: Array, where: str) -> Array:
+    """What an encoder sends; numbers between its levels are none of its spikes."""
+    value, name = program.spec.input.value, program.spec.info["encoder"]
+    levels = np.ldexp(x.astype(np.float64), value.exponent or 0) if x.dtype.kind == "f" else np.array([0.5])
+    if not bool(((levels == np.rint(levels)) & (levels >= value.low) & (levels <= value.high)).all()):
+        must = f"its array must be float and hold what the encoder {name!r} sends"
+        raise fault(
+            where, must, f"{x.dtype} of other numbers", f"encode samples first: multiples of 2^-{value.exponent}"
+        )
+    return x
 
 
 def top_of(program: Program) -> float:

@@ -35,7 +35,7 @@ def check_program(folded: nn.Module, x: Tensor, exact: bool = True, **options: i
     modules = folded.modules() if isinstance(folded, nn.Module) else (node.module for node in folded)
     encoder = next((module for module in modules if isinstance(module, Encoder)), None)
     with torch.no_grad():
-        sent = encoder(x) if encoder is not None and encoder.sequences else x  # the program has no axis to move
+        sent = encoder(x) if encoder is not None and not encoder.repeats else x  # as the program takes it
     numbers = sent.detach().cpu().numpy()
     if program.spec.input.scale is not None:
         whole = program(numbers)

@@ -72,7 +72,10 @@ def given(graph: Graph, measured: Measured, options: Options, pixels: Pixels | N
     record = None if coding is None else coding.format
     if record is not None and not record.real:
         note = f"the program is fed with what {type(coding).__name__} sends, step by step"
-        return Given(Input(Value(sample, record.low, record.high, 0, steps)), 1.0, place.name, None, (note,))
+        bits = record.fraction_bits
+        scale = (2**bits, 0) if bits else None  # its levels are worth 2^-bits each
+        value = Value(sample, record.low, record.high, bits, steps)
+        return Given(Input(value, scale=scale), 2.0**-bits, place.name, None, (note,))
     if pixels is not None:
         _check_pixels(pixels, sample)
         return Given(Input(Value(sample, 0, pixels.top, 0, steps), repeats), 1.0, place.name, pixels)
