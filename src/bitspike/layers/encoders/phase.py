@@ -18,7 +18,8 @@ class Phase(Encoder):
         s_t = 2^−(1+p)·⌊v/2^(K−1−p)⌋ mod 2,  p = t mod K,  v = min(⌊x·2^K⌋, 2^K − 1)
 
     The sum over K steps is v/2^K, which a neuron without leak keeps whole. With T below K only the greatest digits are
-    sent; a T that is no multiple of K ends within a period. K = 8 sends the bits of a byte p/255 as they are.
+    sent; a T that is no multiple of K ends within a period. K = 8 sends the bits of a byte p/255 as they are (in
+    float32; half precision may err by one).
 
     Source: Kim et al., "Deep neural networks with weighted spikes", Neurocomputing 311, 2018. Differs: the weights
     are part of what is sent, so any neuron may follow; there the thresholds of all layers have the same phase.
