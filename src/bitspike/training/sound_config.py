@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from typing import Literal
 
-from bitspike.checks import at_least, integer, positive
+from bitspike.checks import at_least, integer, positive, single
 from bitspike.schema import conform
 
 
@@ -31,6 +31,7 @@ class SoundConfig:
 
     def __post_init__(self) -> None:
         conform(self)
+        single("SoundConfig", self)
         integer("SoundConfig", "stack", self.stack, 1, 1000)
         integer("SoundConfig", "mels", self.mels, 1, 2**12)
         for name in ("window_ms", "hop_ms"):
