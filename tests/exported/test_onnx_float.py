@@ -146,7 +146,7 @@ def test_what_is_refused_is_named(tmp_path: Path) -> None:
         export(network, "onnx-float", tmp_path / "m.onnx", form="loop", shape=SHAPE)
     model = nn.Sequential(bitspike.layers.Poisson(3), Linear(4, 2), MeanReadout())
     drawn = bitspike.fold(model, torch.rand(5, 4))
-    with pytest.raises(ValueError, match=r"\(Poisson\) draws its spikes: encode outside"):
+    with pytest.raises(ValueError, match=r"\(Poisson\) makes its own spikes: encode outside"):
         export(drawn, "onnx-float", tmp_path / "m.onnx", shape="4")
     assert not list(tmp_path.iterdir())
 

@@ -334,7 +334,9 @@ def test_every_step_of_an_unrolled_network_comes_out(tmp_path: Path) -> None:
 def one_rate(seed: int) -> tuple[nn.Module, Tensor, str]:
     """A random network most of which a loop can say: steps are the same everywhere, and no operator is unknown."""
     choose = chooser(seed)
-    unsaid = re.compile(r"squeeze|windows|refined|join|first|whole|tally|adaptive (a|m)|shuffle|poisson|latency", re.I)
+    unsaid = re.compile(
+        r"squeeze|windows|refined|join|first|whole|tally|adaptive (a|m)|shuffle|poisson|latency|delta|phase", re.I
+    )
 
     def chosen(name: str, options: Any, row: Any) -> Any:
         return choose(name, [each for each in options if not unsaid.search(str(each))] or options, row)

@@ -71,7 +71,9 @@ class OnnxFloat(Target):
         for node in graph:
             if isinstance(node.module, Encoder) and not (node.module.repeats or isinstance(node.module, Frames)):
                 kind = type(node.module).__name__
-                found.append(f"{node.name} ({kind}) draws its spikes: encode outside, and export the network behind")
+                found.append(
+                    f"{node.name} ({kind}) makes its own spikes: encode outside, and export the network behind"
+                )
             if _divides(graph, node):
                 found.append(f"{node.name} averages by a divisor of its own, which torch's exporter forgets: --to onnx")
         if form != "unrolled" and not found:
