@@ -72,7 +72,7 @@ class OnnxFloat(Target):
             if isinstance(node.module, Encoder) and not (node.module.repeats or isinstance(node.module, Frames)):
                 kind = type(node.module).__name__
                 found.append(
-                    f"{node.name} ({kind}) makes its own spikes: encode outside, and export the network behind"
+                    f"{node.name} ({kind}) makes its own spikes: encode outside, export what is behind"
                 )
             if _divides(graph, node):
                 found.append(f"{node.name} averages by a divisor of its own, which torch's exporter forgets: --to onnx")
