@@ -42,6 +42,6 @@ def listed() -> tuple[str, ...]:
     """Every name as one writes it.
 
     >>> [name for name in listed() if name.startswith("f")]
-    ['fashion_mnist', 'folder:PATH']
+    ['fashion_mnist', 'folder:PATH', 'fsdd']
     """
     return tuple(f"{name}:{entry.place}" if entry.place else name for name, entry in DATASETS.items())
