@@ -33,7 +33,7 @@ from bitspike.layers import (
     TallyPool,
     Windows,
 )
-from bitspike.lower import CompileReport, Pixels, compare
+from bitspike.lower import CompileReport, Pixels, compare, outputs
 from bitspike.models import Policy
 from bitspike.neurons import LIF, Integer, MultiBit, Signed, Ternary
 from bitspike.quantizers import Float
@@ -250,6 +250,8 @@ def test_every_encoder(name: str) -> None:
     network = folded(small_cnn(LIF(decay=0.5), WEIGHTS["sign-layer"](), T=3, encoder=name), x)
     program, _ = check_program(network, x, **WIDE)
     assert program.spec.input.repeat == ENCODERS[name](3).repeats  # type: ignore[call-arg]
+    found = outputs(program, network, [x])  # as `verify` runs it: the program gets what the encoder sends
+    assert found.agreement == 1 and found.max_logit_difference == 0 and found.different == 0
     told = [note for note in CompileReport.of(program).notes if "fed with what" in note]
     assert len(told) == (ENCODERS[name](3).format is not None)  # type: ignore[call-arg]
 

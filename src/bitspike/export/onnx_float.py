@@ -71,9 +71,7 @@ class OnnxFloat(Target):
         for node in graph:
             if isinstance(node.module, Encoder) and not (node.module.repeats or isinstance(node.module, Frames)):
                 kind = type(node.module).__name__
-                found.append(
-                    f"{node.name} ({kind}) makes its own spikes: encode outside, export what is behind"
-                )
+                found.append(f"{node.name} ({kind}) makes its own spikes: encode outside, export what is behind")
             if _divides(graph, node):
                 found.append(f"{node.name} averages by a divisor of its own, which torch's exporter forgets: --to onnx")
         if form != "unrolled" and not found:

@@ -133,6 +133,9 @@ def _network(graph: Graph, x: Tensor) -> tuple[Array, Array]:
 
 
 def _given(program: Program, sent: Array) -> Array:
-    """[B, ...] where the program repeats its input, else [steps, B, ...]."""
+    """[B, ...] where the program repeats its input, else [steps, B, ...]; whole spikes of an encoder as integers."""
     given = program.spec.input
+    if given.scale is None and sent.dtype.kind == "f" and bool((sent == np.rint(sent)).all()):
+        low, high = sent.min(initial=0), sent.max(initial=0)
+        sent = sent.astype(given.value.dtype if given.value.low <= low and high <= given.value.high else np.int64)
     return sent[0] if given.repeat and sent.ndim == len(given.value.shape) + 2 else sent
