@@ -63,7 +63,7 @@ def load_fsdd(
     Raises:
         TypeError, ValueError: no such files, a damaged one, or an option that is not allowed.
     """
-    chosen, speech = SoundOptions(**options).checked(WHERE, RATE), _found(root)  # type: ignore[arg-type]
+    chosen, speech = SoundOptions(**options).checked(WHERE, RATE), read_fsdd(root)  # type: ignore[arg-type]
     return speech_splits("fsdd", CLASSES, speech, chosen, validation, seed, validation_by, test_speakers)
 
 
@@ -75,13 +75,13 @@ def fsdd_constants(
     Returns:
         (float64 ``[mels]``, float64 ``[mels]``): of `log_mel` or, with fit "stretch", of the logarithm of shares.
     """
-    chosen, speech = SoundOptions(**options).checked(WHERE, RATE), _found(root)  # type: ignore[arg-type]
+    chosen, speech = SoundOptions(**options).checked(WHERE, RATE), read_fsdd(root)  # type: ignore[arg-type]
     spectra, steps = spectra_of(WHERE, chosen, speech.samples, RATE, speech.files)
     return band_constants(spectra, steps, np.flatnonzero(~tested(WHERE, speech, test_speakers)))
 
 
-def _found(root: str | os.PathLike[str]) -> Speech:
-    """All recordings of a folder."""
+def read_fsdd(root: str | os.PathLike[str]) -> Speech:
+    """All recordings of a folder, as `load_fsdd` finds it, in the order of digits, speakers and numbers."""
     names = ("fsdd", "FSDD", "free-spoken-digit-dataset")
     what = f"{PACKED}, or files such as recordings/7_jackson_32.wav"
     folder = folder_of(WHERE, root, names, lambda place: bool(_files(place)), what)
