@@ -16,10 +16,10 @@ class Draw:
 
     Args:
         seed: of everything. size: operations that are tried. wide: channels and sides of real layers, so that kernels
-            fill their registers; few numbers otherwise.
+            fill their registers; few numbers otherwise. echoes: whether values may come back a step later.
     """
 
-    def __init__(self, seed: int, size: int = 14, wide: bool = False) -> None:
+    def __init__(self, seed: int, size: int = 14, wide: bool = False, echoes: bool = True) -> None:
         self.r, self.wide = np.random.default_rng(seed), wide
         steps = int(self.r.choice([1, 2, 3, 4, 4]))
         channels, side = (40, 14) if wide else (4, 6)
@@ -43,7 +43,7 @@ class Draw:
                 self.tally,
             ),
             *(self.multiply, self.lookup, self.sums, self.slice, self.latch, self.pad, self.spike, self.spike),
-            *(self.delay, self.loop),
+            *((self.delay, self.loop) if echoes else ()),
         ]
         while len(self.b.operations) < size:
             try:
@@ -276,9 +276,9 @@ class Draw:
         return self.b.finish(y, classes or [], {"drawn": True})
 
 
-def drawn(seed: int, size: int = 14, wide: bool = False) -> Program:
+def drawn(seed: int, size: int = 14, wide: bool = False, echoes: bool = True) -> Program:
     """A program; the same for the same seed."""
-    return Draw(seed, size, wide).finish()
+    return Draw(seed, size, wide, echoes).finish()
 
 
 def input_of(program: Program, seed: int, batch: int = 2, windows: int = 1) -> np.ndarray:

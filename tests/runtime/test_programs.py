@@ -20,7 +20,7 @@ SEEDS = st.integers(0, 10**6)
 
 
 def test_drawn_programs_hold_every_operation_and_say_something() -> None:
-    programs = [drawn(seed) for seed in range(60)]
+    programs = [drawn(seed) for seed in range(80)]
     found = {made.op.kind for program in programs for made in program.operations}
     assert found == set(OPERATIONS)
     alive = [np.unique(p(input_of(p, 1)).levels).size > 1 for p in programs]

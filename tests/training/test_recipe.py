@@ -11,10 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bitspike.data.events import EventMoves
+from bitspike.data.sound.moves import SoundMoves
 from bitspike.files import parse_toml, write_text_atomic
 from bitspike.schema import canonical_key, to_mapping, to_toml
 from bitspike.training import recipe as r
 from bitspike.training.frames_config import FramesConfig
+from bitspike.training.sound_config import SoundConfig
 
 TEXT = """
 name = "ternary"
@@ -225,6 +227,9 @@ CHANGED = {
     "frames": FramesConfig(by="count"),
     "validation_by": "class",
     "event_augment": EventMoves(steps=("flip",)),
+    "sound": SoundConfig(mels=16),
+    "test_speakers": ("theo",),
+    "sound_augment": SoundMoves(shift=1),
 }  # fmt: skip
 
 

@@ -189,8 +189,8 @@ def test_a_run_that_was_cut_goes_on_with_the_same_weights(tmp_path: Path) -> Non
             r"T must be 4, .*model\.T=4, or slice .*x\[:, :2\] or x\.reshape\(N, 2, 2, \.\.\.\)\.sum\(2\)",
         ),
         ({"model": {"T": 5}}, r"T must be 4"),
-        ({"model": {"encoder": "repeat"}}, "encoder must be 'frames'.* holds sequences"),
-        ({"model": {"encoder": "poisson"}}, "encoder must be 'frames'.* holds sequences"),
+        ({"model": {"encoder": "repeat"}}, "encoder must be 'delta' or 'frames'.* holds sequences"),
+        ({"model": {"encoder": "poisson"}}, "encoder must be 'delta' or 'frames'.* holds sequences"),
         ({"allocation": {"refined": True}, "neuron": {"name": "adaptive"}}, "refined must be false"),
         ({"data": {"augment": "shift"}}, "have a time axis"),
         ({"train": {"channels_last": True}, "model": {"name": "mlp"}}, None),
@@ -216,7 +216,7 @@ def test_commands_refuse_before_anything_is_written(place: Path, capsys: pytest.
     for sets, message in (
         (["model.T=3"], "T must be 4"),
         (["data.time=false"], "data.time = true"),
-        (["model.encoder=repeat"], "encoder must be 'frames'"),
+        (["model.encoder=repeat"], "encoder must be 'delta' or 'frames'"),
         (["data.augment=shift"], "have a time axis"),
     ):
         with pytest.raises(SystemExit) as caught:
@@ -229,7 +229,7 @@ def test_a_converted_network_takes_no_sequences(place: Path, capsys: pytest.Capt
     given = ["--arch", "mlp", "--data", "npz:bursts.npz", "--set", "data.time=true", f"data.root={place}"]
     with pytest.raises(SystemExit):
         main(["convert", "none.pth", "--out", str(place / "ann"), *given])
-    assert "encoder must be 'frames'" in capsys.readouterr().err
+    assert "encoder must be 'delta' or 'frames'" in capsys.readouterr().err
 
 
 def test_time_is_a_part_of_the_key_and_keys_from_before_stay(place: Path) -> None:
