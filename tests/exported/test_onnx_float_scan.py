@@ -292,6 +292,24 @@ def test_samples_of_frames(readout: type[nn.Module], tmp_path: Path) -> None:
             export(network, "onnx-float", tmp_path / "n.onnx", form=form, shape="4")
 
 
+@pytest.mark.parametrize("form", ["scan", "step"])
+def test_what_reads_samples_before_they_are_steps_is_refused(form: str, tmp_path: Path) -> None:
+    """The batch of a step once stood where their time had been, so samples were mixed."""
+
+    class Centred(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.frames, self.net = Frames(5), net(LIF(decay=0.5))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.net(self.frames(x - x.mean(1, keepdim=True)))  # type: ignore[no-any-return]
+
+    network = bitspike.fold(Centred().eval(), torch.rand(7, 5, 4))
+    with pytest.raises(ValueError, match="reads whole samples before they are steps: take form=unrolled"):
+        export(network, "onnx-float", tmp_path / "m.onnx", form=form)
+    export(network, "onnx-float", tmp_path / "m.onnx")
+
+
 def test_samples_of_fewer_frames(tmp_path: Path) -> None:
     """A graph is unrolled for the number of steps of its sample."""
     torch.manual_seed(0)

@@ -12,7 +12,18 @@ from torch import Tensor, nn
 
 import bitspike
 from bitspike.export import export
-from bitspike.layers import AvgPool2d, BatchNorm, Conv2d, Flatten, Linear, MeanReadout, Recurrent, Refined, Repeat
+from bitspike.layers import (
+    AvgPool2d,
+    BatchNorm,
+    Conv2d,
+    Flatten,
+    Linear,
+    MeanReadout,
+    Potential,
+    Recurrent,
+    Refined,
+    Repeat,
+)
 from bitspike.lower import compare
 from bitspike.neurons import LIF, NEURONS, MultiBit, Neuron, Real, Ternary
 from bitspike.quantizers import Quantizer, Sign, TernaryWeight, Uniform
@@ -103,6 +114,24 @@ def test_sequences_without_an_encoder() -> None:
         whole, _ = bitspike.stream(network.graph, torch.cat([x, x]))
     live, _ = program.stream(torch.cat([x, x]).numpy())
     np.testing.assert_allclose(live.values, whole, atol=0.05)
+
+
+def test_a_potential_of_the_current_from_outside_alone_is_refused() -> None:
+    """The program's membrane holds what comes back, too: outputs once differed without a word."""
+
+    class Shown(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.first, self.loop, self.last = Linear(6, 8), Recurrent(LIF(reset="soft"), Linear(8, 8)), Linear(8, 3)
+            self.shown = Potential(self.loop.neuron)
+
+        def forward(self, x: Tensor) -> Tensor:
+            current = self.first(x)
+            return self.last(self.shown(current, self.loop(current)))  # type: ignore[no-any-return]
+
+    x = 2 * torch.randn(7, 24, 6)
+    with pytest.raises(ValueError, match="is also charged by what comes back"):
+        bitspike.compile(bitspike.fold(Shown().eval(), x), x)
 
 
 def test_what_cannot_come_back_is_refused(tmp_path: Path) -> None:

@@ -74,6 +74,8 @@ class OnnxFloat(Target):
                 found.append(f"{node.name} ({kind}) makes its own spikes: encode outside, export what is behind")
             if _divides(graph, node):
                 found.append(f"{node.name} averages by a divisor of its own, which torch's exporter forgets: --to onnx")
+        if form != "unrolled":
+            found += _before_frames(graph)
         if form != "unrolled" and not found:
             graph, sample = _behind_frames(graph, sample)
             found += objections(graph, sample, carries=form == "scan")
@@ -139,6 +141,15 @@ def _unshaped(graph: Graph, sample: tuple[int, ...]) -> list[str]:
         return []
     steps = f"{'at most ' * frames.ragged}{frames.T}"
     return [f"shape {','.join(map(str, sample))}: samples begin with their steps, {steps}: give shape={frames.T},..."]
+
+
+def _before_frames(graph: Graph) -> list[str]:
+    """What else reads samples of frames: where a loop takes steps, it would take their batch for their time."""
+    if _frames(graph) is None:
+        return []
+    given = {node.name for node in graph.of_kind("input")}
+    others = [n.name for n in graph if given.intersection(n.inputs) and not isinstance(n.module, Frames)]
+    return [f"{name} reads whole samples before they are steps: take form=unrolled" for name in others]
 
 
 def _behind_frames(graph: Graph, sample: tuple[int, ...]) -> tuple[Graph, tuple[int, ...]]:
