@@ -88,6 +88,12 @@ def to_mapping(obj: Any) -> Any:
     return out
 
 
+def differing(obj: Any) -> dict[str, object]:
+    """The fields of a dataclass that differ from their defaults, by name."""
+    values = {f.name: (getattr(obj, f.name), f.default) for f in dataclasses.fields(obj)}
+    return {name: value for name, (value, default) in values.items() if value != default}
+
+
 def to_toml(obj: object) -> str:
     """Write a dataclass as TOML text that reads back equal (checked here); None is written by leaving the key out."""
     text, name = toml_text(to_mapping(obj)), type(obj).__name__

@@ -20,27 +20,7 @@ from bitspike.lower import CompileReport
 from bitspike.lower.targets import Tally, targets_of
 from bitspike.runtime import INPUT, Program, load, save
 from bitspike.runtime.ops import OPERATIONS
-
-RECIPE = """
-name = "own"
-[data]
-name = "npz:own.npz"
-batch_size = 32
-[model]
-name = "mlp"
-T = 2
-[model.options]
-hidden = [16]
-[neuron]
-name = "multibit"
-[weight]
-name = "float"
-[train]
-epochs = 6
-lr = 0.01
-optimiser = "adamw"
-threads = 1
-"""
+from small_recipes import own
 
 
 @pytest.fixture(scope="module", params=["labels", "numbers"])
@@ -51,20 +31,9 @@ def run(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
     y = np.stack([x[:, 0] - x[:, 1], x[:, 2]], 1)
     np.savez(folder / "own.npz", x=x, y=y > 0 if request.param == "labels" else y)
     np.save(folder / "x.npy", x[:3])
-    (folder / "recipe.toml").write_text(RECIPE)
     run, loss = folder / request.param, "bce" if request.param == "labels" else "mse"
-    main(
-        [
-            "train",
-            str(folder / "recipe.toml"),
-            "--out",
-            str(run),
-            "--quiet",
-            "--set",
-            f"data.root={folder}",
-            f"train.loss={loss}",
-        ]
-    )
+    (folder / "recipe.toml").write_text(own("own", loss, 16, 6))
+    main(["train", str(folder / "recipe.toml"), "--out", str(run), "--quiet", "--set", f"data.root={folder}"])
     main(["compile", str(run), "-o", str(run / "m.bitspike"), "--samples", "64"])
     return run
 

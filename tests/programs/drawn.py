@@ -7,6 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from bitspike.runtime import INPUT, Builder, Grid, Input, Program, ProgramError, Value
+from bitspike.runtime.echoes import in_step
 
 GRIDS = (Grid(0, 1), Grid(-1, 1), Grid(-1, 1, stride=2), Grid(-7, 7), Grid(-127, 127), Grid(-4, 4, 1, "power"))
 
@@ -216,22 +217,14 @@ class Draw:
         value = self.b.values[of]
         at = {"of": of, "shape": list(value.shape), "low": min(value.low, 0), "high": max(value.high, 0)}
         at["exponent"] = value.exponent
-        if (value.low > 0 or value.high < 0) or not {x, of} <= self.prompt():
+        if (value.low > 0 or value.high < 0) or not {x, of} <= in_step(self.b.operations):
             raise ProgramError("no echo")
         return self.b.add("echo", [x], at)
-
-    def prompt(self) -> set[str]:
-        """Values with a step for every step of the input."""
-        found = {INPUT}
-        for op in self.b.operations:
-            if op.kind not in ("windows", "mean") and found.issuperset(op.inputs):
-                found.update(op.outputs)
-        return found
 
     def loop(self) -> str:
         """A recurrent layer: neurons charged by a current and, through weights, by their spikes of the step before."""
         x = self.any()
-        if x not in self.prompt():
+        if x not in in_step(self.b.operations):
             raise ProgramError("no loop")
         kept = dict(self.b.values), list(self.b.operations)
         try:

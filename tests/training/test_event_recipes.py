@@ -18,27 +18,18 @@ from bitspike.data import Batches, SequenceSet, gather, load
 from bitspike.data.events import EventMoves
 from bitspike.files import read_json, write_text_atomic
 from bitspike.schema import to_toml
-from bitspike.training import Checkpoints, fit, load_data, recipe_from_mapping
+from bitspike.training import Checkpoints, fit, load_data
 from bitspike.training.job import digest, run_job
 from bitspike.training.losses import mean_loss, tet_loss
 from bitspike.training.recipe import Recipe
 from bitspike.training.resume import check_changes
 from bitspike.training.study import plan, read_study
 from bitspike.training.task import Task
+from small_recipes import framed
 
 
 def table(root: Path | None = None, **tables: Any) -> Recipe:
-    base: dict[str, Any] = {
-        "name": "events",
-        "data": {"name": "nmnist", "batch_size": 8, "validation": 0.2, "size": 8},
-        "model": {"name": "mlp", "T": 3, "encoder": "frames", "options": {"hidden": [8]}},
-        "neuron": {"name": "multibit"},
-        "weight": {"name": "float"},
-        "train": {"epochs": 2, "threads": 1},
-    }
-    if root is not None:
-        base["data"]["root"] = str(root)
-    return recipe_from_mapping({**base, **{key: {**base.get(key, {}), **value} for key, value in tables.items()}})
+    return framed("events", {"name": "nmnist", "size": 8}, root, tables)
 
 
 @pytest.fixture(scope="module")

@@ -18,28 +18,9 @@ from bitspike.training import fit, recipe_from_mapping
 from bitspike.training.losses import bce_loss
 from bitspike.training.measures import measures_of
 from bitspike.training.task import task_of, training_task
+from small_recipes import own
 
-RECIPE = """
-name = "tags"
-[data]
-name = "npz:tags.npz"
-batch_size = 32
-[model]
-name = "mlp"
-T = 2
-[model.options]
-hidden = [32]
-[neuron]
-name = "multibit"
-[weight]
-name = "float"
-[train]
-epochs = 10
-lr = 0.01
-optimiser = "adamw"
-loss = "bce"
-threads = 1
-"""
+RECIPE = own("tags", "bce", 32, 10)
 
 
 def tagged(count: int = 400) -> tuple[np.ndarray, np.ndarray]:

@@ -18,29 +18,10 @@ from bitspike.files import read_json
 from bitspike.training import fit, load_data, recipe_from_mapping
 from bitspike.training.evaluation import evaluate
 from bitspike.training.task import training_task
+from small_recipes import own
 
 WIDE = torch.tensor(1e300, dtype=torch.float64)
-RECIPE = """
-name = "slopes"
-[data]
-name = "npz:slopes.npz"
-batch_size = 32
-[model]
-name = "mlp"
-T = 2
-[model.options]
-hidden = [32]
-[neuron]
-name = "multibit"
-[weight]
-name = "float"
-[train]
-epochs = 12
-lr = 0.01
-optimiser = "adamw"
-loss = "mse"
-threads = 1
-"""
+RECIPE = own("slopes", "mse", 32, 12)
 
 
 def points(count: int = 400) -> tuple[np.ndarray, np.ndarray]:

@@ -22,20 +22,11 @@ from bitspike.training.builtin import builtin
 from bitspike.training.recipe import Recipe, read_recipe
 from bitspike.training.resume import check_changes
 from bitspike.training.study import plan, read_study
+from small_recipes import framed
 
 
 def table(root: Path | None = None, **tables: Any) -> Recipe:
-    base: dict[str, Any] = {
-        "name": "sound",
-        "data": {"name": "fsdd", "batch_size": 8, "validation": 0.2, "sound": {"mels": 6}},
-        "model": {"name": "mlp", "T": 3, "encoder": "frames", "options": {"hidden": [8]}},
-        "neuron": {"name": "multibit"},
-        "weight": {"name": "float"},
-        "train": {"epochs": 2, "threads": 1},
-    }
-    if root is not None:
-        base["data"]["root"] = str(root)
-    return recipe_from_mapping({**base, **{key: {**base.get(key, {}), **value} for key, value in tables.items()}})
+    return framed("sound", {"name": "fsdd", "sound": {"mels": 6}}, root, tables)
 
 
 @pytest.fixture(scope="module")

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 import numpy as np
 import torch
 
 from bitspike import checks
 from bitspike.data import draws, validate
 from bitspike.data.split import part_size
+
+RULES = ("group", "class")
+"""How a validation part is carved: whole groups, or samples at random, stratified by class."""
 
 
 def carve_groups(
@@ -65,3 +70,17 @@ def carve_groups(
         must = f"every class must have training samples of {what} that are not in the validation part"
         raise checks.bad_value(where, must, f"none of class {missing[0]}", "set validation_by='class', or lower size")
     return (~held).nonzero().squeeze(1), held.nonzero().squeeze(1)
+
+
+def apart(where: str, train: Collection[object], test: Collection[object], what: str = "recordings") -> None:
+    """Raise unless no name stands on both sides: files, speakers or persons that would be known from training.
+
+    >>> apart("toy", ["ann", "bob"], ["eve", "bob"], "speakers")
+    Traceback (most recent call last):
+        ...
+    ValueError: toy: train and test part must share no speakers, got bob; split by speakers.
+    """
+    shared = sorted({str(name) for name in train} & {str(name) for name in test})
+    if shared:
+        got = ", ".join(shared[:5]) + (f" and {len(shared) - 5} more" if len(shared) > 5 else "")
+        raise checks.bad_value(where, f"train and test part must share no {what}", got, f"split by {what}")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from .ops import Operation
-from .spec import INPUT, Value
+from .ops import OPERATIONS, Operation
+from .spec import INPUT, Op, Value
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ def check_echoes(operations: Sequence[Operation], known: Mapping[str, Value]) ->
     found = echoes_of(operations)
     if not found:
         return
-    own = _in_step(operations)
+    own = in_step(made.op for made in operations)
     for place, name in found.items():
         made = operations[place]
         if name not in known:
@@ -41,12 +41,13 @@ def check_echoes(operations: Sequence[Operation], known: Mapping[str, Value]) ->
                 raise made.bad(must, f"{what}, behind windows", "leave windows out before it")
 
 
-def _in_step(operations: Sequence[Operation]) -> set[str]:
+def in_step(rows: Iterable[Op]) -> set[str]:
     """Values that get one step with every step of the input."""
     found = {INPUT}
-    for made in operations:
-        if not made.rates and not made.final and found.issuperset(made.op.inputs):
-            found.update(made.op.outputs)
+    for op in rows:
+        kind = OPERATIONS[op.kind]
+        if not kind.rates and not kind.final and found.issuperset(op.inputs):
+            found.update(op.outputs)
     return found
 
 
@@ -124,4 +125,4 @@ def no_echoes(where: str, operations: Sequence[Operation]) -> list[str]:
     return [f"echo {operations[i].op.name}: spikes come back a step later, {where}" for i in echoes_of(operations)]
 
 
-__all__ = ["Part", "check_echoes", "echoes_of", "no_echoes", "parts_of"]
+__all__ = ["Part", "check_echoes", "echoes_of", "in_step", "no_echoes", "parts_of"]

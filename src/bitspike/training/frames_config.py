@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 from bitspike.checks import in_range, integer, positive
-from bitspike.schema import conform
+from bitspike.schema import conform, differing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,5 +47,4 @@ class FramesConfig:
         >>> FramesConfig(by="count", form="counts").given()
         {'by': 'count'}
         """
-        values = {f.name: (getattr(self, f.name), f.default) for f in fields(self)}
-        return {name: value for name, (value, default) in values.items() if value != default}
+        return differing(self)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Literal
 
 from bitspike.checks import at_least, integer, positive, single
-from bitspike.schema import conform
+from bitspike.schema import conform, differing
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,5 +46,4 @@ class SoundConfig:
         >>> SoundConfig(stack=4, mels=32).given()
         {'stack': 4}
         """
-        values = {f.name: (getattr(self, f.name), f.default) for f in fields(self)}
-        return {name: value for name, (value, default) in values.items() if value != default}
+        return differing(self)

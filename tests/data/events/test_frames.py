@@ -11,8 +11,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bitspike.data.array_cache import cached
 from bitspike.data.events import Recording, count_frames, recording, time_surface, voxel_grid
-from bitspike.data.events.cache import cached
 from bitspike.data.events.frames import smallest
 
 

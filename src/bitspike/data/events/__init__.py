@@ -21,10 +21,11 @@ from bitspike.data.events.options import FrameOptions
 from bitspike.data.events.recording import Recording, recording, unwrap
 from bitspike.data.events.saccades import read_bin
 from bitspike.data.events.shd import Spoken, read_shd
-from bitspike.data.events.splits import apart, frame_splits, names_digest
+from bitspike.data.events.splits import frame_splits, names_digest
 from bitspike.data.events.surface import time_surface
 from bitspike.data.events.tonic_sets import from_tonic
 from bitspike.data.events.voxels import voxel_grid
+from bitspike.data.group_split import apart
 
 __all__ = [
     "CIFAR10_DVS",

@@ -14,7 +14,8 @@ from bitspike.data.events.options import NAMES, FrameOptions, frames_of
 from bitspike.data.events.places import folder_of
 from bitspike.data.events.raw import opened
 from bitspike.data.events.recording import Recording, added
-from bitspike.data.events.splits import Pair, apart, frame_splits
+from bitspike.data.events.splits import Pair, frame_splits
+from bitspike.data.group_split import apart
 
 WHERE = "load_dvs_gesture"
 SIZE = (128, 128)

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 
 from bitspike.checks import bad_value, in_range, integer, message, one_of, positive
-from bitspike.data.events.cache import cached
+from bitspike.data.array_cache import cached
 from bitspike.data.events.filters import denoise, drop_hot_pixels
 from bitspike.data.events.frames import count_frames, smallest
 from bitspike.data.events.recording import POLICIES, Recording, added

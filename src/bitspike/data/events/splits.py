@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from typing import TypeAlias
 
 import numpy as np
@@ -11,14 +11,11 @@ import torch
 
 from bitspike.checks import bad_value, one_of
 from bitspike.data.dataset import Splits
-from bitspike.data.group_split import carve_groups
+from bitspike.data.group_split import RULES, carve_groups
 from bitspike.data.sequence_arrays import sequence_splits
 
 Pair: TypeAlias = "tuple[np.ndarray, np.ndarray, np.ndarray | None]"
 """(frames ``[N, T, ...]`` of integers or float32, labels ``[N]``, groups ``[N]`` or None)."""
-
-RULES = ("group", "class")
-"""How a validation part is carved: whole groups, or samples at random, stratified by class."""
 
 
 def frame_splits(
@@ -64,17 +61,3 @@ def names_digest(names: Iterable[str]) -> str:
     (True, '911169dd')
     """
     return hashlib.sha256("".join(f"{name}\n" for name in sorted(names)).encode()).hexdigest()
-
-
-def apart(where: str, train: Collection[object], test: Collection[object], what: str = "recordings") -> None:
-    """Raise unless no name stands on both sides: files, speakers or persons that would be known from training.
-
-    >>> apart("toy", ["ann", "bob"], ["eve", "bob"], "speakers")
-    Traceback (most recent call last):
-        ...
-    ValueError: toy: train and test part must share no speakers, got bob; split by speakers.
-    """
-    shared = sorted({str(name) for name in train} & {str(name) for name in test})
-    if shared:
-        got = ", ".join(shared[:5]) + (f" and {len(shared) - 5} more" if len(shared) > 5 else "")
-        raise bad_value(where, f"train and test part must share no {what}", got, f"split by {what}")

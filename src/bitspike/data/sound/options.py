@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from bitspike.checks import bad_value, in_range, integer, one_of, positive
-from bitspike.data.events.cache import cached
+from bitspike.data.array_cache import cached
 from bitspike.data.sound.mel import log_of, mel_filters, mel_power, stretched
 
 NAMES = ("T", "stack", "mels", "window_ms", "hop_ms", "fmin", "fmax", "fit", "loudness", "cache")

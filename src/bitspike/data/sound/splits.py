@@ -11,8 +11,7 @@ import torch
 
 from bitspike.checks import bad_type, bad_value, one_of
 from bitspike.data.dataset import Splits
-from bitspike.data.events.splits import RULES, apart
-from bitspike.data.group_split import carve_groups
+from bitspike.data.group_split import RULES, apart, carve_groups
 from bitspike.data.sequence_arrays import sequence_splits
 from bitspike.data.sound.options import SoundOptions, spectra_of
 from bitspike.data.split import carve_validation

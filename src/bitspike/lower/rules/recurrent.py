@@ -12,7 +12,7 @@ from bitspike.lower.rules.sums import added
 from bitspike.lower.rules.synapse import connected
 from bitspike.lower.wire import Array, Refused, Wire, wire
 from bitspike.runtime import INPUT
-from bitspike.runtime.ops import OPERATIONS
+from bitspike.runtime.echoes import in_step
 
 
 def fed_back(
@@ -26,7 +26,7 @@ def fed_back(
     """
     if x.at is not None:
         raise Refused("its numbers lie in another order than in the network; straighten what comes in")
-    if x.name not in _prompt(low):
+    if x.name not in in_step(low.builder.operations):
         raise Refused("its input has other steps than the network's; put it before layers with a T of their own")
     back, spikes = f"{node.name}.before", low.free(f"{node.name}.spikes")
     top = max(attributes["count"])
@@ -47,13 +47,3 @@ def fed_back(
 def _numbers(parameter: Any) -> Array:
     found: Array = parameter.detach().double().cpu().numpy()
     return found[0] if found.ndim == 1 and found.size == 1 else found
-
-
-def _prompt(low: Lowering) -> set[str]:
-    """Values with a step for every step of the input."""
-    found = {INPUT}
-    for op in low.builder.operations:
-        row = OPERATIONS[op.kind]
-        if not row.rates and not row.final and found.issuperset(op.inputs):
-            found.update(op.outputs)
-    return found
