@@ -142,13 +142,11 @@ def _echoed(unit: Unit) -> list[str]:
     lines = []
     for at, name in echoes_of(unit.program.operations).items():
         made, root = unit.program.operations[at], unit.found.alias[name]
-        to, place = unit.places.states[f"{made.op.name}.last"], unit.places.values.get(root)
-        slot, x = "", "x"
-        if root != INPUT and place is not None:
-            if place.slots > 1:
-                slot = f" + {place.size}u * c->done[0]"
-                if unit.found.mode[root] == "held":
-                    slot = f" + {place.size}u * (c->held ? 0u : c->done[0])"
+        to, x = unit.places.states[f"{made.op.name}.last"], "x"
+        if root != INPUT:
+            place = unit.places.values[root]
+            now = "(c->held ? 0u : c->done[0])" if unit.found.mode[root] == "held" else "c->done[0]"
+            slot = f" + {place.size}u * {now}" if place.slots > 1 else ""
             x = f"c->{place.arena} + {place.offset}{slot}"
         lines.append(f"memcpy(c->{to.arena} + {to.offset}, {x}, {to.size}u * sizeof c->{to.arena}[0]);")
     return lines
