@@ -106,7 +106,7 @@ guessing within 2.33 standard deviations of one class of K, or of the most frequ
 | samples, agreement, accuracy, folded_accuracy | outputs of the engine beside the network's |
 | max_logit_difference, largest_logit, clamped | of the same |
 | layer_samples, layers, forced_flips, end_to_end_flips | spikes by layer, on the first samples |
-| max_logit_difference_forced | on them, where every layer gets the network's spikes |
+| max_logit_difference_forced, clamped_forced | on them, where every layer gets the network's spikes |
 | interpreted, different, first_different | samples the interpreter ran, too; those that differ; the first one |
 | engine | as above |
 | drop, least_agreement, kept | the bounds, and whether they hold |

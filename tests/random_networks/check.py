@@ -17,6 +17,7 @@ from bitspike.lower import Comparison, CompileReport
 from bitspike.lower.comparing import run
 from bitspike.runtime import Program, load, save
 from bitspike.testing import check_program
+from bitspike.testing.program import RECTIFIERS
 from lower_nets import WIDE
 from random_networks.plan import Plan
 from random_networks.tuned import rounded, tuned
@@ -76,6 +77,7 @@ def _check(plan: Plan) -> Outcome:
     if causes and any(isinstance(module, ClipFloor) for module in model.modules()):
         causes.add("levels")
     program, found = check_program(folded, x, exact=False, **WIDE)
+    assert all(name.endswith(RECTIFIERS) for name in found.clamped), f"numbers were clamped: {found.clamped}"
     same = not found.end_to_end_flips and not found.max_logit_difference
     if not same and any(made.op.name.endswith(".quantize") for made in program.operations):
         causes.add("signal")

@@ -58,7 +58,8 @@ class Comparison(FlipTotals):
             ``max_logit_difference_forced``. largest_logit: greatest |output| of the network.
         accuracy, folded_accuracy: share correct of program and network; None without labels. error, folded_error: of
             numbers instead, root of the mean squared error.
-        clamped: operation → numbers that the program clamped.
+        clamped: operation → numbers that the program clamped. clamped_forced: the same where every layer gets the
+            network's spikes: there calibration has seen all.
     """
 
     samples: int = 0
@@ -72,6 +73,7 @@ class Comparison(FlipTotals):
     error: float | None = None
     folded_error: float | None = None
     clamped: dict[str, int] = field(default_factory=dict)
+    clamped_forced: dict[str, int] = field(default_factory=dict)
 
     def table(self) -> list[list[str]]:
         """Rows for `bitspike.report.as_text`, titles first."""
@@ -120,15 +122,16 @@ def compare(
         forced = {name: _fed(graph[name].module, s, layers.get(name), rows.get(name)) for name, s in spikes.items()}
         given = _sequence(program, sent if fed is None else fed)
         own, output, clamped = run(program, given)
-        taught, output_forced, _ = run(program, given, forced)
+        taught, output_forced, clamped_forced = run(program, given, forced)
         for name, wanted in forced.items():
             real = graph[name].module.format.real  # type: ignore[union-attr]
             flips = _count(found, name, spikes[name].cpu().numpy() != 0 if real else wanted, own, taught)
             if flips.any():
                 lay = functools.partial(_laid, layer=layers.get(name), row=rows.get(name))
                 _measure(found.layers[name], graph[name].module, currents[name], flips, lay)
-        for name, count in clamped.items():
-            found.clamped[name] = found.clamped.get(name, 0) + count
+        for total, counts in ((found.clamped, clamped), (found.clamped_forced, clamped_forced)):
+            for name, count in counts.items():
+                total[name] = total.get(name, 0) + count
         found.max_logit_difference = max(found.max_logit_difference, float(np.abs(output - expected).max()))
         forced_difference = float(np.abs(output_forced - expected).max())
         found.max_logit_difference_forced = max(found.max_logit_difference_forced, forced_difference)
