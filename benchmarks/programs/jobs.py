@@ -57,7 +57,16 @@ def jobs() -> list[Job]:
     fashion += [Job("fashion_mnist_study/reverb", spike_bits=bits) for bits in SPIKE_BITS]
     fashion += [Job(f"fashion_mnist_adaptive_study/{arm}") for arm in ("learned-4-4-2", "learned-3-3-1")]
     many = [Job(f"converted/{name}") for name in ("binary-8", "ternary-8")]
-    return [*digits, *sizes, *few, *fashion, *many, *causes()]
+    return [*digits, *sizes, *few, *fashion, *many, *causes(), *recordings()]
+
+
+def recordings() -> list[Job]:
+    """Networks of spoken digits and of N-MNIST, whose input is another one in every step."""
+    spoken = [Job(f"fsdd_study/{arm}") for arm in ("binary", "ternary", "multibit", "reverb", "adaptive")]
+    spoken.append(Job("fsdd_study/multibit-strangers"))
+    return spoken + [
+        Job(f"nmnist_study/{arm}") for arm in ("binary", "ternary", "multibit-T5-b2", "reverb", "adaptive")
+    ]
 
 
 def causes() -> list[Job]:

@@ -20,13 +20,14 @@ from safetensors.torch import save as save_tensors
 
 import bitspike
 from bitspike.cost import cost
-from bitspike.data import ImageSet
+from bitspike.data import Batches, ImageSet, SequenceSet
 from bitspike.fold import Folded
 from bitspike.lower import CompileReport, compare
 from bitspike.runtime import Program, load, save
 from networks import Network
 
 Array = NDArray[Any]
+Data = ImageSet | SequenceSet
 FLIP_SAMPLES, FLIP_BATCH = 512, 64
 SAME_SAMPLES = 64
 INTERPRETER_SAMPLES = 512
@@ -42,6 +43,24 @@ def clock(into: dict[str, float], name: str) -> Iterator[None]:
     yield
     into[f"{name}_wall_s"] = round(time.perf_counter() - wall, 3)
     into[f"{name}_cpu_s"] = round(time.process_time() - own, 3)
+
+
+def batches(data: Data, size: int, most: int | None = None) -> Iterator[torch.Tensor]:
+    """Inputs of the network for all samples, or the first ones."""
+    part = data if most is None else data.subset(torch.arange(min(most, len(data))))
+    for x, _ in Batches(part, size):
+        yield x
+
+
+def first(data: Data, count: int) -> torch.Tensor:
+    """Inputs of the network for the first samples, at once."""
+    return next(batches(data, count))
+
+
+def fed(program: Program, x: torch.Tensor) -> Array:
+    """What a program takes for inputs of its network: of sequences [B, T, ...] the steps first."""
+    given: Array = x.numpy() if program.spec.input.repeat else x.transpose(0, 1).numpy()
+    return given
 
 
 def measure(job: Job, made: Network) -> dict[str, Any]:
@@ -121,24 +140,21 @@ def written(program: Program, folded: Folded, x: torch.Tensor, weight_bits: int)
 
 
 @torch.no_grad()
-def classify(folded: Folded, data: ImageSet) -> tuple[Array, Array]:
+def classify(folded: Folded, data: Data) -> tuple[Array, Array]:
     """Classes of a folded network over the whole test set, and in float64 over its first part."""
-    parts = torch.arange(len(data)).split(EVALUATION_BATCH)
     double = copy.deepcopy(folded).double()
-    whole = [folded(data.normalise(data.images[part])).argmax(1).numpy() for part in parts]
-    first = parts[: DOUBLE_SAMPLES // EVALUATION_BATCH]
-    exact = [double(data.normalise(data.images[part]).double()).argmax(1).numpy() for part in first]
+    whole = [folded(x).argmax(1).numpy() for x in batches(data, EVALUATION_BATCH)]
+    exact = [double(x.double()).argmax(1).numpy() for x in batches(data, EVALUATION_BATCH, DOUBLE_SAMPLES)]
     return np.concatenate(whole), np.concatenate(exact)
 
 
-def accuracy(program: Program, data: ImageSet, classes: tuple[Array, Array], times: dict[str, float]) -> dict[str, Any]:
+def accuracy(program: Program, data: Data, classes: tuple[Array, Array], times: dict[str, float]) -> dict[str, Any]:
     """Classes of both over the whole test set, and on its first part what the rounding of float32 alone changes."""
     wanted, in_double = classes
     ours, clamped = [], 0
-    parts = torch.arange(len(data)).split(EVALUATION_BATCH)
     with clock(times, "engine"):
-        for part in parts:
-            result = program(data.normalise(data.images[part]).numpy())
+        for x in batches(data, EVALUATION_BATCH):
+            result = program(fed(program, x))
             ours.append(result.levels.argmax(1))
             clamped += sum(result.clamped.values())
     got, truth = np.concatenate(ours), data.labels.numpy()
@@ -156,20 +172,19 @@ def accuracy(program: Program, data: ImageSet, classes: tuple[Array, Array], tim
     }
 
 
-def interpreted(program: Program, fast: Program, data: ImageSet, times: dict[str, float]) -> dict[str, Any]:
+def interpreted(program: Program, fast: Program, data: Data, times: dict[str, float]) -> dict[str, Any]:
     """The interpreter on the first samples; raises where the engine gives other integers."""
-    x = data.normalise(data.images[:INTERPRETER_SAMPLES]).numpy()
+    x = fed(program, first(data, INTERPRETER_SAMPLES))
     with clock(times, "interpreter"):
         levels = program(x).levels
     if not np.array_equal(levels, fast(x).levels):
         raise AssertionError(f"{fast.engine}: other integers than the interpreter's")
-    return {"samples": len(x), "equal": True}
+    return {"samples": len(levels), "equal": True}
 
 
-def flips(program: Program, folded: Folded, data: ImageSet) -> dict[str, Any]:
+def flips(program: Program, folded: Folded, data: Data) -> dict[str, Any]:
     """Spikes that differ on the first test samples; of real spikes, whether there is one."""
-    part = torch.arange(min(FLIP_SAMPLES, len(data))).split(FLIP_BATCH)
-    found = compare(program, folded, (data.normalise(data.images[numbers]) for numbers in part))
+    found = compare(program, folded, batches(data, FLIP_BATCH, FLIP_SAMPLES))
     spikes = sum(layer.spikes for layer in found.layers.values())
     return {
         "samples": found.samples,
@@ -184,13 +199,11 @@ def flips(program: Program, folded: Folded, data: ImageSet) -> dict[str, Any]:
     }
 
 
-def same(program: Program, data: ImageSet) -> dict[str, Any]:
+def same(program: Program, data: Data) -> dict[str, Any]:
     """Whether batches of one and chunks give the very integers of the whole; raises where they do not."""
-    x = data.normalise(data.images[:SAME_SAMPLES]).numpy()
+    x = fed(program, first(data, SAME_SAMPLES))
     whole = program(x, batch=SAME_SAMPLES)
-    levels = program.quantize(x)
-    steps = program.spec.input.value.steps
-    frames = np.broadcast_to(levels, (steps, *levels.shape))
+    steps, frames = program.spec.input.value.steps, program.sequence(x)
     outcomes = {"batch 1": program(x, batch=1).levels}
     for length in CHUNKS:
         state = None
@@ -200,4 +213,4 @@ def same(program: Program, data: ImageSet) -> dict[str, Any]:
     for name, got in outcomes.items():
         if not np.array_equal(got, whole.levels):
             raise AssertionError(f"{name}: other integers than the whole run's")
-    return {"samples": len(x), "steps": steps, "equal": list(outcomes)}
+    return {"samples": frames.shape[1], "steps": steps, "equal": list(outcomes)}

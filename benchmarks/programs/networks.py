@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 import bitspike
-from bitspike.data import Batches, ImageSet, load
+from bitspike.data import Batches, ImageSet, SequenceSet, load
 from bitspike.fold import Folded
 from bitspike.models import IMAGENET_MEAN, IMAGENET_STD, MODELS, load_he_checkpoint
 from bitspike.neurons import LIF, MultiBit, Neuron, Real, Signed, Ternary
@@ -27,6 +27,8 @@ STUDIES = {
     "digits_budgets": "digits_budgets",
     "fashion_mnist_study": "fashion_mnist",
     "fashion_mnist_adaptive_study": "fashion_mnist_adaptive",
+    "fsdd_study": "fsdd",
+    "nmnist_study": "nmnist",
 }
 """Built-in study → folder of its results."""
 CHECKPOINT = "resnet20-12fca82f.th"
@@ -61,7 +63,7 @@ class Network:
 
     folded: Folded
     calibration: list[Tensor]
-    test: ImageSet | None
+    test: ImageSet | SequenceSet | None
     info: dict[str, Any]
     classes: Any = None
 

@@ -2,7 +2,7 @@
 
 Usage: python benchmarks/programs/tables.py [--check] [--results results/programs] [--page docs/programs.md]
 
-Names: accuracy, flips, size, causes. What has no file of its very job is "not run".
+Names: accuracy, flips, size, causes, recordings. What has no file of its very job is "not run".
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from jobs import RESULTS, Job, causes, jobs, stored
+from jobs import RESULTS, Job, causes, jobs, recordings, stored
 
 from bitspike.files import read_json
 from bitspike.report import as_markdown, rewrite_blocks
@@ -25,6 +25,8 @@ SETS = {
     "fashion_mnist_study": "Fashion-MNIST",
     "fashion_mnist_adaptive_study": "Fashion-MNIST",
     "converted": "CIFAR-10, ResNet-20",
+    "fsdd_study": "spoken digits",
+    "nmnist_study": "N-MNIST, 100 recordings",
     "untrained": '"ResNet20" of Ternary Spike',
 }
 SPIKES = {
@@ -32,7 +34,10 @@ SPIKES = {
     "ternary": "ternary, 2 bits",
     "multibit": "multi-bit (1, 1), 2 bits",
     "multibit22": "multi-bit (2, 2), 4 bits",
+    "multibit-strangers": "multi-bit (1, 1), other speakers",
+    "multibit-T5-b2": "multi-bit (1, 1), 2 bits",
     "reverb": "ReverB",
+    "adaptive": "learned, S-ACE of 2 bits",
     "medium": "learned, medium budget",
     "learned-4-4-2": "learned, budget of 4-4-2",
     "learned-3-3-1": "learned, budget of 3-3-1",
@@ -61,16 +66,16 @@ def integer(job: Job) -> bool:
 
 
 def main_jobs() -> list[Job]:
-    """The queue without what tells causes apart."""
-    apart = causes()
+    """Still images, without what tells causes apart."""
+    apart = [*causes(), *recordings()]
     return [job for job in jobs() if job not in apart]
 
 
-def accuracy(folder: Path) -> str:
-    """Both accuracies, and images that only one of them gets right."""
+def accuracy(folder: Path, wanted: list[Job] | None = None) -> str:
+    """Both accuracies, and samples that only one of them gets right."""
     rows = [["data", "spikes", "folded %", "program %", "points lost", "only folded / program right", "same class %"]]
     rows[0] += ["float64, same class %", f"within {GOAL_POINTS}"]
-    for job in main_jobs():
+    for job in main_jobs() if wanted is None else wanted:
         if job.network.startswith("untrained"):
             continue
         record = stored(folder, job)
@@ -187,7 +192,12 @@ def told(record: Record) -> str:
     return f"{found['drop_points']:.2f}; {100 * found['agreement']:.2f}%; {changed}"
 
 
-BLOCKS = {"accuracy": accuracy, "flips": flips, "size": size, "causes": cause}
+def sequences(folder: Path) -> str:
+    """The table of accuracies for recordings."""
+    return accuracy(folder, recordings())
+
+
+BLOCKS = {"accuracy": accuracy, "flips": flips, "size": size, "causes": cause, "recordings": sequences}
 
 
 def main() -> int:

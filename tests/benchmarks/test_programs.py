@@ -12,7 +12,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SCRIPTS = ROOT / "benchmarks" / "programs"
-NAMES = ("accuracy", "flips", "size", "causes")
+NAMES = ("accuracy", "flips", "size", "causes", "recordings")
 
 
 def run(script: str, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -54,7 +54,7 @@ def test_tables_say_what_was_met_and_what_was_not_run(files: tuple[str, ...]) ->
     cells = [
         [[c.strip() for c in line.split("|")[1:-1]] for line in part.splitlines() if "|" in line] for part in parts
     ]
-    accuracy, flips, size, causes = ({(row[0], row[1]): row for row in table} for table in cells)
+    accuracy, flips, size, causes, recordings = ({(row[0], row[1]): row for row in table} for table in cells)
     assert accuracy["digits", "binary, 1 bit"][2:4] == ["98.00", "97.00"]
     verdicts = {row[1]: row[-1] for row in accuracy.values() if row[0] == "digits"}
     assert verdicts["binary, 1 bit"] == "not met" and verdicts["ternary, 2 bits"] == "met"
@@ -62,6 +62,8 @@ def test_tables_say_what_was_met_and_what_was_not_run(files: tuple[str, ...]) ->
     assert all(row[-1] == "not run" for table in (flips, accuracy) for row in table.values() if "CIFAR" in row[0])
     sizes = {row[1]: row for row in size.values() if "ResNet20" in row[0]}
     assert sizes["ReverB, ±1 weights"][6:8] == ["6.0%", "not met"]
+    assert {key[0] for key in recordings} >= {"spoken digits"} and "met" in accuracy["digits", "ternary, 2 bits"]
+    assert all(row[-1] == "not run" for key, row in recordings.items() if key[0] != "data")
     assert all(row[2:] == ["not run"] * 4 for row in causes.values() if "CIFAR" in row[0])
     assert (
         causes["digits", "binary, 1 bit"][2].startswith("1.00; ") and causes["digits", "binary, 1 bit"][3] == "not run"
