@@ -292,3 +292,10 @@ def test_dsp_in_another_order_of_bytes_is_refused(tmp_path: Path) -> None:
 
 def text_of(program: Program, folder: Path) -> str:
     return export(program, "c", folder / "net.c").files[0].read_text()
+
+
+@pytest.mark.parametrize("name", ["string", "Math"])
+def test_its_header_is_none_of_the_library(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"the name {name}: {name}\.h is a header of C; choose another"):
+        export(small(), "c", tmp_path / f"{name}.c")
+    assert not list(tmp_path.iterdir())
