@@ -157,6 +157,12 @@ def test_a_report_never_replaces_what_was_written(sources: dict[str, Any], tmp_p
     assert "--json must be a file of its own" in capsys.readouterr().err and "NET_H" in header.read_text()
 
 
+def test_a_file_is_no_folder(sources: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(ValueError, match=r"taken must be a folder, got the file .*taken; write elsewhere"):
+        export(sources["program"], "c", tmp_path / "taken" / "net.c")
+
+
 @pytest.mark.parametrize("command", ["inspect", "bench", "export", "verify"])
 @pytest.mark.parametrize(
     ("given", "words"),
