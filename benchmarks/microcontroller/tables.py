@@ -66,8 +66,9 @@ def int8(folder: Path) -> str:
         "`benchmarks/microcontroller/int8.py`):\n"
         f"TensorFlow Lite Micro's interpreter has {found['accuracy']:.1%} of {found['images']} images right, with a "
         f"model of {found['flatbuffer_bytes']:,} bytes\nin flash and an arena of {found['arena_bytes']:,} bytes on a "
-        "64-bit machine, where ours keeps\nmembranes of 32 bits. Its own code comes on top and was not measured, "
-        "nor its instructions: no package of PyPI or Debian\nhas it, or CMSIS-NN, compiled for a Cortex-M. "
+        "64-bit machine, where ours keeps\nmembranes of 32 bits. Its own code comes on top. "
+        "On a Cortex-M: not run (neither flash nor instructions), no package of PyPI or Debian\n"
+        "has it, or CMSIS-NN, compiled for one. "
         "Two steps of spikes do about twice the sums of one of ReLU."
     )
 

@@ -279,3 +279,23 @@ def test_long_and_wide_sums(inputs: int, top: int, weights: int, tmp_path: Path)
     text = (tmp_path / "net.c").read_text()
     assert ("uint32_t far[" in (tmp_path / "net.h").read_text()) == (inputs > 65536)
     assert ("int64_t *sums" in text) == (weights > 1)
+
+
+@needs_gcc
+def test_dsp_in_another_order_of_bytes_is_refused(tmp_path: Path) -> None:
+    program = next(p for seed in range(60) if "_dense(" in text_of(p := kernel(seed)[0], tmp_path))
+    export(program, "c", tmp_path / "net.c")
+    command = ["gcc", "-E", "-DNET_DSP", "-D__ARM_BIG_ENDIAN", "net.c"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode and "NET_DSP reads four weights at once" in done.stderr
+
+
+def text_of(program: Program, folder: Path) -> str:
+    return export(program, "c", folder / "net.c").files[0].read_text()
+
+
+@pytest.mark.parametrize("name", ["string", "Math"])
+def test_its_header_is_none_of_the_library(name: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"the name {name}: {name}\.h is a header of C; choose another"):
+        export(small(), "c", tmp_path / f"{name}.c")
+    assert not list(tmp_path.iterdir())

@@ -232,3 +232,9 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
         read_nir(tmp_path / "absent.nir")
     with pytest.raises(ValueError, match="did you mean 'norse'"):
         read_nir(path, maker="nors")
+
+
+@pytest.mark.parametrize(("name", "got"), [("none.nir", "nothing of this name"), (".", "a folder")])
+def test_a_file_that_is_not_there_is_named(name: str, got: str, tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match=rf"must be one of NIR, got {got}; check the path"):
+        read_nir(tmp_path / name)

@@ -139,9 +139,45 @@ def test_no_file_is_written_over_another_or_the_source(sources: dict[str, Any], 
         (model, [], "-o must be a file of its own, not a folder or the source"),
         (tmp_path, [], "-o must be a file of its own, not a folder or the source"),
         (tmp_path / "net.h", [], "its file must not be its header"),
+        (tmp_path / "n.c", ["--json", str(model)], "--json must be a file of its own"),
+        (tmp_path / "n.c", ["--json", str(tmp_path / "n.c")], "--json must be a file of its own"),
         (tmp_path / "n.onnx", ["--option", "form=step", "--option", "form=scan"], "each must be given once"),
     ):
         with pytest.raises(SystemExit) as end:
-            main(["export", str(model), "--to", "onnx" if more else "c", "-o", str(out), *more])
+            main(["export", str(model), "--to", "onnx" if out.suffix == ".onnx" else "c", "-o", str(out), *more])
         assert end.value.code == 2 and words in capsys.readouterr().err
     assert model.read_bytes() == before and [path.name for path in tmp_path.iterdir()] == ["m.bitspike"]
+
+
+def test_a_report_never_replaces_what_was_written(sources: dict[str, Any], tmp_path: Path, capsys: Any) -> None:
+    model, header = tmp_path / "m.bitspike", tmp_path / "net.h"
+    save(sources["program"], model)
+    with pytest.raises(SystemExit):
+        main(["export", str(model), "--to", "c", "-o", str(tmp_path / "net.c"), "--json", str(header)])
+    assert "--json must be a file of its own" in capsys.readouterr().err and "NET_H" in header.read_text()
+
+
+def test_a_file_is_no_folder(sources: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "taken").write_text("")
+    with pytest.raises(ValueError, match=r"taken must be a folder, got the file .*taken; write elsewhere"):
+        export(sources["program"], "c", tmp_path / "taken" / "net.c")
+
+
+@pytest.mark.parametrize("command", ["inspect", "bench", "export", "verify"])
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ("none", "the file of a program, got nothing of this name; write one by"),
+        (".", "the file of a program, got a folder; write a program by"),
+        ("text", "text: file: it must be a safetensors file"),
+    ],
+)
+def test_a_model_that_is_none_is_named(command: str, given: str, words: str, tmp_path: Path, capsys: Any) -> None:
+    (tmp_path / "text").write_text("not a program")
+    if command == "export" and given == ".":
+        words = "it must hold a run (recipe.toml)"
+    before = [str(tmp_path)] if command == "verify" else []
+    more = ["--to", "c", "-o", str(tmp_path / "x.c")] if command == "export" else []
+    with pytest.raises(SystemExit) as end:
+        main([command, *before, str(tmp_path / given), *more])
+    assert end.value.code == 2 and words in capsys.readouterr().err

@@ -8,11 +8,10 @@ from typing import Annotated, Any, Literal
 import tyro
 
 from bitspike.checks import bad_value, one_of
-from bitspike.commands.options import Json, write_json
+from bitspike.commands.options import Json, open_program, write_json
 from bitspike.commands.program import folded_run, lowered_run
 from bitspike.export import TARGETS
 from bitspike.export import export as write
-from bitspike.runtime import load
 
 
 def export(
@@ -42,17 +41,27 @@ def export(
     if len(set(names)) != len(names):
         raise bad_value("--option", "each must be given once", ", ".join(names), "leave one out")
     chosen = dict(_option(to, text) for text in option)
+    if json and json.resolve() in (out.resolve(), source.resolve()):
+        raise _taken(json)
     if source.is_dir():
         given: Any = lowered_run(source, weights) if target.reads == "program" else folded_run(source, weights)
     else:
-        given = load(source)
+        given = open_program(source, "auto", None)
     found = write(given, to, out, **chosen)
+    if json and json.resolve() in [path.resolve() for path in found.files]:
+        raise _taken(json)
     files = [{"file": str(path), "bytes": path.stat().st_size} for path in found.files]
     write_json(json, {"target": to, "files": files, "notes": list(found.notes), "facts": dict(found.facts or {})})
     for row in files:
         print(f"{row['file']}: {row['bytes']:,} bytes")
     for note in found.notes:
         print(note)
+
+
+def _taken(json: Path) -> ValueError:
+    return bad_value(
+        "export", "--json must be a file of its own, not the source or what is written", json, "name another"
+    )
 
 
 def _option(to: str, text: str) -> tuple[str, Any]:

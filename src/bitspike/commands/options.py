@@ -8,9 +8,9 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from bitspike.checks import integer
+from bitspike.checks import bad_value, integer
 from bitspike.files import write_json_atomic
-from bitspike.runtime import Program, load
+from bitspike.runtime import Program, ProgramError, load
 from bitspike.runtime.engine.native import MAX_THREADS
 from bitspike.training.measures import MEASURES
 
@@ -44,7 +44,18 @@ def open_program(model: Path, engine: Engine, threads: int | None, plan: bool = 
     """The program in a file, with the engine that ``--engine`` and ``--threads`` ask for, and the plan beside it."""
     if threads is not None:
         integer("--threads", "it", threads, 1, MAX_THREADS)
-    return load(model, engine, threads, plan)
+    if not model.is_file():
+        got, todo = "nothing of this name", "write one by `bitspike compile`"
+        if model.is_dir():
+            got, todo = (
+                "a folder",
+                "write a program by `bitspike compile`; where a RUN is asked for too, it comes first",
+            )
+        raise bad_value(str(model), "it must be the file of a program", got, todo)
+    try:
+        return load(model, engine, threads, plan)
+    except ProgramError as error:
+        raise ProgramError(f"{model}: {error}") from None
 
 
 def write_json(path: Path | None, document: dict[str, Any]) -> None:

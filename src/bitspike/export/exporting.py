@@ -36,6 +36,11 @@ def export(source: Program | nn.Module | Graph, to: str, path: str | Path, name:
     if lost:
         must = f"{to} must be able to say everything"
         raise bad_value(f"export of {found.name}", must, f"{len(lost)} it cannot: {'; '.join(lost)}", "change these")
+    for folder in path.parents:
+        if folder.exists() and not folder.is_dir():
+            raise bad_value(
+                f"export to {to}", f"{path.parent} must be a folder", f"the file {folder}", "write elsewhere"
+            )
     path.parent.mkdir(parents=True, exist_ok=True)
     return target.write(found, path, chosen)
 

@@ -22,6 +22,9 @@ class Dense(Kernel):
         self.name = f"{p}_dense"
         self.f.unit.kernels[self.name] = f"""
 #ifdef {p.upper()}_DSP
+#ifdef __ARM_BIG_ENDIAN
+#error "{p.upper()}_DSP reads four weights at once in the order of a little-endian machine: leave it out"
+#endif
 #include <arm_acle.h>
 static int32_t {self.name}(const int8_t *w, const int16_t *x, uint32_t n)
 {{

@@ -13,6 +13,11 @@ from bitspike.files import write_text_atomic
 from .names import prefix
 from .source import written
 
+_HEADERS = frozenset(
+    "arm_acle assert complex ctype errno fenv float inttypes iso646 limits locale math setjmp signal stdarg stdbool "
+    "stddef stdint stdio stdlib string tgmath time wchar wctype".split()
+)
+
 
 @TARGETS.register("c")
 class C(Target):
@@ -23,8 +28,9 @@ class C(Target):
     suffix = ".c"
 
     def losses(self, source: Source, options: Mapping[str, Any]) -> list[str]:
-        """Nothing: it says whatever a program says."""
-        return []
+        """Nothing of the program; but its header must not stand in for one of the library."""
+        name = prefix(source.name)
+        return [f"the name {name}: {name}.h is a header of C; choose another"] if name.lower() in _HEADERS else []
 
     def write(self, source: Source, path: Path, options: Mapping[str, Any]) -> Exported:
         """Write NAME.c and NAME.h."""

@@ -66,6 +66,9 @@ def read_nir(path: str | Path, dt: float | None = None, maker: str = "nir") -> T
     if dt is not None:
         positive("read_nir", "dt", dt)
     nir, where = package("read_nir"), f"read_nir {path}"
+    if not Path(path).is_file():
+        got = "a folder" if Path(path).is_dir() else "nothing of this name"
+        raise bad_value(where, "the file must be one of NIR", got, "check the path")
     try:
         graph = nir.read(str(path), type_check=False)
     except (OSError, KeyError, ValueError, TypeError, AssertionError) as error:
