@@ -125,6 +125,43 @@ def save(path: Path, **members: np.ndarray) -> None:
         np.save(path / f"{name}.npy", array)
 
 
+@pytest.mark.parametrize("place", ["archive.npz", "folder"])
+@pytest.mark.parametrize(
+    ("names", "time", "message"),
+    [
+        (("x_train", "y_train", "lengths"), True, r"lengths_train, .* got 'lengths'"),
+        (("x", "y", "lengths_train"), True, "got 'lengths_train'"),
+        (("x", "y", "lengths"), False, "lengths must be left out"),
+        (("x_train", "y_train", "lengths_train"), False, "lengths must be left out"),
+        (("x_train", "y_train", "lengths_train", "lengths_test"), True, "a part that is there, got 'lengths_test'"),
+        (("x_train", "y_train", "x_val", "y_val"), True, "got 'x_val', 'y_val'"),
+        (("x", "y", "X_test", "Y_test"), False, "got 'X_test', 'Y_test'"),
+        (("x_train", "y_train", "x", "y"), True, "got 'x', 'y'"),
+    ],
+)
+def test_what_is_called_like_a_part_is_never_passed_over(
+    tmp_path: Path, place: str, names: tuple[str, ...], time: bool, message: str
+) -> None:
+    x, y = arrays(np.float32)
+    held = {"x": x, "y": y, "lengths": np.arange(len(x)) % x.shape[1] + 1}
+    save(tmp_path / place, **{name: held[name.lower().partition("_")[0]] for name in names})
+    with pytest.raises(ValueError, match=message):
+        load_arrays(tmp_path / place, time=time)
+
+
+def test_other_members_are_not_looked_at(tmp_path: Path) -> None:
+    x, y = arrays(np.float32)
+    save(tmp_path / "a.npz", x=x, y=y, x_mean=x[:3], mask=x, speaker=y)
+    assert len(load_arrays(tmp_path / "a.npz", time=True).train) > 0
+
+
+def test_the_greatest_integers_do_not_become_negative(tmp_path: Path) -> None:
+    x, y = arrays(np.int64)
+    save(tmp_path / "a.npz", x=(-x).astype(np.uint64), y=y)
+    with pytest.raises(ValueError, match=r"below 2\^63"):
+        load_arrays(tmp_path / "a.npz", time=True)
+
+
 def test_integers_are_kept_in_the_fewest_bytes_that_hold_all_parts() -> None:
     x, y = arrays(np.int64)
     assert gather([(x, y)], time=True).train.images.dtype == torch.uint8
@@ -211,6 +248,7 @@ def test_a_source_is_called_with_root_and_kept_in_order(module: types.ModuleType
         (given(classes=("a", "b")), r"labels must lie in \[0, 1\], as 2 classes are named"),
         (given(x_train=[[1]]), "must be an array of numbers"),
         (given(x_train=np.array(["a"])), "must be an array of numbers"),
+        (given(x_test=None, y_test=None, lengths_test=np.ones(10, int)), "'lengths_test' must be left out"),
         (given(x_test=arrays()[0][30:, :4]), "of the kind and shape of the training part"),
         (given(x_test=arrays()[0][:10]), "no sequence may stand in two parts"),
         (given(y_train=np.arange(29)), "equally many"),

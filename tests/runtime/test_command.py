@@ -92,6 +92,24 @@ def test_images_are_normalised_as_bitspike_run_does(tmp_path: Path, capsys: pyte
     assert said[0] == said[1] == "0: dark 144\n1: bright 158\n"
 
 
+@pytest.mark.parametrize("samples", [1, 2, 3])
+def test_sequences_are_read_sample_by_sample(samples: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    b = Builder(Input(Value((2,), -127, 127, steps=2), repeat=False, scale=(127, 0)))
+    weight = b.constant(np.array([[1, 0], [0, 1]]), Grid(0, 1))
+    info = {"time": True, "top": 255, "encoder": "frames", "integers": True}
+    made = b.finish(b.add("mean", [b.add("linear", ["input"], tensors={"weight": weight})]), ("a", "b"), info)
+    save(made, tmp_path / "m.bitspike")
+    x = np.array([[[255, 0], [255, 0]], [[0, 255], [0, 255]], [[255, 0], [0, 0]]], np.uint8)[:samples]  # [N, T, 2]
+    for kind in (np.uint8, np.float32):
+        np.save(tmp_path / "x.npy", x.astype(kind))
+        assert main(["run", str(tmp_path / "m.bitspike"), "--input", str(tmp_path / "x.npy")]) == 0
+        said = [line.split()[1] for line in capsys.readouterr().out.splitlines()]
+        assert said == ["a", "b", "a"][:samples]
+    np.save(tmp_path / "x.npy", (x / 510).astype(np.float32))
+    assert main(["run", str(tmp_path / "m.bitspike"), "--input", str(tmp_path / "x.npy")]) == 2
+    assert "of which 255 maps to 1, got fractions; do not divide them" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("kind", [np.int64, np.int8, np.uint16])
 def test_integers_that_could_be_anything_are_refused(kind: type, tmp_path: Path, capsys: object) -> None:
     model = scaled(tmp_path / "m.bitspike")

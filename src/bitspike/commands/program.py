@@ -152,8 +152,9 @@ def run(
     Args:
         model: File of the program.
         input: X.npy of one sample or a batch (uint8 images as they are, or numbers as the network takes them, as
-            floats), a picture, or a folder of pictures. Where the program takes squares, the largest centred square
-            of a picture is scaled to its size; else pictures must have the size.
+            floats; sequences [N, T, ...] as their data set holds them), a picture, or a folder of pictures. Where the
+            program takes squares, the largest centred square of a picture is scaled to its size; else pictures must
+            have the size.
         top: Classes to show for each sample; of labels those that are there are shown, of a regression all values.
         engine: What runs it: native (the engine, in C++), interpreter (NumPy), or auto: native where it is.
         threads: Threads of the native engine at most; left out: one a core.
@@ -306,7 +307,8 @@ def _info(recipe: Recipe, data: Samples, pixels: bool) -> dict[str, Any]:
     if isinstance(data, ImageSet):
         known |= {"top": data.top, "mean": list(data.mean), "std": list(data.std)}
     if isinstance(data, SequenceSet):
-        known |= {"top": data.top, "time": True, "ragged": data.lengths is not None}
+        whole = not data.images.is_floating_point()
+        known |= {"top": data.top, "time": True, "ragged": data.lengths is not None, "integers": whole}
     kind = task_of(data).kind
     known |= {} if kind == "classes" else {"targets": kind}
     return {**known, "data": data.name, "pixels": pixels, "layout": "channels, rows, columns"}

@@ -10,7 +10,7 @@ import numpy as np
 from bitspike.checks import bad_value
 from bitspike.data.decode import SUFFIXES, decode_images
 from bitspike.runtime import Program
-from bitspike.runtime.samples import as_numbers, read_array, top_of
+from bitspike.runtime.samples import as_frames, as_numbers, read_array, top_of
 
 
 def read_samples(program: Program, path: Path) -> tuple[list[str], Any]:
@@ -24,7 +24,8 @@ def read_samples(program: Program, path: Path) -> tuple[list[str], Any]:
     if path.suffix == ".npy":
         x = read_array(path)
         if program.spec.info.get("time"):
-            return _sequences(program, path, x)
+            frames = as_frames(program, x, str(path))
+            return [f"{path.name}[{i}]" for i in range(frames.shape[1])], frames
         shape, lead = program.spec.input.value.shape, 1 if program.spec.input.repeat else 2
         x = np.expand_dims(x, lead - 1) if x.ndim == len(shape) + lead - 1 else x
         if x.ndim != len(shape) + lead or x.shape[lead:] != shape or 0 in x.shape:
@@ -46,26 +47,3 @@ def read_samples(program: Program, path: Path) -> tuple[list[str], Any]:
     top = top_of(program)
     images = images if top == 255 else np.round(images.astype(np.float64) * top / 255).astype(np.uint8)
     return [file.name for file in files], as_numbers(program, images, "--input")
-
-
-def _sequences(program: Program, path: Path, x: Any) -> tuple[list[str], Any]:
-    """Samples [N, T, ...] or one [T, ...], as the data set holds them, for a program that takes [T, N, ...].
-
-    Where sequences of the data set end at different steps, these may be fewer than those of the program.
-    """
-    value, info = program.spec.input.value, program.spec.info
-    if info.get("encoder", "frames") != "frames":
-        must = "samples must be what the program is fed with"
-        got = f"those that its encoder {info['encoder']!r} reads"
-        raise bad_value(str(path), must, got, "encode them in Python: Program(...)(encoder(x).numpy())")
-    x = x[None] if x.ndim == len(value.shape) + 1 else x
-    least = 1 if info.get("ragged") else value.steps
-    formed = x.ndim == len(value.shape) + 2 and x.shape[2:] == value.shape and x.size
-    if not formed or not least <= x.shape[1] <= value.steps:
-        sides, fewer = ", ".join(map(str, (value.steps, *value.shape))), " or fewer" * (least < value.steps)
-        must = f"its array must be [N, {sides}], samples of {value.steps} steps{fewer}"
-        raise bad_value(str(path), must, list(x.shape), "reshape it")
-    frames = np.ascontiguousarray(np.moveaxis(x, 1, 0))
-    if program.spec.input.scale is not None:
-        frames = frames.astype(np.float32) / np.float32(info.get("top", 1))
-    return [f"{path.name}[{i}]" for i in range(len(x))], frames

@@ -22,6 +22,10 @@ from bitspike.data.sequence_arrays import pad, sequence_splits
 
 WHERE = "load_arrays"
 PARTS = ("train", "validation", "test")
+KINDS = ("x", "y", "lengths")
+_SPELLINGS = ("train", "training", "validation", "val", "valid", "dev", "eval", "test", "testing")
+_TELLING = {*KINDS} | {f"{kind}_{part}" for kind in KINDS for part in _SPELLINGS}
+"""Members that somebody meant as samples, targets or lengths of a part, in small letters."""
 
 
 def load_arrays(
@@ -36,7 +40,8 @@ def load_arrays(
 
     ``x_train`` and ``y_train`` (or ``x`` and ``y``) must be there; ``x_test``, ``y_test`` and ``x_validation``,
     ``y_validation`` may be. A part that is not there is carved from the training part, the test part (a fifth) alike
-    for every seed; other members are not looked at.
+    for every seed. Other members are not looked at, but one that is called like a part and would not be read is refused
+    (``x_val``, ``X_test``, ``lengths`` beside ``x_train``, lengths without ``time``).
 
     - uint8 x ``[N, H, W]`` or ``[N, C, H, W]`` with integer y ``[N]`` are images of classes, 0 to the greatest label:
       an `ImageSet`, normalised by mean and std of the train part, and augmented where the recipe asks for it.
@@ -65,6 +70,8 @@ def load_arrays(
     ArraySet('npz/train': 14 samples 3, 1 values)
     """
     named = _members(root)
+    where = f"{WHERE} {os.fspath(root)}"
+    _check_names(where, named, time)
     read = read_folder if Path(root).is_dir() else read_npz
     pairs: dict[str, tuple[Tensor, Tensor]] = {}
     lengths: dict[str, Tensor] = {}
@@ -77,7 +84,6 @@ def load_arrays(
         if part == "train" or set(keys) & named:
             found = read(root, keys)
             pairs[part] = torch.from_numpy(native(found[keys[0]])), torch.from_numpy(native(found[keys[1]]))
-    where = f"{WHERE} {os.fspath(root)}"
     check_time_options(where, time, top)
     return splits_of(where, "npz", pairs, validation, seed, time=time, top=top, lengths=lengths)
 
@@ -156,10 +162,32 @@ def _members(path: str | os.PathLike[str]) -> set[str]:
         return set()
 
 
+def _check_names(where: str, named: set[str], time: bool) -> None:
+    """Raise where a member is called like samples, targets or lengths of a part and would not be read."""
+    whole = not {"x_train", "y_train"} & named
+    first = KINDS if whole else tuple(f"{kind}_train" for kind in KINDS)
+    read = {*first, *(f"{kind}_{part}" for kind in KINDS for part in PARTS[1:])}
+    stray = sorted(name for name in named - read if name.lower() in _TELLING)
+    if stray:
+        must = f"parts must be called {', '.join(first)}, and _validation or _test behind x, y and lengths"
+        raise bad_value(where, must, ", ".join(map(repr, stray)), "rename them, or take them out")
+    ends = sorted(name for name in named if name.startswith("lengths") and name in read)
+    if ends and not time:
+        must = "lengths must be left out where samples have no time axis"
+        raise bad_value(where, must, ", ".join(map(repr, ends)), "set time too (data.time = true in a recipe)")
+    lone = [name for name in ends if name != "lengths" and name.replace("lengths", "x", 1) not in named]
+    if lone:
+        must = "lengths must be those of a part that is there"
+        raise bad_value(where, must, ", ".join(map(repr, lone)), "add its x and y, or take them out")
+
+
 def native(array: np.ndarray) -> np.ndarray:
     """The array in a dtype that torch has."""
     array = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("="), copy=False))
     if array.dtype.kind == "u" and array.dtype != np.uint8:
+        if array.dtype == np.uint64 and array.size and int(array.max()) >= 2**63:
+            must = "integers must be below 2^63"
+            raise bad_value("arrays", must, int(array.max()), "convert them; -1 as uint64 is such a number")
         return array.astype(np.int64)
     if array.dtype != np.longdouble or array.dtype == np.float64:
         return array

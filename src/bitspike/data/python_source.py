@@ -134,6 +134,9 @@ def read_source(
             elif ends in given:
                 lengths[part] = _tensor(where, ends, given[ends])
             pairs[part] = _tensor(where, keys[0], x), _tensor(where, keys[1], given[keys[1]])
+        elif f"lengths_{part}" in given:
+            must = f"'lengths_{part}' must be left out where there is no {keys[0]!r}"
+            raise bad_value(where, must, "it alone", "return samples and targets, too")
     if lengths and not time:
         raise bad_value(where, "lengths must be left out where samples have no time axis", "some", "set time too")
     names = None if classes is None else tuple(classes)

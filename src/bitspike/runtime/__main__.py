@@ -18,7 +18,7 @@ from .engine.tuned import plan_path, write_plan
 from .errors import ProgramError, fault
 from .file import load
 from .program import Program
-from .samples import as_numbers, read_array
+from .samples import as_frames, as_numbers, read_array
 
 
 class _Parser(argparse.ArgumentParser):
@@ -60,7 +60,7 @@ def _parser() -> argparse.ArgumentParser:
         "--input",
         type=Path,
         required=True,
-        help="an .npy file: one sample, or several [B, ...]: numbers, or uint8 images",
+        help="an .npy file: one sample, or several [B, ...]: numbers, uint8 images, or sequences [B, T, ...]",
     )
     run.add_argument("--top", type=int, default=1, help="classes a sample")
     inspect = commands.add_parser("inspect", help="operations, ranges, memory, what the engine does with them")
@@ -103,7 +103,8 @@ def _run(program: Program, asked: argparse.Namespace) -> None:
 
 
 def _samples(program: Program, path: Path) -> Any:
-    return as_numbers(program, read_array(path), str(path))
+    read = as_frames if program.spec.info.get("time") else as_numbers
+    return read(program, read_array(path), str(path))
 
 
 def _result(path: Path | None, document: dict[str, Any]) -> None:

@@ -56,6 +56,33 @@ def as_numbers(program: Program, x: Array, where: str) -> Array:
     return (x.astype(np.float32) / np.float32(top) - mean) / std
 
 
+def as_frames(program: Program, x: Array, where: str) -> Array:
+    """Sequences [N, T, ...] or one [T, ...], as the data set holds them → [T, N, ...], with which a program is fed.
+
+    Where sequences of the data set end at different steps, these may be fewer than those of the program.
+
+    Raises:
+        ProgramError: another shape; samples that an encoder reads first; fractions where the data set holds integers.
+    """
+    value, info = program.spec.input.value, program.spec.info
+    if info.get("encoder", "frames") != "frames":
+        must = "samples must be what the program is fed with"
+        got = f"those that its encoder {info['encoder']!r} reads"
+        raise fault(where, must, got, "encode them in Python: Program(...)(encoder(x).numpy())")
+    x = x[None] if x.ndim == len(value.shape) + 1 else x
+    least = 1 if info.get("ragged") else value.steps
+    formed = x.ndim == len(value.shape) + 2 and x.shape[2:] == value.shape and x.size
+    if not formed or not least <= x.shape[1] <= value.steps:
+        sides, fewer = ", ".join(map(str, (value.steps, *value.shape))), " or fewer" * (least < value.steps)
+        must = f"its array must be [N, {sides}], samples of {value.steps} steps{fewer}"
+        raise fault(where, must, list(x.shape), "reshape it")
+    if info.get("integers") and x.dtype.kind == "f" and bool((x != np.rint(x)).any()):
+        must = f"samples must be integers as its data set holds them, of which {info.get('top', 1)} maps to 1"
+        raise fault(where, must, "fractions", "do not divide them")
+    frames = np.ascontiguousarray(np.moveaxis(x, 1, 0))
+    return frames if program.spec.input.scale is None else frames.astype(np.float32) / np.float32(info.get("top", 1))
+
+
 def _spikes(program: Program, x: Array, where: str) -> Array:
     """What an encoder sends; numbers between its levels are none of its spikes."""
     value, name = program.spec.input.value, program.spec.info["encoder"]

@@ -367,6 +367,7 @@ def test_generic_files_that_do_not_fit(tmp_path: Path) -> None:
 
     csv("the first line must name t, x, y, p", "a,b\n")
     csv("the first line must name", "")
+    csv("must name 'p' once", "t,x,y,p,p\n1,0,0,1,0\n")
     csv("line 3 must have 4 cells, got '1,2,3", "t,x,y,p\n1,2,3,1\n1,2,3\n")
     csv("cells of 't' in lines 2 to 2 must be whole numbers", "t,x,y,p\n1.5,2,3,1\n")
     csv("cells of 'x' in lines 2 to 2 must be whole", f"t,x,y,p\n1,{2**70},3,1\n")

@@ -93,6 +93,10 @@ def read_csv_events(
         if not set(wanted) <= set(first):
             must = f"the first line must name {', '.join(wanted)}"
             raise bad_value(where, must, repr(first[:10]), "pass the names of the columns")
+        twice = [name for name in wanted if first.count(name) > 1]
+        if twice:
+            must = f"the first line must name {twice[0]!r} once"
+            raise bad_value(where, must, repr(first[:10]), "rename the other columns")
         number = 1 if names is None else 2
         whole = unit == "us"
         kinds = [int if whole else float, int, int, int]
