@@ -28,6 +28,7 @@ from networks import liven, rng
 
 ROWS: dict[str, dict[str, Any]] = {
     "one row": {"shape": (1, 1, 37)},
+    "features": {"shape": (23,), "stride": 3, "depth": 2},
     "polarities": {"shape": (2, 1, 20), "kernel": 3, "stride": 3, "depth": 2},
     "spectra": {"shape": (1, 4, 16), "kernel": 7, "depth": 2},
     "a high strip": {"shape": (1, 5, 9), "kernel": 1, "stride": 1, "depth": 2},
@@ -49,6 +50,10 @@ def frames(kind: str, count: int = 8, dtype: torch.dtype = torch.float64) -> Ten
     return torch.randn(count, 3, *ROWS[kind]["shape"], generator=rng(0), dtype=dtype)
 
 
+def flips_allowed(found: Any, share: int) -> int:
+    return sum(layer.spikes for layer in found.layers.values()) // share  # type: ignore[no-any-return]
+
+
 def folded(kind: str, neuron: nn.Module, weight: Any = None) -> tuple[Folded, Tensor]:
     x = frames(kind, 16, torch.float32)
     return bitspike.fold(liven(row(kind, neuron, weight=weight), x), x), x
@@ -66,7 +71,7 @@ def test_the_first_convolution_spans_the_height_and_the_rest_the_row() -> None:
 @pytest.mark.parametrize("kind", ROWS)
 def test_counts_by_hand(kind: str) -> None:
     given = {"depth": 3, "kernel": 5, "stride": 2, **ROWS[kind]}
-    inputs, height, side = given["shape"]
+    inputs, height, side = (1, 1, *given["shape"])[-3:]
     rows = []
     for _ in range(given["depth"]):
         weights = 8 * inputs * height * given["kernel"]
@@ -99,7 +104,7 @@ def test_shapes_gradients_and_streams(kind: str, wiring: str) -> None:
 @pytest.mark.parametrize("weight", [None, Sign("input"), Uniform(4)], ids=["float", "sign", "4 bit"])
 @pytest.mark.parametrize("wiring", ["spike", "input"])
 def test_folding_flips_nothing(wiring: str, weight: Any) -> None:
-    for kind in ("one row", "spectra"):
+    for kind in ("features", "spectra"):
         expect_fold(
             row(kind, MultiBit(1, 1, train_amplitude="channel"), weight=weight, wiring=wiring), frames(kind, 32)
         )
@@ -111,7 +116,9 @@ def test_programs_are_the_folded_network_and_all_engines_one_program(kind: str, 
     network, x = folded(kind, NEURONS[neuron](), Uniform(4))
     program = bitspike.compile(network, x, weight_bits=16, input_bits=16)
     found = compare(program, network, [x])
-    assert sum(layer.end_to_end for layer in found.layers.values()) <= found.spikes // 500 and found.agreement == 1
+    assert (
+        sum(layer.end_to_end for layer in found.layers.values()) <= flips_allowed(found, 500) and found.agreement == 1
+    )
     steps = x.transpose(0, 1).contiguous().numpy()
     slow = Program(program.spec, "interpreter")
     assert np.array_equal(program(steps).levels, slow(steps).levels)
@@ -122,10 +129,11 @@ def test_programs_are_the_folded_network_and_all_engines_one_program(kind: str, 
 
 
 @pytest.mark.skipif(bool(missing("gcc")), reason="not run: there is no gcc here")
-@pytest.mark.parametrize("kind", ["one row", "polarities", "spectra"])
+@pytest.mark.parametrize("kind", ["one row", "features", "polarities", "spectra"])
 def test_programs_in_c(kind: str, tmp_path: Path) -> None:
     network, x = folded(kind, MultiBit(1, 1), Uniform(4))
-    compare_c(bitspike.compile(network, x), x[:2].transpose(0, 1).contiguous().numpy(), tmp_path)
+    program = bitspike.compile(network, x)
+    compare_c(program, program.sequence(x[:2].transpose(0, 1).contiguous().numpy()), tmp_path)
 
 
 @needs_node
@@ -136,9 +144,7 @@ def test_programs_in_webassembly(kind: str, tmp_path: Path) -> None:
     program = Program(bitspike.compile(network, x).spec, "interpreter")
     levels = program.sequence(x[:2].transpose(0, 1).contiguous().numpy())
     (found,) = node([job(program, tmp_path, [levels[:, k] for k in range(2)])], tmp_path)
-    for k, got in enumerate(found["samples"]):
-        want = said(program(levels[:, k : k + 1]), True)
-        assert {name: got[name] for name in want} == want
+    assert found["whole"] == [said(program(levels[:, k : k + 1]), True) for k in range(2)]
 
 
 @pytest.mark.parametrize("form", ["unrolled", "scan"])
@@ -152,14 +158,17 @@ def test_programs_in_onnx_runtime(target: str, form: str, tmp_path: Path) -> Non
         program = bitspike.compile(network, x)
         export(program, target, path, form=form)
         steps = program.sequence(x.transpose(0, 1).contiguous().numpy())
-        (got,) = runtime.InferenceSession(path).run(["output"], {"input": np.ascontiguousarray(steps)})
+        digits = runtime.InferenceSession(path).run(None, {"input": np.ascontiguousarray(steps)})
+        got = sum(part.astype(np.int64) << 11 * i for i, part in enumerate(digits))
         assert np.array_equal(got, program(steps).levels)
         return
-    made = export(network, target, path, form=form, shape="1,4,16")
+    made = export(network, target, path, form=form, shape="3,1,4,16")
     session = runtime.InferenceSession(made.files[0])
-    states = {k: np.repeat(v, len(x), 0) for k, v in np.load(made.files[1]).items()} if form == "scan" else {}
-    names = {value.name: value.shape for value in session.get_inputs()}
-    (got,) = session.run(["output"], {"input": x.numpy(), **{k: v for k, v in states.items() if k in names}})
+    sides = {value.name: value.shape for value in session.get_inputs()}
+    states = np.load(made.files[1]) if form == "scan" else {}
+    fed = {k: np.repeat(v, len(x), 0) if sides[k][0] == "batch" else v for k, v in states.items()}
+    given = x.transpose(0, 1) if form == "scan" else x
+    (got,) = session.run(["output"], {"input": given.contiguous().numpy(), **fed})
     np.testing.assert_allclose(got.reshape(len(x), -1), network(x).detach().numpy(), atol=1e-4)
 
 
@@ -167,13 +176,12 @@ def test_convolutions_that_are_not_square_in_nir(tmp_path: Path) -> None:
     pytest.importorskip("nir", reason="not run: the package nir is not installed")
     from bitspike.export import read_nir
 
-    network, x = folded("spectra", LIF(decay=0.5, threshold=0.5))
+    x = frames("spectra", 16, torch.float32)
+    net, sent = liven(row("spectra", LIF(decay=0.5, threshold=0.5)), x), x.transpose(0, 1)
+    network = bitspike.fold(nn.Sequential(net.body, net.readout), sent)
     export(network, "nir", tmp_path / "net.nir", shape="1,4,16")
-    again = read_nir(tmp_path / "net.nir")
-    sent = x.transpose(0, 1)
     with torch.no_grad():
-        want = bitspike.stream(network.graph, sent)[0]
-    torch.testing.assert_close(bitspike.stream(again, sent)[0], want)
+        torch.testing.assert_close(read_nir(tmp_path / "net.nir")(sent), network(sent))
 
 
 def test_int8_takes_convolutions_that_are_not_square() -> None:
@@ -194,7 +202,7 @@ def test_a_convolution_of_two_sides_is_that_of_torch() -> None:
         other.bias.copy_(ours.bias)  # type: ignore[union-attr, arg-type]
     x = torch.randn(2, 3, 3, 7, 11, dtype=torch.float64, generator=rng(0))
     torch.testing.assert_close(ours(x).flatten(0, 1), other(x.flatten(0, 1)))
-    assert float(ours.weight.std()) == pytest.approx((2 / (10 * 4)) ** 0.5, rel=0.2)
+    assert float(ours.weight.detach().std()) == pytest.approx((2 / (10 * 4)) ** 0.5, rel=0.2)
     square = Conv2d(1, 2, (3, 3), (2, 2), (1, 1))
     assert (square.stride, square.padding, square.strides()) == (2, 1, (2, 2))
 
@@ -207,7 +215,7 @@ def test_a_convolution_of_two_sides_is_that_of_torch() -> None:
         ({"depth": 0}, ValueError, "conv1d: depth must lie in"),
         ({"stride": 0}, ValueError, "conv1d: stride must lie in"),
         ({"stride": (1, 2)}, TypeError, "conv1d: stride must be an int"),
-        ({"shape": (700,)}, ValueError, r"conv1d: the image must be \(C, H, W\)"),
+        ({"shape": (7, 100)}, ValueError, r"conv1d: the image must be \(C, H, W\)"),
         ({"wiring": "both"}, ValueError, "wiring must be one of"),
     ],
 )
@@ -232,7 +240,8 @@ def test_bad_sides(arguments: Any, kind: type[Exception], words: str) -> None:
 
 
 def test_only_the_amplitude_in_front_of_the_classifier_acts() -> None:
-    net = row("spectra", MultiBit(train_amplitude="layer"))
+    with pytest.warns(UserWarning, match="inert"):
+        net = row("spectra", MultiBit(train_amplitude="layer"))
     every = {name for name, _ in net.named_parameters() if "amplitude" in name}
     assert every - set(inert_parameters(net)) == {"body.conv2.neuron.emission.raw_amplitude"}
 
@@ -279,7 +288,7 @@ def test_recurrent_layers_stream_fold_and_compile(neuron: str) -> None:
     network = bitspike.fold(net.float(), x.float())
     program = bitspike.compile(network, x.float(), weight_bits=16, input_bits=16)
     found = compare(program, network, [x.float()])
-    assert sum(layer.end_to_end for layer in found.layers.values()) <= found.spikes // 200
+    assert sum(layer.end_to_end for layer in found.layers.values()) <= flips_allowed(found, 200)
     assert sum(op.kind == "echo" for op in program.spec.operations) == 2
 
 
