@@ -44,6 +44,7 @@ def windows(model: torch.nn.Module) -> Windows:
     return found
 
 
+FOUR: dict[str, Any] = {"name": "uniform", "bits": 4}
 LEARNED = {"windows": 5, "learn_steps": True, "steps_target": 2.0, "steps_pull": 1.0, "steps_lr": 0.5}
 
 
@@ -74,12 +75,15 @@ def test_what_lowers_the_loss_moves_t_too(splits: Splits) -> None:
     given = {name: value for name, value in LEARNED.items() if "target" not in name and "pull" not in name}
     run = fit(table(allocation=given), splits)
     raw = windows(run.model).raw_steps
-    assert raw is not None and float(raw) != 5
+    assert raw is not None and float(raw.detach()) != 5
 
 
 def test_a_given_t_stays_and_costs_less(splits: Splits) -> None:
-    plain, pooled = (run_job(table(**more), splits).result for more in ({}, {"allocation": {"windows": 2}}))
-    assert pooled["s_ace"] < plain["s_ace"] / 2
+    plain, pooled = (
+        run_job(table(weight=FOUR, model={"options": {"hidden": [8, 8]}}, **more), splits).result
+        for more in ({}, {"allocation": {"windows": 2}})
+    )
+    assert pooled["s_ace"] < plain["s_ace"] / 2 and pooled["s_ace"] > 0
     assert pooled["folded_test_accuracy"] == pooled["test_accuracy"]
 
 
@@ -114,7 +118,8 @@ def test_bits_are_learned_under_a_budget_behind_windows_that_are_given(splits: S
     allocation = {"windows": 3, "budget": {"size": "300B"}, "grid": 5}
     options: dict[str, Any] = {"neuron": {"name": "adaptive"}, "weight": {"name": "learned_bits"}}
     result = run_job(table(allocation=allocation, policy={"first": "same", "last": "same"}, **options), splits).result
-    assert result["budget"] and windows
+    assert result["budget"]["met"] and result["size_bytes"] <= 300
+    assert [row["T"] for row in result["allocation"]] == [3, 3]
 
 
 def test_keys(splits: Splits) -> None:
@@ -143,10 +148,10 @@ def test_what_makes_no_sense_is_refused(tables: dict[str, Any], words: str, spli
 
 def test_still_samples_and_unequal_ones_are_refused(splits: Splits) -> None:
     still = gather([(splits.train.images[:, 0], splits.train.labels)])
-    with pytest.raises(ValueError, match="windows must be left out, as .* holds samples without a time axis"):
+    with pytest.raises(ValueError, match=r"windows must be left out, as .* holds samples without a time axis"):
         build_model(table(allocation={"windows": 2}, model={"encoder": "repeat"}), still.train)
     rows = [x[: 3 + i % 4] for i, x in enumerate(splits.train.images)]
-    unequal = gather([(rows, splits.train.labels)], time=True)
+    unequal = gather(list(zip(rows, splits.train.labels.tolist(), strict=True)), time=True)
     recipe = table(allocation={"windows": 2}, model={"encoder_options": {"ragged": True}})
-    with pytest.raises(ValueError, match="windows must be left out, as the sequences of .* end at different steps"):
+    with pytest.raises(ValueError, match=r"windows must be left out, as the sequences of .* end at different steps"):
         build_model(recipe, unequal.train)
