@@ -151,7 +151,7 @@ def test_a_program_and_a_stream_take_the_steps(place: Path, capsys: pytest.Captu
 
 @pytest.mark.parametrize("engine", ["interpreter", "auto"])
 def test_run_shows_the_mean_over_the_steps_of_the_outputs(engine: str, place: Path, tmp_path: Path) -> None:
-    sets = ("model.readout=steps", "train.loss=tet", "train.epochs=1")
+    sets = ("model.readout=steps", "train.loss=tet")
     main([*train(place, tmp_path / "run", *sets), "--quiet"])
     out = tmp_path / "steps.bitspike"
     main(["compile", str(tmp_path / "run"), "-o", str(out)])
