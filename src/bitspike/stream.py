@@ -219,6 +219,8 @@ def _objection(node: Node) -> str:
         return "" if module.causal else "it reads later time steps"
     if node.kind == "function":
         return "a function that may mix time; wrap it in a TimeLayer"
+    if isinstance(module, nn.Unflatten) and isinstance(module.dim, int) and module.dim > 1:
+        return ""  # time and batch stay as they are
     if module is not None and not isinstance(module, (nn.ReLU, nn.Identity, nn.Dropout)):
         return f"torch's {type(module).__name__}, which is not known to be causal; wrap it in a TimeLayer"
     return ""

@@ -17,11 +17,11 @@ from bitspike.cli import main
 from bitspike.data import Batches, SequenceSet, gather, load
 from bitspike.data.events import EventMoves
 from bitspike.files import read_json, write_text_atomic
-from bitspike.schema import to_toml
-from bitspike.training import Checkpoints, fit, load_data
+from bitspike.schema import to_mapping, to_toml, with_values
+from bitspike.training import Checkpoints, build_network, fit, load_data, recipe_from_mapping
 from bitspike.training.job import digest, run_job
 from bitspike.training.losses import mean_loss, tet_loss
-from bitspike.training.recipe import Recipe
+from bitspike.training.recipe import Recipe, read_recipe
 from bitspike.training.resume import check_changes
 from bitspike.training.study import plan, read_study
 from bitspike.training.task import Task
@@ -149,6 +149,32 @@ def test_arms_of_the_queue_are_what_their_names_say_and_differ_in_nothing_else()
     products = Counter(job.recipe.model.T * int(job.arm.split("-b")[1]) for job in jobs if "-b" in job.arm)
     assert products[10] == 9 and products[20] == 6
     assert not any(job.recipe.data.test for job in plan(read_study("nmnist_tuning")))
+
+
+SMALL = {
+    "shd": {"model.options.width": 4, "model.T": 10, "data.batch_size": 25},
+    "cifar10_dvs": {"model.options.width": 1, "model.T": 3, "data.size": 16, "data.event_augment.pixels": 2},
+    "dvs_gesture": {"model.options.width": 1, "model.T": 3, "data.size": 16, "data.event_augment.pixels": 2},
+}
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_recipes_train_on_files_in_the_published_layout(name: str, tmp_path: Path) -> None:
+    """The network of full size is built, too; a small one gets a step from the loop, and its weights move."""
+    sets.WRITERS[name](tmp_path)
+    whole = read_recipe(name)
+    assert whole.data.name == whole.name == name
+    shape = (140,) if name == "shd" else (2, 48, 48)
+    with torch.device("meta"):
+        build_network(whole, shape, 11 if name == "dvs_gesture" else 10, warn=False)
+    given = {"data.root": str(tmp_path), "train.epochs": 1, "train.warmup_epochs": 0.0, "train.threads": 1}
+    recipe = recipe_from_mapping(with_values(to_mapping(whole), {**given, **SMALL[name]}, "test"))
+    splits = load_data(recipe)
+    assert splits.train.step_shape == ((140,) if name == "shd" else (2, 16, 16))
+    run = fit(recipe, splits)
+    before = build_network(recipe, splits.train.step_shape, len(splits.train.classes), warn=False)
+    moved = [not torch.equal(a, b) for a, b in zip(before.parameters(), run.model.parameters(), strict=True)]
+    assert all(moved) and len(run.history) == 1
 
 
 def own(**given: Any) -> SequenceSet:

@@ -149,6 +149,23 @@ def test_a_program_and_a_stream_take_the_steps(place: Path, capsys: pytest.Captu
         assert "samples of 4 steps" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("engine", ["interpreter", "auto"])
+def test_run_shows_the_mean_over_the_steps_of_the_outputs(engine: str, place: Path, tmp_path: Path) -> None:
+    sets = ("model.readout=steps", "train.loss=tet")
+    main([*train(place, tmp_path / "run", *sets), "--quiet"])
+    out = tmp_path / "steps.bitspike"
+    main(["compile", str(tmp_path / "run"), "-o", str(out)])
+    _, splits, _ = open_run(tmp_path / "run")
+    x, _ = next(iter(Batches(splits.test, 16)))
+    np.save(tmp_path / "x.npy", x.to(torch.uint8).numpy())
+    given = ["--input", str(tmp_path / "x.npy"), "--engine", engine, "--json", str(tmp_path / "run.json")]
+    main(["run", str(out), *given])
+    mean = load_program(out)(x.transpose(0, 1).contiguous().numpy()).values.mean(0)
+    for row, values in zip(read_json(tmp_path / "run.json")["predictions"], mean, strict=True):
+        best = row["classes"][0]
+        assert best["class"] == str(values.argmax()) and best["value"] == pytest.approx(values.max(), abs=1e-12)
+
+
 def test_top_holds_for_programs_too(place: Path) -> None:
     main([*train(place, place / "top", "data.top=10"), "--quiet"])
     main(["compile", str(place / "top"), "-o", str(place / "top.bitspike")])

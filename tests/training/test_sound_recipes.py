@@ -230,6 +230,27 @@ def test_the_recipe_and_its_queue_fit_the_set(root: Path) -> None:
         build_model(recipe, splits.train, warn=False)
 
 
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"name": "conv1d", "options": {"width": 4, "depth": 2, "kernel": 3}},
+        {"name": "mlp", "options": {"hidden": [8], "recurrent": True}},
+    ],
+)
+def test_convolutions_and_recurrent_layers_train_and_compile(root: Path, model: dict[str, Any]) -> None:
+    data = {"sound": {"mels": 6, "stack": 2}}
+    recipe = table(root, data=data, model=model, train={"epochs": 1, "optimiser": "adamw", "lr": 0.01})
+    splits = load_data(recipe)
+    run = fit(recipe, splits)
+    start = build_model(recipe, splits.train, warn=False)
+    assert all(not torch.equal(a, b) for a, b in zip(start.parameters(), run.model.parameters(), strict=True))
+    x, _ = next(iter(Batches(splits.test, 60)))
+    network = bitspike.fold(run.model, x)
+    program = bitspike.compile(network, x, weight_bits=16, input_bits=16)
+    said = program(x.transpose(0, 1).contiguous().numpy()).levels.argmax(1)
+    assert (said == network(x).argmax(1).numpy()).mean() >= 0.95
+
+
 @pytest.mark.data
 @pytest.mark.slow
 def test_real_digits_are_learnt_and_compiled() -> None:

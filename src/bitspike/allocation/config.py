@@ -19,7 +19,9 @@ class AllocationConfig:
     renewal of convolution weights (searched here) and ``extreme`` (never decreasing there).
 
     Args:
-        refined: every neuron gets its own T, from model.T, through `Refined`. learn_steps: learn it.
+        refined: every neuron gets its own T, from model.T, through `Refined`. windows: of samples with a time axis,
+            steps that the network runs at, through `Windows` in front of it; None: those of the samples. learn_steps:
+            learn what one of the two gives.
         weight_target, spike_target, steps_target: averages of weight bits, spike bits and T to pull to; None: no pull.
         weight_pull, spike_pull, steps_pull: factor of the distance to the target, >= 0.
         bits_lr, step_lr: peak learning rate of bits and of step sizes; None: train.lr.
@@ -48,6 +50,7 @@ class AllocationConfig:
 
     refined: bool = False
     learn_steps: bool = False
+    windows: int | None = None
     weight_target: float | None = None
     spike_target: float | None = None
     steps_target: float | None = None
@@ -101,8 +104,17 @@ class AllocationConfig:
         integer(where, "renewal_after", self.renewal_after, 0, 2**31)
         if self.renewal_epochs is not None:
             integer(where, "renewal_epochs", self.renewal_epochs, 0, 2**31)
-        if self.learn_steps and not self.refined:
-            raise bad_value(where, "learned time steps need refined neurons", "refined = false", "set refined = true")
+        if self.windows is not None:
+            integer(where, "windows", self.windows, 1, 10_000)
+            if self.refined:
+                must = "refined neurons and windows must not be given together"
+                raise bad_value(where, must, "both", "drop one: refined is for still samples, windows for sequences")
+            if self.learn_steps and self.budget is not None:
+                must = "learn_steps must be false where windows stand beside a budget: every layer would run otherwise"
+                raise bad_value(where, must, "true", "drop the budget, or give windows and learn the bits alone")
+        elif self.learn_steps and not self.refined:
+            must, todo = "learned time steps need refined neurons or windows", "set refined = true, or windows = 4"
+            raise bad_value(where, must, "neither", todo)
         if self.extreme == "growing" and self.renewal != "search":
             raise bad_value(where, 'extreme "growing" needs a search', self.renewal, 'set renewal = "search"')
         if self.budget is not None:

@@ -100,7 +100,7 @@ def _windows(module: Synapse, x: Tensor) -> Tensor:
     if isinstance(module, Linear):
         return x.unsqueeze(2)
     if isinstance(module, Conv2d):
-        return F.unfold(x, module.weight.shape[-1], padding=module.padding, stride=module.stride)
+        return F.unfold(x, module.weight.shape[2:], padding=module.padding, stride=module.stride)
     probe = copy.copy(module)
     amend(probe, groups=x.shape[1])
     kernel = module.weight.shape[2:]

@@ -147,7 +147,7 @@ def run(
     threads: Threads = None,
     json: Json = None,
 ) -> None:
-    """Run a program on an array, a picture or a folder of pictures.
+    """Run a program on an array, a picture or a folder of pictures; of outputs for every step the mean is shown.
 
     Args:
         model: File of the program.
@@ -164,9 +164,13 @@ def run(
     program = open_program(model, engine, threads)
     names, x = read_samples(program, input)
     result = program(x)
+    if result.levels.ndim == 3 and not any(made.final for made in program.operations):
+        steps = len(result.levels)
+        result = replace(result, levels=result.levels.sum(0, dtype="int64"), steps=steps)
     classes = result.values.shape[1] if result.values.ndim == 2 else 0
     if not classes:
-        raise bad_value("run", "the program must have a mean read-out", list(result.levels.shape), "stream it instead")
+        must = "the program must send one number a class, at every step or behind a mean read-out"
+        raise bad_value("run", must, list(result.levels.shape), "stream it instead")
     targets = targets_of(program)
     if targets != "classes":
         _show_all(program, targets, names, result, json)

@@ -31,9 +31,9 @@ def train(
     or weights are NaN or inf; then metrics, best weights and the last checkpoint before are left.
 
     Args:
-        recipe: TOML file, or a built-in recipe: cifar10_adaptive, cifar10_engine, cifar10_gpu, cifar10_gpu_long,
-            digits, digits_adaptive, digits_clip_floor, fashion_mnist, fashion_mnist_adaptive, fashion_mnist_clip_floor,
-            fsdd, nmnist, tiny_imagenet.
+        recipe: TOML file, or a built-in recipe: cifar10_adaptive, cifar10_dvs, cifar10_engine, cifar10_gpu,
+            cifar10_gpu_long, digits, digits_adaptive, digits_clip_floor, dvs_gesture, fashion_mnist,
+            fashion_mnist_adaptive, fashion_mnist_clip_floor, fsdd, nmnist, shd, tiny_imagenet.
         out: Folder of the run.
         set: key=value pairs laid over the recipe, e.g. train.lr=0.05 data.root=DIR.
         budget: A limit that the trained network must keep; once for each, e.g. --budget s-ace=50M --budget size=300kB.

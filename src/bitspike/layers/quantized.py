@@ -17,34 +17,36 @@ from bitspike.quantizers import Quantizer
 class Conv2d(Synapse):
     """2-D convolution over [T, B, I, H, W] → [T, B, O, H', W'], zero-padded.
 
-    Weights start from N(0, 2/(k²·O)) (Ternary Spike's code), a bias from 0.
+    Weights start from N(0, 2/(k·O)), k the values of a window (Ternary Spike's code), a bias from 0.
 
     Args:
-        inputs, outputs: channels. kernel: side length. stride, padding: integers.
+        inputs, outputs: channels. kernel: side length, or (height, width). stride, padding: integers, or one for each
+            side (height, width).
         bias: default False (a norm follows).
         weight: quantizer prototype; default full precision.
 
     >>> Conv2d(1, 2, 3, padding=1)(torch.zeros(2, 4, 1, 8, 8)).shape
     torch.Size([2, 4, 2, 8, 8])
+    >>> Conv2d(1, 2, (4, 3), stride=(1, 2), padding=(0, 1))(torch.zeros(2, 4, 1, 4, 9)).shape
+    torch.Size([2, 4, 2, 1, 5])
     """
 
     def __init__(
         self,
         inputs: int,
         outputs: int,
-        kernel: int,
-        stride: int = 1,
-        padding: int = 0,
+        kernel: int | tuple[int, int],
+        stride: int | tuple[int, int] = 1,
+        padding: int | tuple[int, int] = 0,
         bias: bool = False,
         weight: Quantizer | None = None,
     ) -> None:
         super().__init__()
-        for name, value, low in (("inputs", inputs, 1), ("outputs", outputs, 1), ("kernel", kernel, 1)):
-            integer("Conv2d", name, value, low, 2**20)
-        integer("Conv2d", "stride", stride, 1, 64)
-        integer("Conv2d", "padding", padding, 0, 64)
-        self.stride, self.padding = stride, padding
-        start = torch.randn(outputs, inputs, kernel, kernel) * math.sqrt(2 / (kernel * kernel * outputs))
+        for name, value in (("inputs", inputs), ("outputs", outputs)):
+            integer("Conv2d", name, value, 1, 2**20)
+        sides = _pair("kernel", kernel, 1, 2**20)
+        self.stride, self.padding = _given(_pair("stride", stride, 1, 64)), _given(_pair("padding", padding, 0, 64))
+        start = torch.randn(outputs, inputs, *sides) * math.sqrt(2 / (sides[0] * sides[1] * outputs))
         self.weight = nn.Parameter(start)
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
         self.quantizer = new_quantizer(weight, self.weight)
@@ -61,15 +63,48 @@ class Conv2d(Synapse):
         """Where the window goes; `connect` says what is wrong with an input of another shape."""
         if x.dim() != 5 or x.shape[2] != self.weight.shape[1]:
             return "the input does not fit the layer"
-        return Place((self.stride, self.stride), (self.padding, self.padding))
+        return Place(self.strides(), self.paddings())
+
+    def strides(self) -> tuple[int, int]:
+        """(height, width) of a step of the window."""
+        return self.stride if isinstance(self.stride, tuple) else (self.stride, self.stride)
+
+    def paddings(self) -> tuple[int, int]:
+        """Zeros at each end of (height, width)."""
+        return self.padding if isinstance(self.padding, tuple) else (self.padding, self.padding)
+
+    def halved(self) -> bool:
+        """Whether the padding is half of kernel − 1 on both sides: with stride 1 the image keeps its size."""
+        sides = zip(self.weight.shape[2:], self.paddings(), strict=True)
+        return all(2 * padding == kernel - 1 for kernel, padding in sides)
 
     def macs(self, out_shape: tuple[int, ...]) -> int:
-        """O·I·k² per output pixel; zero padding is counted as if it were data."""
+        """O·I·k per output pixel, k the values of a window; zero padding is counted as if it were data."""
         return self.weight.numel() * out_shape[-1] * out_shape[-2]
 
     def extra_repr(self) -> str:
-        o, i, k, _ = self.weight.shape
-        return f"{i}, {o}, kernel={k}, stride={self.stride}, padding={self.padding}, role={self.role}"
+        o, i, *sides = self.weight.shape
+        kernel = _given((sides[0], sides[1]))
+        return f"{i}, {o}, kernel={kernel}, stride={self.stride}, padding={self.padding}, role={self.role}"
+
+
+def _pair(name: str, value: object, low: int, high: int) -> tuple[int, int]:
+    """(height, width) of one number or two, checked."""
+    if not isinstance(value, (tuple, list)):
+        side = integer("Conv2d", name, value, low, high)
+        return side, side
+    if len(value) != 2:
+        raise bad_value("Conv2d", f"{name} must be one number or (height, width)", tuple(value), "e.g. (1, 3)")
+    height, width = (
+        integer("Conv2d", f"{name} {side}", n, low, high)
+        for side, n in zip(("of height", "of width"), value, strict=True)
+    )
+    return height, width
+
+
+def _given(pair: tuple[int, int]) -> int | tuple[int, int]:
+    """One number where both sides have the same."""
+    return pair[0] if pair[0] == pair[1] else pair
 
 
 class Linear(Synapse):

@@ -80,10 +80,13 @@ class Recurrent(Neuron):
         if outputs != inputs:
             must = "the synapse must have as many outputs as inputs"
             raise bad_value("Recurrent", must, f"{inputs} to {outputs}", "it leads from the neurons to themselves")
-        padding, side = getattr(synapse, "padding", 0), synapse.weight.shape[-1] if synapse.weight.dim() > 2 else 1
-        if getattr(synapse, "stride", 1) not in (1, (1, 1)) or padding not in ((side - 1) / 2, ((side - 1) // 2,) * 2):
-            must = "a convolution must keep the size of its images"
-            raise bad_value("Recurrent", must, f"kernel {side}, padding {padding}", "stride 1, padding (kernel - 1)/2")
+        kernel = tuple(synapse.weight.shape[2:])
+        stride, padding = (
+            _sides(getattr(synapse, name, usual), kernel) for name, usual in (("stride", 1), ("padding", 0))
+        )
+        if any(n != 1 for n in stride) or any(2 * n != side - 1 for n, side in zip(padding, kernel, strict=True)):
+            must, got = "a convolution must keep the size of its images", f"kernel {kernel}, padding {padding}"
+            raise bad_value("Recurrent", must, got, "stride 1, padding (kernel - 1)/2")
         self.neuron, self.synapse = neuron, synapse
         self.before: nn.Module = nn.Identity()
         self.behind: nn.Module = nn.Identity()
@@ -259,6 +262,11 @@ class Recurrent(Neuron):
 
     def extra_repr(self) -> str:
         return ""
+
+
+def _sides(given: Any, kernel: tuple[int, ...]) -> tuple[Any, ...]:
+    """One value for each axis of a convolution's kernel."""
+    return given if isinstance(given, tuple) else (given,) * len(kernel)
 
 
 def _check_learned(neuron: Neuron) -> None:

@@ -2,6 +2,7 @@
 
 from bitspike.models.checkpoints import IMAGENET_MEAN, IMAGENET_STD, load_he_checkpoint, load_nmnist_checkpoint
 from bitspike.models.cnn import study_cnn
+from bitspike.models.conv1d import conv1d
 from bitspike.models.mlp import mlp
 from bitspike.models.network import MODELS, Network, Policy, assign, inert_parameters, policy_for, warn_inert
 from bitspike.models.nmnist import nmnist_cnn
@@ -18,6 +19,7 @@ __all__ = [
     "Network",
     "Policy",
     "assign",
+    "conv1d",
     "he_resnet20",
     "he_resnet32",
     "inert_parameters",

@@ -110,7 +110,8 @@ def _chosen(places: Mapping[str, object], patterns: list[str]) -> list[str]:
 def _projection(block: ResidualBlock, neuron: str, weight: Quantizer | None) -> list[nn.Module]:
     """What fits the block's input to the current of its first neuron."""
     outputs, inputs = block.conv1.weight.shape[:2]
-    if neuron == "neuron2" or (block.conv1.stride == 1 and inputs == outputs):
+    stride, _ = block.conv1.strides()
+    if neuron == "neuron2" or (stride == 1 and inputs == outputs):
         return []
-    pool = [AvgPool2d(block.conv1.stride, ceil=True)] if block.conv1.stride != 1 else []
+    pool = [AvgPool2d(stride, ceil=True)] if stride != 1 else []
     return [*pool, Conv2d(inputs, outputs, 1, weight=weight), new_norm(outputs, block.norm1.mode, block.neuron1)]

@@ -140,7 +140,9 @@ def _reach(body: Graph, neuron: Node) -> _Site | None:
         at = body[at.inputs[0]]
     site = _Site(neuron, at, norm=norm)
     if isinstance(at.module, Conv2d):
-        site.windows.append((at.module.stride, at.module.stride, 0, True))
+        stride, across = at.module.strides()
+        site.windows.append((stride, stride, 0, True))
+        site.why = "" if stride == across else "a convolution whose strides differ"
     while at.kind != "neuron":
         at = body[at.inputs[0]]
         if at.kind == "input":
@@ -186,7 +188,7 @@ def _objection(site: _Site, signal: str, into: str) -> str:
     if into == "input" and site.before and site.synapse.inputs[0] != site.before.name:
         return "a layer that reads pooled spikes"
     layer = site.synapse.module
-    if into != "input" and isinstance(layer, Conv2d) and 2 * layer.padding != layer.weight.shape[-1] - 1:
+    if into != "input" and isinstance(layer, Conv2d) and not layer.halved():
         return "a convolution that changes the size of its images, which the signal cannot follow"
     if into == "potential":
         decay = neuron.membrane.decay()

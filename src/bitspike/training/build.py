@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
+from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
@@ -13,7 +14,7 @@ from torch import nn
 
 from bitspike.checks import bad_value
 from bitspike.data import Samples, SequenceSet
-from bitspike.layers import ENCODERS, ClipFloor, Encoder, Refined
+from bitspike.layers import ENCODERS, ClipFloor, Encoder, Refined, Windows
 from bitspike.models import MODELS, Network, Policy, assign, warn_inert
 from bitspike.models.network import INERT
 from bitspike.neurons import NEURONS, Neuron
@@ -74,8 +75,23 @@ def check_time(recipe: Recipe, data: Samples) -> None:
         must = f"encoder must be {' or '.join(map(repr, fitting))}, as {data.name!r} holds {held}"
         todo = "set model.encoder=frames" if isinstance(data, SequenceSet) else "choose one, or set data.time=true"
         raise bad_value("[model]", must, repr(name), todo)
+    windows = None if recipe.allocation is None else recipe.allocation.windows
     if not isinstance(data, SequenceSet):
+        if windows is not None:
+            must = f"windows must be left out, as {data.name!r} holds samples without a time axis"
+            raise bad_value(
+                "[allocation]", must, windows, "set allocation.refined=true, which gives neurons their own T"
+            )
         return
+    if windows is not None and windows > data.steps:
+        must = f"windows must be at most {data.steps}, the steps of {data.name!r}"
+        raise bad_value("[allocation]", must, windows, "steps that hold a sample's are of no use")
+    if windows is not None and data.lengths is not None:
+        must = f"windows must be left out, as the sequences of {data.name!r} end at different steps"
+        raise bad_value("[allocation]", must, windows, "remove it")
+    if windows is not None and recipe.model.norm == "per_step":
+        must = "norm must not be 'per_step' where windows change the number of steps"
+        raise bad_value("[model]", must, "'per_step'", "set model.norm=joint")
     if recipe.allocation is not None and recipe.allocation.refined:
         must = "refined must be false where samples have a time axis: refined neurons hold the mean of their input"
         raise bad_value("[allocation]", must, "true", "set allocation.refined=false")
@@ -137,6 +153,8 @@ def build_network(recipe: Recipe, shape: tuple[int, ...], classes: int, warn: bo
         warnings.filterwarnings("ignore", INERT)  # of the builder: [[layers]] may yet change what is inert
         torch.manual_seed(recipe.seed)
         model = builder(**arguments, **recipe.model.options)
+    if recipe.allocation is not None and recipe.allocation.windows is not None:
+        put_windows(model, recipe.allocation.windows, T, recipe.allocation.learn_steps)
     for layer in recipe.layers or ():
         other = build_neuron(layer.neuron) if layer.neuron else None
         weight = build_quantizer(layer.weight) if layer.weight else None
@@ -144,6 +162,16 @@ def build_network(recipe: Recipe, shape: tuple[int, ...], classes: int, warn: bo
     if warn:
         warn_inert(model, stacklevel=3)
     return model
+
+
+def put_windows(model: Network, windows: int, T: int, learn: bool) -> None:
+    """Put `Windows` in front of a network's body, as its module "windows"; the other names stay."""
+    body = model.body
+    if not isinstance(body, nn.Sequential):
+        must = "windows need a network whose body is a row of layers"
+        raise bad_value("[allocation]", must, type(body).__name__, "choose another model, or put Windows in yourself")
+    layer = Windows(windows, frames=T, learn_T=learn, bound=T)
+    model.body = type(body)(OrderedDict([("windows", layer), *body.named_children()]))
 
 
 def _make(where: str, cls: Callable[..., Any], options: Mapping[str, object]) -> Any:

@@ -51,6 +51,7 @@ _LATER: dict[str, object] = {
     "convert.readout": "mean",
     "convert.activation": None,
     "allocation.learn_epoch": 0.0,
+    "allocation.windows": None,
     "allocation.budget": None,
     "allocation.budget_pull": 1.0,
     "allocation.budget_rate": 0.1,

@@ -45,7 +45,9 @@ class Nir(Target):
         """Write the file; its bytes only depend on the network, and on the releases of nir and h5py."""
         nir, made = package("export to nir"), _written(source, options)
         grouped = any(getattr(node, "groups", 1) != 1 for node in made.nodes.values())
-        graph = nir.NIRGraph(made.nodes, made.edges, metadata=made.metadata, type_check=not grouped)
+        oblong = any(len({*node.weight.shape[2:]}) > 1 for node in made.nodes.values() if isinstance(node, nir.Conv2d))
+        plain = not grouped and not oblong
+        graph = nir.NIRGraph(made.nodes, made.edges, metadata=made.metadata, type_check=plain)
         held = io.BytesIO()
         nir.write(held, graph)
         write_bytes_atomic(path, held.getvalue())
@@ -56,6 +58,8 @@ class Nir(Target):
             notes.append(f"every sample is fed {made.metadata['T']} times, once a step")
         if grouped:
             notes.append("nir takes a group's channels for all: read it with nir.read(path, type_check=False)")
+        if oblong:
+            notes.append("nir takes a kernel's height for its width: read it with nir.read(path, type_check=False)")
         if options["reader"] in _NOTES:
             notes.append(_NOTES[options["reader"]])
         said = {key: value for key, value in made.metadata.items() if not key.startswith(NOTE)}

@@ -62,8 +62,8 @@ def _linear(low: Lowering, name: str, module: Synapse, x: Wire, source: str) -> 
 def place(module: Synapse) -> dict[str, Any]:
     """Attributes of the row of a convolution, without the exponent; borders other than zeros are none of it."""
     if type(module) is Conv2d:
-        twice = [module.padding] * 2
-        return {"stride": [module.stride] * 2, "before": twice, "after": twice, "dilation": [1, 1], "groups": 1}
+        stride, ends = list(module.strides()), list(module.paddings())
+        return {"stride": stride, "before": ends, "after": list(ends), "dilation": [1, 1], "groups": 1}
     if type(module) is not Convolution:
         raise Refused(f"{type(module).__name__} is no convolution or linear map of a program")
     axes = module.weight.dim() - 2
