@@ -237,9 +237,9 @@ def test_wrong_choices_are_refused() -> None:
 
 def test_what_the_engine_cannot_address_is_left_to_the_interpreter() -> None:
     """A border of 1,000 around 600 channels: one operand of gigabytes, though the program itself is small."""
-    b = Builder(Input(Value((600, 1, 1), 0, 1, 0, 1)))
+    b = Builder(Input(Value((600, 1, 1), 0, 100, 0, 1)))  # too many bits for planes on any instruction set
     place = {"stride": [1, 1], "before": [1000, 1000], "after": [1000, 1000], "dilation": [1, 1]}
-    weight = b.constant(np.ones((1, 600, 1, 1), int))
+    weight = b.constant(np.full((1, 600, 1, 1), 100))
     spec = b.finish(b.add("convolution", [INPUT], place, {"weight": weight})).spec
     assert "interpreter" in str(Program(spec).engine) and Program(spec).engine.name == "interpreter"
     with pytest.raises(ProgramError, match="the native engine must hold a sample"):
