@@ -62,11 +62,11 @@ def jobs() -> list[Job]:
 
 def recordings() -> list[Job]:
     """Networks of spoken digits and of N-MNIST, whose input is another one in every step."""
-    spoken = [Job(f"fsdd_study/{arm}") for arm in ("binary", "ternary", "multibit", "reverb", "adaptive")]
-    spoken.append(Job("fsdd_study/multibit-strangers"))
-    return spoken + [
-        Job(f"nmnist_study/{arm}") for arm in ("binary", "ternary", "multibit-T5-b2", "reverb", "adaptive")
-    ]
+    spoken = ("binary", "ternary", "multibit", "reverb", "adaptive", "multibit-strangers")
+    events = ("binary", "ternary", "multibit-T5-b2", "reverb", "adaptive")
+    names = [f"fsdd_study/{arm}" for arm in spoken] + [f"nmnist_study/{arm}" for arm in events]
+    sharp = {"weight_bits": 16, "spike_bits": 16, "input_bits": 16}
+    return [job for name in names for job in (Job(name), Job(name, **sharp))]
 
 
 def causes() -> list[Job]:

@@ -57,7 +57,8 @@ def label(job: Job) -> list[str]:
     if kind == "untrained":
         return [SETS[kind], SPIKES["ternary weights" if rest == "ternary" else rest]]
     real = f", real as {job.spike_bits} bits" if rest == "reverb" else ""
-    return [SETS[kind], SPIKES[rest] + real]
+    sharp = ", 16-bit weights and input" if job in recordings() and job.weight_bits == 16 else ""
+    return [SETS[kind], SPIKES[rest] + real + sharp]
 
 
 def integer(job: Job) -> bool:
