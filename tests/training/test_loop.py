@@ -19,6 +19,7 @@ from bitspike.training.distributed import World
 from bitspike.training.evaluation import evaluate, logits_of
 from bitspike.training.loop import epoch_batches, fit, load_weights
 from bitspike.training.optim import learning_rate, make_optimiser
+from bitspike.training.penalty import WithPenalty
 from bitspike.training.recipe import Recipe, TrainConfig, recipe_from_mapping
 from networks import rng
 from runs import curve
@@ -196,6 +197,24 @@ def test_the_penalty_acts_in_the_loop() -> None:
         return next(iter(observe(run.model, [x]).values())).rate
 
     assert 0 < rate(20.0) < 0.8 * rate(0.0)
+
+
+def test_the_penalty_rises_over_its_warm_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The shares of every step: straight from 0, and all of it after so many epochs."""
+    shares: list[float] = []
+    forward = WithPenalty.forward
+
+    def watched(self: WithPenalty, x: torch.Tensor, *share: torch.Tensor) -> Any:
+        shares.append(share[0].item() if share else 1.0)
+        return forward(self, x, *share)
+
+    monkeypatch.setattr(WithPenalty, "forward", watched)
+    base = recipe(train={"epochs": 3})
+    penalty = {"kind": "rate", "weight": 20.0, "target": 0.05, "warmup_epochs": 1.5}
+    fit(replace(base, regulariser=replace(base.regulariser, **penalty)), SPLITS)
+    steps = len(shares) // 3
+    wanted = [min(1.0, (epoch + step / steps) / 1.5) for epoch in range(3) for step in range(steps)]
+    assert shares == pytest.approx(wanted) and shares[0] == 0 and shares[-1] == 1
 
 
 def test_clipping_bounds_the_step() -> None:

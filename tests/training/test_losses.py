@@ -107,6 +107,17 @@ def test_the_rate_in_one_pass_is_that_of_six(neuron: Neuron, dtype: torch.dtype)
     assert torch.equal(found, wanted) and found.any()
 
 
+def test_a_share_of_the_penalty_is_of_that_of_the_spikes_alone() -> None:
+    class Pull(torch.nn.Module):
+        def forward(self) -> Tensor:
+            return torch.tensor(5.0)
+
+    network = WithPenalty(PAIR, SpikePenalty("rate", 3.0, 0.0, False), Pull())
+    whole = 3.0 * (4 / 6) ** 2
+    assert network(LEVELS)[1].item() == pytest.approx(5 + whole)
+    assert network(LEVELS, torch.tensor(0.25))[1].item() == pytest.approx(5 + whole / 4)
+
+
 def test_the_output_is_that_of_the_network() -> None:
     output, _ = WithPenalty(PAIR, SpikePenalty("rate", 1.0, 0.1, True))(LEVELS)
     assert torch.equal(output, PAIR(LEVELS)) and output.abs().sum() > 0

@@ -121,6 +121,7 @@ def test_reads_a_file_with_overrides(path: Path) -> None:
         (["data.channels=2"], ["[data]: channels must be one of 1, 3, got 2"]),
         (["data.test_part=' '"], ["[data]: test_part must be a name"]),
         (["data.root=''"], ["[data]: root must be a name"]),
+        (["regulariser.warmup_epochs=-1"], ["[regulariser]: warmup_epochs must be >= 0"]),
         (["regulariser.weight=-1"], ["[regulariser]: weight must be >= 0"]),
         (["weight={bits=1}"], ["[weight]: the key 'name' must be given"]),
         (["policy.first=' '"], ["[policy]: first must be a name"]),
@@ -163,7 +164,8 @@ def test_keys_that_came_later_are_no_part_of_an_older_key() -> None:
     del mapping["model"]["encoder_options"]
     for key in LATER:
         del mapping["train"][key]
-    del mapping["layers"], mapping["allocation"], mapping["convert"], mapping["start"], mapping["regulariser"]["side"]
+    del mapping["layers"], mapping["allocation"], mapping["convert"], mapping["start"]
+    del mapping["regulariser"]["side"], mapping["regulariser"]["warmup_epochs"]
     assert canonical_key(mapping, "d") == BASE.key("d")
 
 
@@ -179,7 +181,8 @@ def test_keys_of_layers_without_time_steps_are_the_older_ones() -> None:
     del mapping["model"]["encoder_options"]
     for key in LATER:
         del mapping["train"][key]
-    del mapping["allocation"], mapping["convert"], mapping["start"], mapping["regulariser"]["side"]
+    del mapping["allocation"], mapping["convert"], mapping["start"]
+    del mapping["regulariser"]["side"], mapping["regulariser"]["warmup_epochs"]
     assert canonical_key({**mapping, "layers": [layer]}, "d") == plain.key("d")
 
 

@@ -196,7 +196,7 @@ class _Session:
             self.budgets.repair(place.epoch + share, x, self.optimiser)
         integer = int8() if config.forward == "int8" else nullcontext()
         with lean() if config.memory == "lean" else nullcontext(), integer as record, cast(), padded(lengths):
-            output, penalty = self.network(x)
+            output, penalty = self.network(x, *self._penalty_share(place.epoch + share))
         if record is not None and place.epoch == place.step == 0:
             _check_taken(record)
         output = output.float() if output.dtype == torch.bfloat16 else output
@@ -215,6 +215,11 @@ class _Session:
         self.sums = self.sums + torch.stack([loss.detach().double() * len(labels), right])
         place.seen += len(labels)
         place.step += 1
+
+    def _penalty_share(self, epoch: float) -> tuple[Tensor, ...]:
+        """How much of the spikes' penalty counts, as a tensor, so that compiled code stays; nothing for all of it."""
+        warmup = self.recipe.regulariser.warmup_epochs
+        return (torch.full((), epoch / warmup, device=self.world.device),) if epoch < warmup else ()
 
     def diverged(self, seen: str, x: Tensor | Padded) -> DivergedError:
         """The error that ends the run: what was seen, and where it comes from."""

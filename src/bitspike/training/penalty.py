@@ -121,13 +121,14 @@ class WithPenalty(nn.Module):
         names, self.neurons = zip(*nodes, strict=True)
         self.showing = graph.showing(names)
 
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Samples → (output of the network, penalty [])."""
+    def forward(self, x: Tensor, share: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Samples → (output of the network, penalty []); share [] is the part of the spikes' penalty that counts."""
         further = x.new_zeros(()) if self.pull is None else self.pull()
         if self.penalty is None:
             return self.model(x), further
         output, spikes = self.showing(x)
-        return output, self.penalty(self.neurons, spikes) + further
+        of_spikes = self.penalty(self.neurons, spikes)
+        return output, (of_spikes if share is None else of_spikes * share) + further
 
 
 class _Total(nn.Module):

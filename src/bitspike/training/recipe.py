@@ -47,6 +47,7 @@ _LATER: dict[str, object] = {
     "convert": None,
     "start": None,
     "regulariser.side": "both",
+    "regulariser.warmup_epochs": 0.0,
     "model.encoder_options": {},
     "convert.readout": "mean",
     "convert.activation": None,
@@ -274,6 +275,7 @@ class RegulariserConfig:
         target: spikes a neuron and step, or bits; >= 0.
         per_layer: hold every layer to the target, not only the mean over layers.
         side: "both", or "above": activity below the target costs nothing.
+        warmup_epochs: the weight rises from 0 in a straight line over so many epochs, >= 0.
     """
 
     kind: Literal["none", "rate", "bits"] = "none"
@@ -281,10 +283,12 @@ class RegulariserConfig:
     target: float = 0.1
     per_layer: bool = False
     side: Literal["both", "above"] = "both"
+    warmup_epochs: float = 0.0
 
     def __post_init__(self) -> None:
         conform(self)
         single("RegulariserConfig", self)
+        at_least("RegulariserConfig", "warmup_epochs", self.warmup_epochs, 0)
         at_least("RegulariserConfig", "weight", self.weight, 0)
         at_least("RegulariserConfig", "target", self.target, 0)
 
