@@ -26,13 +26,14 @@ class QKTokenAttention(Attention):
     """
 
     def build(self, neuron: nn.Module, weight: Quantizer | None, norm: str, gate: nn.Module) -> None:
-        """q, k, both as heads; the gate has one channel per head."""
+        """q and k; the gate has one channel per head."""
         sizes = (self.tokens, self.channels, self.heads)
-        self.q = nn.Sequential(self.branch(neuron, weight, norm), TokenView("split", *sizes))
-        self.k = nn.Sequential(self.branch(neuron, weight, norm), TokenView("split", *sizes))
-        self.gate = nn.Sequential(AxisSum(3), own_neuron(gate, self.heads))
-        self.product, self.merge = Product(), TokenView("merge", *sizes)
+        self.q, self.k = (self.branch(neuron, weight, norm) for _ in range(2))
+        self.gate = nn.Sequential(
+            TokenView("split", *sizes), AxisSum(3), own_neuron(gate, self.heads), TokenView("spread", *sizes)
+        )
+        self.product = Product()
 
     def attend(self, x: Tensor) -> Tensor:
         """Maps [T, B, C, N, 1] → masked keys."""
-        return self.merge(self.product(self.gate(self.q(x)), self.k(x)))  # type: ignore[no-any-return]
+        return self.product(self.gate(self.q(x)), self.k(x))  # type: ignore[no-any-return]

@@ -8,7 +8,7 @@ from torch import Tensor
 from bitspike.checks import bad_value, integer, one_of, time_first
 from bitspike.layers.base import TimeLayer
 
-KINDS = ("maps", "tokens", "split", "merge")
+KINDS = ("maps", "tokens", "split", "merge", "spread")
 
 
 class TokenView(TimeLayer):
@@ -17,7 +17,8 @@ class TokenView(TimeLayer):
     - "maps": tokens [T, B, N, C] → maps [T, B, C, N, 1], as synapses, norms and neurons with channels read them;
     - "tokens": maps → tokens;
     - "split": maps → heads [T, B, H, C/H, N], head h with channels h·C/H to (h + 1)·C/H − 1;
-    - "merge": heads → maps.
+    - "merge": heads → maps;
+    - "spread": one value a head and token, [T, B, H, 1, N] → maps, the same for all channels of a head.
 
     Args:
         kind: as above. tokens: N. channels: C. heads: H, a divisor of C.
@@ -46,6 +47,7 @@ class TokenView(TimeLayer):
             "maps": (self.tokens, self.channels),
             "split": (self.channels, self.tokens, 1),
             "merge": (self.heads, self.channels // self.heads, self.tokens),
+            "spread": (self.heads, 1, self.tokens),
         }
         return shapes[self.kind]
 
@@ -53,7 +55,7 @@ class TokenView(TimeLayer):
         """[T, B, *shape] → the same values in the other order; a view where torch has one."""
         time_first("TokenView", x, 4)
         if tuple(x.shape[2:]) != self.shape:
-            name = {"maps": "[N, C]", "merge": "[H, C/H, N]"}.get(self.kind, "[C, N, 1]")
+            name = {"maps": "[N, C]", "merge": "[H, C/H, N]", "spread": "[H, 1, N]"}.get(self.kind, "[C, N, 1]")
             must = f"a sample must be {name} = {list(self.shape)}, for {self.tokens} tokens of {self.channels} channels"
             todo = "give it as many tokens and channels as the layer was made for, or make another one"
             raise bad_value("TokenView", must, list(x.shape[2:]), todo)
@@ -63,11 +65,18 @@ class TokenView(TimeLayer):
             return x.squeeze(-1).transpose(2, 3)
         if self.kind == "split":
             return x.squeeze(-1).unflatten(2, (self.heads, -1))
+        if self.kind == "spread":
+            x = x.expand(-1, -1, -1, self.channels // self.heads, -1)
         return x.flatten(2, 3).unsqueeze(-1)
 
+    def carry(self, factor: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """A factor per head is one of all its channels."""
+        several = self.kind == "spread" and factor.dim() > 0 and len(factor) > 1
+        return factor.repeat_interleave(self.channels // self.heads) if several else factor
+
     def mixes(self, shape: tuple[int, ...]) -> bool:
-        """Yes: axis 2 of the output holds values of several places of the input's."""
-        return True
+        """Whether axis 2 of the output holds values of several places of the input's: always, but where heads spread."""
+        return self.kind != "spread"
 
     def extra_repr(self) -> str:
         return f"{self.kind}, tokens={self.tokens}, channels={self.channels}, heads={self.heads}"
