@@ -30,7 +30,8 @@ class TokenNet(nn.Module):
 def token_net(
     name: str, neuron: Neuron, weight: Quantizer | None = None, T: int = 3, seed: int = 0, **options: object
 ) -> TokenNet:
-    """`TokenNet` initialised from a seed, float64."""
+    """`TokenNet` initialised from a seed, float64; scores weigh ½, so that few tokens are enough to fire."""
+    options = {"scale": 0.5, **options} if name == "ssa" else options
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return TokenNet(name, neuron, weight, T, options).double()

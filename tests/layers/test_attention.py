@@ -74,7 +74,7 @@ def reference(name: str, layer: Attention, x: Tensor) -> Tensor:
 
 @pytest.mark.parametrize("weight", WEIGHTS)
 @pytest.mark.parametrize("neuron", SPIKING)
-@pytest.mark.parametrize("name", ATTENTION)
+@pytest.mark.parametrize("name", list(ATTENTION))
 def test_layers_are_their_equations(name: str, neuron: str, weight: Callable[[], Quantizer | None]) -> None:
     learned = "layer" if neuron in ("ternary", "multibit") else "none"
     layer = attention(name, make_neuron(neuron, train_amplitude=learned), weight())
@@ -96,7 +96,7 @@ def test_layers_are_their_equations(name: str, neuron: str, weight: Callable[[],
 
 @pytest.mark.parametrize(("tokens", "heads", "order"), [(5, 2, "kv"), (5, 1, "qk"), (1, 6, "qk")])
 def test_both_orders_are_the_same_integers(tokens: int, heads: int, order: str) -> None:
-    x = 2 * torch.randn(T, B, tokens, C, generator=rng(2), dtype=torch.float64)
+    x = 2 * torch.randn(T, 16, tokens, C, generator=rng(2), dtype=torch.float64)
     layers = [
         attention("ssa", Integer(3), None, tokens, heads=heads, order=named, output="current")
         for named in ("auto", "qk", "kv")
@@ -109,7 +109,7 @@ def test_both_orders_are_the_same_integers(tokens: int, heads: int, order: str) 
     assert gates[0].any() and torch.equal(gates[0], gates[1]) and torch.equal(gates[0], gates[2])
 
 
-@pytest.mark.parametrize("name", ATTENTION)
+@pytest.mark.parametrize("name", list(ATTENTION))
 def test_heads_of_one_channel_and_all_channels(name: str) -> None:
     found = []
     for heads in (1, C):
@@ -121,7 +121,7 @@ def test_heads_of_one_channel_and_all_channels(name: str) -> None:
     assert torch.equal(*found) == inert
 
 
-@pytest.mark.parametrize("name", ATTENTION)
+@pytest.mark.parametrize("name", list(ATTENTION))
 def test_options(name: str) -> None:
     layer = attention(name, LIF(), gate=Integer(3), output="current", norm="threshold")
     y = layer(inputs())
@@ -186,7 +186,7 @@ def test_refusals(make: Callable[[], object], message: str) -> None:
 
 
 @pytest.mark.parametrize("shape", [(T, B, N + 1, C), (T, B, C, N), (T, B, N), (T, B, N, C, 1)])
-@pytest.mark.parametrize("name", ATTENTION)
+@pytest.mark.parametrize("name", list(ATTENTION))
 def test_inputs_of_another_shape(name: str, shape: tuple[int, ...]) -> None:
     with pytest.raises(ValueError, match="TokenView"):
         attention(name, LIF())(torch.zeros(shape, dtype=torch.float64))
