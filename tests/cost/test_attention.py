@@ -120,7 +120,7 @@ def test_an_attention_layer_by_hand() -> None:
     net, x = nn.Sequential(LIF(decay=0.0), layer).eval(), torch.tensor([[[[1.0, 0.0], [0.0, 0.0]]]])
     assert torch.equal(net(x), x)
     counted = cost(fold(net, x), x)
-    synapses = {row.name.split("_")[2]: row.adds - row.fixed_adds for row in counted.synapses}
+    synapses = {row.name.split("_1_")[1].split("_")[0]: row.adds - row.fixed_adds for row in counted.synapses}
     assert synapses == {"q": 2.0, "k": 2.0, "project": 2.0}
     assert only(counted, "product").adds == 1.0 and only(counted, "product").macs == 4
     assert only(counted, "pool").side_adds == 2.0 and not counted.uncounted

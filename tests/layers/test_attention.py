@@ -18,10 +18,16 @@ from bitspike.quantizers import Quantizer, TernaryWeight, Uniform
 from networks import SPIKING, make_neuron, rng
 
 T, B, N, C, H = 3, 2, 5, 6, 2
-WEIGHTS: tuple[Callable[[], Quantizer | None], ...] = (lambda: None, lambda: Uniform(4), lambda: TernaryWeight("output"))
+WEIGHTS: dict[str, Callable[[], Quantizer | None]] = {
+    "float": lambda: None,
+    "uniform4": lambda: Uniform(4),
+    "ternary-output": lambda: TernaryWeight("output"),
+}
 
 
-def attention(name: str, neuron: nn.Module, weight: Quantizer | None = None, tokens: int = N, **options: Any) -> Attention:
+def attention(
+    name: str, neuron: nn.Module, weight: Quantizer | None = None, tokens: int = N, **options: Any
+) -> Attention:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         layer = ATTENTION[name](C, tokens, neuron, weight, **{"heads": H, **options}).double()
@@ -72,12 +78,12 @@ def reference(name: str, layer: Attention, x: Tensor) -> Tensor:
     return mapped(layer.project, y).transpose(2, 3)
 
 
-@pytest.mark.parametrize("weight", WEIGHTS)
+@pytest.mark.parametrize("weight", list(WEIGHTS))
 @pytest.mark.parametrize("neuron", SPIKING)
 @pytest.mark.parametrize("name", list(ATTENTION))
-def test_layers_are_their_equations(name: str, neuron: str, weight: Callable[[], Quantizer | None]) -> None:
+def test_layers_are_their_equations(name: str, neuron: str, weight: str) -> None:
     learned = "layer" if neuron in ("ternary", "multibit") else "none"
-    layer = attention(name, make_neuron(neuron, train_amplitude=learned), weight())
+    layer = attention(name, make_neuron(neuron, train_amplitude=learned), WEIGHTS[weight]())
     other, x = copy.deepcopy(layer), inputs().requires_grad_()
     again = x.detach().clone().requires_grad_()
     y, wanted = layer(x), reference(name, other, again)
@@ -156,7 +162,7 @@ def test_products_by_loops(transposed: str) -> None:
     second = b.mT if transposed == "second" else b
     y = module(a, b)
     for i, j in product(range(m), range(n)):
-        wanted = sum(first[..., i, l] * second[..., l, j] for l in range(k))
+        wanted = sum(first[..., i, at] * second[..., at, j] for at in range(k))
         torch.testing.assert_close(y[..., i, j], wanted, rtol=0, atol=1e-14)
     assert module.summands(a.shape, b.shape) == k and module.summands(None, None) == 0
     assert torch.autograd.gradcheck(module, (a.requires_grad_(), b.requires_grad_()))

@@ -137,7 +137,9 @@ class _Plan:
             self.carries[node.name] = self._reads(node)
             adds = isinstance(module, TimeLayer) and module.scaling == "add"
             whole = spikes is not None and spikes.whole
-            behind = isinstance(module, (Synapse, MatrixProduct)) or ((adds or node.kind in ("add", "function")) and not whole)
+            behind = isinstance(module, (Synapse, MatrixProduct)) or (
+                (adds or node.kind in ("add", "function")) and not whole
+            )
             if behind or any(name in self.current for name in node.inputs):
                 self.current.add(node.name)
                 if self._waits(node):

@@ -75,7 +75,7 @@ class TokenView(TimeLayer):
         return factor.repeat_interleave(self.channels // self.heads) if several else factor
 
     def mixes(self, shape: tuple[int, ...]) -> bool:
-        """Whether axis 2 of the output holds values of several places of the input's: always, but where heads spread."""
+        """Whether axis 2 of the output holds values of several places of that axis: always, but where heads spread."""
         return self.kind != "spread"
 
     def extra_repr(self) -> str:
