@@ -185,6 +185,21 @@ def multiplied(a: SpikeFormat, b: SpikeFormat, count: int = 1) -> SpikeFormat | 
     return SpikeFormat(min(ends), max(ends), fraction_bits, _sharing((a, b)), slope=slope)
 
 
+def multiplied_over_time(
+    a: Sequence[SpikeFormat], b: Sequence[SpikeFormat], count: int = 1
+) -> tuple[SpikeFormat, ...]:
+    """`multiplied` at every step of two trains; real at all steps where that is no format at one.
+
+    >>> [record.label() for record in multiplied_over_time([SpikeFormat(0, 3), SpikeFormat()], [SpikeFormat(-1, 1)])]
+    ['{-3..3}', '{-1,0,1}']
+    """
+    steps = max(len(a), len(b))
+    pairs = zip(formats_over_time(a, steps), formats_over_time(b, steps), strict=True)
+    found = [multiplied(x, y, count) for x, y in pairs]
+    whole = tuple(record for record in found if record is not None)
+    return whole if len(whole) == steps else (SpikeFormat(real=True),) * steps
+
+
 def union(records: Sequence[SpikeFormat]) -> SpikeFormat | None:
     """The least alphabet that holds those of all records; None where real and integer ones, or slopes, are mixed.
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, fx, nn
 
-from bitspike.formats import SpikeFormat, added, formats_over_time, multiplied, union
+from bitspike.formats import SpikeFormat, added, formats_over_time, multiplied_over_time, union
 from bitspike.graph.moves import axis_of, joined, kind_of, summands, taken, whole_in
 from bitspike.layers import (
     Encoder,
@@ -356,11 +356,7 @@ def _multiplied(
     over = [one.scale for one in spikes if one.scale.dim() > 1]
     if not single or not count or len({len(scale) for scale in over}) > 1:
         return None
-    given = [one.parts[0][1] or () for one in spikes]
-    steps = max(map(len, given))
-    pairs = zip(*(formats_over_time(formats, steps) for formats in given), strict=True)
-    found = tuple(multiplied(x, y, count) or _REAL for x, y in pairs)
-    formats = (_REAL,) * steps if any(record.real for record in found) else found
+    formats = multiplied_over_time(a.parts[0][1] or (), b.parts[0][1] or (), count)
     return Spikes(((Form(((item.name, 1),)), formats),), None, a.scale * b.scale, a.unit * b.unit)
 
 
