@@ -166,6 +166,40 @@ def added(records: Sequence[SpikeFormat], counts: Sequence[int]) -> SpikeFormat 
     return replace(whole[0], low=low, high=high, unary=unary, amplitude=_sharing(whole))
 
 
+def multiplied(a: SpikeFormat, b: SpikeFormat, count: int = 1) -> SpikeFormat | None:
+    """The alphabet of a sum of so many products of a level of each; None where that is no format.
+
+    Real spikes and too many levels have none, nor have two amplitudes (a slope) by levels of both signs, or summed up.
+
+    >>> multiplied(SpikeFormat(-1, 1), SpikeFormat(0, 3), 2).label(), multiplied(SpikeFormat(), SpikeFormat(real=True))
+    ('{-6..6}', None)
+    """
+    bent = [(one, other) for one, other in ((a, b), (b, a)) if one.slope != 1]
+    if a.real or b.real or any(other.signed for _, other in bent) or (bent and count > 1):
+        return None
+    ends = [count * x * y for x in (a.low, a.high) for y in (b.low, b.high)]
+    fraction_bits = a.fraction_bits + b.fraction_bits
+    if min(ends) < _LEAST_LEVEL or max(ends) > _GREATEST_LEVEL or fraction_bits > 16:
+        return None
+    slope = bent[0][0].slope if bent else 1.0
+    return SpikeFormat(min(ends), max(ends), fraction_bits, _sharing((a, b)), slope=slope)
+
+
+def multiplied_over_time(
+    a: Sequence[SpikeFormat], b: Sequence[SpikeFormat], count: int = 1
+) -> tuple[SpikeFormat, ...]:
+    """`multiplied` at every step of two trains; real at all steps where that is no format at one.
+
+    >>> [record.label() for record in multiplied_over_time([SpikeFormat(0, 3), SpikeFormat()], [SpikeFormat(-1, 1)])]
+    ['{-3..3}', '{-1,0,1}']
+    """
+    steps = max(len(a), len(b))
+    pairs = zip(formats_over_time(a, steps), formats_over_time(b, steps), strict=True)
+    found = [multiplied(x, y, count) for x, y in pairs]
+    whole = tuple(record for record in found if record is not None)
+    return whole if len(whole) == steps else (SpikeFormat(real=True),) * steps
+
+
 def union(records: Sequence[SpikeFormat]) -> SpikeFormat | None:
     """The least alphabet that holds those of all records; None where real and integer ones, or slopes, are mixed.
 

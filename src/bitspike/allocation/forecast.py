@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -14,10 +14,10 @@ from bitspike.allocation.widths import Allocation
 from bitspike.cost import SCOPES, Activations, Cost, LayerCost, activations, bit_budget, cost
 from bitspike.cost.synapse import put_widths
 from bitspike.fold.folding import fold
-from bitspike.formats import SpikeFormat, formats_over_time
+from bitspike.formats import SpikeFormat, formats_over_time, multiplied_over_time
 from bitspike.functional import Widths
 from bitspike.graph import Form, Graph, trace
-from bitspike.layers import Refined
+from bitspike.layers import PairProduct, Refined
 
 _SAMPLES = 2
 
@@ -142,12 +142,32 @@ class Forecast:
         """Alphabets of what a neuron or encoder (node name) sends at each of its steps."""
         path = self.paths.get(node, "")
         if node not in self.neurons:
-            return self.edges.sent[node]
+            return self.of_product(node, lambda name: self.formats(name, state)) or self.edges.sent[node]
         T = self.steps(node, state)
         if ("spikes", path, 0) not in self.place:
             return formats_over_time(self.edges.sent[node], T)
         last = self.allocation.spikes[path].width.numel() - 1
         return tuple(self._format(path, state[self.place["spikes", path, min(t, last)]]) for t in range(T))
+
+    def of_product(
+        self, node: str, sent: Callable[[str], tuple[SpikeFormat, ...]]
+    ) -> tuple[SpikeFormat, ...] | None:
+        """Alphabets of a product of spikes (node name), given those of trains; None where they are those measured."""
+        graph = self.edges.graph
+        module, names = graph[node].module, [str(n) for n in graph.items[node].args]
+        if not isinstance(module, PairProduct):
+            return None
+        given = []
+        for name in names:
+            spikes = self.edges.spikes[name]
+            form, formats = spikes.parts[0] if spikes is not None else (None, None)
+            if form is None or formats is None:
+                return None
+            now = form.formats(self.edges.sent)
+            if formats_over_time(formats, len(now)) != now:
+                return None
+            given.append(form.formats({term: sent(term) for term, _ in form.terms}))
+        return multiplied_over_time(*given, module.summands(*(self.edges.shapes.get(name) for name in names)))
 
     def train(self, node: str, state: State) -> tuple[int, ...]:
         """Bits of the spikes of a neuron (node name) at each of its steps."""

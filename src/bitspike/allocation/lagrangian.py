@@ -106,7 +106,7 @@ class Lagrangian(nn.Module):
         forecast = self.forecast
         given, path = forecast.edges.sent[node], forecast.paths.get(node, "")
         if node not in trains:
-            return given
+            return forecast.of_product(node, lambda name: self._sent(name, trains)) or given
         if ("spikes", path, 0) in forecast.place:
             holder = forecast.allocation.spikes[path]
             given = getattr(holder, "formats", (holder.format,))

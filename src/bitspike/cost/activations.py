@@ -15,6 +15,7 @@ from bitspike.formats import formats_over_time
 from bitspike.graph import Edges, Graph, Node, trace
 from bitspike.layers import (
     Encoder,
+    MatrixProduct,
     MaxPool2d,
     Restimulate,
     Synapse,
@@ -24,7 +25,7 @@ from bitspike.layers import (
 )
 from bitspike.neurons import Neuron
 
-_READS_ALL = (Synapse, MaxPool2d, TallyMaxPool2d, TallyPool, Restimulate)
+_READS_ALL = (Synapse, MatrixProduct, MaxPool2d, TallyMaxPool2d, TallyPool, Restimulate)
 
 
 @dataclass(frozen=True)
@@ -136,7 +137,9 @@ class _Plan:
             self.carries[node.name] = self._reads(node)
             adds = isinstance(module, TimeLayer) and module.scaling == "add"
             whole = spikes is not None and spikes.whole
-            behind = isinstance(module, Synapse) or ((adds or node.kind in ("add", "function")) and not whole)
+            behind = isinstance(module, (Synapse, MatrixProduct)) or (
+                (adds or node.kind in ("add", "function")) and not whole
+            )
             if behind or any(name in self.current for name in node.inputs):
                 self.current.add(node.name)
                 if self._waits(node):

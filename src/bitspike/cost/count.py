@@ -32,6 +32,7 @@ from bitspike.cost.elements import (
 )
 from bitspike.cost.memory import Memory
 from bitspike.cost.place import place
+from bitspike.cost.products import product_row
 from bitspike.cost.record import Cost, LayerCost
 from bitspike.cost.synapse import Train, synapse_row
 from bitspike.formats import SpikeFormat, formats_over_time, union
@@ -41,6 +42,7 @@ from bitspike.layers import (
     BatchNorm,
     Encoder,
     Gain,
+    PairProduct,
     Potential,
     Recurrent,
     Restimulate,
@@ -142,6 +144,9 @@ class _Counter:
         elif isinstance(module, Restimulate) and module.weight is not None:
             layers.append(attention_row(node, module, args[0], memory))
             self.result.uncounted.append(f"{node.name}.sigmoid")
+        elif isinstance(module, PairProduct):
+            both = [self.edges.spikes.get(str(n)) for n in self.graph.items[node.name].args]
+            layers.append(product_row(node, module, args, both))
         elif isinstance(module, POOLS):
             elements.append(pool_row(node, module, args[0], value))
         elif isinstance(module, TimeLayer) and (found := module.pool_windows(tuple(args[0].shape))) is not None:
@@ -209,7 +214,7 @@ class _Counter:
     def _keep_train(self, node: Node, args: tuple[Any, ...], value: Any) -> None:
         """The spikes at all steps of their trains, behind a sum or mean over time and what follows."""
         module = node.module
-        if isinstance(module, (Neuron, Encoder, Windows)):  # their frames are the steps
+        if isinstance(module, (Neuron, Encoder, PairProduct, Windows)):  # their frames are the steps
             return
         given = self.graph.given(node.name, args)
         held = {name: self.trains.get(name, x) for name, x in given.items()}

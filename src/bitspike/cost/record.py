@@ -28,8 +28,8 @@ class LayerCost:
     """Cost of one node of the graph, per sample, all time steps together.
 
     Attributes:
-        name: graph node. kind: "synapse", "affine", "gain", "norm", "amplitude", "attention"; among the elements
-            "neuron", "add", "pool", "squeeze", "windows", "readout" or "rectifier". role: of a synapse.
+        name: graph node. kind: "synapse", "affine", "gain", "norm", "amplitude", "attention", "product"; among the
+            elements "neuron", "add", "pool", "squeeze", "windows", "readout" or "rectifier". role: of a synapse.
         T: time steps. input_bits, weight_bits: bits of an incoming value (of a neuron: of what it sends; the widest
             where steps differ) and of a weight (32 where real).
         rate: share of non-zero incoming values. set_bits: mean set bits of an incoming integer (0 where real).

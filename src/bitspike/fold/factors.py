@@ -24,6 +24,7 @@ from bitspike.layers import (
     Gain,
     GlobalAvgPool,
     MeanReadout,
+    PairProduct,
     Potential,
     Squeeze,
     Synapse,
@@ -112,6 +113,9 @@ def move_factors(surgery: Surgery, shapes: dict[str, tuple[int, ...]], dtype: to
         elif isinstance(module, Potential):
             _settle(surgery, item, before[:1], factors[:1], moved, dtype)
             module.level /= float(factors[1])
+        elif isinstance(module, PairProduct):
+            a, b = (moved.factors[str(n)] for n in item.args)
+            out = a * b
         elif isinstance(module, Squeeze):
             out = _sum_instead(module, shapes[before[0].name][0], factors[0])
         elif isinstance(module, Windows):

@@ -20,7 +20,7 @@ from bitspike.formats import SpikeFormat, formats_over_time
 from bitspike.graph.modes import UntraceableError, cut, note_mode, watched
 from bitspike.graph.moves import kind_of
 from bitspike.graph.spikes import Spikes, follow
-from bitspike.layers import Detach, Encoder, Join, MeanReadout, Squeeze, Synapse, TimeLayer, Windows
+from bitspike.layers import Detach, Encoder, Join, MeanReadout, PairProduct, Squeeze, Synapse, TimeLayer, Windows
 from bitspike.layers.encoders.base import check_intensities
 from bitspike.neurons import Neuron
 
@@ -249,7 +249,7 @@ class Edges:
 
     Attributes:
         spikes: node → what it carries, None where that is not made of spikes. shapes: node → shape of its value.
-        sent: neuron or encoder → alphabets of its train at its steps.
+        sent: neuron, encoder or product → alphabets of its train at its steps.
     """
 
     def __init__(self, graph: Graph, *inputs: Tensor) -> None:
@@ -265,7 +265,7 @@ class Edges:
             self.shapes[node.name] = tuple(value.shape)
         found = self.graph.follow(node.name, self.spikes, self.shapes)
         self.spikes[node.name] = found
-        if isinstance(node.module, (Neuron, Encoder)) and found is not None:
+        if isinstance(node.module, (Neuron, Encoder, PairProduct)) and found is not None:
             formats = found.parts[0][1]
             self.sent[node.name] = formats_over_time(formats or (), len(value))
         return found

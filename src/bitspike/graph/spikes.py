@@ -12,13 +12,14 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor, fx, nn
 
-from bitspike.formats import SpikeFormat, added, formats_over_time, union
+from bitspike.formats import SpikeFormat, added, formats_over_time, multiplied_over_time, union
 from bitspike.graph.moves import axis_of, joined, kind_of, summands, taken, whole_in
 from bitspike.layers import (
     Encoder,
     Gain,
     Join,
     MeanReadout,
+    PairProduct,
     Squeeze,
     TimeLayer,
     Windows,
@@ -193,6 +194,8 @@ def follow(
     if any(spikes is not None and spikes.last for spikes in known.values()):
         known = {name: spikes._axes_lost() if spikes else None for name, spikes in known.items()}
     kind = "add" if isinstance(module, TimeLayer) and module.scaling == "add" else kind_of(item)
+    if isinstance(module, PairProduct):
+        return _multiplied(item, module, known, shapes)
     if kind == "add":
         return _sum(module, [(known.get(n.name), steps.get(n.name, 0)) for n in summands(item)], shapes.get(item.name))
     if kind == "concat":
@@ -337,6 +340,24 @@ def _sum(
         least.scale if whole else _ONE,
         min((one.unit for one in spikes), key=lambda unit: float(unit.abs().mean())),
     )
+
+
+def _multiplied(
+    item: fx.Node, module: PairProduct, known: Mapping[str, Spikes | None], shapes: Mapping[str, tuple[int, ...]]
+) -> Spikes | None:
+    """A product of two kinds of spikes: a train of its own, of integers where both alphabets and their product are."""
+    names = [str(n) for n in item.args if isinstance(n, fx.Node)]
+    spikes = [one for one in (known.get(name) for name in names) if one is not None]
+    if len(names) < 2 or len(spikes) < 2:
+        return None
+    count = module.summands(*(shapes.get(name) for name in names))
+    a, b = spikes
+    single = all(one.whole and one.channels is None and len(one.parts) == 1 for one in spikes)
+    over = [one.scale for one in spikes if one.scale.dim() > 1]
+    if not single or not count or len({len(scale) for scale in over}) > 1:
+        return None
+    formats = multiplied_over_time(a.parts[0][1] or (), b.parts[0][1] or (), count)
+    return Spikes(((Form(((item.name, 1),)), formats),), None, a.scale * b.scale, a.unit * b.unit)
 
 
 def _added(

@@ -1,6 +1,19 @@
 """Layers over [T, B, ...]: quantized linear maps, norms, pools, edges between time steps, encoders and read-outs."""
 
 from bitspike.layers.affine import Affine, Gain
+from bitspike.layers.attention import (
+    ATTENTION,
+    Attention,
+    AxisSum,
+    MatrixProduct,
+    PairProduct,
+    Product,
+    QKChannelAttention,
+    QKTokenAttention,
+    SpikeDrivenAttention,
+    SpikingSelfAttention,
+    TokenView,
+)
 from bitspike.layers.base import Synapse, TimeLayer, merge_time, split_time
 from bitspike.layers.clip_floor import ClipFloor
 from bitspike.layers.detach import Detach
@@ -40,9 +53,12 @@ from bitspike.layers.tally import TallyMap
 from bitspike.layers.windows import Windows
 
 __all__ = [
+    "ATTENTION",
     "ENCODERS",
     "Affine",
+    "Attention",
     "AvgPool2d",
+    "AxisSum",
     "BatchNorm",
     "Chain",
     "ClipFloor",
@@ -57,17 +73,24 @@ __all__ = [
     "Join",
     "Latency",
     "Linear",
+    "MatrixProduct",
     "MaxPool2d",
     "MeanReadout",
     "Noise",
     "Padded",
+    "PairProduct",
     "Phase",
     "Poisson",
     "Potential",
+    "Product",
+    "QKChannelAttention",
+    "QKTokenAttention",
     "Recurrent",
     "Refined",
     "Repeat",
     "Restimulate",
+    "SpikeDrivenAttention",
+    "SpikingSelfAttention",
     "Squeeze",
     "StepReadout",
     "SumPool2d",
@@ -76,6 +99,7 @@ __all__ = [
     "TallyMaxPool2d",
     "TallyPool",
     "TimeLayer",
+    "TokenView",
     "Windows",
     "check_numbers",
     "lengths_of",

@@ -52,8 +52,8 @@ class TimeLayer(Sealed, nn.Module, ABC):
 
     Attributes:
         scaling: what happens to a factor on its input: "linear" (it comes out, per channel, any sign), "positive"
-            (it comes out if positive), "add" (a factor that all inputs share comes out), "none" (it does not come out;
-            folding puts an explicit gain before it).
+            (it comes out if positive), "add" (a factor that all inputs share comes out), "product" (those of its two
+            inputs come out, multiplied), "none" (it does not come out; folding puts an explicit gain before it).
         keeps_format: True where the output is made of unchanged spikes of the input (max pooling, flattening).
         stateful: True where a result depends on earlier time steps; then `stream_step` is used in streams.
         causal: False where a result depends on later time steps; a stream refuses it.

@@ -12,6 +12,7 @@ from bitspike.graph import Node
 from bitspike.layers import (
     Affine,
     AvgPool2d,
+    AxisSum,
     BatchNorm,
     ClipFloor,
     Detach,
@@ -19,9 +20,11 @@ from bitspike.layers import (
     Gain,
     GlobalAvgPool,
     Join,
+    MatrixProduct,
     MaxPool2d,
     MeanReadout,
     Potential,
+    Product,
     Restimulate,
     Squeeze,
     StepReadout,
@@ -31,10 +34,11 @@ from bitspike.layers import (
     TallyMaxPool2d,
     TallyPool,
     TimeLayer,
+    TokenView,
     Windows,
 )
 from bitspike.lower.lowering import Lowering
-from bitspike.lower.rules import body, neuron, pointwise, pool, potential, restimulate, sums, synapse, time
+from bitspike.lower.rules import attention, body, neuron, pointwise, pool, potential, restimulate, sums, synapse, time
 from bitspike.lower.wire import Refused, Wire
 from bitspike.models.pad import PadShortcut
 from bitspike.neurons import Neuron
@@ -71,6 +75,10 @@ LAYERS: dict[type[nn.Module], Rule] = {
     Join: sums.add,
     Restimulate: restimulate.restimulate,
     Potential: potential.potential,
+    TokenView: attention.view,
+    AxisSum: attention.axis_sum,
+    Product: attention.product_of_two,
+    MatrixProduct: attention.matrix_product,
 }
 """Layer → rule, by its very class: a subclass may do something else."""
 
@@ -104,6 +112,7 @@ PLACED = (
     sums.split,
     sums.select,
     pool.flatten,
+    attention.view,
     body.body,
     body.function,
 )

@@ -1,0 +1,69 @@
+"""Spiking self-attention: products of queries, keys and values without a softmax."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from bitspike.checks import one_of, positive
+from bitspike.layers.affine import Gain
+from bitspike.layers.attention.base import ATTENTION, Attention, own_neuron
+from bitspike.layers.attention.products import MatrixProduct
+from bitspike.layers.attention.views import TokenView
+from bitspike.quantizers import Quantizer
+
+_ORDERS = {"qk": ("first", "second"), "kv": ("second", "none")}
+
+
+@ATTENTION.register("ssa")
+class SpikingSelfAttention(Attention):
+    """``y = neuron(norm(W·gate(scale·(q·kᵀ)·v)))`` per head, as ``q·(kᵀ·v)`` where that is fewer products.
+
+    q, k and v are ``neuron(norm(W·x))``, [N, d] per head with d = C/H. Both orders are the same integers: (q·kᵀ)·v
+    takes 2·N²·d products a head and step, q·(kᵀ·v) 2·N·d².
+
+    Source: Spikformer (arXiv 2209.15425), spiking self-attention, and its order of products; scale 0.125.
+    Differs: any spikes.
+
+    Args:
+        scale: > 0. order: "auto" (q·(kᵀ·v) where N > d), "qk" (q·kᵀ first) or "kv" (kᵀ·v first).
+
+    >>> import torch; from bitspike.neurons import LIF
+    >>> SpikingSelfAttention(8, 5, LIF(), heads=2)(torch.ones(2, 3, 5, 8)).shape
+    torch.Size([2, 3, 5, 8])
+    """
+
+    def __init__(
+        self,
+        channels: int,
+        tokens: int,
+        neuron: nn.Module,
+        weight: Quantizer | None = None,
+        heads: int = 1,
+        norm: str = "joint",
+        gate: nn.Module | None = None,
+        output: str = "spikes",
+        scale: float = 0.125,
+        order: str = "auto",
+    ) -> None:
+        positive("SpikingSelfAttention", "scale", scale)
+        one_of("SpikingSelfAttention", "order", order, ("auto", "qk", "kv"))
+        super().__init__(channels, tokens, neuron, weight, heads, norm, gate, output)
+        shorter = "kv" if tokens * heads > channels else "qk"
+        self.order = shorter if order == "auto" else order
+        self.first, self.second = (MatrixProduct(transposed) for transposed in _ORDERS[self.order])
+        self.scale = Gain(torch.tensor(float(scale)))
+
+    def build(self, neuron: nn.Module, weight: Quantizer | None, norm: str, gate: nn.Module) -> None:
+        """q, k and v as heads [C/H, N]: the matrices below are those of the equation, transposed."""
+        sizes = (self.tokens, self.channels, self.heads)
+        self.q, self.k, self.v = (
+            nn.Sequential(self.branch(neuron, weight, norm), TokenView("split", *sizes)) for _ in range(3)
+        )
+        self.merge, self.gate = TokenView("merge", *sizes), own_neuron(gate, self.channels)
+
+    def attend(self, x: Tensor) -> Tensor:
+        """Maps [T, B, C, N, 1] → spikes of the weighted sums of values."""
+        q, k, v = self.q(x), self.k(x), self.v(x)
+        y = self.second(self.first(v, k), q) if self.order == "kv" else self.second(v, self.first(q, k))
+        return self.gate(self.scale(self.merge(y)))  # type: ignore[no-any-return]
