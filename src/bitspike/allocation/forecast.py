@@ -149,9 +149,7 @@ class Forecast:
         last = self.allocation.spikes[path].width.numel() - 1
         return tuple(self._format(path, state[self.place["spikes", path, min(t, last)]]) for t in range(T))
 
-    def of_product(
-        self, node: str, sent: Callable[[str], tuple[SpikeFormat, ...]]
-    ) -> tuple[SpikeFormat, ...] | None:
+    def of_product(self, node: str, sent: Callable[[str], tuple[SpikeFormat, ...]]) -> tuple[SpikeFormat, ...] | None:
         """Alphabets of a product of spikes (node name), given those of trains; None where they are those measured."""
         graph = self.edges.graph
         module, names = graph[node].module, [str(n) for n in graph.items[node].args]
@@ -167,7 +165,8 @@ class Forecast:
             if formats_over_time(formats, len(now)) != now:
                 return None
             given.append(form.formats({term: sent(term) for term, _ in form.terms}))
-        return multiplied_over_time(*given, module.summands(*(self.edges.shapes.get(name) for name in names)))
+        a, b = given
+        return multiplied_over_time(a, b, module.summands(*(self.edges.shapes.get(name) for name in names)))
 
     def train(self, node: str, state: State) -> tuple[int, ...]:
         """Bits of the spikes of a neuron (node name) at each of its steps."""
