@@ -185,9 +185,7 @@ def multiplied(a: SpikeFormat, b: SpikeFormat, count: int = 1) -> SpikeFormat | 
     return SpikeFormat(min(ends), max(ends), fraction_bits, _sharing((a, b)), slope=slope)
 
 
-def multiplied_over_time(
-    a: Sequence[SpikeFormat], b: Sequence[SpikeFormat], count: int = 1
-) -> tuple[SpikeFormat, ...]:
+def multiplied_over_time(a: Sequence[SpikeFormat], b: Sequence[SpikeFormat], count: int = 1) -> tuple[SpikeFormat, ...]:
     """`multiplied` at every step of two trains; real at all steps where that is no format at one.
 
     >>> [record.label() for record in multiplied_over_time([SpikeFormat(0, 3), SpikeFormat()], [SpikeFormat(-1, 1)])]

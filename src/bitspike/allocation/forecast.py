@@ -149,9 +149,7 @@ class Forecast:
         last = self.allocation.spikes[path].width.numel() - 1
         return tuple(self._format(path, state[self.place["spikes", path, min(t, last)]]) for t in range(T))
 
-    def of_product(
-        self, node: str, sent: Callable[[str], tuple[SpikeFormat, ...]]
-    ) -> tuple[SpikeFormat, ...] | None:
+    def of_product(self, node: str, sent: Callable[[str], tuple[SpikeFormat, ...]]) -> tuple[SpikeFormat, ...] | None:
         """Alphabets of a product of spikes (node name), given those of trains; None where they are those measured."""
         graph = self.edges.graph
         module, names = graph[node].module, [str(n) for n in graph.items[node].args]
