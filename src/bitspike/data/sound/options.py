@@ -89,7 +89,7 @@ def spectra_of(
 
     Args:
         where: for messages. options: checked ones. recordings: int16 ``[n]`` each. rate: samples a second.
-        files: what they were read from; with the options they are the key of the cache.
+        files: what they were read from; names and contents are, with the options, the key of the cache.
 
     Returns:
         (float32 ``[N, T, 1, stack, mels]``; steps of each, int64 ``[N]``, of "ragged" ones, else None).
@@ -108,7 +108,9 @@ def spectra_of(
 
     settings = {key: value for key, value in asdict(options).items() if key != "cache"}
     folder = None if options.cache is None else Path(options.cache)
-    kept = cached(folder, {"set": where, "sound": 1, "rate": rate, **settings}, files, make)
+    files = list(files)
+    settings |= {"set": where, "sound": 1, "rate": rate, "names": [path.name for path in files]}  # who says what
+    kept = cached(folder, settings, files, make)
     shape = len(recordings), options.T, 1, options.stack, options.mels
     steps = kept[:, 0, 0].astype(np.int64) if options.fit == "ragged" else None
     return np.ascontiguousarray(kept[:, 1:]).reshape(shape), steps
