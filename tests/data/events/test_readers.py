@@ -183,7 +183,7 @@ def test_aedat4_up_to_its_table_of_packets(tmp_path: Path) -> None:
         read_aedat4(path)
     found = read_aedat4(path, faults="skip")
     assert len(found) == 20 and found.skipped == {"truncated": 1}
-    with pytest.raises(ValueError, match="the table of packets at .* must stand behind a whole packet"):
+    with pytest.raises(ValueError, match=r"the table of packets at .* must stand behind a whole packet"):
         read_aedat4(put(tmp_path, told(short + 9)))
 
 

@@ -39,8 +39,8 @@ def read_aedat4(
 
     Args:
         path: the file. size: (H, W) of the sensor; None: as the XML says. faults: "error", or "skip" as in
-            `recording`; "truncated" is a last packet that is not whole, or a file that ends before the table of packets,
-            counted once.
+            `recording`; "truncated" is a last packet that is not whole, or a file that ends before the place of its
+            table of packets, counted once.
         stream: number of the stream; None: the only one with events, of several none is taken.
 
     Raises:
