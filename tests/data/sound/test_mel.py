@@ -132,6 +132,20 @@ def test_equal_loudness() -> None:
     assert equal.spectra("x", np.zeros(99, np.int16), 8000).max() == np.float32(math.log(1e-6))
 
 
+def test_recordings_are_what_log_mel_takes() -> None:
+    """Floats are full scale already; what has several channels or is no sound is refused."""
+    x, kept = files.spoken(1, 1, 5), SoundOptions(T=4, loudness="kept")
+    np.testing.assert_array_equal(kept.spectra("x", x / 32768.0, 8000), kept.spectra("x", x, 8000))
+    for wrong, words in (
+        (np.zeros(900, np.int32), "int16 or of floats"),
+        (np.full(900, np.nan), "must be finite"),
+        (np.zeros((900, 2), np.int16), "pass one channel"),
+    ):
+        for options in (kept, SoundOptions(T=4)):
+            with pytest.raises((ValueError, TypeError), match=words):
+                options.spectra("x", wrong, 8000)
+
+
 def test_options_are_refused() -> None:
     for options, words in (
         ({"hop_ms": 30.0}, "hop_ms must be at most window_ms"),

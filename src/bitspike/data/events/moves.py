@@ -117,9 +117,8 @@ def _sides(name: str) -> str:
     >>> _sides("armLeft1"), _sides("Turn anti-clockwise"), _sides("upright")
     ('arm left1', 'turn ccw', 'upright')
     """
-    words = re.sub(r"(?<=[a-z\d])(?=[A-Z])", " ", name).lower()
-    words = re.sub(r"(counter|anti)[\W_]*clockwise", "ccw", words)
-    return words.replace("clockwise", "cw")
+    words = re.sub(r"(?<=[a-z\d])(?=[A-Z])|[\W_]+", " ", name).lower()
+    return re.sub(r"(counter|anti) ?clockwise", "ccw", words).replace("clockwise", "cw")
 
 
 def _mirrored(sides: str) -> str:

@@ -73,7 +73,8 @@ def fsdd_constants(
     """What `load_fsdd` with these arguments normalises by, for sound from elsewhere: mean and standard deviation.
 
     Returns:
-        (float64 ``[mels]``, float64 ``[mels]``): of `log_mel` or, with fit "stretch", of the logarithm of shares.
+        (float64 ``[mels]``, float64 ``[mels]``): of what `SoundOptions.spectra` gives, which divides a recording by its
+        root mean square first unless loudness is "kept".
     """
     chosen, speech = SoundOptions(**options).checked(WHERE, RATE), read_fsdd(root)  # type: ignore[arg-type]
     spectra, steps = spectra_of(WHERE, chosen, speech.samples, RATE, speech.files)
