@@ -138,6 +138,8 @@ def test_what_is_refused_is_named(tmp_path: Path) -> None:
     network, _ = folded("pool_net", "lif", "float", 2)
     with pytest.raises(ValueError, match="give that of one sample, as in shape=1,28,28"):
         export(network, "onnx-float", tmp_path / "m.onnx", shape="2x8x8")
+    with pytest.raises(ValueError, match=r"shape 1,8,8: the network does not take it(; it was shown [\d,]+)?: "):
+        export(network, "onnx-float", tmp_path / "m.onnx", shape="1,8,8")
     with pytest.raises(ValueError, match="steps=3 says nothing here: leave it out"):
         export(network, "onnx-float", tmp_path / "m.onnx", shape=SHAPE, steps=3)
     with pytest.raises(ValueError, match="give that of one sample, as in shape=1,28,28"):

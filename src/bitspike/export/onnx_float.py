@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import io
 import json
 import warnings
@@ -53,7 +54,7 @@ class OnnxFloat(Target):
         sample = _shape(graph, options)
         if sample is None:
             return [f"shape {options['shape']!r}: give that of one sample, as in shape=1,28,28"]
-        found = _unshaped(graph, sample)
+        found = _unshaped(graph, sample) or _untaken(graph, sample)
         if found:
             return found
         if graph.reads_indices:
@@ -141,6 +142,22 @@ def _unshaped(graph: Graph, sample: tuple[int, ...]) -> list[str]:
         return []
     steps = f"{'at most ' * frames.ragged}{frames.T}"
     return [f"shape {','.join(map(str, sample))}: samples begin with their steps, {steps}: give shape={frames.T},..."]
+
+
+def _untaken(graph: Graph, sample: tuple[int, ...]) -> list[str]:
+    """What the network says of zeros of a shape that it was not shown."""
+    if sample == graph.sample_shape or graph.reads_indices:
+        return []
+    kind = next((p.dtype for p in graph.model.parameters() if p.is_floating_point()), torch.float32)
+    device = next((p.device for p in graph.model.parameters()), torch.device("cpu"))
+    lead = () if graph.batch_axis == 0 else (1,)
+    try:
+        with torch.no_grad():
+            copy.deepcopy(graph.model).eval()(torch.zeros(*lead, 1, *sample, dtype=kind, device=device))
+    except (RuntimeError, ValueError, TypeError) as error:
+        shown = "" if graph.sample_shape is None else f"; it was shown {','.join(map(str, graph.sample_shape))}"
+        return [f"shape {','.join(map(str, sample))}: the network does not take it{shown}: {error}"]
+    return []
 
 
 def _before_frames(graph: Graph) -> list[str]:
