@@ -122,7 +122,7 @@ def test_one_output_is_a_part_of_the_network() -> None:
     assert sizes == {"fine": 2, "rest.0": 5, "rest.1": 5}
     with pytest.raises(ValueError, match=r"graph.only\(name\): 'fine', 'rest.0', 'rest.1'"):
         bitspike.compile(folded, x)
-    with pytest.raises(ValueError, match="the output must be one of .*'rest.0'.*, got 'coarse'"):
+    with pytest.raises(ValueError, match=r"the output must be one of .*'rest\.0'.*, got 'coarse'"):
         folded.graph.only("coarse")
 
 
