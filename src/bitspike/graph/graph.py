@@ -168,7 +168,7 @@ class Graph:
 
     @property
     def outputs(self) -> dict[str, str]:
-        """Output → node: keys of dicts and places in tuples, joined by dots ("p3", "0", "inner.1"); "" of the only one."""
+        """Output → node: keys of dicts and places in tuples, joined by dots ("p3", "0", "inner.1"); "": alone."""
         return {name: item.name for name, item in outputs_of(self.fx).items()}
 
     def only(self, output: str) -> Graph:
