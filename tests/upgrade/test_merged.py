@@ -225,7 +225,7 @@ def test_a_pool_that_keeps_its_axes_stays() -> None:
         lambda s, x: s.b(x.relu() * s.a(F.adaptive_avg_pool2d(x, 1))), a=nn.Conv2d(4, 4, 1), b=nn.Conv2d(4, 2, 3)
     )
     _, report = as_it_was(model, torch.randn(5, 4, 6, 6))
-    assert set(report.merged.values()) == {"mul"} and "AdaptiveAvgPool2d" in report.translated.values()
+    assert not report.merged and {"mul", "AdaptiveAvgPool2d"} <= set(report.translated.values())
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from bitspike.checks import bad_value
 from bitspike.formats import SpikeFormat, formats_over_time
 from bitspike.graph.modes import UntraceableError, cut, note_mode, watched
 from bitspike.graph.moves import kind_of
+from bitspike.graph.outputs import outputs_of, part_for
 from bitspike.graph.spikes import Spikes, follow
 from bitspike.layers import Detach, Encoder, Join, MeanReadout, PairProduct, Squeeze, Synapse, TimeLayer, Windows
 from bitspike.layers.encoders.base import check_intensities
@@ -164,6 +165,19 @@ class Graph:
         found = {old.name: new for old, new in values.items()}
         copied.output((output, [found[name] for name in names]))
         return fx.GraphModule(self.model, copied)
+
+    @property
+    def outputs(self) -> dict[str, str]:
+        """Output → node: keys of dicts and places in tuples, joined by dots ("p3", "0", "inner.1"); "": alone."""
+        return {name: item.name for name, item in outputs_of(self.fx).items()}
+
+    def only(self, output: str) -> Graph:
+        """The part of the network that makes one of its outputs; all layers are shared.
+
+        Raises:
+            ValueError: ``output`` is none of `outputs`.
+        """
+        return Graph(self.model, part_for(self.fx, output))
 
     def follow(
         self, name: str, known: Mapping[str, Spikes | None], shapes: Mapping[str, tuple[int, ...]]

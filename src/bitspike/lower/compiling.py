@@ -124,7 +124,10 @@ def _lower(low: Lowering, found: Given) -> str:
 
 def _output(low: Lowering, node: Node) -> str:
     if len(node.inputs) != 1:
-        raise Refused("a program has one output; compile a network that returns one of them, for each")
+        names = ", ".join(map(repr, low.graph.outputs))
+        raise Refused(
+            f"a program has one output; compile a network that returns one of them, graph.only(name): {names}"
+        )
     x = logits(low, low.straightened(node.inputs[0]), node.inputs[0], "output")
     if x.name == INPUT:
         raise Refused("nothing is between input and output")

@@ -14,7 +14,7 @@ from bitspike.checks import bad_value
 from bitspike.graph import adds
 from bitspike.graph.modes import without_gradient
 from bitspike.graph.moves import axis_of, joined, kind_of
-from bitspike.layers import Detach, Flatten, GlobalAvgPool
+from bitspike.layers import Detach, Flatten, GlobalAvgPool, Product
 from bitspike.upgrade.check import Values
 from bitspike.upgrade.layers import Merged, SameSize
 from bitspike.upgrade.parts import moves, reads_size, resizes_to
@@ -25,6 +25,8 @@ from bitspike.upgrade.translate import as_module, flattens, is_pointwise, merged
 
 _BROADCASTING = (*(operator.mul, operator.add, operator.sub, operator.truediv), *("mul", "add", "sub", "div"),
                  *(torch.mul, torch.add, torch.sub, torch.div))  # fmt: skip
+
+_PRODUCTS = (operator.mul, "mul", "multiply", torch.mul, torch.multiply)
 
 
 @dataclass
@@ -122,6 +124,10 @@ class Builder:
             return
         elif self._plain_sum(node):
             self._keep(node, self.new.call_function(operator.add, tuple(self.timed[a] for a in node.args)))  # type: ignore
+        elif self._plain_product(node):
+            name = self._named(node, Product(), None)
+            self._keep(node, self.new.call_module(name, tuple(self.timed[a] for a in node.args)))  # type: ignore
+            self.built.translated[name] = _function(node)
         elif self._stacks(node):
             self._join_stacked(node)
         elif self._joins_channels(node):
@@ -233,6 +239,21 @@ class Builder:
             return False
         left, right = (self.value[a] for a in node.args)  # type: ignore[index]
         return left.dim() == right.dim() and not any(self._is_pooled(a) for a in node.args)  # type: ignore[arg-type]
+
+    def _plain_product(self, node: fx.Node) -> bool:
+        """Whether a call multiplies two values over time, channel by channel, as a gate does.
+
+        Where nothing becomes a neuron (`ann2snn`) products stay merged: what makes spikes of them comes later.
+        """
+        if node.op == "call_module" or node.target not in _PRODUCTS or len(set(node.args)) != 2 or node.kwargs:
+            return False
+        if any(a not in self.timed for a in node.args) or not any(site.replaced for site in self.sites.values()):
+            return False
+        left, right = (self.value[a] for a in node.args)  # type: ignore[index]
+        alike = left.dim() == right.dim() >= 3 and left.shape[:2] == right.shape[:2]
+        pooled = any(self._is_pooled(a) for a in node.args)  # type: ignore[arg-type]
+        floats = left.is_floating_point() and right.is_floating_point()
+        return alike and floats and not pooled and Product().fits((1, *left.shape), (1, *right.shape))
 
     def _layer(self, node: fx.Node, source: fx.Node | None) -> None:
         module = as_module(self.root, node, self.value[node]) if source is not None else None
