@@ -8,13 +8,14 @@ from torch import Tensor
 from bitspike.checks import bad_value, integer, one_of, time_first
 from bitspike.layers.base import TimeLayer
 
-KINDS = ("maps", "tokens", "split", "merge", "spread")
+KINDS = ("maps", "rows", "tokens", "split", "merge", "spread")
 
 
 class TokenView(TimeLayer):
     """The same values in another order of axes.
 
     - "maps": tokens [T, B, N, C] → maps [T, B, C, N, 1], as synapses, norms and neurons with channels read them;
+    - "rows": images [T, B, C, H, W] → maps [T, B, C, N, 1], N = H·W, row by row;
     - "tokens": maps → tokens;
     - "split": maps → heads [T, B, H, C/H, N], head h with channels h·C/H to (h + 1)·C/H − 1;
     - "merge": heads → maps;
@@ -41,8 +42,9 @@ class TokenView(TimeLayer):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Of one sample and step of the input."""
+        """Of one sample and step of the input; images in rows may have any sides with N places."""
         shapes = {
+            "rows": (self.channels, self.tokens, 1),
             "tokens": (self.channels, self.tokens, 1),
             "maps": (self.tokens, self.channels),
             "split": (self.channels, self.tokens, 1),
@@ -54,13 +56,18 @@ class TokenView(TimeLayer):
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, *shape] → the same values in the other order; a view where torch has one."""
         time_first("TokenView", x, 4)
-        if tuple(x.shape[2:]) != self.shape:
+        fits = tuple(x.shape[2:]) == self.shape
+        if self.kind == "rows":
+            fits = x.dim() == 5 and x.shape[2] == self.channels and x.shape[3] * x.shape[4] == self.tokens
+        if not fits:
             name = {"maps": "[N, C]", "merge": "[H, C/H, N]", "spread": "[H, 1, N]"}.get(self.kind, "[C, N, 1]")
             must = f"a sample must be {name} = {list(self.shape)}, for {self.tokens} tokens of {self.channels} channels"
             todo = "give it as many tokens and channels as the layer was made for, or make another one"
             raise bad_value("TokenView", must, list(x.shape[2:]), todo)
         if self.kind == "maps":
             return x.transpose(2, 3).unsqueeze(-1)
+        if self.kind == "rows":
+            return x.flatten(3).unsqueeze(-1)
         if self.kind == "tokens":
             return x.squeeze(-1).transpose(2, 3)
         if self.kind == "split":
@@ -75,8 +82,8 @@ class TokenView(TimeLayer):
         return factor.repeat_interleave(self.channels // self.heads) if several else factor
 
     def mixes(self, shape: tuple[int, ...]) -> bool:
-        """Whether axis 2 of the output holds values of several places of that axis: always, but where heads spread."""
-        return self.kind != "spread"
+        """Whether axis 2 of the output holds values of several places of that axis."""
+        return self.kind not in ("spread", "rows")
 
     def extra_repr(self) -> str:
         return f"{self.kind}, tokens={self.tokens}, channels={self.channels}, heads={self.heads}"
