@@ -292,6 +292,16 @@ def test_gestures_of_a_side_are_not_mirrored(tmp_path: Path) -> None:
     EventMoves(steps=("flip",)).check("here", own(classes=("left", "b", "c", "upright")))
 
 
+@pytest.mark.parametrize(
+    "pair",
+    [("armLeft", "armRight"), ("left1", "RIGHT1"), ("clockwise", "counter clockwise"), ("turn_ccw", "turnClockwise")],
+)
+def test_names_of_classes_that_a_mirror_exchanges(pair: tuple[str, str]) -> None:
+    with pytest.raises(ValueError, match=f"a mirror exchanges, got '{pair[0]}' and '{pair[1]}'"):
+        EventMoves(steps=("flip",)).check("here", own(classes=("still", "upright", *pair)))
+    EventMoves(steps=("flip",)).check("here", own(classes=("still", "upright", "b", pair[0])))
+
+
 @pytest.mark.parametrize("loss", ["mean", "tet"])
 def test_a_run_that_was_cut_goes_on_with_the_same_weights(loss: str, tmp_path: Path) -> None:
     splits = gather([(own().images, own().labels)], time=True)

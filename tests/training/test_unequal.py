@@ -441,3 +441,21 @@ def test_a_model_is_built_for_the_longest(tmp_path: Path) -> None:
     assert data.steps == build_model(table(), data).encoder.T
     with pytest.raises(ValueError, match="T must be 12"):
         build_model(table(model={"T": 11}), data)
+
+
+@pytest.mark.parametrize("kind", [np.asarray, torch.as_tensor])
+def test_a_batch_may_be_a_list_of_arrays(kind: Callable[[np.ndarray], Any]) -> None:
+    """As one sequence after the other; of equal ones it is the array."""
+    made = recordings(30)
+    batches = [([kind(x) for x, _ in made[k : k + 6]], [y for _, y in made[k : k + 6]]) for k in range(0, 30, 6)]
+    found, wanted = gather(batches, time=True).train, gather(made, time=True).train
+    assert torch.equal(found.images, wanted.images) and torch.equal(found.labels, wanted.labels)
+    assert found.lengths is not None and torch.equal(found.lengths, wanted.lengths)
+    alike = [x[:1] for x, _ in made]
+    labels = [y for _, y in made]
+    assert (
+        gather([(alike, labels)], time=True).train.digest()
+        == gather([(np.stack(alike), labels)], time=True).train.digest()
+    )
+    with pytest.raises(ValueError, match="a list of sequences must have as many targets, got 30 and 29"):
+        gather([(alike, labels[1:])], time=True)

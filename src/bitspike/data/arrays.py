@@ -107,7 +107,8 @@ def gather(
     Args:
         train: to train on. validation: another iterable, or what to carve from ``train``, as in `load_arrays`.
         test: None: a fifth of ``train``, the same for every seed. seed: of the carving. name: for messages.
-        time, top: as in `load_arrays`: x ``[B, T, ...]`` are sequences, items of which may differ in T.
+        time, top: as in `load_arrays`: x ``[B, T, ...]`` are sequences, items of which may differ in T; the x of a
+            batch may be a list of arrays ``[T_i, ...]``.
 
     Raises:
         TypeError, ValueError: items of another form, shapes or kinds that do not fit, NaN or inf, nothing at all.
@@ -201,14 +202,23 @@ def _read(where: str, items: Iterable[Any], time: bool) -> tuple[Tensor, Tensor,
     for item in items:
         if not isinstance(item, (tuple, list)) or len(item) != 2:
             raise bad_type(where, "every item must be a pair (x, y)", type(item).__name__, "yield x, y")
-        x, y = (part if isinstance(part, Tensor) else torch.as_tensor(np.asarray(part)) for part in item)
+        x, y = item
+        y = _tensor(y)
+        if time and y.dim() and isinstance(x, (list, tuple)) and all(np.ndim(row) for row in x):
+            if len(x) != len(y):
+                must = "a list of sequences must have as many targets"
+                raise bad_value(where, must, f"{len(x)} and {len(y)}", "yield whole batches")
+            samples += [_tensor(row).unsqueeze(0) for row in x]
+            targets += list(y.split(1))
+            continue
+        x = _tensor(x)
         if y.dim() == 0:
             x, y = x.unsqueeze(0), y.unsqueeze(0)
         if x.dim() < 1 or len(x) != len(y):
             must = "a batch must have as many samples as targets"
             raise bad_value(where, must, f"x {list(x.shape)}, y {list(y.shape)}", "yield whole batches")
-        samples.append(x.detach().cpu())
-        targets.append(y.detach().cpu())
+        samples.append(x)
+        targets.append(y)
     if not samples:
         raise bad_value(where, "the iterable must yield something", "nothing", "pass one that is not used up")
     shapes = {(tuple(x.shape[1:]), tuple(y.shape[1:])) for x, y in zip(samples, targets, strict=True)}
@@ -218,6 +228,11 @@ def _read(where: str, items: Iterable[Any], time: bool) -> tuple[Tensor, Tensor,
     if len(shapes) > 1:
         raise bad_value(where, "all samples must have one shape", sorted(map(str, shapes))[:2], "resize them")
     return torch.cat(samples), torch.cat(targets), None
+
+
+def _tensor(part: Any) -> Tensor:
+    """What an item holds, as a tensor on the CPU."""
+    return (part if isinstance(part, Tensor) else torch.as_tensor(np.asarray(part))).detach().cpu()
 
 
 def check_time_options(where: str, time: bool, top: int | None) -> None:

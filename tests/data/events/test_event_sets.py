@@ -162,6 +162,34 @@ def test_the_same_recording_in_both_parts_is_found(tmp_path: Path) -> None:
         load("nmnist", tmp_path)
 
 
+def test_the_same_recording_in_training_and_validation_part_is_found(tmp_path: Path) -> None:
+    """Of two copies in one class every draw that parts them is refused."""
+    sets.nmnist(tmp_path)
+    first, second, *_ = sorted((tmp_path / "nmnist" / "Train" / "3").iterdir())
+    second.write_bytes(first.read_bytes())
+    refused = 0
+    for seed in range(6):
+        try:
+            splits = load("nmnist", tmp_path, 10, seed=seed)
+        except ValueError as error:
+            assert "no sequence may stand in two parts, got 1 in both 'train' and 'validation'" in " ".join(
+                str(error).split()
+            )
+            refused += 1
+            continue
+        rows = [{x.numpy().tobytes() for x in part.images} for part in (splits.train, splits.validation)]
+        assert not rows[0] & rows[1]
+    assert 0 < refused < 6
+
+
+def test_capitals_in_the_end_of_a_name_hide_no_file(tmp_path: Path) -> None:
+    sets.nmnist(tmp_path)
+    path = sorted((tmp_path / "nmnist" / "Train" / "3").iterdir())[0]
+    path.rename(path.with_suffix(".BIN"))
+    splits = load("nmnist", tmp_path, 10)
+    assert len(splits.train) + len(splits.validation) == 40
+
+
 def test_the_cache_of_a_set(tmp_path: Path) -> None:
     sets.nmnist(tmp_path)
     cache = tmp_path / "cache"

@@ -89,6 +89,22 @@ def test_aedat2_wraps(tmp_path: Path) -> None:
     assert rows(found) == events[:1] and found.skipped == {"wrapped": 2}
 
 
+def test_aedat2_an_event_that_comes_late_across_a_wrap(tmp_path: Path) -> None:
+    """It does not lie 71 minutes ahead."""
+    path = put(tmp_path, files.aedat2([Event(2**32 + dt, 1, 1, 1) for dt in (-5, 1, -1, 2)]))
+    with pytest.raises(ValueError, match="times must not decrease, got 1 of 4"):
+        read_aedat2(path, unwrapped=True)
+    found = read_aedat2(path, faults="skip", unwrapped=True)
+    assert (found.t - 2**32).tolist() == [-5, 1, 2] and found.skipped == {"unordered": 1}
+
+
+@pytest.mark.parametrize("faults", ["error", "skip"])
+def test_aedat2_a_davis_is_no_dvs128(tmp_path: Path, faults: str) -> None:
+    path = put(tmp_path, files.aedat2(files.draw(50, (128, 128)), "davis"))
+    with pytest.raises(ValueError, match="addresses of 'dvs128' must have no bits above 15"):
+        read_aedat2(path, faults=faults)
+
+
 @pytest.mark.parametrize("each", [1, 7, 1000])
 def test_aedat3(tmp_path: Path, each: int) -> None:
     events = files.draw(300, (128, 128), span=2**33)  # over several overflows of 31 bits
@@ -146,6 +162,29 @@ def test_aedat4_compressed(tmp_path: Path) -> None:
     assert rows(read_aedat4(put(tmp_path, held))) == [e._replace(t=e.t - events[0].t) for e in events]
     with pytest.raises(ValueError, match=r"packets must be LZ4 frames|one flatbuffer"):
         read_aedat4(put(tmp_path, files.aedat4(events, compression=1)))
+    twice = files.aedat4(events, compress=lambda data: 2 * frame.compress(data), compression=1)
+    with pytest.raises(ValueError, match="a packet must be one LZ4 frame, got"):
+        read_aedat4(put(tmp_path, twice))
+
+
+def test_aedat4_up_to_its_table_of_packets(tmp_path: Path) -> None:
+    """A file that ends between two packets, before the place of the table that its header gives, lacks some."""
+    events = files.draw(30, (9, 9))
+    data = files.aedat4(events, (9, 9), each=10)
+    short = len(files.aedat4(events[:20], (9, 9), each=10))
+    place = data.index(struct.pack("<q", -1))
+
+    def told(end: int) -> bytes:
+        return data[:place] + struct.pack("<q", end) + data[place + 8 :]
+
+    assert len(read_aedat4(put(tmp_path, told(len(data)) + b"table"))) == 30
+    path = put(tmp_path, told(len(data))[:short])
+    with pytest.raises(ValueError, match="the last packet must be whole, got 0 bytes"):
+        read_aedat4(path)
+    found = read_aedat4(path, faults="skip")
+    assert len(found) == 20 and found.skipped == {"truncated": 1}
+    with pytest.raises(ValueError, match=r"the table of packets at .* must stand behind a whole packet"):
+        read_aedat4(put(tmp_path, told(short + 9)))
 
 
 def test_aedat4_without_its_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -151,6 +151,8 @@ def test_damaged_folders_are_refused(tmp_path: Path) -> None:
         ("nine_bob_3.wav", 8000, "names must be DIGIT_SPEAKER_NUMBER.wav"),
         ("3_bob_99.wav", 16000, "must have 8000 samples a second, got 16000"),
         ("3_bob_012.wav", 8000, "each with a number of its own, got 3_bob_12"),
+        ("3_bob_99.WAV", 8000, "names must be DIGIT_SPEAKER_NUMBER.wav.* got 3_bob_99.WAV"),
+        ("3_Bob_99.wav", 8000, "must not differ in capital letters alone.* got Bob, ann, bob, eve"),
     ):
         files.write_wav(folder / name, files.spoken(0, 0, 99), rate)
         with pytest.raises(ValueError, match=words):
@@ -162,6 +164,20 @@ def test_damaged_folders_are_refused(tmp_path: Path) -> None:
         load("fsdd", tmp_path, 24, **SMALL)
     with pytest.raises(ValueError, match="must hold fsdd"):
         load("fsdd", tmp_path / "fsdd" / "nowhere", 24, **SMALL)
+
+
+def test_renamed_files_are_not_answered_with_old_spectra(tmp_path: Path) -> None:
+    """In the order of their names the contents stay as they are; in the order of recordings they do not."""
+    files.fsdd(tmp_path)
+    folder = tmp_path / "fsdd" / "recordings"
+    for number, name in enumerate(("0_abe-x_7.wav", "0_abe_7.wav")):
+        files.write_wav(folder / name, files.spoken(7, number, 99))
+    load("fsdd", tmp_path, 24, cache=tmp_path / "kept", **SMALL)
+    (folder / "0_abe_7.wav").rename(folder / "0_abe_8.wav")
+    (folder / "0_abe-x_7.wav").rename(folder / "0_abe_7.wav")
+    found, fresh = (load("fsdd", tmp_path, 24, **SMALL, **more) for more in ({"cache": tmp_path / "kept"}, {}))
+    for one, other in zip(parts(found), parts(fresh), strict=True):
+        assert torch.equal(one.images, other.images)
 
 
 @pytest.mark.parametrize(

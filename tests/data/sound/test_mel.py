@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import cmath
 import math
+import struct
+import uuid
 from pathlib import Path
 
 import numpy as np
@@ -130,6 +132,20 @@ def test_equal_loudness() -> None:
     assert equal.spectra("x", np.zeros(99, np.int16), 8000).max() == np.float32(math.log(1e-6))
 
 
+def test_recordings_are_what_log_mel_takes() -> None:
+    """Floats are full scale already; what has several channels or is no sound is refused."""
+    x, kept = files.spoken(1, 1, 5), SoundOptions(T=4, loudness="kept")
+    np.testing.assert_array_equal(kept.spectra("x", x / 32768.0, 8000), kept.spectra("x", x, 8000))
+    for wrong, words in (
+        (np.zeros(900, np.int32), "int16 or of floats"),
+        (np.full(900, np.nan), "must be finite"),
+        (np.zeros((900, 2), np.int16), "pass one channel"),
+    ):
+        for options in (kept, SoundOptions(T=4)):
+            with pytest.raises((ValueError, TypeError), match=words):
+                options.spectra("x", wrong, 8000)
+
+
 def test_options_are_refused() -> None:
     for options, words in (
         ({"hop_ms": 30.0}, "hop_ms must be at most window_ms"),
@@ -150,10 +166,10 @@ def test_wav_files(tmp_path: Path) -> None:
     assert rate == 16000 and found.dtype == np.int16 and found.tolist() == x.tolist()
     data = (tmp_path / "a.wav").read_bytes()
     cases = {
-        "cut": (data[:-3], "must hold 10 bytes of sound, got 7|16-bit PCM"),
+        "cut": (data[:-3], "chunks must be whole, got b'data' of 10 bytes, 7 of which are there"),
         "no": (b"RIFF", "must be WAV of 16-bit PCM"),
         "text": (b"not sound at all" * 9, "must be WAV of 16-bit PCM"),
-        "float": (data[:20] + b"\x03\0" + data[22:], "must be WAV of 16-bit PCM, got unknown format"),
+        "floats": (data[:20] + b"\x03\0" + data[22:], "16-bit PCM, got 1 channels of 16 bits, format 0x3"),
     }
     for name, (content, words) in cases.items():
         (tmp_path / name).write_bytes(content)
@@ -162,8 +178,72 @@ def test_wav_files(tmp_path: Path) -> None:
     files.write_wav(tmp_path / "two.wav", x[:4], channels=2)
     files.write_wav(tmp_path / "bytes.wav", np.zeros(4, np.uint8))
     files.write_wav(tmp_path / "none.wav", x[:0])
-    for name, words in (("two", "got 2 channels of 16 bits"), ("bytes", "1 channels of 8 bits"), ("none", "no sample")):
+    for name, words in (
+        ("two", "got 2 channels of 16 bits"),
+        ("bytes", "1 channels of 8 bits"),
+        ("none", "at least one, got 0 bytes"),
+    ):
         with pytest.raises(ValueError, match=words):
             read_wav(tmp_path / f"{name}.wav")
     with pytest.raises(ValueError, match="no such file"):
         read_wav(tmp_path / "nowhere.wav")
+
+
+def riff(*chunks: tuple[bytes, bytes], cut: int = 0) -> bytes:
+    """A file of chunks, those of odd length padded; ``cut`` bytes of the last one are promised and not there."""
+    parts = [name + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2) for name, data in chunks]
+    body = b"WAVE" + b"".join(parts)
+    return (b"RIFF" + struct.pack("<I", len(body)) + body)[: len(body) + 8 - cut]
+
+
+def form(kind: int = 1, rate: int = 8000, align: int = 2, bits: int = 16, extra: bytes = b"") -> tuple[bytes, bytes]:
+    return b"fmt ", struct.pack("<HHIIHH", kind, 1, rate, rate * align, align, bits) + extra
+
+
+PCM_GUID = uuid.UUID("00000001-0000-0010-8000-00aa00389b71").bytes_le
+FLOAT_GUID = uuid.UUID("00000003-0000-0010-8000-00aa00389b71").bytes_le
+LIST, SOUND = (b"LIST", b"abc"), (b"data", np.arange(-3, 4, dtype="<i2").tobytes())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        riff(form(), LIST, SOUND),
+        riff(LIST, form(), SOUND, LIST),
+        riff(form(), SOUND) + b"TAG of something else",
+        riff(form(0xFFFE, extra=struct.pack("<HHI", 22, 16, 4) + PCM_GUID), SOUND),
+    ],
+    ids=["between", "around", "behind", "extensible"],
+)
+def test_wav_chunks_that_are_passed_over(tmp_path: Path, data: bytes) -> None:
+    (tmp_path / "a.wav").write_bytes(data)
+    found, rate = read_wav(tmp_path / "a.wav")
+    assert found.tolist() == [-3, -2, -1, 0, 1, 2, 3] and rate == 8000
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (riff(form(), SOUND, SOUND), "one chunk of format, and behind it one of sound, got b'data'"),
+        (riff(SOUND, form()), "one chunk of format, and behind it one of sound, got b'data'"),
+        (riff(form(), (b"data", SOUND[1] + b"\1")), "samples of 2 bytes, at least one, got 15 bytes"),
+        (riff(form(align=4), SOUND), "must take 2 bytes, at some samples a second, got 4 bytes"),
+        (riff(form(rate=0), SOUND), "at some samples a second, got 2 bytes, 0 a second"),
+        (riff(form(bits=12), SOUND), "got 1 channels of 12 bits"),
+        (riff(form(0xFFFE, extra=struct.pack("<HHI", 22, 12, 4) + PCM_GUID), SOUND), "16 bits, format 0xfffe"),
+        (riff(form(0xFFFE, extra=struct.pack("<HHI", 22, 16, 4) + FLOAT_GUID), SOUND), "16 bits, format 0xfffe"),
+        (riff(form(0xFFFE), SOUND), "16 bits, format 0xfffe"),
+        (riff(form(), SOUND, LIST, cut=2), "chunks must be whole, got b'LIST' of 3 bytes, 2 of which are there"),
+        (riff(form(), (b"LIST", b"abc"), SOUND).replace(b"abc\0", b"abc"), "chunks must be whole"),
+        (riff(form()), "chunks of format and sound, got none called b'data'"),
+        (riff((b"fmt ", b"\1\0"), SOUND), "the chunk of format must hold 16 bytes, got 2"),
+    ],
+    ids=[
+        *("two of sound", "sound first", "half a sample", "wide frames", "no rate", "12 bits", "12 bits of 16"),
+        *("floats", "no kind", "cut", "not padded", "no sound", "short format"),
+    ],
+)
+def test_wav_files_that_would_be_read_wrongly(tmp_path: Path, data: bytes, words: str) -> None:
+    (tmp_path / "a.wav").write_bytes(data)
+    with pytest.raises(ValueError, match=words):
+        read_wav(tmp_path / "a.wav")

@@ -9,7 +9,7 @@ from typing import IO
 
 import numpy as np
 
-from bitspike.checks import bad_type, one_of
+from bitspike.checks import bad_type, bad_value, one_of
 from bitspike.data.events.raw import header, opened, version, whole
 from bitspike.data.events.recording import Recording, added, recording, unwrap
 
@@ -20,19 +20,20 @@ CHUNK_EVENTS = 1 << 20
 @dataclass(frozen=True)
 class Layout:
     """Where an address keeps what: (lowest bit, number of bits) of column and row, the bit of the polarity and its
-    value for ON, and the bits that say that a record is no event of a pixel."""
+    value for ON, the bits that say that a record is no event of a pixel, and those that an event of one has not."""
 
     x: tuple[int, int]
     y: tuple[int, int]
     p: int
     on: int
     other: int
+    never: int
     size: tuple[int, int] | None
 
 
 LAYOUTS = {
-    "dvs128": Layout(x=(1, 7), y=(8, 7), p=0, on=0, other=1 << 15, size=(128, 128)),
-    "davis": Layout(x=(12, 10), y=(22, 9), p=11, on=1, other=1 << 31 | 1 << 10, size=None),
+    "dvs128": Layout(x=(1, 7), y=(8, 7), p=0, on=0, other=1 << 15, never=0xFFFF << 16, size=(128, 128)),
+    "davis": Layout(x=(12, 10), y=(22, 9), p=11, on=1, other=1 << 31 | 1 << 10, never=0, size=None),
 }
 """Layout → its bits. A DAVIS may be 180x240 or 260x346, so its size must be given."""
 
@@ -67,9 +68,10 @@ def read_aedat2(
         faults: "error", or "skip" as in `recording`; "truncated" is a last record that is not whole.
         on: value of the polarity bit that is ON, 0 or 1; None: 0 for "dvs128", 1 for "davis".
         unwrapped: take times on where the counter begins again after 2^32 us (71.6 minutes), instead of refusing.
+            An event that rises by more than half of that afterwards is a late one of before.
 
     Raises:
-        ValueError: no such file, another version, an unknown layout, or a fault.
+        ValueError: no such file, another version, an unknown layout, addresses of another one, or a fault.
     """
     where = f"read_aedat2 {os.fspath(path)}"
     one_of(where, "layout", layout, tuple(LAYOUTS))
@@ -89,6 +91,11 @@ def read_aedat2(
             pixel = address & bits.other == 0
             skipped = added(skipped, {"other": int(np.count_nonzero(~pixel))})
             address = address[pixel]
+            if (address & bits.never).any():
+                must = f"addresses of {layout!r} must have no bits above 15"
+                raise bad_value(
+                    where, must, hex(address[address & bits.never > 0][0]), "pass the layout of the camera: 'davis'"
+                )
             x, y = (address >> low & (1 << wide) - 1 for low, wide in (bits.x, bits.y))
             p = (address >> bits.p & 1) == (bits.on if on is None else on)
             parts.append((times[pixel].astype(np.int64), x.astype(np.uint16), y.astype(np.uint16), p))

@@ -39,7 +39,8 @@ def read_aedat4(
 
     Args:
         path: the file. size: (H, W) of the sensor; None: as the XML says. faults: "error", or "skip" as in
-            `recording`; "truncated" is a last packet that is not whole, counted once.
+            `recording`; "truncated" is a last packet that is not whole, or a file that ends before the place of its
+            table of packets, counted once.
         stream: number of the stream; None: the only one with events, of several none is taken.
 
     Raises:
@@ -152,8 +153,10 @@ def _packets(
     where: str, file: IO[bytes], end: int, faults: str, skipped: dict[str, int]
 ) -> Iterator[tuple[int, bytes]]:
     """(stream, bytes) of each packet up to the table of packets at ``end``, or to the end of the file for -1."""
-    while (end < 0 or file.tell() < end) and (head := file.read(8)):
-        data, size = b"", 0
+    while end < 0 or file.tell() < end:
+        head, data, size = file.read(8), b"", 0
+        if not head and end < 0:
+            return
         if len(head) == 8:
             number, size = struct.unpack("<ii", head)
             if not 0 <= size <= _LARGEST:
@@ -164,15 +167,22 @@ def _packets(
                 raise bad_value(where, "the last packet must be whole", f"{len(head) + len(data)} bytes", SKIP)
             skipped.update(added(skipped, {"truncated": 1}))
             return
+        if 0 <= end < file.tell():
+            must = f"the table of packets at {end} must stand behind a whole packet"
+            raise bad_value(where, must, f"one that ends at {file.tell()}", AGAIN)
         yield number, data
 
 
 def _decompress(where: str, data: bytes) -> bytes:
     frame = need(where, "lz4.frame", "lz4", "events")
     try:
-        flat = frame.LZ4FrameDecompressor().decompress(data, max_length=_LARGEST)
+        reader = frame.LZ4FrameDecompressor()
+        flat = reader.decompress(data, max_length=_LARGEST)
     except RuntimeError as error:
         raise bad_value(where, "packets must be LZ4 frames", error, AGAIN) from error
+    if reader.unused_data:
+        got = f"{len(reader.unused_data)} bytes behind it"
+        raise bad_value(where, "a packet must be one LZ4 frame", got, AGAIN)
     return bytes(flat)
 
 

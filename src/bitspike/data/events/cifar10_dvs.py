@@ -74,7 +74,7 @@ def held_out() -> Iterator[str]:
 
 def _read(path: Path, faults: str) -> Recording:
     """One recording, turned as a picture stands."""
-    if path.suffix == ".aedat4":
+    if path.suffix.lower() == ".aedat4":
         return read_aedat4(path, SIZE, faults)
     held = read_aedat2(path, "dvs128", SIZE, faults)
     return Recording(held.t, 127 - held.y, 127 - held.x, held.p, SIZE, held.skipped)

@@ -72,18 +72,20 @@ class EventMoves:
     def check(self, where: str, data: object) -> None:
         """Raise `ValueError` unless these moves fit a set: frames ``[T, C, H, W]``; to be mixed, whole ones >= 0.
 
-        Classes that a mirror exchanges, as "left hand wave" and "right hand wave", are not flipped.
+        Classes that a mirror exchanges, as "left hand wave" and "right hand wave", or "clockwise" and
+        "counter clockwise", are not flipped.
         """
         if not isinstance(data, SequenceSet) or len(data.step_shape) != 3:
             got = "others" if isinstance(data, SequenceSet) else "samples without a time axis"
             must = "event_augment must be left out where samples are no frames [T, C, H, W]"
             raise bad_value(where, must, got, "remove it")
         self._augmentation(1, data.step_shape[1:], 0, 0)
-        known = [name.lower() for name in data.classes]
+        known = {_sides(name): name for name in data.classes}
         sided = [name for name in known if _mirrored(name) != name and _mirrored(name) in known]
         if "flip" in self.steps and sided:
             must = "event_augment must not flip samples of classes that a mirror exchanges"
-            raise bad_value(where, must, f"{sided[0]!r} and {_mirrored(sided[0])!r}", "take 'flip' out of steps")
+            got = f"{known[sided[0]]!r} and {known[_mirrored(sided[0])]!r}"
+            raise bad_value(where, must, got, "take 'flip' out of steps")
         if not self.mix:
             return
         wrong = {
@@ -109,14 +111,24 @@ class EventMoves:
         return EventAugmentation(self.steps, count, (height, width), seed, epoch, **amounts)
 
 
-def _mirrored(name: str) -> str:
-    """The name of a class in small letters with left and right exchanged.
+def _sides(name: str) -> str:
+    """The name of a class in small letters, with one word for each side and each sense of rotation.
 
-    >>> _mirrored("left arm"), _mirrored("upright")
-    ('right arm', 'upright')
+    >>> _sides("armLeft1"), _sides("Turn anti-clockwise"), _sides("upright")
+    ('arm left1', 'turn ccw', 'upright')
     """
-    other = {"left": "right", "right": "left"}
-    return re.sub(r"(?<![^\W_])(left|right)(?![^\W_])", lambda found: other[found[0]], name)
+    words = re.sub(r"(?<=[a-z\d])(?=[A-Z])|[\W_]+", " ", name).lower()
+    return re.sub(r"(counter|anti) ?clockwise", "ccw", words).replace("clockwise", "cw")
+
+
+def _mirrored(sides: str) -> str:
+    """What `_sides` gives for the mirrored class: left and right exchanged, and the senses of rotation.
+
+    >>> _mirrored("left arm cw"), _mirrored("upright")
+    ('right arm ccw', 'upright')
+    """
+    other = {"left": "right", "right": "left", "cw": "ccw", "ccw": "cw"}
+    return re.sub(r"(?<![^\W\d_])(left|right|ccw|cw)(?![^\W\d_])", lambda found: other[found[0]], sides)
 
 
 class EpochMoves:

@@ -34,7 +34,7 @@ def numbered(where: str, folder: Path, suffixes: tuple[str, ...]) -> list[tuple[
     """
     found: dict[int, Path] = {}
     for path in sorted(folder.iterdir()):
-        if path.suffix not in suffixes or path.name.startswith("."):
+        if path.suffix.lower() not in suffixes or path.name.startswith("."):
             continue
         digits = re.findall(r"\d+", path.stem)
         if not digits or int(digits[-1]) in found:

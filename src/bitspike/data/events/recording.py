@@ -177,12 +177,16 @@ def added(one: Mapping[str, int], other: Mapping[str, int]) -> dict[str, int]:
 def unwrap(t: np.ndarray, wraps: int) -> np.ndarray:
     """Times of a counter that begins again at 0: ``wraps`` is added wherever they fall by more than half of it.
 
-    >>> unwrap(np.array([6, 7, 0, 1, 6, 1]), 8)
-    array([ 6,  7,  8,  9, 14, 17])
+    Where they rise by more than half afterwards, an event has come late, from before the new beginning.
+
+    >>> unwrap(np.array([6, 7, 0, 7, 1]), 8)
+    array([6, 7, 8, 7, 9])
     """
     t = np.asarray(t, dtype=np.int64)
-    falls = np.diff(t, prepend=t[:1]) < -(wraps // 2)
-    return t + np.cumsum(falls) * wraps
+    moved = np.diff(t, prepend=t[:1])
+    begun = np.cumsum(moved < -(wraps // 2))
+    late = np.cumsum((moved > wraps // 2) & (begun > 0))
+    return t + (begun - late) * wraps
 
 
 def int64(where: str, t: np.ndarray) -> np.ndarray:

@@ -13,6 +13,7 @@ from bitspike.checks import bad_value, one_of
 from bitspike.data.dataset import Splits
 from bitspike.data.group_split import RULES, carve_groups
 from bitspike.data.sequence_arrays import sequence_splits
+from bitspike.data.split import carve_validation
 
 Pair: TypeAlias = "tuple[np.ndarray, np.ndarray, np.ndarray | None]"
 """(frames ``[N, T, ...]`` of integers or float32, labels ``[N]``, groups ``[N]`` or None)."""
@@ -47,10 +48,12 @@ def frame_splits(
     if by == "group" and pool[2] is None:
         must = f"validation_by must be 'class' where the files do not say which {groups} were recorded"
         raise bad_value(where, must, repr(by), "set it so, or leave it out")
+    x, y = pairs["train"]
     if by != "class" and pool[2] is not None:
-        x, y = pairs["train"]
         train, held = carve_groups(y, torch.from_numpy(pool[2].astype(np.int64)), validation, seed, groups)
-        pairs |= {"train": (x[train], y[train]), "validation": (x[held], y[held])}
+    else:
+        train, held = carve_validation(y, validation, seed)
+    pairs |= {"train": (x[train], y[train]), "validation": (x[held], y[held])}
     return sequence_splits(where, name, pairs, classes, 1, validation, seed, {})
 
 

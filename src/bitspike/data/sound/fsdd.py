@@ -73,7 +73,8 @@ def fsdd_constants(
     """What `load_fsdd` with these arguments normalises by, for sound from elsewhere: mean and standard deviation.
 
     Returns:
-        (float64 ``[mels]``, float64 ``[mels]``): of `log_mel` or, with fit "stretch", of the logarithm of shares.
+        (float64 ``[mels]``, float64 ``[mels]``): of what `SoundOptions.spectra` gives, which divides a recording by its
+        root mean square first unless loudness is "kept".
     """
     chosen, speech = SoundOptions(**options).checked(WHERE, RATE), read_fsdd(root)  # type: ignore[arg-type]
     spectra, steps = spectra_of(WHERE, chosen, speech.samples, RATE, speech.files)
@@ -95,7 +96,7 @@ def _files(folder: Path) -> list[Path]:
     if (folder / PACKED).is_file():
         return [folder / PACKED]
     for place in (folder / "recordings", folder):
-        found = sorted(path for path in place.glob("*.wav") if not path.name.startswith("."))
+        found = sorted(path for path in place.glob("*") if path.suffix.lower() == ".wav" and path.name[0] != ".")
         if found:
             return found
     return []
@@ -156,6 +157,9 @@ def _speech(rows: list[Row], files: list[Path]) -> Speech:
         got = "{}_{}_{}".format(*(wrong[0][:3] if wrong else twice[0]))
         raise bad_value(WHERE, "recordings must be of digits 0 to 9, each with a number of its own", got, AGAIN)
     names = tuple(sorted({row[1] for row in rows}))
+    if len({name.lower() for name in names}) < len(names):
+        must = "speakers must not differ in capital letters alone: one of them would be tested on, and trained on"
+        raise bad_value(WHERE, must, ", ".join(names), "name them alike")
     labels, speakers = (np.array([key(row) for row in rows], np.int64) for key in (_digit, lambda r: names.index(r[1])))
     test = np.array([row[2] < TESTED for row in rows])
     return Speech([row[3] for row in rows], labels, speakers, names, test, RATE, tuple(files))

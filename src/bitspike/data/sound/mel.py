@@ -98,7 +98,7 @@ def mel_power(
     ((9, 4), [1, 1, 1, 1, 1, 1, 1, 1, 1])
     """
     where = "mel_power"
-    wave = _floats(where, samples)
+    wave = floats_of(where, samples)
     integer(where, "rate", rate, 1, 10**6)
     lengths = []
     for name, value in (("window_ms", window_ms), ("hop_ms", hop_ms)):
@@ -158,8 +158,12 @@ def stretched(power: np.ndarray, count: int) -> np.ndarray:
     return shares.clip(0.0)
 
 
-def _floats(where: str, samples: object) -> np.ndarray:
-    """Samples as float64."""
+def floats_of(where: str, samples: object) -> np.ndarray:
+    """Samples ``[n]`` as float64, a new array: int16 over 32768, floats as they are.
+
+    Raises:
+        TypeError, ValueError: samples of another kind, NaN, or none.
+    """
     kind = samples.dtype if isinstance(samples, np.ndarray) else type(samples).__name__
     if not isinstance(samples, np.ndarray) or not (samples.dtype == np.int16 or samples.dtype.kind == "f"):
         raise bad_type(where, "samples must be an array of int16 or of floats", kind, "convert them")

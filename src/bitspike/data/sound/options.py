@@ -11,7 +11,7 @@ import numpy as np
 
 from bitspike.checks import bad_value, in_range, integer, one_of, positive
 from bitspike.data.array_cache import cached
-from bitspike.data.sound.mel import log_of, mel_filters, mel_power, stretched
+from bitspike.data.sound.mel import floats_of, log_of, mel_filters, mel_power, stretched
 
 NAMES = ("T", "stack", "mels", "window_ms", "hop_ms", "fmin", "fmax", "fit", "loudness", "cache")
 """Options of every set of sound, for its `Entry`."""
@@ -64,8 +64,16 @@ class SoundOptions:
         return self
 
     def spectra(self, where: str, samples: np.ndarray, rate: int) -> np.ndarray:
-        """Spectra ``[T·stack, mels]`` of one recording, float32; of "ragged" ones fewer, a multiple of ``stack``."""
-        wave, wanted = samples.astype(np.float64) / 32768, self.T * self.stack
+        """Spectra ``[T·stack, mels]`` of one recording, float32; of "ragged" ones fewer, a multiple of ``stack``.
+
+        Args:
+            where: for messages. samples: ``[n]``, n >= 1: int16, which is divided by 32768, or floats as they are.
+            rate: samples a second.
+
+        Raises:
+            TypeError, ValueError: as `mel_power`; a recording that is longer than "ragged" ones may be.
+        """
+        wave, wanted = floats_of(where, samples), self.T * self.stack
         if self.loudness == "equal" and wave.any():
             wave /= np.sqrt(np.square(wave).mean())
         power = mel_power(wave, rate, self.mels, self.window_ms, self.hop_ms, self.fmin, self.fmax)
@@ -89,7 +97,7 @@ def spectra_of(
 
     Args:
         where: for messages. options: checked ones. recordings: int16 ``[n]`` each. rate: samples a second.
-        files: what they were read from; with the options they are the key of the cache.
+        files: what they were read from; names and contents are, with the options, the key of the cache.
 
     Returns:
         (float32 ``[N, T, 1, stack, mels]``; steps of each, int64 ``[N]``, of "ragged" ones, else None).
@@ -108,7 +116,9 @@ def spectra_of(
 
     settings = {key: value for key, value in asdict(options).items() if key != "cache"}
     folder = None if options.cache is None else Path(options.cache)
-    kept = cached(folder, {"set": where, "sound": 1, "rate": rate, **settings}, files, make)
+    files = list(files)
+    settings |= {"set": where, "sound": 1, "rate": rate, "names": [path.name for path in files]}  # who says what
+    kept = cached(folder, settings, files, make)
     shape = len(recordings), options.T, 1, options.stack, options.mels
     steps = kept[:, 0, 0].astype(np.int64) if options.fit == "ragged" else None
     return np.ascontiguousarray(kept[:, 1:]).reshape(shape), steps

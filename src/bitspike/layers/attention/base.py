@@ -15,12 +15,13 @@ from bitspike.layers.squeeze import Refined
 from bitspike.neurons import Neuron
 from bitspike.quantizers import Quantizer
 from bitspike.registry import Registry
+from bitspike.sealed import Sealed
 
 ATTENTION: Registry[type[Attention]] = Registry("attention")
 """Attention layers by name; all take ``(channels, tokens, neuron)`` and the options of `Attention`."""
 
 
-class Attention(nn.Module, ABC):
+class Attention(Sealed, nn.Module, ABC):
     """Tokens [T, B, N, C] → [T, B, N, C]; a container of layers over time, so every pass sees all of them.
 
     Inside, tokens are maps [T, B, C, N, 1]: linear maps of the channels are 1×1 convolutions with weights [C, C, 1, 1].
