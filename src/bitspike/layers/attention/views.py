@@ -89,6 +89,46 @@ class TokenView(TimeLayer):
         return f"{self.kind}, tokens={self.tokens}, channels={self.channels}, heads={self.heads}"
 
 
+class ImageView(TimeLayer):
+    """Maps [T, B, C, N, 1] → images [T, B, C, H, W], row by row: what `TokenView` "rows" has undone.
+
+    Args:
+        height, width: H and W of the image; N must be H·W.
+
+    >>> import torch
+    >>> ImageView(2, 3)(torch.arange(6.0).reshape(1, 1, 1, 6, 1)).tolist()
+    [[[[[0.0, 1.0, 2.0], [3.0, 4.0, 5.0]]]]]
+    """
+
+    scaling = "linear"
+    keeps_format = True
+
+    def __init__(self, height: int, width: int) -> None:
+        super().__init__()
+        self.height = integer("ImageView", "height", height, 1, 2**20)
+        self.width = integer("ImageView", "width", width, 1, 2**20)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """[T, B, C, H·W, 1] → a view [T, B, C, H, W]."""
+        time_first("ImageView", x, 5)
+        if x.dim() != 5 or x.shape[3] != self.height * self.width or x.shape[4] != 1:
+            must = f"a sample must be [C, N, 1] with N = {self.height}·{self.width} tokens"
+            todo = "give it as many tokens as the layer was made for, or make another one"
+            raise bad_value("ImageView", must, list(x.shape[2:]), todo)
+        return x.squeeze(-1).unflatten(3, (self.height, self.width))
+
+    def carry(self, factor: Tensor, shape: tuple[int, ...]) -> Tensor:
+        """Channels stay where they are."""
+        return factor
+
+    def mixes(self, shape: tuple[int, ...]) -> bool:
+        """Never."""
+        return False
+
+    def extra_repr(self) -> str:
+        return f"{self.height}, {self.width}"
+
+
 class AxisSum(TimeLayer):
     """The sum over one axis of a step, which stays with size 1: over tokens, or over the channels of a head.
 
