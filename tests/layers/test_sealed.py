@@ -49,7 +49,8 @@ GIVEN: dict[type, tuple[Any, ...]] = {  # what constructors must be given
     **{ResidualBlock: BLOCK, InputBlock: BLOCK},
     **{SameSize: ((2,),), Pointwise: (nn.Linear(2, 3),), TransposedConvolution: (nn.ConvTranspose2d(2, 3, 1),)},
     **{layers.TallyMap: (nn.Sigmoid(),), layers.Recurrent: (LIF(), Linear(3, 3))},
-    **{layers.AxisSum: (3,), layers.TokenView: ("maps", 5, 4), layers.SpikingSelfAttention: (4, 5, LIF())},
+    **{layers.AxisSum: (3,), layers.ImageView: (2, 3), layers.TokenView: ("maps", 5, 4)},
+    **{layers.SpikingSelfAttention: (4, 5, LIF())},
     **{Convolution: (nn.Conv2d(2, 3, 1),), UnarySynapse: (Linear(5, 3), 3)},
     **{quantizers.Fixed: (WeightFormat(-1, 1),), Real: (0.5, 0.25, False, "surrogate")},
 }

@@ -71,9 +71,7 @@ class DeformedPatch(Sealed, nn.Module):
         layers = OrderedDict[str, nn.Module]()
         for index in range(1, units + 1):
             conv = Conv2d(inputs if index == 1 else outputs, outputs, 3, padding=1)
-            layers[f"unit{index}"] = (
-                pooled(conv, neuron, norm) if index == pool else unit(conv, neuron, norm, "spike")
-            )
+            layers[f"unit{index}"] = pooled(conv, neuron, norm) if index == pool else unit(conv, neuron, norm, "spike")
         self.units = nn.Sequential(layers)
         way = Conv2d(inputs, outputs, 1, stride=2 if pool else 1)
         way.role = "downsample"
@@ -90,11 +88,11 @@ class DeformedPatch(Sealed, nn.Module):
 def qkformer(options: QKOptions) -> nn.Module:
     """QKFormer HST-4-384 for CIFAR: 6.735 M parameters with 100 classes; HST-10-768 for ImageNet with its own options.
 
-    Three stages of width/4, /2 and /1 channels; each begins with patches (conv3×3 – BN – neuron, a shortcut of conv1×1 –
+    Three stages of width/4, /2 and /1 channels; each begins with patches (conv3×3 – BN – neuron, a shortcut conv1×1 –
     BN – neuron added) and goes on with `depths` blocks; mean over the tokens; linear. For ImageNet: depths=(1, 2, 7),
     width=768, heads=12, patch=4, shape=(3, 224, 224), classes=1000.
 
-    Source: Zhou et al., "QKFormer" (NeurIPS 2024, arXiv 2403.16552), and its code, whose 6.74 M for CIFAR are those with
+    Source: Zhou et al., "QKFormer" (NeurIPS 2024, arXiv 2403.16552), and its code, whose 6.74 M for CIFAR are with
     100 classes. Differs: linear maps in front of norms have no bias, which norms cancel; 2×2 max pools in place of 3×3
     with stride 2; the gate has the neuron of all others, not one of half its threshold.
 

@@ -107,7 +107,9 @@ def spike_driven_transformer(options: DrivenOptions) -> nn.Module:
     one_of(where, "patch", options.patch, tuple(_POOLS))
     body, (inputs, height, breadth) = opened(where, options, options.patch)
     if options.width % 8:
-        raise bad_value(where, "width must be a multiple of 8", options.width, "the convs have an eighth of it and more")
+        raise bad_value(
+            where, "width must be a multiple of 8", options.width, "the convs have an eighth of it and more"
+        )
     neuron, norm, width = options.neuron, options.norm, options.width
     for index, part in enumerate((8, 4, 2, 1), 1):
         conv = Conv2d(inputs, width // part, 3, padding=1)
