@@ -26,14 +26,13 @@ class Stages(Size):
     """The choice of stages.
 
     Args:
-        early, late: names of `ATTENTION`, for the first two stages and the third.
+        attention: two names of `ATTENTION`, for the first two stages and for the third.
         depths: blocks of the three stages, each 1 to 100. heads: a divisor of width/4.
         patch: side of a patch of the first stage in pixels, 1 (CIFAR) or 4 (ImageNet); later ones are twice and four
             times as wide.
     """
 
-    early: str = "qk_token"
-    late: str = "ssa"
+    attention: tuple[str, str] = ("qk_token", "ssa")
     depths: tuple[int, int, int] = (1, 1, 2)
     heads: int = 8
     patch: int = 1
@@ -102,8 +101,11 @@ def qkformer(options: QKOptions) -> nn.Module:
     """
     where = "qkformer"
     one_of(where, "wiring", options.wiring, ("spike",))
-    for name in ("early", "late"):
-        one_of(where, name, getattr(options, name), tuple(ATTENTION))
+    if not isinstance(options.attention, (tuple, list)) or len(options.attention) != 2:
+        must = "attention must be two names, for the first two stages and for the third"
+        raise bad_value(where, must, options.attention, 'give such as ("qk_token", "ssa")')
+    for name in options.attention:
+        one_of(where, "attention", name, tuple(ATTENTION))
     if not isinstance(options.depths, (tuple, list)) or len(options.depths) != 3:
         raise bad_value(where, "depths must be three numbers of blocks", options.depths, "give such as (1, 1, 2)")
     for depth in options.depths:
@@ -125,7 +127,7 @@ def qkformer(options: QKOptions) -> nn.Module:
         body[f"patch{stage}"] = DeformedPatch(channels // 2, channels, units, pool, neuron, norm)
         tokens = height * breadth
         body[f"tokens{stage}"] = TokenView("rows", tokens, channels)
-        kind = ATTENTION[options.late if stage == 3 else options.early]
+        kind = ATTENTION[options.attention[stage // 3]]
         for index in range(1, depth + 1):
             attention = kind(channels, tokens, neuron, heads=options.heads, norm=norm)
             body[f"block{stage}_{index}"] = TransformerBlock(attention, neuron, norm, RATIO)
