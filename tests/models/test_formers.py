@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -10,6 +11,7 @@ import torch
 from torch import nn
 
 import bitspike
+from bitspike.files import read_json
 from bitspike.graph import trace
 from bitspike.layers import BatchNorm, ImageView, Synapse, TokenView
 from bitspike.lower import compare
@@ -63,6 +65,17 @@ def test_parameters_of_the_papers(
     got = count(name, shape, **options).parameters
     assert got == parameters
     assert published is None or f"{(got + biases) / 1e6:.2f}" == published
+
+
+def test_the_table_of_sizes_is_that_of_the_builders() -> None:
+    """Its names are builders, and the rows of CIFAR's transformers hold."""
+    rows = read_json(Path(__file__).parents[2] / "benchmarks/models/results/counts.json")
+    assert {row["builder"] for row in rows} <= set(MODELS)
+    checked = [row for row in rows if row["builder"] in FORMERS and row["shape"] == list(CIFAR)]
+    assert len(checked) == 3
+    for row in checked:
+        got = count(row["builder"], CIFAR, classes=row["classes"])
+        assert (row["parameters"], row["macs"], row["neurons"]) == (got.parameters, got.total(2), got.neurons)
 
 
 def test_operations_of_a_small_driven_network_by_hand() -> None:
