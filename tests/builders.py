@@ -36,7 +36,12 @@ VGGS: dict[str, dict[str, Any]] = {
     "vgg11": {"shape": (3, 32, 32), "pool": "max"},
     "vggsnn": {"shape": (2, 16, 16)},
 }
+FORMERS: dict[str, dict[str, Any]] = {
+    "spike_driven_transformer": {"shape": (3, 8, 8), "width": 32, "wiring": "input"},
+    "qkformer": {"shape": (3, 8, 8), "width": 32, "wiring": "spike"},
+}
 TINY = RESNETS | VGGS
+SMALL = TINY | FORMERS
 WIRINGS = ("spike", "input")
 KINDS: dict[str, Callable[[], nn.Module]] = {
     **{name: lambda name=name: make_neuron(name, amplitude=2.0, decay=0.5) for name in sorted(NEURONS)},  # type: ignore[misc]
@@ -69,7 +74,7 @@ def tiny(name: str, neuron: nn.Module, **options: Any) -> Network:
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore", UserWarning)
         torch.manual_seed(0)
-        return MODELS[name](neuron, **{"T": 2, "width": 4, **TINY[name], **options})
+        return MODELS[name](neuron, **{"T": 2, "width": 4, **SMALL[name], **options})
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,7 @@ def count(name: str, shape: tuple[int, int, int], **options: Any) -> Count:
 
 def expect_shapes(name: str, wiring: str) -> None:
     """Logits [B, K] at T = 1 and 2, or [T, B, K], with a gradient for every parameter; the trace agrees."""
-    x = images(2, TINY[name]["shape"], torch.float32)
+    x = images(2, SMALL[name]["shape"], torch.float32)
     for steps in (1, 2):
         net = tiny(name, MultiBit(1, 1), T=steps, wiring=wiring)
         assert net(x).shape == (2, 10)
@@ -125,7 +130,7 @@ def expect_shapes(name: str, wiring: str) -> None:
 
 def expect_stream(name: str, wiring: str) -> None:
     """Chunks of 1 and 2 steps give the result of 3 steps."""
-    x = images(2, TINY[name]["shape"])
+    x = images(2, SMALL[name]["shape"])
     net = liven(tiny(name, MultiBit(1, 1), T=3, wiring=wiring), x)
     sequence = net.encoder(x)
     with torch.no_grad():

@@ -5,6 +5,7 @@
 ``<!-- every: STUDY -->`` asks for budgets beside networks of one width, a row per budget.
 ``<!-- program: STUDY -->`` asks for the sizes and accuracies of the program that `bitspike demo` compiled.
 ``<!-- nmnist: FILE.json -->`` asks for the accuracies that benchmarks/conversion/nmnist.py measured.
+``<!-- counts: FILE.json -->`` asks for the parameters and operations that benchmarks/models/counts.py counted.
 
 Usage: python tools/readme_table.py [--check] FILE.md ...
 """
@@ -158,6 +159,23 @@ def _nmnist(root: Path, file: str) -> str:
     return as_markdown(rows)
 
 
+def _counts(root: Path, file: str) -> str:
+    """A row a network: ours, what is left out on purpose, and what was published, `?` where no figure was seen."""
+    path = root / file
+    if not path.exists():
+        return "Not run."
+    head = ["builder", "network", "input", "K", "parameters M", "left out M", "together M", "published M", "stated in"]
+    rows = [[*head, "MACs G", "products M", "neurons M"]]
+    for case in read_json(path):
+        ours, left = case["parameters"], case["left_out"]
+        sizes = [f"{ours / 1e6:.3f}", f"{left / 1e6:.3f}" if left else "0", f"{(ours + left) / 1e6:.3f}"]
+        stated = ["?", "?"] if case["published"] is None else [f"{case['published']:.2f}", case["source"]]
+        done = [f"{case['macs'] / 1e9:.4f}", f"{case['pairs'] / 1e6:.3f}", f"{case['neurons'] / 1e6:.3f}"]
+        shape = "×".join(map(str, case["shape"]))
+        rows.append([f"`{case['builder']}`", case["label"], shape, str(case["classes"]), *sizes, *stated, *done])
+    return as_markdown(rows)
+
+
 def main(arguments: list[str]) -> int:
     """Rewrite (or with --check compare) the tables of the given files; 1 if one is out of date."""
     check = "--check" in arguments
@@ -168,6 +186,7 @@ def main(arguments: list[str]) -> int:
         "every": lambda folder: _every(ROOT, folder),
         "program": lambda folder: _program(ROOT, folder),
         "nmnist": lambda file: _nmnist(ROOT, file),
+        "counts": lambda file: _counts(ROOT, file),
     }
     stale = 0
     for name in (a for a in arguments if a != "--check"):

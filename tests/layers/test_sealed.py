@@ -27,7 +27,9 @@ from bitspike.layers.potential import Potential
 from bitspike.models import mlp
 from bitspike.models.blocks import InputBlock
 from bitspike.models.pad import PadShortcut
+from bitspike.models.qkformer import DeformedPatch
 from bitspike.models.residual_block import ResidualBlock
+from bitspike.models.spike_driven import Current, DrivenBlock
 from bitspike.neurons import LIF, Adaptive, Emission, Integer, Membrane, MultiBit, Neuron, Real, Signed
 from bitspike.sealed import Sealed, amend
 from bitspike.upgrade.layers import Convolution, Merged, SameSize, ZeroPad
@@ -40,6 +42,7 @@ IMAGES = torch.rand(4, 3, 2, 8, 8, generator=torch.Generator().manual_seed(1))
 WEIGHT = torch.randn(5, 4, generator=torch.Generator().manual_seed(2))
 ONES = torch.ones(5)
 BLOCK = (2, 2, 1, LIF(), "joint")
+ATTEND = layers.SpikeDrivenAttention(4, 5, LIF(), output="current")
 GIVEN: dict[type, tuple[Any, ...]] = {  # what constructors must be given
     **{kind: (2,) for kind in (layers.AvgPool2d, layers.SumPool2d, layers.MaxPool2d, layers.TallyMaxPool2d)},
     **{kind: (2,) for kind in (layers.BatchNorm, layers.Restimulate)},
@@ -49,7 +52,9 @@ GIVEN: dict[type, tuple[Any, ...]] = {  # what constructors must be given
     **{ResidualBlock: BLOCK, InputBlock: BLOCK},
     **{SameSize: ((2,),), Pointwise: (nn.Linear(2, 3),), TransposedConvolution: (nn.ConvTranspose2d(2, 3, 1),)},
     **{layers.TallyMap: (nn.Sigmoid(),), layers.Recurrent: (LIF(), Linear(3, 3))},
-    **{layers.AxisSum: (3,), layers.TokenView: ("maps", 5, 4), layers.SpikingSelfAttention: (4, 5, LIF())},
+    **{layers.AxisSum: (3,), layers.ImageView: (2, 3), layers.TokenView: ("maps", 5, 4)},
+    **{layers.SpikingSelfAttention: (4, 5, LIF()), DeformedPatch: (2, 4, 1, 0, LIF(), "joint")},
+    **{Current: ((4, 8), 1, LIF(), "joint"), DrivenBlock: (ATTEND, LIF(), "joint")},
     **{Convolution: (nn.Conv2d(2, 3, 1),), UnarySynapse: (Linear(5, 3), 3)},
     **{quantizers.Fixed: (WeightFormat(-1, 1),), Real: (0.5, 0.25, False, "surrogate")},
 }

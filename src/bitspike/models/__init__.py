@@ -6,10 +6,13 @@ from bitspike.models.conv1d import conv1d
 from bitspike.models.mlp import mlp
 from bitspike.models.network import MODELS, Network, Policy, assign, inert_parameters, policy_for, warn_inert
 from bitspike.models.nmnist import nmnist_cnn
+from bitspike.models.qkformer import qkformer
 from bitspike.models.resnet import resnet18_cifar, resnet19, resnet20, wide_resnet20
 from bitspike.models.resnet_he import he_resnet20, he_resnet32
 from bitspike.models.resnet_imagenet import resnet18, resnet34
 from bitspike.models.restimulated import restimulate
+from bitspike.models.spike_driven import spike_driven_transformer
+from bitspike.models.spikformer import spikformer
 from bitspike.models.vgg import vgg11, vggsnn
 
 __all__ = [
@@ -28,12 +31,15 @@ __all__ = [
     "mlp",
     "nmnist_cnn",
     "policy_for",
+    "qkformer",
     "resnet18",
     "resnet18_cifar",
     "resnet19",
     "resnet20",
     "resnet34",
     "restimulate",
+    "spike_driven_transformer",
+    "spikformer",
     "study_cnn",
     "vgg11",
     "vggsnn",

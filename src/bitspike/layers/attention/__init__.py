@@ -6,12 +6,13 @@ from bitspike.layers.attention.qk_channel import QKChannelAttention
 from bitspike.layers.attention.qk_token import QKTokenAttention
 from bitspike.layers.attention.sdsa import SpikeDrivenAttention
 from bitspike.layers.attention.ssa import SpikingSelfAttention
-from bitspike.layers.attention.views import AxisSum, TokenView
+from bitspike.layers.attention.views import AxisSum, ImageView, TokenView
 
 __all__ = [
     "ATTENTION",
     "Attention",
     "AxisSum",
+    "ImageView",
     "MatrixProduct",
     "PairProduct",
     "Product",

@@ -81,7 +81,11 @@ class Attention(Sealed, nn.Module, ABC):
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens [T, B, N, C] → the same shape."""
-        return self.back(self.project(self.attend(self.maps(x))))  # type: ignore[no-any-return]
+        return self.back(self.inside(self.maps(x)))  # type: ignore[no-any-return]
+
+    def inside(self, x: Tensor) -> Tensor:
+        """Maps [T, B, C, N, 1] → the same shape: for networks whose layers read maps all along."""
+        return self.project(self.attend(x))  # type: ignore[no-any-return]
 
     def branch(self, neuron: nn.Module, weight: Quantizer | None, norm: str) -> nn.Sequential:
         """Linear map, norm and neuron of all channels: q, k or v."""
