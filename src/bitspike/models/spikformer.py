@@ -87,7 +87,9 @@ def spikformer(options: FormerOptions) -> nn.Module:
     one_of(where, "patch", options.patch, tuple(pools))
     body, (inputs, height, breadth) = opened(where, options, options.patch)
     if options.width % 8:
-        raise bad_value(where, "width must be a multiple of 8", options.width, "the convs have an eighth of it and more")
+        raise bad_value(
+            where, "width must be a multiple of 8", options.width, "the convs have an eighth of it and more"
+        )
     for index, part in enumerate((8, 4, 2, 1), 1):
         conv = Conv2d(inputs, options.width // part, 3, padding=1)
         conv.role = "first" if index == 1 else "hidden"
