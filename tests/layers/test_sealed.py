@@ -30,6 +30,8 @@ from bitspike.models.pad import PadShortcut
 from bitspike.models.qkformer import DeformedPatch
 from bitspike.models.residual_block import ResidualBlock
 from bitspike.models.spike_driven import Current, DrivenBlock
+from bitspike.models.spikformer import Position
+from bitspike.models.transformer_block import TransformerBlock
 from bitspike.neurons import LIF, Adaptive, Emission, Integer, Membrane, MultiBit, Neuron, Real, Signed
 from bitspike.sealed import Sealed, amend
 from bitspike.upgrade.layers import Convolution, Merged, SameSize, ZeroPad
@@ -55,6 +57,7 @@ GIVEN: dict[type, tuple[Any, ...]] = {  # what constructors must be given
     **{layers.AxisSum: (3,), layers.ImageView: (2, 3), layers.TokenView: ("maps", 5, 4)},
     **{layers.SpikingSelfAttention: (4, 5, LIF()), DeformedPatch: (2, 4, 1, 0, LIF(), "joint")},
     **{Current: ((4, 8), 1, LIF(), "joint"), DrivenBlock: (ATTEND, LIF(), "joint")},
+    **{Position: (4, LIF(), "joint"), TransformerBlock: (layers.SpikingSelfAttention(4, 5, LIF()), LIF(), "joint")},
     **{Convolution: (nn.Conv2d(2, 3, 1),), UnarySynapse: (Linear(5, 3), 3)},
     **{quantizers.Fixed: (WeightFormat(-1, 1),), Real: (0.5, 0.25, False, "surrogate")},
 }
