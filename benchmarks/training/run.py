@@ -1,6 +1,6 @@
 """Training speed and memory of bitspike beside other libraries, on a CPU with two threads.
 
-Usage: .venv/bin/python benchmarks/training/run.py [--cases neuron networks still memory published] [--pairs 9]
+Usage: .venv/bin/python benchmarks/training/run.py [--cases neuron networks still memory published …] [--pairs 9]
 
 Writes one JSON a group. See README.md for the rules.
 """
@@ -23,7 +23,7 @@ from process import ROOT, THREADS, WORKERS, Places
 
 from bitspike.files import write_json_atomic
 
-GROUPS = ("neuron", "networks", "still", "memory", "published")
+GROUPS = ("neuron", "networks", "still", "memory", "published", "formers", "formers_memory")
 RESULTS = Path(__file__).parent / "results"
 
 
@@ -54,7 +54,7 @@ def run_group(group: str, given: argparse.Namespace) -> list[dict[str, Any]]:
         "rows": [],
     }
     try:
-        if group != "memory":
+        if not group.endswith("memory"):
             for worker in WORKERS:
                 try:
                     bench.start(worker)
@@ -62,12 +62,12 @@ def run_group(group: str, given: argparse.Namespace) -> list[dict[str, Any]]:
                     say(f"{worker}: {reason}")
         for index, row in enumerate(rows):
             start = time.monotonic()
-            result = bench.memory(row) if group == "memory" else bench.row(row, plan)
+            result = bench.memory(row) if group.endswith("memory") else bench.row(row, plan)
             record["rows"].append(result)
             say(f"{group} {index + 1}/{len(rows)} {said(result)} ({time.monotonic() - start:.0f} s)")
             last = index + 1 == len(rows)
             if last or rows[index + 1].stage != row.stage:
-                if group != "memory":
+                if not group.endswith("memory"):
                     bench.drop()
                 record |= {"complete": last, "versions": bench.versions}
                 write_json_atomic(given.out / f"{group}.json", record)

@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/training/tables.py [--check] [--results DIR] [--page FILE.md]
 
-Names: summary, bounds, machine, computes, and the groups neuron, networks, still, memory, published. A quick run is
-never shown.
+Names: summary, bounds, machine, computes, and the groups neuron, networks, still, memory, published, formers,
+formers_memory. A quick run is never shown.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from bitspike.files import read_json
 from bitspike.report import as_markdown, rewrite_blocks
 
 ROOT = Path(__file__).resolve().parents[2]
-GROUPS = ("neuron", "networks", "still", "memory", "published")
+GROUPS = ("neuron", "networks", "still", "memory", "published", "formers", "formers_memory")
 Record = dict[str, Any]
 
 
@@ -55,8 +55,8 @@ def block(name: str, records: dict[str, Record], results: Path, page: Path) -> s
         parts.append("Incomplete: the run was cut short or limited to some rows.")
     for stage in dict.fromkeys(row["stage"] for row in records[name]["rows"]):
         rows = [row for row in records[name]["rows"] if row["stage"] == stage]
-        table = [_memory_row(row) for row in rows] if name == "memory" else [_time_row(row) for row in rows]
-        head = _MEMORY_HEAD if name == "memory" else _TIME_HEAD
+        table = [_memory_row(row) for row in rows] if name.endswith("memory") else [_time_row(row) for row in rows]
+        head = _MEMORY_HEAD if name.endswith("memory") else _TIME_HEAD
         parts.append(f"**{stage}**\n\n{as_markdown([head, *table])}")
     parts.append("\n".join(f"- Left out: {text}." for text in records[name]["left_out"]))
     return "\n\n".join(part for part in parts if part)

@@ -109,7 +109,8 @@ def network_case(spec: Spec) -> Prepared:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # inert factors
             model = MODELS[spec.get("network", "he_resnet20")]
-            made = seeded(partial(model, neuron, T=spec["T"], width=width, shape=(3, image, image)))
+            more = spec.get("options_of_network", {})
+            made = seeded(partial(model, neuron, T=spec["T"], width=width, shape=(3, image, image), **more))
         if spec.get("copies"):
             made.encoder.register_forward_hook(lambda _module, _given, still: copied(still))
         return made

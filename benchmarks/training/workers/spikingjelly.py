@@ -22,6 +22,7 @@ SURROGATES = {
     "triangle": partial(surrogate.PiecewiseQuadratic, 1.0),
     "sigmoid": partial(surrogate.Sigmoid, 4.0),
 }
+KINDS = (neuron.LIFNode, neuron.TernaryLIFNode, neuron.ILIFNode)
 NODES = {"lif": neuron.LIFNode, "ternary": neuron.TernaryLIFNode}
 
 
@@ -73,7 +74,15 @@ def conv(inputs: int, outputs: int, stride: int) -> nn.Module:
 
 
 def network_case(spec: Spec) -> Prepared:
-    """One training step of ResNet-20 out of SpikingJelly's multi-step layers."""
+    """One training step of ResNet-20 or Spikformer out of SpikingJelly's multi-step layers."""
+    if spec.get("network") == "spikformer":
+        from workers.spikingjelly_former import Former  # its package needs h5py
+
+        given = spec["options_of_network"]
+        net = seeded(
+            lambda: Former(spec["T"], spec["width"], given["depth"], given["heads"], lambda **_kind: node(spec))
+        )
+        return step_case(spec, net, KINDS, said(spec), reset=partial(functional.reset_net, net))
     net = seeded(
         lambda: HeResNet20(
             spec["T"],
@@ -84,8 +93,7 @@ def network_case(spec: Spec) -> Prepared:
             partial(layer.Linear, step_mode="m"),
         )
     )
-    kinds = (neuron.LIFNode, neuron.TernaryLIFNode, neuron.ILIFNode)
-    return step_case(spec, net, kinds, said(spec), reset=partial(functional.reset_net, net))
+    return step_case(spec, net, KINDS, said(spec), reset=partial(functional.reset_net, net))
 
 
 if __name__ == "__main__":
