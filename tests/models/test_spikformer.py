@@ -10,11 +10,15 @@ import torch
 from torch import nn
 
 import bitspike
+from bitspike.data import Batches
 from bitspike.layers import ATTENTION
 from bitspike.lower import compare
 from bitspike.models import MODELS, Network
 from bitspike.runtime import Program
 from bitspike.runtime.engine import why_missing
+from bitspike.training import build_model, load_data
+from bitspike.training.health import Watch, dead_layers
+from bitspike.training.recipe import recipe_from_mapping
 from networks import WEIGHTS, liven, make_neuron, rng
 
 SIZES = {"width": 24, "heads": 3, "depth": 2, "patch": 2, "classes": 5, "T": 2}
@@ -100,6 +104,30 @@ def test_programs_on_random_data(name: str) -> None:
         pytest.skip(f"not run: {why_missing()}")
     native, plain = (Program(program.spec, engine=engine)(x.numpy()) for engine in ("native", "interpreter"))
     assert np.array_equal(native.levels, plain.levels) and np.abs(plain.levels).max() > 0
+
+
+@pytest.mark.parametrize("threshold", [0.5, 1e3])
+@pytest.mark.parametrize("name", list(ATTENTION))
+def test_gates_that_never_fire_are_found(name: str, threshold: float) -> None:
+    options = {**{key: SIZES[key] for key in ("width", "heads", "depth", "patch")}, "attention": name}
+    lif = {"name": "lif", "decay": 0.25}
+    recipe = recipe_from_mapping(
+        {
+            "name": "gates",
+            "model": {"name": "spikformer", "options": options},
+            "neuron": {**lif, "threshold": 0.25},
+            "weight": {"name": "float"},
+            "layers": [{"match": "*.gate*", "neuron": {**lif, "threshold": threshold}}],
+        },
+        "gates",
+    )
+    data = load_data(recipe)
+    net = build_model(recipe, data.train)
+    watch = Watch(net)
+    with watch.watching():
+        net.train()(next(iter(Batches(data.train, 16)))[0])
+    silent = [said for said in dead_layers(watch.report()) if ".gate" in said and "silent;" in said]
+    assert len(silent) == (SIZES["depth"] if threshold == 1e3 else 0)
 
 
 @pytest.mark.parametrize(

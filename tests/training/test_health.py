@@ -83,7 +83,9 @@ def test_what_is_dead_is_counted() -> None:
     found = watch.report()
     assert found["silent"] == {"0": [1, 4], "2": [2, 2]} and found["saturated"] == {"0": [1, 4]}
     assert found["zero"] == {"1": [1, 2]} and "steps" not in found
-    assert dead_layers(found) == ["2: all 2 channels are silent or saturated"]
+    assert dead_layers(found) == [
+        "2: all 2 channels are silent; where its input is not, lower its threshold ([[layers]])"
+    ]
     net[1].quantizer.step.data.fill_(3.9e8)
     assert dead_layers(watch.report())[-1] == "1: 1 of 1 step sizes out of range"
     assert not net[0]._forward_hooks

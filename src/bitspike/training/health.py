@@ -95,14 +95,21 @@ class Watch:
 def dead_layers(health: Mapping[str, Mapping[str, list[int]]]) -> list[str]:
     """Sentences about layers through which nothing passes, and about step sizes out of range.
 
+    Where all of a layer is silent the sentence says what to do: a surrogate of bounded width trains nothing before it.
+
+    >>> dead_layers({"silent": {"gate": [4, 4]}})
+    ['gate: all 4 channels are silent; where its input is not, lower its threshold ([[layers]])']
     >>> dead_layers({"silent": {"a": [3, 4]}, "saturated": {"a": [1, 4]}, "steps": {"b": [1, 1]}})
     ['a: all 4 channels are silent or saturated', 'b: 1 of 1 step sizes out of range']
     """
     silent, saturated = health.get("silent", {}), health.get("saturated", {})
     said = []
     for name in dict.fromkeys([*silent, *saturated]):
-        of = (silent.get(name) or saturated[name])[1]
-        if silent.get(name, [0])[0] + saturated.get(name, [0])[0] == of:
+        of, still = (silent.get(name) or saturated[name])[1], silent.get(name, [0])[0]
+        if still == of:
+            todo = "where its input is not, lower its threshold ([[layers]])"
+            said.append(f"{name}: all {of} channels are silent; {todo}")
+        elif still + saturated.get(name, [0])[0] == of:
             said.append(f"{name}: all {of} channels are silent or saturated")
     zero = {name: of for name, (n, of) in health.get("zero", {}).items() if n == of}
     said += [f"{name}: the weights of all {of} filters are 0" for name, of in zero.items()]
