@@ -12,8 +12,11 @@ from torch import Tensor, nn
 
 import bitspike
 from bitspike.layers import Product
+from bitspike.lower import CompileReport
 from bitspike.neurons import MultiBit, Neuron, Ternary
-from bitspike.runtime import Program
+from bitspike.testing import check_program
+from lower_nets import WIDE, on_grid
+from networks import dyadic
 
 KINDS: dict[str, Neuron] = {"ternary": Ternary(), "bits": MultiBit(2, 1)}
 
@@ -81,15 +84,6 @@ def flat(y: Any) -> list[Tensor]:
     return found
 
 
-def check_program(graph: Any, x: Tensor) -> None:
-    """The program gives the numbers of the folded network, by engine and interpreter alike."""
-    program = bitspike.compile(graph, x, weight_bits=16, input_bits=16, activation_bits=16)
-    got, wanted = program(x.numpy()).values, graph.run(x).detach().numpy()
-    assert np.array_equal(got, Program(program.spec, "interpreter")(x.numpy()).values)
-    near = np.abs(got - wanted) <= 1e-3 * np.abs(wanted).max()
-    assert wanted.std() > 0.01 and near.mean() > 0.9  # a flip of a spike, by 16 bits, moves a few places
-
-
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("made", [UNet, Detector, Gated])
 def test_all_passes_agree(made: type[nn.Module], kind: str) -> None:
@@ -104,8 +98,23 @@ def test_all_passes_agree(made: type[nn.Module], kind: str) -> None:
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(flat(streamed), whole, strict=True))
     counted, after = bitspike.cost(net, x), bitspike.cost(folded.graph, x)
     assert not counted.uncounted and not after.uncounted
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("made", [UNet, Detector, Gated])
+def test_programs_are_exact_on_a_grid(made: type[nn.Module], kind: str) -> None:
+    """Every spike and output of the network in float64, by the interpreter and by engine, in parts and streamed."""
+    torch.manual_seed(0)
+    net, x = spiking(made(), kind)
+    x = dyadic(x.double())
+    folded = bitspike.fold(on_grid(net, x), x)
     for name in folded.graph.outputs:
-        check_program(folded.graph.only(name), x)
+        part = folded.graph.only(name)
+        program, found = check_program(part, x, activation_bits=16, **WIDE)
+        assert all(0.02 < layer.fired / layer.spikes < 0.98 for layer in found.layers.values()), found.table()
+        assert np.array_equal(program(x.numpy()).values, part.run(x).detach().numpy())
+        report = CompileReport.of(program)
+        assert found.agreement == report.agreement == 1 and found.samples == len(x)
 
 
 def test_one_output_is_a_part_of_the_network() -> None:
