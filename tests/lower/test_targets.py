@@ -16,7 +16,7 @@ from bitspike.export.page.target import Page
 from bitspike.export.target import Source
 from bitspike.files import read_json
 from bitspike.layers import Linear, MeanReadout, Repeat
-from bitspike.lower import CompileReport
+from bitspike.lower import CompileReport, compare, outputs
 from bitspike.lower.targets import Tally, targets_of
 from bitspike.runtime import INPUT, Program, load, save
 from bitspike.runtime.ops import OPERATIONS
@@ -142,7 +142,7 @@ def test_agreement_over_steps_and_batches() -> None:
 
 @pytest.mark.parametrize("steps", [False, True])
 def test_agreement_of_maps_is_that_of_their_places(steps: bool) -> None:
-    """Outputs [B, K, H, W]: 2 samples of 2·2 places; one place of 8 has another class than the network's, two than the truth."""
+    """Outputs [B, K, H, W], 2 samples of 2·2 places: one of 8 has not the network's class, two have not the truth."""
     wanted = np.zeros((2, 3, 2, 2))
     wanted[:, 1] = 1.0
     got = wanted.copy()
@@ -160,3 +160,12 @@ def test_agreement_of_maps_is_that_of_their_places(steps: bool) -> None:
     numbers = Tally("numbers", steps)
     numbers.add(got[None] if steps else got, wanted[None] if steps else wanted, wanted)
     assert numbers.figures()["error"] == (25 / 24) ** 0.5 and numbers.figures()["folded_error"] == 0
+
+
+def test_one_batch_may_stand_alone() -> None:
+    net = nn.Sequential(Repeat(2), Linear(2, 3), bitspike.neurons.LIF(), Linear(3, 2), MeanReadout())
+    x = torch.randn(16, 2, generator=torch.Generator().manual_seed(0))
+    folded = bitspike.fold(net, x)
+    program = bitspike.compile(folded, x)
+    assert compare(program, folded, x) == compare(program, folded, [x])
+    assert outputs(program, folded, x) == outputs(program, folded, [x]) and outputs(program, folded, x).samples == 16

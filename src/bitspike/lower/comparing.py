@@ -106,8 +106,8 @@ def compare(
 
     Args:
         program: what `compile` made, or a file of it. folded: the network it was made from.
-        batches: inputs of the network, or (inputs, labels); one batch may stand alone. raw: what the program is fed with instead, a batch each,
-            where it takes raw images.
+        batches: inputs of the network, or (inputs, labels); one batch may stand alone. raw: what the program
+            is fed with instead, a batch each, where it takes raw images.
 
     Raises:
         ValueError: a layer of the network that the program lacks, or spikes of another shape; no batches.
