@@ -16,7 +16,7 @@ from bitspike.export.page.target import Page
 from bitspike.export.target import Source
 from bitspike.files import read_json
 from bitspike.layers import Linear, MeanReadout, Repeat
-from bitspike.lower import CompileReport
+from bitspike.lower import CompileReport, compare, outputs
 from bitspike.lower.targets import Tally, targets_of
 from bitspike.runtime import INPUT, Program, load, save
 from bitspike.runtime.ops import OPERATIONS
@@ -124,13 +124,13 @@ def test_agreement_over_steps_and_batches() -> None:
     truth = np.array([[True, False], [True, True]])
     wanted = np.where(truth, 1.0, -1.0)
     steps = np.stack([3 * wanted, -wanted])
-    tally = Tally("labels")
-    tally.add(steps, wanted, truth)
-    tally.add(-wanted[:1], wanted[:1], truth[:1])
+    tally = Tally("labels", steps=True)
+    tally.add(steps, wanted[None], truth)
+    tally.add(-wanted[None, :1], wanted[None, :1], truth[:1])
     figures = tally.figures()
     assert figures["agreement"] == figures["accuracy"] == 2 / 3 and figures["folded_accuracy"] == 1
-    numbers = Tally("numbers")
-    numbers.add(steps, wanted, wanted + 1)
+    numbers = Tally("numbers", steps=True)
+    numbers.add(steps, wanted[None], wanted + 1)
     assert numbers.figures() == {
         "agreement": None,
         "accuracy": None,
@@ -138,3 +138,34 @@ def test_agreement_over_steps_and_batches() -> None:
         "error": 1,
         "folded_error": 1,
     }
+
+
+@pytest.mark.parametrize("steps", [False, True])
+def test_agreement_of_maps_is_that_of_their_places(steps: bool) -> None:
+    """Outputs [B, K, H, W], 2 samples of 2·2 places: one of 8 has not the network's class, two have not the truth."""
+    wanted = np.zeros((2, 3, 2, 2))
+    wanted[:, 1] = 1.0
+    got = wanted.copy()
+    got[0, 2, 0, 1] = 5.0
+    truth = np.ones((2, 2, 2), dtype=np.int64)
+    truth[1, 0, 0] = 0
+    tally = Tally("classes", steps)
+    tally.add(got[None] if steps else got, wanted[None] if steps else wanted, truth)
+    figures = tally.figures()
+    assert (tally.samples, figures["agreement"]) == (2, 7 / 8)
+    assert (figures["accuracy"], figures["folded_accuracy"]) == (6 / 8, 7 / 8)
+    labels = Tally("labels", steps)
+    labels.add(got[None] if steps else got, wanted[None] if steps else wanted, wanted > 0)
+    assert labels.figures()["agreement"] == labels.figures()["accuracy"] == 7 / 8
+    numbers = Tally("numbers", steps)
+    numbers.add(got[None] if steps else got, wanted[None] if steps else wanted, wanted)
+    assert numbers.figures()["error"] == (25 / 24) ** 0.5 and numbers.figures()["folded_error"] == 0
+
+
+def test_one_batch_may_stand_alone() -> None:
+    net = nn.Sequential(Repeat(2), Linear(2, 3), bitspike.neurons.LIF(), Linear(3, 2), MeanReadout())
+    x = torch.randn(16, 2, generator=torch.Generator().manual_seed(0))
+    folded = bitspike.fold(net, x)
+    program = bitspike.compile(folded, x)
+    assert compare(program, folded, x) == compare(program, folded, [x])
+    assert outputs(program, folded, x) == outputs(program, folded, [x]) and outputs(program, folded, x).samples == 16

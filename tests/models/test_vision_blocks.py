@@ -7,87 +7,20 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 import bitspike
 from bitspike.layers import Product
-from bitspike.neurons import MultiBit, Neuron, Ternary
-from bitspike.runtime import Program
-
-KINDS: dict[str, Neuron] = {"ternary": Ternary(), "bits": MultiBit(2, 1)}
-
-
-def block(inputs: int, outputs: int, stride: int = 1, groups: int = 1) -> nn.Sequential:
-    conv = nn.Conv2d(inputs, outputs, 3, stride, 1, groups=groups, bias=False)
-    return nn.Sequential(conv, nn.BatchNorm2d(outputs), nn.ReLU())
-
-
-class UNet(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.down, self.deep, self.up = block(2, 4), block(4, 8), nn.ConvTranspose2d(8, 4, 2, 2)
-        self.behind = nn.Sequential(nn.BatchNorm2d(4), nn.ReLU())
-        self.joined, self.head = block(8, 4), nn.Conv2d(4, 3, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        a = self.down(x)
-        b = self.behind(self.up(self.deep(F.max_pool2d(a, 2))))
-        return self.head(self.joined(torch.cat([b, a], 1)))
-
-
-class Detector(nn.Module):
-    """Three maps of a backbone, the coarse one brought up and joined; as a dict."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.a, self.b, self.c = block(2, 4), block(4, 6, 2), nn.Sequential(block(6, 6, 2, groups=6), block(6, 8))
-        self.heads = nn.ModuleList([nn.Conv2d(n, 5, 1) for n in (4, 14, 8)])
-
-    def forward(self, x: Tensor) -> dict[str, Any]:
-        a = self.a(x)
-        b = self.b(a)
-        c = self.c(b)
-        b = torch.cat([b, F.interpolate(c, scale_factor=2, mode="nearest")], 1)
-        return {"fine": self.heads[0](a), "rest": (self.heads[1](b), self.heads[2](c))}
-
-
-class Gated(nn.Module):
-    def __init__(self) -> None:
-        super().__init__()
-        self.stem, self.behind, self.head = block(2, 4), block(4, 6), nn.Conv2d(6, 3, 1)
-        self.reduce, self.widen, self.act, self.gate = nn.Conv2d(4, 2, 1), nn.Conv2d(2, 4, 1), nn.ReLU(), nn.ReLU()
-
-    def forward(self, x: Tensor) -> Tensor:
-        x = self.stem(x)
-        gate = self.gate(self.widen(self.act(self.reduce(F.adaptive_avg_pool2d(x, 1)))))
-        return self.head(self.behind(x * gate))
-
-
-def spiking(model: nn.Module, kind: str) -> tuple[Any, Tensor]:
-    torch.manual_seed(1)
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.3)
-            module.running_var.uniform_(0.3, 1.5)
-            module.weight.data.normal_(1, 0.4)
-            module.bias.data.normal_(0.2, 0.2)
-    x = torch.randn(3, 2, 8, 8)
-    return bitspike.upgrade(model.eval(), {nn.ReLU: KINDS[kind]}, x, T=3).eval(), x
+from bitspike.lower import CompileReport
+from bitspike.testing import check_program
+from lower_nets import WIDE, on_grid
+from networks import dyadic
+from vision_nets import KINDS, Detector, Gated, UNet, spiking
 
 
 def flat(y: Any) -> list[Tensor]:
     found: list[Tensor] = torch.utils._pytree.tree_leaves(y)
     return found
-
-
-def check_program(graph: Any, x: Tensor) -> None:
-    """The program gives the numbers of the folded network, by engine and interpreter alike."""
-    program = bitspike.compile(graph, x, weight_bits=16, input_bits=16, activation_bits=16)
-    got, wanted = program(x.numpy()).values, graph.run(x).detach().numpy()
-    assert np.array_equal(got, Program(program.spec, "interpreter")(x.numpy()).values)
-    near = np.abs(got - wanted) <= 1e-3 * np.abs(wanted).max()
-    assert wanted.std() > 0.01 and near.mean() > 0.9  # a flip of a spike, by 16 bits, moves a few places
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -104,8 +37,23 @@ def test_all_passes_agree(made: type[nn.Module], kind: str) -> None:
     assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(flat(streamed), whole, strict=True))
     counted, after = bitspike.cost(net, x), bitspike.cost(folded.graph, x)
     assert not counted.uncounted and not after.uncounted
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("made", [UNet, Detector, Gated])
+def test_programs_are_exact_on_a_grid(made: type[nn.Module], kind: str) -> None:
+    """Every spike and output of the network in float64, by the interpreter and by engine, in parts and streamed."""
+    torch.manual_seed(0)
+    net, x = spiking(made(), kind)
+    x = dyadic(x.double())
+    folded = bitspike.fold(on_grid(net, x), x)
     for name in folded.graph.outputs:
-        check_program(folded.graph.only(name), x)
+        part = folded.graph.only(name)
+        program, found = check_program(part, x, activation_bits=16, **WIDE)
+        assert all(0.02 < layer.fired / layer.spikes < 0.98 for layer in found.layers.values()), found.table()
+        assert np.array_equal(program(x.numpy()).values, part.run(x).detach().numpy())
+        report = CompileReport.of(program)
+        assert found.agreement == report.agreement == 1 and found.samples == len(x)
 
 
 def test_one_output_is_a_part_of_the_network() -> None:

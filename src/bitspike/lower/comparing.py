@@ -17,7 +17,7 @@ from bitspike.fold.verify import FlipTotals
 from bitspike.graph import Graph, Node, trace
 from bitspike.layers import Encoder
 from bitspike.lower.report import CompileReport, LayerReport
-from bitspike.lower.targets import Tally, targets_of
+from bitspike.lower.targets import Tally, sends_steps, targets_of
 from bitspike.lower.wire import Array
 from bitspike.neurons import Neuron
 from bitspike.observe import levels_of, potentials
@@ -53,7 +53,7 @@ class Comparison(FlipTotals):
 
     Attributes:
         samples: compared. layers: neuron → `SpikeFlips`. agreement: share with the same class or set of
-            labels (see `targets_of`); None for numbers.
+            labels (see `targets_of`), of maps the share of places; None for numbers.
         max_logit_difference: greatest difference of an output; that with the network's spikes forced on the program is
             ``max_logit_difference_forced``. largest_logit: greatest |output| of the network.
         accuracy, folded_accuracy: share correct of program and network; None without labels. error, folded_error: of
@@ -97,14 +97,17 @@ class Comparison(FlipTotals):
 
 @torch.no_grad()
 def compare(
-    program: Program, folded: nn.Module, batches: Iterable[Tensor | tuple[Tensor, Tensor]], raw: Iterable[Any] = ()
+    program: Program,
+    folded: nn.Module,
+    batches: Tensor | Iterable[Tensor | tuple[Tensor, Tensor]],
+    raw: Iterable[Any] = (),
 ) -> Comparison:
     """Run batches through a program and its folded network.
 
     Args:
         program: what `compile` made, or a file of it. folded: the network it was made from.
-        batches: inputs of the network, or (inputs, labels). raw: what the program is fed with instead, a batch each,
-            where it takes raw images.
+        batches: inputs of the network, or (inputs, labels); one batch may stand alone. raw: what the program
+            is fed with instead, a batch each, where it takes raw images.
 
     Raises:
         ValueError: a layer of the network that the program lacks, or spikes of another shape; no batches.
@@ -113,8 +116,8 @@ def compare(
     graph = graph if isinstance(graph, Graph) else trace(folded)
     layers = {layer.name: layer for layer in CompileReport.of(program).layers if layer.kind == "neuron"}
     rows = {made.op.name: made for made in program.operations if made.kind == "fire"}
-    found, tally, instead = Comparison(), Tally(targets_of(program)), iter(raw)
-    for batch in batches:
+    found, tally, instead = Comparison(), Tally(targets_of(program), sends_steps(program)), iter(raw)
+    for batch in [batches] if isinstance(batches, Tensor) else batches:
         x, labels = batch if isinstance(batch, (tuple, list)) else (batch, None)
         expected, spikes, currents, sent = _network(graph, x)
         fed = next(instead, None)

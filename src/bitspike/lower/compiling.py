@@ -18,7 +18,7 @@ from bitspike.lower.measured import Measured, measure
 from bitspike.lower.rules.given import Given, Pixels, error_of, first_wire, given, sent
 from bitspike.lower.rules.time import logits
 from bitspike.lower.table import lowered
-from bitspike.lower.targets import targets_of
+from bitspike.lower.targets import sends_steps, targets_of
 from bitspike.lower.wire import Refused, TooWide, Wire, wire
 from bitspike.runtime import INPUT, Builder, Program, ProgramError, Value
 from bitspike.runtime.engine.planner import DENSITY
@@ -162,7 +162,7 @@ def _compare(
         report.input_error = max(report.input_error, error_of(program, found, batch))
         for name, count in result.clamped.items():
             report.clamped[name] = report.clamped.get(name, 0) + count
-        count, axis = batch.shape[graph.batch_axis], 1 if got.ndim == 2 else 2
+        count, axis = batch.shape[graph.batch_axis], 1 + sends_steps(program)
         if targets == "classes":
             alike += float((got.argmax(axis) == expected.argmax(axis)).mean()) * count
         elif targets == "labels":

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bitspike.checks import bad_value
 from bitspike.graph import Graph, Node, trace
 from bitspike.layers import Encoder
-from bitspike.lower.targets import Tally, targets_of
+from bitspike.lower.targets import Tally, sends_steps, targets_of
 from bitspike.lower.wire import Array
 from bitspike.runtime import Program, Result
 
@@ -25,7 +25,8 @@ class Outputs:
 
     Attributes:
         engine: which one, and why, as ``program.engine.facts``. samples: run by it and by the network.
-        agreement: share with the same class or set of labels (see `targets_of`); None for numbers. accuracy,
+        agreement: share with the same class or set of labels (see `targets_of`), of maps the share of places; None for
+            numbers. accuracy,
             folded_accuracy: share correct of program and network; None without labels. error, folded_error: of numbers
             instead, root of the mean squared error. max_logit_difference: greatest difference of an output;
             largest_logit: greatest |output| of the network. clamped: operation → numbers that the program clamped.
@@ -64,7 +65,7 @@ class Outputs:
 def outputs(
     program: Program,
     folded: nn.Module,
-    batches: Iterable[Tensor | tuple[Tensor, Tensor]],
+    batches: Tensor | Iterable[Tensor | tuple[Tensor, Tensor]],
     raw: Iterable[Any] = (),
     interpreted: int = 512,
 ) -> Outputs:
@@ -81,8 +82,8 @@ def outputs(
     graph = graph if isinstance(graph, Graph) else trace(folded)
     found, instead, clamped = Outputs(program.engine.facts), iter(raw), Counter[str]()
     slow = Program(program.spec, "interpreter")
-    tally = Tally(targets_of(program))
-    for batch in batches:
+    tally = Tally(targets_of(program), sends_steps(program))
+    for batch in [batches] if isinstance(batches, Tensor) else batches:
         x, labels = batch if isinstance(batch, (tuple, list)) else (batch, None)
         expected, sent = _network(graph, x)
         fed = next(instead, None)
@@ -107,7 +108,7 @@ def _interpret(found: Outputs, fast: Program, slow: Program, given: Array, resul
         return
     part = given[:count] if axis == 0 else given[:, :count]
     wanted, got = slow(part), result if count == given.shape[axis] else fast(part)
-    along = 0 if any(made.final for made in slow.operations) else 1
+    along = int(sends_steps(slow))
     pair = (np.moveaxis(each.levels, along, 0).reshape(count, -1) for each in (wanted, got))
     other = np.asarray(np.not_equal(*pair).any(1))
     if not other.any() and dict(wanted.clamped) != dict(got.clamped):

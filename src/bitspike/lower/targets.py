@@ -28,44 +28,54 @@ def targets_of(info: Mapping[str, Any] | Program) -> str:
     return str(found)
 
 
+def sends_steps(program: Program) -> bool:
+    """Whether outputs are [T, B, K, ...], one a step, and not [B, K, ...]."""
+    return not any(made.final for made in program.operations)
+
+
 def said(outputs: Array, targets: str) -> Array | None:
-    """[B, K] or [T, B, K] → class of every sample [B], or its labels bool [B, K]; None for numbers.
+    """[B, K, ...] → class of every sample and place [B, ...], or its labels bool [B, K, ...]; None for numbers.
 
     >>> said(np.array([[1.0, 3.0], [-1.0, -3.0]]), "labels").tolist()
     [[True, True], [False, False]]
     """
-    mean = outputs if outputs.ndim == 2 else outputs.mean(0)
-    return None if targets == "numbers" else mean.argmax(-1) if targets == "classes" else mean > 0
+    return None if targets == "numbers" else outputs.argmax(1) if targets == "classes" else outputs > 0
 
 
-def same(one: Array, other: Array) -> Array:
-    """bool [B]: which samples get the same from both, of what `said` gives."""
+def same(one: Array, other: Array, targets: str) -> Array:
+    """[B]: share of a sample's places (1 or 0 without places) that get the same from both, of what `said` gives."""
     equal = one == other
-    return equal if equal.ndim == 1 else equal.all(1)
+    equal = equal.all(1) if targets == "labels" else equal
+    return equal.reshape(len(equal), -1).mean(1)
 
 
 class Tally:
-    """Agreement and accuracy (of numbers, error) over batches."""
+    """Agreement and accuracy (of numbers, error) over batches; of maps the mean over their places.
 
-    def __init__(self, targets: str) -> None:
-        self.targets, self.samples, self.alike, self.values = targets, 0, 0, 0
+    Args:
+        targets: as `targets_of` gives it. steps: whether outputs are [T, B, K, ...], of which the mean counts.
+    """
+
+    def __init__(self, targets: str, steps: bool) -> None:
+        self.targets, self.steps, self.samples, self.alike = targets, steps, 0, 0.0
         self.right: list[float] | None = None
 
     def add(self, got: Array, wanted: Array, truth: Array | None) -> None:
         """One batch: outputs of the program and of the network, and what the samples are."""
+        got, wanted = (each.mean(0) if self.steps else each for each in (got, wanted))
         first, second = said(got, self.targets), said(wanted, self.targets)
-        self.samples += got.shape[-2]
+        self.samples += len(got)
         if first is not None and second is not None:
-            self.alike += int(same(first, second).sum())
+            self.alike += float(same(first, second, self.targets).sum())
         if truth is None:
             return
         self.right = self.right or [0.0, 0.0]
         for k, (answer, outputs) in enumerate(((first, got), (second, wanted))):
             if answer is not None:
-                self.right[k] += int(same(answer, truth).sum())
+                self.right[k] += float(same(answer, truth, self.targets).sum())
             else:
-                mean = outputs if outputs.ndim == 2 else outputs.mean(0)
-                self.right[k] += float(np.square(mean - truth).mean(1).sum())
+                squares = np.square(outputs - truth)
+                self.right[k] += float(squares.reshape(len(squares), -1).mean(1).sum())
 
     def figures(self) -> dict[str, float | None]:
         """agreement; accuracy and folded_accuracy, or of numbers error and folded_error; None for what there is not."""

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from bitspike.layers import Encoder
 from bitspike.lower import Comparison, compare, compile
+from bitspike.lower.targets import sends_steps
 from bitspike.runtime import Program
 
 RECTIFIERS = (".relu", ".levels", ".index")
@@ -42,7 +43,7 @@ def check_program(folded: nn.Module, x: Tensor, exact: bool = True, **options: i
         whole = program(numbers)
         axis = 0 if program.spec.input.repeat else 1
         batches = [program(part) for part in np.array_split(numbers, min(numbers.shape[axis], 5), axis)]
-        joined = np.concatenate([part.levels for part in batches], 0 if whole.levels.ndim == 2 else 1)
+        joined = np.concatenate([part.levels for part in batches], int(sends_steps(program)))
         assert np.array_equal(joined, whole.levels), "a sample depends on its batch"
         _check_stream(program, numbers, whole.levels)
     counts = found.clamped if exact or not found.end_to_end_flips else found.clamped_forced
@@ -63,7 +64,7 @@ def _check_stream(program: Program, x: np.ndarray, expected: np.ndarray) -> None
     for chunk in np.array_split(sequence, min(2, len(sequence))):
         result, state = program.stream(chunk, state)
         parts.append(result.levels)
-    got = parts[-1] if expected.ndim == 2 else np.concatenate(parts)
+    got = np.concatenate(parts) if sends_steps(program) else parts[-1]
     assert np.array_equal(got, expected), "a stream in chunks differs from the whole run"
 
 
