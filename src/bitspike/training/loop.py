@@ -395,6 +395,7 @@ def epoch_batches(recipe: Recipe, data: Samples, epoch: int, world: World) -> Ba
         drop_last=len(data) > config.batch_size,
         rank=world.rank,
         world=world.size,
+        mixing=recipe.train.mixing,
         **given,
     )
 
