@@ -108,9 +108,7 @@ def test_rows_of_numbers_take_mixup_and_no_cutmix() -> None:
         "neuron": {"name": "multibit"},
         "weight": {"name": "float"},
     }
-    run = fit(
-        recipe_from_mapping({**base, "train": {"epochs": 1, "mixup": 0.5, "threads": 1}}), Splits(part, part, part)
-    )
-    assert 0 <= run.history[0]["train_accuracy"] <= 1
+    mixed, cut = ({**base, "train": {"epochs": 1, "threads": 1, key: 0.5}} for key in ("mixup", "cutmix"))
+    assert 0 <= fit(recipe_from_mapping(mixed), Splits(part, part, part)).history[0]["train_accuracy"] <= 1
     with pytest.raises(ValueError, match="samples are no images"):
         fit(recipe_from_mapping(cut), Splits(part, part, part))

@@ -65,6 +65,7 @@ _LATER: dict[str, object] = {
     "train.balance_classes": False,
     "train.mixup": 0.0,
     "train.cutmix": 0.0,
+    "train.ema": None,
     "train.precision": "float32",
     "train.channels_last": False,
     "train.compile": False,

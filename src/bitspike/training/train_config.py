@@ -39,6 +39,8 @@ class TrainConfig:
             These three are of classes only.
         mixup, cutmix: α of `bitspike.data.mixing.Mixing`, [0.001, 1000]; 0: none. Of classes and the losses "mean" and
             "tet" only.
+        ema: decay of the running average of the weights (`bitspike.training.ema.Ema`), which is evaluated and kept,
+            (0, 1); None: the weights themselves.
         clip_norm: largest gradient norm, > 0; None: no clipping.
         precision: "float32", or "bf16": autocast, membranes and norms in float32.
         channels_last: keep convolutions in channels-last memory order.
@@ -67,6 +69,7 @@ class TrainConfig:
     balance_classes: bool = False
     mixup: float = 0.0
     cutmix: float = 0.0
+    ema: float | None = None
     clip_norm: float | None = None
     precision: Literal["float32", "bf16"] = "float32"
     channels_last: bool = False
@@ -86,6 +89,8 @@ class TrainConfig:
             positive(where, key, getattr(self, key))
         if self.clip_norm is not None:
             positive(where, "clip_norm", self.clip_norm)
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise bad_value(where, "ema must lie in (0, 1)", self.ema, "0.999 to 0.9999 are usual, or leave it out")
         for key in ("momentum", "label_smoothing"):
             if not 0 <= getattr(self, key) < 1:
                 raise bad_value(where, f"{key} must lie in [0, 1)", getattr(self, key), "pass a value inside")
