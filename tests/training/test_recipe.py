@@ -152,7 +152,7 @@ def test_loader_options_are_typed(path: Path, sets: str) -> None:
 
 LATER = (
     *("loss_options", "class_weights", "balance_classes", "precision", "channels_last", "compile", "memory", "forward"),
-    "metric",
+    *("metric", "mixup", "cutmix", "ema"),
 )
 
 
@@ -226,6 +226,7 @@ CHANGED = {
     "start": r.StartConfig(weights="a.th", sha256="0" * 64),
     "side": "above",
     "metric": "accuracy",
+    "ema": 0.9,
     "cache": "elsewhere",
     "frames": FramesConfig(by="count"),
     "validation_by": "class",

@@ -6,6 +6,8 @@ A key is a short tuple of ints such as (seed, stream, epoch). Word ``i`` depends
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 MASK = 0xFFFFFFFFFFFFFFFF
@@ -13,6 +15,8 @@ GOLDEN = 0x9E3779B97F4A7C15
 
 SPLIT, ORDER, SHIFT_Y, SHIFT_X, FLIP, HOLE_Y, HOLE_X, POLICY, POLICY_SEED, STEP = range(10)
 """Streams: the second part of a key, so that two uses of one seed stay independent."""
+
+_GRID = 2**24
 
 
 def words(count: int, state: int) -> np.ndarray:
@@ -87,3 +91,41 @@ def below(count: int, bound: int, *key: int) -> np.ndarray:
     """
     high = keyed(count, *key) >> np.uint64(32)
     return ((high * np.uint64(bound)) >> np.uint64(32)).astype(np.int64)
+
+
+def on_grid(share: float) -> float:
+    """The multiple of 2^-24 nearest to a number in [0, 1]: it and its distance from 1 are exact in float32."""
+    return round(share * _GRID) / _GRID
+
+
+def beta(alpha: float, *key: int) -> float:
+    """Return one number in [0, 1] from the distribution Beta(α, α), a multiple of 2^-24.
+
+    It is G / (G + G') of two gamma variables, which are kept as logarithms: for a small α both underflow.
+
+    Source: G. Marsaglia, W. Tsang, "A Simple Method for Generating Gamma Variables", ACM TOMS 26 (2000).
+
+    Args:
+        alpha: > 0.
+        key: ints in [0, 2^64).
+
+    >>> mean = sum(beta(0.4, number) for number in range(4000)) / 4000
+    >>> 0.48 < mean < 0.52
+    True
+    """
+    apart = _log_gamma(alpha, *key, 1) - _log_gamma(alpha, *key, 0)
+    return on_grid(1 / (1 + math.exp(min(apart, 700.0))))
+
+
+def _log_gamma(alpha: float, *key: int) -> float:
+    """The logarithm of one number of the distribution Gamma(α)."""
+    d = alpha + 1 - 1 / 3
+    c = 1 / math.sqrt(9 * d)
+    tries = 0
+    while True:
+        radius, angle, accept, boost = ((int(word >> np.uint64(11)) + 0.5) / 2**53 for word in keyed(4, *key, tries))
+        normal = math.sqrt(-2 * math.log(radius)) * math.cos(2 * math.pi * angle)
+        cube = (1 + c * normal) ** 3
+        if cube > 0 and math.log(accept) < normal**2 / 2 + d * (1 - cube + math.log(cube)):
+            return math.log(d * cube) + math.log(boost) / alpha
+        tries += 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from bitspike.data.augment import check_hole, check_pad
 from bitspike.data.dataset import ImageSet, Samples
 from bitspike.data.epoch import STEPS, Augmentation
 from bitspike.data.events.moves import EventMoves
+from bitspike.data.mixing import Mixing
 from bitspike.data.policy import AutoAugment
 from bitspike.data.sequence_set import SequenceSet
 from bitspike.data.sound.moves import SoundMoves
@@ -50,6 +51,8 @@ class Batches:
         world: number of processes; it must divide the size of every batch.
         moves: augmentation of frames of events or of spectra of sound; labels are float32 ``[B / world, K]`` where it
             mixes. None: none.
+        mixing: mixup and cutmix of whole batches, after everything else; labels are then float32 ``[B / world, K]``.
+            None: neither.
 
     Raises:
         TypeError: an argument of another kind.
@@ -80,6 +83,7 @@ class Batches:
         rank: int = 0,
         world: int = 1,
         moves: EventMoves | SoundMoves | None = None,
+        mixing: Mixing | None = None,
     ) -> None:
         if not isinstance(data, Samples):
             raise checks.bad_type("Batches", "data must be an ImageSet", type(data).__name__, "pass one of the splits")
@@ -90,6 +94,11 @@ class Batches:
         check_augment("Batches", data, augment, pad, hole)
         if moves is not None:
             moves.check("Batches", data)
+        if mixing is not None:
+            mixing.check("Batches", data)
+            if isinstance(moves, EventMoves) and moves.mix:
+                must = "mixing must be left out where moves mix recordings"
+                raise checks.bad_value("Batches", must, mixing, "choose one of them")
         self._policy = _policy(policy, data.images) if "policy" in STEPS[augment] else None
         if drop_last and batch_size > len(data):
             must = f"batch_size must be <= {len(data)}, the size of the set, where drop_last is set"
@@ -108,6 +117,7 @@ class Batches:
         self.rank = rank
         self.world = world
         self.moves = moves
+        self.mixing = mixing
 
     def __len__(self) -> int:
         """Number of batches, the same in every process."""
@@ -124,16 +134,24 @@ class Batches:
         if self.shuffle:
             order = torch.from_numpy(draws.permutation(count, self.seed, draws.ORDER, self.epoch))
         order = order.to(self.data.images.device)
-        yield from self._batches(order)
+        if self.mixing is None:
+            yield from self._batches(self._shares(order))
+            return
+        shares = list(self._shares(order))  # partners may lie in other shares: each process mixes the whole batch
+        whole = self._batches((chosen, slice(0, len(chosen)), number) for chosen, _, number in shares)
+        for (_, share, number), (x, labels) in zip(shares, whole, strict=True):
+            key = self.seed, self.epoch, number
+            mixed, between = self.mixing.batch(x, labels, len(self.data.classes), key)
+            yield mixed[share], between[share]
 
-    def _batches(self, order: torch.Tensor) -> Iterator[tuple[Any, torch.Tensor]]:
-        """(samples, labels) of this process in every batch."""
+    def _batches(self, shares: Iterable[tuple[torch.Tensor, slice, int]]) -> Iterator[tuple[Any, torch.Tensor]]:
+        """(samples, labels) of these shares of the batches."""
         data = self.data
         if not isinstance(data, ImageSet):
             moved = None
             if self.moves is not None and isinstance(data, SequenceSet):
                 moved = self.moves.epoch(data, self.seed, self.epoch)
-            for chosen, share, number in self._shares(order):
+            for chosen, share, number in shares:
                 own = chosen[share]
                 raw, labels = (data.images[own], data.labels[own]) if moved is None else moved(chosen, share, number)
                 x = data.normalise(raw)
@@ -142,7 +160,7 @@ class Batches:
             return
         constants = data.constants()
         augmented = Augmentation(data, self.augment, self.pad, self.hole, self._policy, self.seed, self.epoch)
-        for chosen, share, number in self._shares(order):
+        for chosen, share, number in shares:
             yield data.normalise(augmented(chosen, share, number), constants), data.labels[chosen[share]]
 
     def _shares(self, order: torch.Tensor) -> Iterator[tuple[torch.Tensor, slice, int]]:

@@ -75,6 +75,8 @@ def load_data(recipe: Recipe) -> Splits:
     for moves in (config.event_augment, config.sound_augment):
         if moves is not None:
             moves.check("[data]", splits.train)
+    if recipe.train.mixing is not None:
+        recipe.train.mixing.check("[train]", splits.train)
     check_time(recipe, splits.train)
     if not isinstance(splits.train, ImageSet):
         return splits  # as it is: there is nothing to normalise by

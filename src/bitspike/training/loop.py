@@ -35,6 +35,7 @@ from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoint, Checkpoints
 from bitspike.training.distributed import World
 from bitspike.training.diverged import DivergedError, reason, sound
+from bitspike.training.ema import make_ema
 from bitspike.training.evaluation import check_range, scores
 from bitspike.training.health import Watch
 from bitspike.training.optim import learning_rate, load_optimiser, make_optimiser, optimiser_tensors
@@ -105,6 +106,7 @@ class _Session:
         self.unstarted = None if left is None else self.allocation.unstarted(left)
         if recipe.train.channels_last:
             self.model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.ema = make_ema(self.model, recipe.train.ema, self.allocation)
         self.averages = None
         if self.allocation.active:
             sample = torch.zeros(1, *splits.train.images.shape[1:], device=world.device)
@@ -145,16 +147,19 @@ class _Session:
         tensors |= optimiser_tensors(self.optimiser)
         extremes, renews = self.allocation.capture()
         tensors |= {f"allocation.{name}": value for name, value in extremes.items()}
-        facts = {"place": asdict(self.place), "history": self.history, "renews": renews}
+        facts: dict[str, Any] = {"place": asdict(self.place), "history": self.history, "renews": renews}
         if self.budgets is not None:
             multipliers, facts["budgets"] = self.budgets.capture()
             tensors |= {f"budgets.{name}": value for name, value in multipliers.items()}
+        if self.ema is not None:
+            tensors |= {f"ema.{name}": value for name, value in self.ema.tensors.items()}
+            facts["ema"] = self.ema.steps
         return Checkpoint(tensors, facts)
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """The inverse of `capture`."""
         parts: dict[str, dict[str, Tensor]] = {
-            part: {} for part in ("model", "best", "optimiser", "allocation", "budgets")
+            part: {} for part in ("model", "best", "optimiser", "allocation", "budgets", "ema")
         }
         for name, value in checkpoint.tensors.items():
             part, _, rest = name.partition(".")
@@ -171,6 +176,8 @@ class _Session:
             self.allocation.restore(extremes, checkpoint.facts["renews"])
         if self.budgets is not None:
             self.budgets.restore(parts["budgets"], checkpoint.facts["budgets"])
+        if self.ema is not None:
+            self.ema.restore(parts["ema"], checkpoint.facts["ema"])
 
     def step(self, batch: Tensor | Padded, labels: Tensor, share: float) -> None:
         """One optimiser step at a fractional position of the epoch.
@@ -211,6 +218,8 @@ class _Session:
             self.allocation.settle(x, self.optimiser)
         if self.budgets is not None and learns:
             self.budgets.settle(self.optimiser)
+        if self.ema is not None:
+            self.ema.update()
         right = self.task.tally(output.detach(), labels, lengths)
         self.sums = self.sums + torch.stack([loss.detach().double() * len(labels), right])
         place.seen += len(labels)
@@ -229,7 +238,14 @@ class _Session:
         return DivergedError(finding, self.place.epoch + 1, self.place.step, self.history, self.best, self.task)
 
     def close_epoch(self, x: Tensor | Padded) -> dict[str, Any]:
-        """Validate, record, keep the best weights, move to the next epoch; x is the last batch."""
+        """Validate, record, keep the best weights, move to the next epoch; x is the last batch.
+
+        What is validated and kept is the average of the weights, where there is one.
+        """
+        with nullcontext() if self.ema is None else self.ema.used():
+            return self._close_epoch(x)
+
+    def _close_epoch(self, x: Tensor | Padded) -> dict[str, Any]:
         self.read()
         place = self.place
         loss_sum, correct, seen = self.world.total(place.loss_sum, place.correct, place.seen)
@@ -351,6 +367,8 @@ def fit(
                 checkpoints.save(session.capture())
             if progress and world.writes:
                 progress({**record, "epochs": config.epochs})
+    if session.ema is not None:
+        session.ema.put()
     best = session.best or {name: value.detach().clone() for name, value in session.model.state_dict().items()}
     repairs = [] if session.budgets is None else session.budgets.records
     return Run(session.model.eval(), session.history, best, repairs)
@@ -395,6 +413,7 @@ def epoch_batches(recipe: Recipe, data: Samples, epoch: int, world: World) -> Ba
         drop_last=len(data) > config.batch_size,
         rank=world.rank,
         world=world.size,
+        mixing=recipe.train.mixing,
         **given,
     )
 

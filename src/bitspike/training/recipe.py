@@ -63,6 +63,9 @@ _LATER: dict[str, object] = {
     "train.metric": None,
     "train.class_weights": None,
     "train.balance_classes": False,
+    "train.mixup": 0.0,
+    "train.cutmix": 0.0,
+    "train.ema": None,
     "train.precision": "float32",
     "train.channels_last": False,
     "train.compile": False,
@@ -395,6 +398,9 @@ class Recipe:
         if moves is not None and moves.mix and self.train.loss not in MIXED:
             must = f"train.loss must be {' or '.join(map(repr, MIXED))} where data.event_augment.mix is not 0"
             raise bad_value("Recipe", must, repr(self.train.loss), "change one of them")
+        if moves is not None and moves.mix and self.train.mixing is not None:
+            must = "train.mixup and train.cutmix must be 0 where data.event_augment.mix is not"
+            raise bad_value("Recipe", must, self.train.mixup or self.train.cutmix, "choose one of them")
         if self.allocation is not None:
             self.allocation.check(self.train.epochs)
         if self.start is not None and self.allocation is not None and self.allocation.warm_start is not None:

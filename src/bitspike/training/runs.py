@@ -24,6 +24,7 @@ from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.converted import build_converted
 from bitspike.training.distributed import World, world
 from bitspike.training.diverged import DivergedError
+from bitspike.training.ema import make_ema
 from bitspike.training.evaluation import logits_of
 from bitspike.training.job import digest, load_data, measure
 from bitspike.training.loop import Progress, counts, epoch_batches, fit, load_weights, make_budgets
@@ -139,7 +140,9 @@ def _train_run(
         own.check(part)
     if not resume:
         model = build_model(recipe, splits.train, warn=False)
-        make_budgets(recipe, Allocation(model, recipe.allocation or AllocationConfig()), splits, together)
+        allocation = Allocation(model, recipe.allocation or AllocationConfig())
+        make_budgets(recipe, allocation, splits, together)
+        make_ema(model, recipe.train.ema, allocation)
     together.barrier()  # everyone has looked before the first one writes
     checkpoints = Checkpoints(folder / "last", key, [] if old is None else [old.key(content)])
     earlier = checkpoints.load()

@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from bitspike.checks import at_least, bad_value, in_range, integer, one_of, positive, single
+from bitspike.data.mixing import Mixing, check_alphas
 from bitspike.schema import conform
-from bitspike.training.losses import LABEL_LOSSES, LOSSES, REGRESSION_LOSSES, loss_options, takes_weights
+from bitspike.training.losses import LABEL_LOSSES, LOSSES, MIXED, REGRESSION_LOSSES, loss_options, takes_weights
 from bitspike.training.measures import measures_of
 from bitspike.training.measures.base import Kind
 
@@ -36,6 +37,10 @@ class TrainConfig:
         label_smoothing: [0, 1). class_weights: weight of every class in the cross-entropy, >= 0, not all 0.
         balance_classes: weights N/(K·n) for n of the N training samples in a class of K, so that classes count alike.
             These three are of classes only.
+        mixup, cutmix: α of `bitspike.data.mixing.Mixing`, [0.001, 1000]; 0: none. Of classes and the losses "mean" and
+            "tet" only.
+        ema: decay of the running average of the weights (`bitspike.training.ema.Ema`), which is evaluated and kept,
+            (0, 1); None: the weights themselves.
         clip_norm: largest gradient norm, > 0; None: no clipping.
         precision: "float32", or "bf16": autocast, membranes and norms in float32.
         channels_last: keep convolutions in channels-last memory order.
@@ -62,6 +67,9 @@ class TrainConfig:
     label_smoothing: float = 0.0
     class_weights: tuple[float, ...] | None = None
     balance_classes: bool = False
+    mixup: float = 0.0
+    cutmix: float = 0.0
+    ema: float | None = None
     clip_norm: float | None = None
     precision: Literal["float32", "bf16"] = "float32"
     channels_last: bool = False
@@ -81,6 +89,8 @@ class TrainConfig:
             positive(where, key, getattr(self, key))
         if self.clip_norm is not None:
             positive(where, "clip_norm", self.clip_norm)
+        if self.ema is not None and not 0 < self.ema < 1:
+            raise bad_value(where, "ema must lie in (0, 1)", self.ema, "0.999 to 0.9999 are usual, or leave it out")
         for key in ("momentum", "label_smoothing"):
             if not 0 <= getattr(self, key) < 1:
                 raise bad_value(where, f"{key} must lie in [0, 1)", getattr(self, key), "pass a value inside")
@@ -91,6 +101,12 @@ class TrainConfig:
         if self.metric is not None:
             one_of(where, f"the metric of the loss {self.loss!r}", self.metric, measures_of(self.kind))
         self._check_classes(where)
+        check_alphas(where, self.mixup, self.cutmix)
+        if self.mixing is not None and self.loss not in MIXED:
+            key = "mixup" if self.mixup else "cutmix"
+            must = f"{key} must be 0 where the loss is {self.loss!r}, which takes no shares of classes"
+            todo = f"remove it, or take the loss {' or '.join(map(repr, MIXED))}"
+            raise bad_value(where, must, getattr(self, key), todo)
         for key in self.loss_options:
             one_of(where, f"an option of the loss {self.loss!r}", key, loss_options(self.loss))
         if self.compile and self.memory == "lean":
@@ -106,6 +122,11 @@ class TrainConfig:
     def kind(self) -> Kind:
         """What the loss wants for targets."""
         return "numbers" if self.loss in REGRESSION_LOSSES else "labels" if self.loss in LABEL_LOSSES else "classes"
+
+    @property
+    def mixing(self) -> Mixing | None:
+        """What mixes training batches, None for nothing."""
+        return Mixing(mixup=self.mixup, cutmix=self.cutmix) if self.mixup or self.cutmix else None
 
     def _check_classes(self, where: str) -> None:
         """What is of classes only, or of some losses only, is refused by name elsewhere."""
