@@ -92,6 +92,25 @@ def test_operations_by_hand() -> None:
     assert not counted.uncounted
 
 
+def test_maps_behind_shortcuts_cost_a_shift_addition_per_set_bit() -> None:
+    """Sums of n blocks behind the position reach 2n + 2: the third block's queries, keys and values read {0..6}."""
+    x = images(8, 3, 4, 6)
+    net = liven(small(make_neuron("lif"), depth=3).double(), x)
+    maps = {f"body.block3.attention.{part}.0.0": 6 for part in "qkv"} | {"body.block3.mlp.0.conv": 7}
+    read: dict[str, torch.Tensor] = {}
+    for name in maps:
+        net.get_submodule(name).register_forward_hook(lambda _, given, __, name=name: read.update({name: given[0]}))
+    rows = {row.name.replace(".", "_"): row for row in bitspike.cost(net, x).layers}
+    net(x)
+    for name, top in maps.items():
+        row, levels = rows[name.replace(".", "_")], read[name].long()
+        assert torch.equal(levels.double(), read[name]) and 4 <= levels.max() <= top
+        ones = sum(bin(level).count("1") for level in levels.flatten().tolist())
+        outputs = net.get_submodule(name).weight.shape[0]
+        assert row.shift_adds == pytest.approx(ones * outputs / len(x)) and row.input_bits == 3
+        assert row.adds == row.multiplications == 0
+
+
 @pytest.mark.parametrize("name", list(ATTENTION))
 def test_programs_on_random_data(name: str) -> None:
     net, x = live(name, "ternary", "layer", "ternary-layer")

@@ -33,7 +33,8 @@ def train(
     Args:
         recipe: TOML file, or a built-in recipe: cifar10_adaptive, cifar10_dvs, cifar10_engine, cifar10_gpu,
             cifar10_gpu_long, digits, digits_adaptive, digits_clip_floor, dvs_gesture, fashion_mnist,
-            fashion_mnist_adaptive, fashion_mnist_clip_floor, fsdd, nmnist, shd, tiny_imagenet.
+            fashion_mnist_adaptive, fashion_mnist_clip_floor, fashion_spikformer, fsdd, nmnist, shd,
+            tiny_imagenet.
         out: Folder of the run.
         set: key=value pairs laid over the recipe, e.g. train.lr=0.05 data.root=DIR.
         budget: A limit that the trained network must keep; once for each, e.g. --budget s-ace=50M --budget size=300kB.
