@@ -60,6 +60,19 @@ class Gated(nn.Module):
         return self.head(self.behind(x * gate))
 
 
+class Voting(nn.Module):
+    """Vectors of hidden neurons, each let through by a gate."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.hidden, self.open = block(2, 4), nn.Linear(4, 6), nn.Linear(4, 6)
+        self.act, self.gate, self.head = nn.ReLU(), nn.ReLU(), nn.Linear(6, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = F.adaptive_avg_pool2d(self.stem(x), 1).flatten(1)
+        return self.head(self.act(self.hidden(x)) * self.gate(self.open(x)))
+
+
 def spiking(model: nn.Module, kind: str) -> tuple[Any, Tensor]:
     torch.manual_seed(1)
     for module in model.modules():

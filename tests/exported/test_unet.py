@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 import bitspike
 from bitspike.export import export
+from bitspike.neurons import LIF
 from export_c import compare, missing
 from lower_nets import WIDE, on_grid
 from networks import dyadic
@@ -57,6 +58,18 @@ def test_onnx_float_gives_the_numbers(made: type[nn.Module], tmp_path: Path) -> 
     export(network, "onnx-float", tmp_path / "net.onnx", shape="2,8,8")
     (got,) = session(tmp_path / "net.onnx").run(None, {"input": x.numpy()})
     assert np.allclose(got, network(x).detach().numpy(), atol=1e-5)
+
+
+@pytest.mark.parametrize("form", ["unrolled", "scan", "step"])
+def test_onnx_float_names_the_layer_that_torch_cannot_say(form: str, tmp_path: Path) -> None:
+    pytest.importorskip("onnx", reason="not run: onnx is not installed")
+    model, x = (
+        nn.Sequential(nn.Conv2d(2, 4, 1), nn.ReLU(), nn.ChannelShuffle(2), nn.Conv2d(4, 2, 1)),
+        torch.rand(2, 2, 4, 4),
+    )
+    network = bitspike.fold(bitspike.upgrade(model, {nn.ReLU: LIF()}, x, T=2).eval(), x)
+    with pytest.raises(ValueError, match=r"aten::channel_shuffle.* in body_2; take --to onnx"):
+        export(network, "onnx-float", tmp_path / "net.onnx", shape="2,4,4", form=form)
 
 
 @pytest.mark.parametrize(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import io
 import json
+import re
 import warnings
 import zipfile
 from collections.abc import Callable, Mapping
@@ -256,6 +257,7 @@ def _traced(module: nn.Module, args: tuple[Tensor, ...], names: list[str], begun
             )
         except (torch.onnx.OnnxExporterError, RuntimeError) as error:
             must, got = "torch's exporter must know every function", str(error).partition("\n")[0]
+            got += _caller(module, args, got)
             raise ValueError(message("export to onnx-float", must, got, "take --to onnx")) from None
     model = onnx.load_model_from_string(held.getvalue())
     model.ir_version, model.producer_name, model.producer_version = IR_VERSION, "bitspike", ""
@@ -265,6 +267,17 @@ def _traced(module: nn.Module, args: tuple[Tensor, ...], names: list[str], begun
     entry = model.metadata_props.add()
     entry.key, entry.value = "bitspike.states", json.dumps(names)
     return model
+
+
+def _caller(module: nn.Module, args: tuple[Tensor, ...], said: str) -> str:
+    """Where the function of torch is called that a message names, " in LAYER"; "" where it names none."""
+    function = re.search(r"aten::\w+", said)
+    if function is None:
+        return ""
+    nodes = torch.jit.trace(module, args, check_trace=False).inlined_graph.nodes()
+    scopes = [node.scopeName() for node in nodes if node.kind() == function.group()]
+    layers = dict.fromkeys(name for scope in scopes for name in re.findall(r"__module\.net\.(\w+)", scope)[:1])
+    return f" in {', '.join(layers)}" if layers else ""
 
 
 def _spell_out_padding(node: Any) -> None:

@@ -250,8 +250,8 @@ class Builder:
         if any(a not in self.timed for a in node.args) or not any(site.replaced for site in self.sites.values()):
             return False
         left, right = (self.value[a] for a in node.args)  # type: ignore[index]
-        alike = left.dim() == right.dim() >= 3 and left.shape[:2] == right.shape[:2]
-        pooled = any(self._is_pooled(a) for a in node.args)  # type: ignore[arg-type]
+        alike = left.dim() == right.dim() >= 2 and left.shape[:2] == right.shape[:2]
+        pooled = left.dim() > 2 and any(self._is_pooled(a) for a in node.args)  # type: ignore[arg-type]
         floats = left.is_floating_point() and right.is_floating_point()
         return alike and floats and not pooled and Product().fits((1, *left.shape), (1, *right.shape))
 

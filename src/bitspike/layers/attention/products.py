@@ -37,7 +37,7 @@ class PairProduct(TimeLayer):
         """a, b [T, B, C, ...] with the same T, B and C → the products; raises `ValueError` where shapes do not fit."""
         name = type(self).__name__
         for x in (a, b):
-            time_first(name, x, 4)
+            time_first(name, x, 3)
         if a.dim() != b.dim() or a.shape[:3] != b.shape[:3] or not self.fits(a.shape, b.shape):
             must = f"the inputs must be [T, B, C, ...] that fit: {self.extra_repr() or 'sizes equal or 1'}"
             raise bad_value(name, must, f"{list(a.shape)} and {list(b.shape)}", "check the layers before")
