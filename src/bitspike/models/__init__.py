@@ -10,6 +10,7 @@ from bitspike.models.resnet import resnet18_cifar, resnet19, resnet20, wide_resn
 from bitspike.models.resnet_he import he_resnet20, he_resnet32
 from bitspike.models.resnet_imagenet import resnet18, resnet34
 from bitspike.models.restimulated import restimulate
+from bitspike.models.stochastic_depth import stochastic_depth
 from bitspike.models.vgg import vgg11, vggsnn
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "resnet20",
     "resnet34",
     "restimulate",
+    "stochastic_depth",
     "study_cnn",
     "vgg11",
     "vggsnn",
