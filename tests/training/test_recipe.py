@@ -152,7 +152,7 @@ def test_loader_options_are_typed(path: Path, sets: str) -> None:
 
 LATER = (
     *("loss_options", "class_weights", "balance_classes", "precision", "channels_last", "compile", "memory", "forward"),
-    *("metric", "mixup", "cutmix", "ema"),
+    *("metric", "mixup", "cutmix", "ema", "stochastic_depth"),
 )
 
 

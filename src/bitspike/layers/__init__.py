@@ -18,6 +18,7 @@ from bitspike.layers.attention import (
 from bitspike.layers.base import Synapse, TimeLayer, merge_time, split_time
 from bitspike.layers.clip_floor import ClipFloor
 from bitspike.layers.detach import Detach
+from bitspike.layers.drop_path import DropPath
 from bitspike.layers.encoders import (
     ENCODERS,
     Delta,
@@ -66,6 +67,7 @@ __all__ = [
     "Conv2d",
     "Delta",
     "Detach",
+    "DropPath",
     "Encoder",
     "Flatten",
     "Frames",

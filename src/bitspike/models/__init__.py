@@ -13,6 +13,7 @@ from bitspike.models.resnet_imagenet import resnet18, resnet34
 from bitspike.models.restimulated import restimulate
 from bitspike.models.spike_driven import spike_driven_transformer
 from bitspike.models.spikformer import spikformer
+from bitspike.models.stochastic_depth import stochastic_depth
 from bitspike.models.vgg import vgg11, vggsnn
 
 __all__ = [
@@ -40,6 +41,7 @@ __all__ = [
     "restimulate",
     "spike_driven_transformer",
     "spikformer",
+    "stochastic_depth",
     "study_cnn",
     "vgg11",
     "vggsnn",

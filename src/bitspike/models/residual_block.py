@@ -13,6 +13,7 @@ from bitspike.layers import (
     AvgPool2d,
     Chain,
     Conv2d,
+    DropPath,
     Join,
     Refined,
     norm_then_fire,
@@ -66,21 +67,25 @@ class ResidualBlock(Sealed, nn.Module):
         """Spikes [T, B, C, H, W] → spikes, or with ``sew`` sums of spikes."""
         first, second = self.restimulate1, self.restimulate2
         s = self._fire(self.norm1, self.neuron1, self.conv1(x), [] if first is None else [lambda: first(x)])
-        branches: list[Callable[[], Tensor]] = [] if second is None else [lambda: second(s)]
-        if not self.sew:
-            branches.append(lambda: self.shortcut(x))
-        y = self._fire(self.norm2, self.neuron2, self.conv2(s), branches)
-        return join(self.join, y, self.shortcut(x)) if self.sew else y
+        inside: list[Callable[[], Tensor]] = [] if second is None else [lambda: second(s)]
+        if self.sew:
+            return join(self.join, self._fire(self.norm2, self.neuron2, self.conv2(s), inside), self.shortcut(x))
+        if self.join.plain:
+            return self._fire(self.norm2, self.neuron2, self.conv2(s), [*inside, lambda: self.shortcut(x)])
+        y = self._add(self.norm2(self.conv2(s)), inside)
+        return self.neuron2(join(self.join, y, self.shortcut(x)))  # type: ignore[no-any-return]
 
     def _fire(self, norm: nn.Module, neuron: nn.Module, y: Tensor, branches: list[Callable[[], Tensor]]) -> Tensor:
         """neuron(norm(y) + branches); several branches are added to one another first, for `norm_then_fire`."""
-        if not branches or self.join is None:
+        if not branches or self.join.layer is None:
             total = [lambda: functools.reduce(operator.add, [branch() for branch in branches])] if branches else []
             return norm_then_fire(norm, neuron, y, *total)
-        y = norm(y)
+        return neuron(self._add(norm(y), branches))  # type: ignore[no-any-return]
+
+    def _add(self, y: Tensor, branches: list[Callable[[], Tensor]]) -> Tensor:
         for branch in branches:
-            y = join(self.join, y, branch())
-        return neuron(y)  # type: ignore[no-any-return]
+            y = self.join.add(y, branch())
+        return y
 
 
 def new_shortcut(
@@ -108,13 +113,49 @@ def new_shortcut(
     return Chain(*pool, *front, projection, new_norm(outputs, norm, neuron), *behind)
 
 
-def new_join(neuron: nn.Module) -> nn.Module | None:
-    """What adds residual branches where the neurons' time steps may differ; None where a plain sum will do."""
+class ResidualJoin(Sealed, nn.Module):
+    """``drop(y) + shortcut``: where a block's branch meets the way around it; see `bitspike.models.stochastic_depth`.
+
+    Attributes:
+        drop: None, or a `DropPath` of the branch.
+
+    Args:
+        layer: what adds branches whose numbers of time steps may differ; None: a plain sum.
+    """
+
+    def __init__(self, layer: Join | None = None) -> None:
+        super().__init__()
+        self.layer = layer
+        self.drop: DropPath | None = None
+
+    @property
+    def drops(self) -> bool:
+        """Whether branches are dropped, as they are in training alone."""
+        return self.drop is not None and self.training
+
+    @property
+    def plain(self) -> bool:
+        """Whether it is y + shortcut and nothing else."""
+        return self.layer is None and not self.drops
+
+    def add(self, y: Tensor, other: Tensor) -> Tensor:
+        """The sum of two parts of a branch, both [T, B, ...]."""
+        return y + other if self.layer is None else self.layer(y, other)  # type: ignore[no-any-return]
+
+    def forward(self, y: Tensor, shortcut: Tensor) -> Tensor:
+        """The branch and the shortcut, both [T, B, ...] → their sum."""
+        if self.drop is not None and self.training:  # no node of the graph that is folded, counted and compiled
+            y = self.drop(y)
+        return self.add(y, shortcut)
+
+
+def new_join(neuron: nn.Module) -> ResidualJoin:
+    """What adds a residual branch to its shortcut, where the neurons' time steps may differ too."""
     if not isinstance(neuron, Refined) or neuron.squeeze == "always":
-        return None
-    return Join(keep_time=neuron.squeeze == "windows")
+        return ResidualJoin()
+    return ResidualJoin(Join(keep_time=neuron.squeeze == "windows"))
 
 
-def join(layer: nn.Module | None, y: Tensor, shortcut: Tensor) -> Tensor:
-    """The sum of two branches, by `new_join`'s layer or plainly."""
-    return y + shortcut if layer is None else layer(y, shortcut)  # type: ignore[no-any-return]
+def join(layer: ResidualJoin, y: Tensor, shortcut: Tensor) -> Tensor:
+    """The sum of a branch and its shortcut, by `new_join`'s layer."""
+    return layer(y, shortcut)  # type: ignore[no-any-return]

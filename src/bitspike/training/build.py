@@ -15,7 +15,7 @@ from torch import nn
 from bitspike.checks import bad_value
 from bitspike.data import Samples, SequenceSet
 from bitspike.layers import ENCODERS, ClipFloor, Encoder, Refined, Windows
-from bitspike.models import MODELS, Network, Policy, assign, warn_inert
+from bitspike.models import MODELS, Network, Policy, assign, stochastic_depth, warn_inert
 from bitspike.models.network import INERT
 from bitspike.neurons import NEURONS, Neuron
 from bitspike.quantizers import QUANTIZERS, Quantizer
@@ -155,6 +155,8 @@ def build_network(recipe: Recipe, shape: tuple[int, ...], classes: int, warn: bo
         model = builder(**arguments, **recipe.model.options)
     if recipe.allocation is not None and recipe.allocation.windows is not None:
         put_windows(model, recipe.allocation.windows, T, recipe.allocation.learn_steps)
+    if recipe.train.stochastic_depth:
+        stochastic_depth(model, recipe.train.stochastic_depth)
     for layer in recipe.layers or ():
         other = build_neuron(layer.neuron) if layer.neuron else None
         weight = build_quantizer(layer.weight) if layer.weight else None

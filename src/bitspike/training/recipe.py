@@ -66,6 +66,7 @@ _LATER: dict[str, object] = {
     "train.mixup": 0.0,
     "train.cutmix": 0.0,
     "train.ema": None,
+    "train.stochastic_depth": 0.0,
     "train.precision": "float32",
     "train.channels_last": False,
     "train.compile": False,

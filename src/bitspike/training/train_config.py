@@ -41,6 +41,8 @@ class TrainConfig:
             "tet" only.
         ema: decay of the running average of the weights (`bitspike.training.ema.Ema`), which is evaluated and kept,
             (0, 1); None: the weights themselves.
+        stochastic_depth: probability, [0, 1), with which a sample skips the last residual branch of the network, see
+            `bitspike.models.stochastic_depth`; 0: none.
         clip_norm: largest gradient norm, > 0; None: no clipping.
         precision: "float32", or "bf16": autocast, membranes and norms in float32.
         channels_last: keep convolutions in channels-last memory order.
@@ -70,6 +72,7 @@ class TrainConfig:
     mixup: float = 0.0
     cutmix: float = 0.0
     ema: float | None = None
+    stochastic_depth: float = 0.0
     clip_norm: float | None = None
     precision: Literal["float32", "bf16"] = "float32"
     channels_last: bool = False
@@ -91,7 +94,7 @@ class TrainConfig:
             positive(where, "clip_norm", self.clip_norm)
         if self.ema is not None and not 0 < self.ema < 1:
             raise bad_value(where, "ema must lie in (0, 1)", self.ema, "0.999 to 0.9999 are usual, or leave it out")
-        for key in ("momentum", "label_smoothing"):
+        for key in ("momentum", "label_smoothing", "stochastic_depth"):
             if not 0 <= getattr(self, key) < 1:
                 raise bad_value(where, f"{key} must lie in [0, 1)", getattr(self, key), "pass a value inside")
         at_least(where, "weight_decay", self.weight_decay, 0)

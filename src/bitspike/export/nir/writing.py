@@ -19,6 +19,7 @@ from bitspike.layers import (
     Affine,
     AvgPool2d,
     Detach,
+    DropPath,
     Encoder,
     Flatten,
     Gain,
@@ -36,7 +37,7 @@ from bitspike.lower.wire import Refused
 from bitspike.neurons import Neuron
 from bitspike.upgrade.layers import Merged, SameSize
 
-_SAME = (nn.Identity, nn.Dropout, Detach, StepReadout, SameSize)
+_SAME = (nn.Identity, nn.Dropout, Detach, DropPath, StepReadout, SameSize)
 _ADVICE = {
     "MaxPool2d": "train AvgPool2d or SumPool2d",
     "TallyMaxPool2d": "train AvgPool2d or SumPool2d",
