@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import copy
+import inspect
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +55,18 @@ def test_the_rate_grows_linearly_with_depth_and_zero_takes_it_away() -> None:
     assert all(module.drop is None for module in joins(net))
 
 
+def made(name: str) -> nn.Module:
+    build = MODELS[name]
+    heads = {"heads": 2} if "heads" in inspect.signature(build).parameters else {}
+    return build(Ternary(), T=1, width=8, shape=(3, 16, 16), **heads)
+
+
 def residual_builders() -> list[str]:
     found = []
-    for name, build in MODELS.items():
-        shape = {"conv1d": (1, 4, 16), "mlp": (3, 8, 8), "nmnist_cnn": (2, 34, 34)}.get(name, (3, 16, 16))
+    for name in MODELS:
         try:
-            model = build(LIF(), T=1, width=16, shape=shape)
-        except (TypeError, ValueError):
+            model = made(name)
+        except (TypeError, ValueError):  # no images of this size
             continue
         if joins(model):
             found.append(name)
@@ -79,7 +86,7 @@ def test_every_residual_builder_has_it() -> None:
 @pytest.mark.parametrize("name", RESIDUAL)
 def test_training_draws_and_evaluation_does_not(name: str) -> None:
     torch.manual_seed(0)
-    net = MODELS[name](Ternary(), T=1, width=16, shape=(3, 16, 16))
+    net = made(name)
     plain, x = copy.deepcopy(net), torch.randn(4, 3, 16, 16)
     stochastic_depth(net, 0.9)
     assert net.state_dict().keys() == plain.state_dict().keys()
@@ -182,8 +189,8 @@ def test_a_body_that_is_redrawn_in_training_keeps_it_and_still_compiles() -> Non
 def small(tables: dict[str, Any] | None = None, **train: Any) -> Recipe:
     base = {
         "name": "small",
-        "data": {"name": "digits", "batch_size": 256, "test": False},
-        "model": {"name": "he_resnet20", "options": {"width": 4}},
+        "data": {"name": "digits", "batch_size": 64, "test": False},
+        "model": {"options": {"width": 4}},
         "neuron": {"name": "ternary"},
         "weight": {"name": "float"},
         "train": {"epochs": 1, "threads": 1, "log_every": 1, "stochastic_depth": 0.5, **train},
@@ -193,7 +200,8 @@ def small(tables: dict[str, Any] | None = None, **train: Any) -> Recipe:
 
 @pytest.fixture(scope="module")
 def splits() -> Splits:
-    return load_data(small())
+    whole = load_data(small())
+    return replace(whole, train=whole.train.subset(range(256)))
 
 
 PENALTY = {"regulariser": {"kind": "rate", "weight": 1.0}}

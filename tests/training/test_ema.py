@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,13 +19,13 @@ from bitspike.training.loop import fit
 from bitspike.training.recipe import Recipe, recipe_from_mapping
 from bitspike.training.runs import open_run, train_run
 from bitspike.training.train_config import TrainConfig
-from runs import CutError, curve, cut_after, equal
+from runs import CutError, cut_after, equal
 
 
 def small(tables: dict[str, Any] | None = None, **train: Any) -> Recipe:
     base = {
         "name": "small",
-        "data": {"name": "digits", "batch_size": 256, "test": False},
+        "data": {"name": "digits", "batch_size": 64, "test": False},
         "model": {"options": {"width": 4, "stem_stride": 1}},
         "neuron": {"name": "multibit", "train_amplitude": "channel"},
         "weight": {"name": "uniform", "bits": 3},
@@ -35,7 +36,8 @@ def small(tables: dict[str, Any] | None = None, **train: Any) -> Recipe:
 
 @pytest.fixture(scope="module")
 def splits() -> Splits:
-    return load_data(small())
+    whole = load_data(small())
+    return replace(whole, train=whole.train.subset(range(320)))
 
 
 def test_the_network_kept_is_the_average_of_what_training_went_through(
@@ -119,9 +121,3 @@ def test_the_average_is_put_back_after_an_error() -> None:
         assert model.weight.item() != 7
         raise KeyError
     assert model.weight.item() == 7
-
-
-def test_curves_differ_with_the_key_alone_in_validation(splits: Splits) -> None:
-    averaged, plain = fit(small(ema=0.999, epochs=1), splits), fit(small(epochs=1), splits)
-    assert curve(averaged) != curve(plain)
-    assert averaged.history[0]["train_accuracy"] == plain.history[0]["train_accuracy"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ def small(loss: str = "mean", **train: Any) -> Recipe:
     return recipe_from_mapping(
         {
             "name": "small",
-            "data": {"name": "digits", "augment": "shift", "pad": 1, "batch_size": 256},
+            "data": {"name": "digits", "augment": "shift", "pad": 1, "batch_size": 64},
             "model": {"options": {"width": 4, "stem_stride": 1}, "readout": "steps" if loss == "tet" else "mean"},
             "neuron": {"name": "ternary"},
             "weight": {"name": "float"},
@@ -36,7 +37,8 @@ def small(loss: str = "mean", **train: Any) -> Recipe:
 
 @pytest.fixture(scope="module")
 def splits() -> Splits:
-    return load_data(small())
+    whole = load_data(small())
+    return replace(whole, train=whole.train.subset(range(320)))
 
 
 @pytest.mark.parametrize("loss", ["mean", "tet"])

@@ -100,6 +100,14 @@ def test_a_longer_epoch_waits_no_more_often(monkeypatch: pytest.MonkeyPatch, nam
     assert short == long
 
 
+def test_mixed_batches_averaged_weights_and_dropped_branches_wait_no_more_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    chosen = recipe({"name": "lif"}, mixup=0.2, cutmix=1.0, ema=0.9, stochastic_depth=0.2)
+    short, long = (count(monkeypatch, lambda n=n: fit(chosen, splits(n))) for n in (8, 20))
+    assert short == long
+
+
 def test_every_log_line_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """The counter sees the loop: with a log line at every step it waits twice a step, for sums and sound weights."""
     runs = [recipe({"name": "lif"}, log_every=every) for every in (100, 1)]

@@ -139,10 +139,11 @@ class Batches:
             return
         shares = list(self._shares(order))  # partners may lie in other shares: each process mixes the whole batch
         whole = self._batches((chosen, slice(0, len(chosen)), number) for chosen, _, number in shares)
-        for (_, share, number), (x, labels) in zip(shares, whole, strict=True):
-            key = self.seed, self.epoch, number
-            mixed, between = self.mixing.batch(x, labels, len(self.data.classes), key)
-            yield mixed[share], between[share]
+        key, sizes = (self.seed, self.epoch), [len(chosen) for chosen, _, _ in shares]
+        partners = self.mixing.partners(sizes, key).to(order.device).split(sizes)  # at once: each copy waits
+        for (_, share, number), partner, (x, labels) in zip(shares, partners, whole, strict=True):
+            x, labels = self.mixing.batch(x, labels, len(self.data.classes), partner, (*key, number))
+            yield x[share], labels[share]
 
     def _batches(self, shares: Iterable[tuple[torch.Tensor, slice, int]]) -> Iterator[tuple[Any, torch.Tensor]]:
         """(samples, labels) of these shares of the batches."""

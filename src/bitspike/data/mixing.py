@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 from bitspike.checks import bad_value, number
 from bitspike.data import draws
@@ -108,19 +109,30 @@ class Mixing:
             must = f"{key} must be 0 where sequences end at different steps"
             raise bad_value(where, must, given, "leave it out")
 
-    def batch(self, x: Tensor, labels: Tensor, classes: int, key: tuple[int, int, int]) -> tuple[Tensor, Tensor]:
-        """Mix one whole batch.
+    def partners(self, sizes: Iterable[int], key: tuple[int, int]) -> Tensor:
+        """The partners of all batches of an epoch, one batch after the other: int64 ``[N]``, places in the own batch.
 
         Args:
-            x: floats ``[B, ...]``, normalised. labels: int64 ``[B]``. classes: K.
-            key: (seed, epoch, number of the batch).
+            sizes: B of every batch. key: (seed, epoch).
+        """
+        seed, epoch = key
+        orders = [draws.permutation(size, seed, _PARTNER, epoch, number) for number, size in enumerate(sizes)]
+        return torch.from_numpy(np.concatenate(orders))
+
+    def batch(
+        self, x: Tensor, labels: Tensor, classes: int, partner: Tensor, key: tuple[int, int, int]
+    ) -> tuple[Tensor, Tensor]:
+        """Mix one whole batch; nothing waits for its device.
+
+        Args:
+            x: floats ``[B, ...]``, normalised. labels: int64 ``[B]``. classes: K. partner: int64 ``[B]``, see
+                `partners`. key: (seed, epoch, number of the batch).
 
         Returns:
             (mixed as x, float32 ``[B, K]``, rows that add up to 1).
         """
         seed, epoch, number = key
         cuts = bool(self.cutmix) and not (self.mixup and draws.below(1, 2, seed, _WHICH, epoch, number)[0])
-        partner = torch.from_numpy(draws.permutation(len(x), seed, _PARTNER, epoch, number)).to(x.device)
         share = draws.beta(self.cutmix if cuts else self.mixup, seed, _SHARE, epoch, number)
         if cuts:
             row, column = (
@@ -131,7 +143,7 @@ class Mixing:
         else:
             mixed = mixup(x, partner, share)
         share = draws.on_grid(share)
-        own = one_hot(labels, classes).float()
+        own = (labels.unsqueeze(1) == torch.arange(classes, device=labels.device)).float()  # `one_hot` waits
         return mixed, share * own + (1 - share) * own[partner]
 
 
