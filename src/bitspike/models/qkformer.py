@@ -18,8 +18,6 @@ from bitspike.models.residual_block import join, new_join
 from bitspike.models.transformer_block import TransformerBlock
 from bitspike.sealed import Sealed
 
-RATIO = 4
-
 
 @dataclass(frozen=True)
 class Stages(Size):
@@ -130,7 +128,7 @@ def qkformer(options: QKOptions) -> nn.Module:
         kind = ATTENTION[options.attention[stage // 3]]
         for index in range(1, depth + 1):
             attention = kind(channels, tokens, neuron, heads=options.heads, norm=norm)
-            body[f"block{stage}_{index}"] = TransformerBlock(attention, neuron, norm, RATIO)
+            body[f"block{stage}_{index}"] = TransformerBlock(attention, neuron, norm)
         if stage < 3:
             body[f"image{stage}"] = ImageView(height, breadth)
     body["pool"] = GlobalAvgPool()

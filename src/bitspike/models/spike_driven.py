@@ -7,23 +7,17 @@ from dataclasses import dataclass
 
 from torch import Tensor, nn
 
-from bitspike.checks import bad_value, integer, one_of
-from bitspike.layers import ATTENTION, Attention, Conv2d, GlobalAvgPool, MaxPool2d, TokenView
-from bitspike.models.blocks import unit
-from bitspike.models.builder import builder, closed, opened
+from bitspike.layers import ATTENTION, Attention, Conv2d, GlobalAvgPool, TokenView
+from bitspike.models.builder import builder, closed
 from bitspike.models.components import new_neuron, new_norm
 from bitspike.models.network import MODELS
-from bitspike.models.options import Options
+from bitspike.models.patches import FormerOptions, patched
 from bitspike.models.residual_block import join, new_join
-from bitspike.models.spikformer import Former
 from bitspike.sealed import Sealed
-
-RATIO = 4
-_POOLS = {1: 0, 2: 1, 4: 2, 8: 3, 16: 4}
 
 
 @dataclass(frozen=True)
-class DrivenOptions(Options, Former):
+class DrivenOptions(FormerOptions):
     """Spike-driven Transformer-2-512; `wiring` can only be "input"."""
 
     T: int = 4
@@ -69,7 +63,7 @@ class DrivenBlock(Sealed, nn.Module):
         attention: of C channels, with output "current". neuron: prototype. norm: mode of `BatchNorm`. ratio: >= 1.
     """
 
-    def __init__(self, attention: Attention, neuron: nn.Module, norm: str, ratio: int = RATIO) -> None:
+    def __init__(self, attention: Attention, neuron: nn.Module, norm: str, ratio: int = 4) -> None:
         super().__init__()
         channels = attention.channels
         self.neuron = new_neuron(neuron, channels)
@@ -100,27 +94,9 @@ def spike_driven_transformer(options: DrivenOptions) -> nn.Module:
     >>> import torch; spike_driven_transformer(LIF(), width=16, shape=(3, 8, 8))(torch.zeros(2, 3, 8, 8)).shape
     torch.Size([2, 10])
     """
-    where = "spike_driven_transformer"
-    one_of(where, "wiring", options.wiring, ("input",))
-    one_of(where, "attention", options.attention, tuple(ATTENTION))
-    integer(where, "depth", options.depth, 1, 100)
-    one_of(where, "patch", options.patch, tuple(_POOLS))
-    body, (inputs, height, breadth) = opened(where, options, options.patch)
-    if options.width % 8:
-        raise bad_value(
-            where, "width must be a multiple of 8", options.width, "the convs have an eighth of it and more"
-        )
+    body, tokens = patched("spike_driven_transformer", options, "input")
     neuron, norm, width = options.neuron, options.norm, options.width
-    for index, part in enumerate((8, 4, 2, 1), 1):
-        conv = Conv2d(inputs, width // part, 3, padding=1)
-        conv.role = "first" if index == 1 else "hidden"
-        current = nn.Sequential(OrderedDict(conv=conv, norm=new_norm(width // part, norm, neuron)))
-        body[f"conv{index}"] = current if index == 4 else unit(conv, neuron, norm, "spike")
-        if index > 4 - _POOLS[options.patch]:
-            body[f"pool{index}"] = MaxPool2d(2)
-        inputs = width // part
     body["position"] = Current((width,), 3, neuron, norm)
-    tokens = height * breadth // options.patch**2
     body["tokens"] = TokenView("rows", tokens, width)
     for index in range(1, options.depth + 1):
         attention = ATTENTION[options.attention](

@@ -2,44 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from torch import Tensor, nn
 
-from bitspike.checks import bad_value, integer, one_of
-from bitspike.layers import ATTENTION, Conv2d, GlobalAvgPool, MaxPool2d, TokenView
+from bitspike.layers import ATTENTION, Conv2d, GlobalAvgPool, TokenView
 from bitspike.models.blocks import unit
-from bitspike.models.builder import builder, closed, opened
+from bitspike.models.builder import builder, closed
 from bitspike.models.network import MODELS
-from bitspike.models.options import Options, Size
+from bitspike.models.patches import FormerOptions, patched
 from bitspike.models.residual_block import join, new_join
 from bitspike.models.transformer_block import TransformerBlock
 from bitspike.sealed import Sealed
-
-RATIO = 4
-
-
-@dataclass(frozen=True)
-class Former(Size):
-    """The choice of blocks.
-
-    Args:
-        attention: a name of `ATTENTION`. depth: blocks, 1 to 100. heads: a divisor of `width`.
-        patch: side of a patch in pixels, 1, 2, 4, 8 or 16: as many of the four convs are pooled, the last ones.
-    """
-
-    attention: str = "ssa"
-    depth: int = 4
-    heads: int = 12
-    patch: int = 4
-
-
-@dataclass(frozen=True)
-class FormerOptions(Options, Former):
-    """Spikformer-4-384."""
-
-    T: int = 4
-    width: int = 384
 
 
 class Position(Sealed, nn.Module):
@@ -79,31 +51,13 @@ def spikformer(options: FormerOptions) -> nn.Module:
     >>> import torch; spikformer(LIF(), width=16, heads=2, shape=(3, 8, 8))(torch.zeros(2, 3, 8, 8)).shape
     torch.Size([2, 10])
     """
-    where = "spikformer"
-    one_of(where, "wiring", options.wiring, ("spike",))
-    one_of(where, "attention", options.attention, tuple(ATTENTION))
-    integer(where, "depth", options.depth, 1, 100)
-    pools = {1: 0, 2: 1, 4: 2, 8: 3, 16: 4}
-    one_of(where, "patch", options.patch, tuple(pools))
-    body, (inputs, height, breadth) = opened(where, options, options.patch)
-    if options.width % 8:
-        raise bad_value(
-            where, "width must be a multiple of 8", options.width, "the convs have an eighth of it and more"
-        )
-    for index, part in enumerate((8, 4, 2, 1), 1):
-        conv = Conv2d(inputs, options.width // part, 3, padding=1)
-        conv.role = "first" if index == 1 else "hidden"
-        body[f"conv{index}"] = unit(conv, options.neuron, options.norm, "spike")
-        if index > 4 - pools[options.patch]:
-            body[f"pool{index}"] = MaxPool2d(2)
-        inputs = options.width // part
+    body, tokens = patched("spikformer", options, "spike")
     body["position"] = Position(options.width, options.neuron, options.norm)
-    tokens = height * breadth // options.patch**2
     body["tokens"] = TokenView("rows", tokens, options.width)
     for index in range(1, options.depth + 1):
         attention = ATTENTION[options.attention](
             options.width, tokens, options.neuron, heads=options.heads, norm=options.norm
         )
-        body[f"block{index}"] = TransformerBlock(attention, options.neuron, options.norm, RATIO)
+        body[f"block{index}"] = TransformerBlock(attention, options.neuron, options.norm)
     body["pool"] = GlobalAvgPool()
     return closed(body, options, options.width)
