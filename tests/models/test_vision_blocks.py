@@ -96,3 +96,12 @@ def test_a_gate_is_counted_by_hand(kind: str) -> None:
         assert (row.adds, row.shift_adds, row.multiplications) == (pytest.approx(both), 0, 0)
     else:
         assert row.adds == row.multiplications == 0 and row.shift_adds >= both
+
+
+def test_outputs_of_one_name_are_refused() -> None:
+    class Twice(nn.Module):
+        def forward(self, x: Tensor) -> dict[str, Any]:
+            return {"a": (x + 1,), "a.0": x + 2}
+
+    with pytest.raises(ValueError, match=r"each output must have a name of its own, got 'a\.0' twice"):
+        _ = bitspike.trace(Twice()).outputs

@@ -11,11 +11,18 @@ from bitspike.checks import bad_value
 
 
 def outputs_of(traced: fx.Graph) -> dict[str, fx.Node]:
-    """Name → node of every tensor that a network returns: keys and places, joined by dots; "" of the only one."""
+    """Name → node of every tensor that a network returns: keys and places, joined by dots; "" of the only one.
+
+    Raises:
+        ValueError: two tensors of one name, such as "a.0" beside place 0 of "a".
+    """
     found: dict[str, fx.Node] = {}
 
     def add(name: str, value: Any) -> None:
         if isinstance(value, fx.Node):
+            if name in found:
+                todo = "rename a key: places and keys are joined by dots"
+                raise bad_value("outputs", "each output must have a name of its own", f"{name!r} twice", todo)
             found[name] = value
         elif isinstance(value, (Mapping, list, tuple)):
             parts = value.items() if isinstance(value, Mapping) else enumerate(value)
