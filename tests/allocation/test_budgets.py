@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import functools
 import random
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from allocations import recipe, splits
 from bitspike.allocation.averages import Averages
 from bitspike.allocation.budget import BUDGETS
 from bitspike.allocation.check import judge
@@ -23,16 +23,14 @@ from bitspike.allocation.forecast import Forecast, exact, generic
 from bitspike.allocation.lagrangian import Lagrangian
 from bitspike.allocation.widths import Allocation
 from bitspike.cost import activations, cost
-from bitspike.data import Splits
 from bitspike.fold import fold
 from bitspike.layers import Refined
 from bitspike.models import Policy, mlp, policy_for, resnet18_cifar, study_cnn
 from bitspike.neurons import LIF, Adaptive, Ternary
 from bitspike.quantizers import LearnedBits
 from bitspike.training.checkpoint import Checkpoints
-from bitspike.training.job import load_data, measure
+from bitspike.training.job import measure
 from bitspike.training.loop import fit
-from bitspike.training.recipe import Recipe, recipe_from_mapping
 from runs import CutError, cut_after, equal
 
 NAMES = ["bit-budget", "s-ace", "size", "activations"]
@@ -210,32 +208,9 @@ def test_penalties_lie_on_the_device_of_the_network() -> None:
     assert averages().device.type == "meta"
 
 
-def recipe(
-    budget: dict[str, Any], train: dict[str, Any] | None = None, neuron: dict[str, Any] | None = None, **table: Any
-) -> Recipe:
-    chosen = {"refined": True, "learn_steps": True, "bits_lr": 0.5, **table}
-    return recipe_from_mapping(
-        {
-            "name": "budgets",
-            "data": {"name": "digits", "batch_size": 128},
-            "model": {"options": {"width": 4, "stem_stride": 1}},
-            "neuron": neuron or {"name": "adaptive", "bits": 4},
-            "weight": {"name": "learned_bits", "bits": 4},
-            "policy": {"first": "same", "last": "same"},
-            "train": {"epochs": 2, "threads": 1, "log_every": 1, "lr": 0.05, **(train or {})},
-            "allocation": {**chosen, "budget": budget},
-        }
-    )
-
-
-@functools.cache
-def splits() -> Splits:
-    return load_data(recipe({"size": "1MB"}))
-
-
 def controller(net: nn.Module, budget: dict[str, Any], **table: Any) -> Budgets:
     config = AllocationConfig(budget=budget, **table)
-    return Budgets(Allocation(net, config), splits().validation, 500, 10, 10)
+    return Budgets(Allocation(net, config), splits().validation, 500, 10, 10, lambda model: 0.0)
 
 
 LIF_ONLY = {"refined": False, "learn_steps": False}

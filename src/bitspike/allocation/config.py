@@ -41,6 +41,12 @@ class AllocationConfig:
             sizes that are not in it start from its weights and, as ``start`` says, from the first batch.
         budget: name of `BUDGETS` → limit, a number or a text such as "50M"; None: none. Bits and T are then repaired
             and frozen at freeze_epoch, by default half of the epochs.
+        allocator: how bits and T are found under budgets: "gradient" (learned until freeze_epoch, then repaired), or
+            "search" (as they are given until then; the allocation with the least sensitivity is searched, also where
+            the given one keeps the budgets).
+        sensitivity: what a repair and a search keep small: the sum over layers of the quantization "error" over
+            signal, or of the measured change of the "loss" when the layer alone is changed.
+        sensitivity_samples: validation samples that a loss is measured on, >= 1.
         budget_pull, budget_rate: ρ and η of `Lagrangian`, >= 0; rate None: found from the learning rates of bits and T,
             so that budgets are approached without overshoot (with SGD; 0.1 with AdamW). That needs budget_pull > 0.
         budget_scope: synapses that ace metrics and the bit budget count: "all", "without_first" or "hidden_only".
@@ -72,6 +78,9 @@ class AllocationConfig:
     freeze_epoch: float | None = None
     warm_start: str | None = None
     budget: dict[str, object] | None = None
+    allocator: Literal["gradient", "search"] = "gradient"
+    sensitivity: Literal["error", "loss"] = "error"
+    sensitivity_samples: int = 1024
     budget_pull: float = 1.0
     budget_rate: float | None = None
     budget_scope: Literal["all", "without_first", "hidden_only"] = "all"
@@ -119,8 +128,26 @@ class AllocationConfig:
             raise bad_value(where, 'extreme "growing" needs a search', self.renewal, 'set renewal = "search"')
         if self.budget is not None:
             object.__setattr__(self, "budget", _limits(where, self.budget))
+        integer(where, "sensitivity_samples", self.sensitivity_samples, 1, 2**31)
+        if self.budget is None and self.sensitivity == "loss":
+            must = "a sensitivity is asked for by a repair or search, which needs a budget"
+            raise bad_value(where, must, "none", "give [allocation.budget], or drop the key sensitivity")
+        if self.allocator == "search":
+            self._check_search(where)
         integer(where, "budget_input_bits", self.budget_input_bits, 1, 64)
         in_range(where, "budget_margin", self.budget_margin, 0, 0.09)
+
+    def _check_search(self, where: str) -> None:
+        if self.budget is None:
+            must = 'the allocator "search" needs a budget'
+            raise bad_value(where, must, "none", 'give [allocation.budget], e.g. s-ace = "50M"')
+        inert = ("weight_target", "spike_target", "steps_target", "bits_lr", "steps_lr", "budget_rate")
+        given = [key for key in inert if getattr(self, key) is not None]
+        if self.learn_epoch > 0:
+            given.append("learn_epoch")
+        if given:
+            must = 'nothing is learned by gradient with the allocator "search", so keys of that must be left out'
+            raise bad_value(where, must, ", ".join(given), "drop them; the search happens at freeze_epoch")
 
     def first_repair(self, epochs: int) -> float:
         """Epoch at which the allocation is repaired and frozen, where there are budgets."""
@@ -134,7 +161,7 @@ class AllocationConfig:
 
     def learns(self, epoch: float, epochs: int) -> bool:
         """Whether bits and T are learned at a fractional epoch of a run."""
-        return self.learn_epoch <= epoch < self.frozen_from(epochs)
+        return self.allocator == "gradient" and self.learn_epoch <= epoch < self.frozen_from(epochs)
 
     def check(self, epochs: int) -> None:
         """Raise `ValueError` where ``learn_epoch`` leaves a run no time to learn."""

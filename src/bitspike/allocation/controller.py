@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from bitspike.allocation.apply import put
 from bitspike.allocation.budget import parse_limits, shown
 from bitspike.allocation.check import batches, evaluating, rates
 from bitspike.allocation.forecast import Forecast
 from bitspike.allocation.lagrangian import Lagrangian
+from bitspike.allocation.measured import MeasuredLoss
 from bitspike.allocation.repair import GOAL, Problem, Repaired, State, repair, smallest
+from bitspike.allocation.search import search
 from bitspike.allocation.sensitivity import Sensitivity
 from bitspike.allocation.widths import Allocation
 from bitspike.checks import bad_value
@@ -34,14 +38,23 @@ class Budgets:
 
     Args:
         allocation: of the network. validation: the split. batch_size: of an evaluation step. epochs: of the run.
-        steps: optimiser steps of an epoch.
+        steps: optimiser steps of an epoch. loss: of the network as it is on some validation samples, for the
+            sensitivity "loss".
 
     Raises:
         ValueError: a budget that cannot be met, with the smallest figure there is; or nothing learned that one sees.
     """
 
-    def __init__(self, allocation: Allocation, validation: Samples, batch_size: int, epochs: int, steps: int) -> None:
-        config = allocation.config
+    def __init__(
+        self,
+        allocation: Allocation,
+        validation: Samples,
+        batch_size: int,
+        epochs: int,
+        steps: int,
+        loss: Callable[[nn.Module], float],
+    ) -> None:
+        config, self.loss = allocation.config, loss
         self.allocation, self.validation, self.batch_size = allocation, validation, batch_size
         self.limits = parse_limits("[allocation] budget", config.budget or {})
         self.margins = {name: config.budget_margin if name == "ns-ace" else 0.0 for name in self.limits}
@@ -165,13 +178,19 @@ class Budgets:
         self.records.append(self._record(epoch, before, found))
 
     def _search(self, x: Tensor, optimiser: torch.optim.Optimizer | None) -> Repaired:
-        with evaluating(self.allocation.model):
-            sensitivity = Sensitivity(self.forecast, self.sample)
-        problem = self._problem(list(self.limits), sensitivity)
+        problem = self._problem(list(self.limits), self._sensitivity(x))
         ends = zip(self.forecast.state, problem.low, problem.high, strict=True)  # a warm start may lie outside
-        found = repair(problem, tuple(min(max(value, low), high) for value, low, high in ends))
-        self._apply(found.state, x, optimiser)
+        find = search if self.allocation.config.allocator == "search" else repair
+        found = find(problem, tuple(min(max(value, low), high) for value, low, high in ends))
+        put(self.forecast, found.state, x, optimiser)
+        self._last = None
         return found
+
+    def _sensitivity(self, x: Tensor) -> Callable[[State], float]:
+        if self.allocation.config.sensitivity == "loss":
+            return MeasuredLoss(self.forecast, x, self.loss)
+        with evaluating(self.allocation.model):
+            return Sensitivity(self.forecast, self.sample)
 
     def _kept(self) -> bool:
         """Whether every budget is kept, half of its margin left, and one is used to the goal."""
@@ -191,22 +210,6 @@ class Budgets:
             forecast.fixed_bits += int(counted.total("size_bits")) - forecast.size_bits(forecast.state)
             self._last = None
         return self.used() != before
-
-    @torch.no_grad()
-    def _apply(self, state: State, x: Tensor, optimiser: torch.optim.Optimizer | None) -> None:
-        allocation = self.allocation
-        for lever, value in zip(self.forecast.levers, state, strict=True):
-            if lever.kind == "steps":
-                allocation.refined[lever.name].set_steps(value)
-            else:
-                raw = self.forecast.part(lever).raw_bits
-                if raw is not None:
-                    raw.reshape(-1)[lever.row] = value
-        renews = allocation.renews
-        allocation.renews = dict.fromkeys(renews, allocation.config.renewal != "none")  # even where it has ended
-        allocation.settle(x, optimiser)
-        allocation.renews = renews
-        self._last = None
 
     def _record(self, epoch: float, before: State, found: Repaired | None) -> dict[str, Any]:
         after = self.forecast.state

@@ -101,7 +101,7 @@ def repair(problem: Problem, state: State) -> Repaired:
         state = _lower(problem, smallest(problem, problem.excess))
     if problem.excess(state) > 0:
         return Repaired(state, max(problem.used(state)), not problem.raisable(state))
-    state = _raise(problem, state)
+    state = raised(problem, state)
     while not _done(problem, state):
         found = _exchange(problem, state)
         if found is None:
@@ -153,8 +153,8 @@ def _lower(problem: Problem, state: State) -> State:
     return state
 
 
-def _raise(problem: Problem, state: State, but: int = -1) -> State:
-    """Raise while there is room; ``but`` stays as it is."""
+def raised(problem: Problem, state: State, but: int = -1) -> State:
+    """Raise what gains most for its share of the room left, while there is room; ``but`` stays as it is."""
     while True:
         use, error = problem.used(state), problem.error(state)
         best: tuple[float, State] | None = None
@@ -183,7 +183,7 @@ def _exchange(problem: Problem, state: State) -> State | None:
     found = []
     for place, value in _values(problem):
         if value < state[place]:
-            found.append(_raise(problem, (*state[:place], value, *state[place + 1 :]), but=place))
+            found.append(raised(problem, (*state[:place], value, *state[place + 1 :]), but=place))
     best = _best(problem, [state, *found])
     return best if max(problem.used(best)) > max(problem.used(state)) else None
 

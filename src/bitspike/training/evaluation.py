@@ -14,6 +14,7 @@ from bitspike.layers import check_numbers, lengths_of, mean_over_steps
 from bitspike.layers.encoders.base import check_intensities, reads_intensities
 from bitspike.training.measures import measures_of
 from bitspike.training.task import Task, task_of
+from bitspike.training.train_config import TrainConfig
 from bitspike.training.unequal import run_batch
 
 
@@ -56,6 +57,23 @@ def scores(
     check_numbers("evaluate", model)
     check_range("evaluate", model, data)
     return task.scores(logits_of(model, data, batch_size), data.labels, names)
+
+
+@torch.no_grad()
+def loss_of(model: nn.Module, data: Samples, batch_size: int, samples: int, config: TrainConfig, task: Task) -> float:
+    """Mean loss of the first samples of a set, in the modes that the network's layers are in.
+
+    Args:
+        model, data: what, and on what. batch_size: samples at a time. samples: how many; all where there are fewer.
+        config: with the loss and its options. task: of the run.
+    """
+    total, seen, samples = 0.0, 0, min(samples, len(data))
+    for x, y in Batches(data, min(batch_size, samples)):
+        total += float(task.loss(config, run_batch(model, x).float(), y, lengths_of(x))) * len(y)
+        seen += len(y)
+        if seen >= samples:
+            break
+    return total / seen
 
 
 def check_range(where: str, model: nn.Module, data: Samples) -> None:

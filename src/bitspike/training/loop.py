@@ -36,7 +36,7 @@ from bitspike.training.checkpoint import Checkpoint, Checkpoints
 from bitspike.training.distributed import World
 from bitspike.training.diverged import DivergedError, reason, sound
 from bitspike.training.ema import make_ema
-from bitspike.training.evaluation import check_range, scores
+from bitspike.training.evaluation import check_range, loss_of, scores
 from bitspike.training.health import Watch
 from bitspike.training.optim import learning_rate, load_optimiser, make_optimiser, optimiser_tensors
 from bitspike.training.penalty import SpikePenalty, WithPenalty, total
@@ -122,7 +122,8 @@ class _Session:
         if regulariser.kind != "none":
             options = (regulariser.target, regulariser.per_layer, regulariser.side)
             penalty = SpikePenalty(regulariser.kind, regulariser.weight, *options)
-        pulls = [self.averages, None if self.budgets is None else self.budgets.lagrangian]
+        pressed = self.budgets is not None and config.allocator == "gradient"
+        pulls = [self.averages, self.budgets.lagrangian if self.budgets is not None and pressed else None]
         network = world.wrap(WithPenalty(self.model, penalty, total([pull for pull in pulls if pull is not None])))
         self.network = torch.compile(network) if recipe.train.compile else network
         self.place = _Place()
@@ -423,7 +424,13 @@ def make_budgets(recipe: Recipe, allocation: Allocation, splits: Splits, world: 
     if allocation.config.budget is None:
         return None
     steps = len(epoch_batches(recipe, splits.train, 0, world))
-    return Budgets(allocation, splits.validation, recipe.data.eval_batch_size, recipe.train.epochs, steps)
+    size, epochs = recipe.data.eval_batch_size, recipe.train.epochs
+    task = training_task(recipe.train, splits.train)
+
+    def loss(model: nn.Module) -> float:
+        return loss_of(model, splits.validation, size, allocation.config.sensitivity_samples, recipe.train, task)
+
+    return Budgets(allocation, splits.validation, size, epochs, steps, loss)
 
 
 def _own_groups(allocation: Allocation, config: TrainConfig) -> list[dict[str, tuple[list[nn.Parameter], float]]]:
