@@ -47,6 +47,7 @@ OPTIONAL = (
     "nir",
     "h5py",
     "lz4",
+    "ray",
 )
 MAX_LINES, MAX_MEDIAN = 500, 150
 

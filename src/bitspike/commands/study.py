@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import shutil
+import sys
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import tyro
 
-from bitspike.checks import bad_value
+from bitspike.checks import at_least, bad_value
 from bitspike.commands.options import Json, write_json
+from bitspike.commands.study_ray import run_on_ray
 from bitspike.progress import Shown
 from bitspike.report import (
     as_text,
@@ -40,6 +44,8 @@ def study(
     picture: Path | None = None,
     pareto: Path | None = None,
     levels: Annotated[Path | None, tyro.conf.arg(metavar="PNG")] = None,
+    ray: Annotated[str | None, tyro.conf.arg(metavar="ADDRESS")] = None,
+    ray_gpus: float = 0.0,
     quiet: bool = False,
 ) -> None:
     """Run a queue of (arm, seed) jobs; what is done is skipped, what was cut goes on where it was.
@@ -59,15 +65,21 @@ def study(
         picture: Write the comparison as a PNG.
         pareto: Write accuracy against S-ACE and bit budget, and who is beaten by nobody, as a PNG.
         levels: Print how often every bit of a spike is used, and write the shares of all levels as a PNG.
+        ray: Hand the jobs to the Ray cluster there; auto: the one that runs here, or all cores of this machine. --out
+            and the data must be on storage that all its machines see.
+        ray_gpus: GPUs a job of the cluster, 0.5 for two jobs on one.
         quiet: Show no progress.
     """
+    at_least("--ray-gpus", "it", ray_gpus, 0)
+    if ray_gpus and ray is None:
+        raise bad_value("--ray-gpus", "a cluster must be given", "none", "give --ray ADDRESS, or drop it")
     chosen = read_study(queue)
     if set:
         chosen = replace(chosen, base=override(chosen.base, set))
     if out:
         chosen = replace(chosen, out=out)
     share = _shard(shard)
-    outcome = Outcome((), (), 0, False) if table_only else run_queue(chosen, share, quiet, runs)
+    outcome = Outcome((), (), 0, False) if table_only else run_queue(chosen, share, quiet, runs, ray, ray_gpus)
     if outcome.diverged and not any(results_of(chosen).values()):
         picture = pareto = levels = None  # there is nothing to draw
     show(chosen, json, picture, pareto, levels)
@@ -82,33 +94,55 @@ def _shard(text: str) -> tuple[int, int]:
     return int(index), int(count)
 
 
-def run_queue(queue: Study, shard: tuple[int, int], quiet: bool, runs: Path | None = None) -> Outcome:
-    """Run what is left of a queue, with its progress; says which jobs have diverged. ``runs``: for their networks."""
-    with Shown(len(plan(queue)), quiet) as shown:
+def run_queue(
+    queue: Study,
+    shard: tuple[int, int],
+    quiet: bool,
+    runs: Path | None = None,
+    ray: str | None = None,
+    gpus: float = 0.0,
+) -> Outcome:
+    """Run what is left of a queue, with its progress; says which jobs have diverged.
 
-        def train(recipe: Recipe) -> dict[str, object]:
-            splits = load_data(recipe)
-            key = recipe.key(digest(recipe, splits))
-            cut = queue.out / ".cut" / key[:16]
-            finished = run_job(recipe, splits, shown.step, Checkpoints(cut, key))
-            if runs is not None:
-                names = [job.path.stem for job in plan(queue) if job.recipe == recipe]
-                keep_run(runs / names[0], recipe, key, finished.model, finished.result)
-            shutil.rmtree(cut)
-            return finished.result
-
-        outcome = run_study(
-            queue,
-            train,
-            data_digest=lambda recipe: digest(recipe, load_data(recipe)),
-            on_progress=lambda p: shown.job(p.position, p.total, _label(p)),
-            shard=shard,
-        )
+    Args:
+        queue, shard, quiet, ray, gpus: as the command takes them. runs: folder for the jobs' networks.
+    """
+    if ray is not None:
+        outcome = run_on_ray(queue, ray, partial(train_job, runs=runs), shard, lambda line: _say(line, quiet), gpus)
+    else:
+        with Shown(len(plan(queue)), quiet) as shown:
+            outcome = run_study(
+                queue,
+                lambda recipe: train_job(queue, recipe, shown.step, runs),
+                data_digest=lambda recipe: digest(recipe, load_data(recipe)),
+                on_progress=lambda p: shown.job(p.position, p.total, _label(p)),
+                shard=shard,
+            )
     for path, finding in outcome.diverged.items():
         print(f"{path.stem}: training FAILED: {finding}")
     if outcome.interrupted:
         raise KeyboardInterrupt
     return outcome
+
+
+def train_job(
+    queue: Study, recipe: Recipe, step: Callable[[dict[str, Any]], None] | None = None, runs: Path | None = None
+) -> dict[str, object]:
+    """Train one recipe of a queue from its last checkpoint on; ``runs``: folder for the network."""
+    splits = load_data(recipe)
+    key = recipe.key(digest(recipe, splits))
+    cut = queue.out / ".cut" / key[:16]
+    finished = run_job(recipe, splits, step, Checkpoints(cut, key))
+    if runs is not None:
+        names = [job.path.stem for job in plan(queue) if job.recipe == recipe]
+        keep_run(runs / names[0], recipe, key, finished.model, finished.result)
+    shutil.rmtree(cut, ignore_errors=True)
+    return finished.result
+
+
+def _say(line: str, quiet: bool) -> None:
+    if not quiet:
+        print(line, file=sys.stderr, flush=True)
 
 
 def _label(job: Progress) -> str:

@@ -238,16 +238,15 @@ def run_study(
             if (position - 1) % shard[1] != shard[0]:
                 continue
             digest = data_digest(job.recipe)
-            state, note, _ = _look(job, digest)
+            state, note, _ = look(job, digest)
             if on_progress:
                 on_progress(Progress(position, len(jobs), job, state, note))
             if state == "done":
                 skipped.append(job.path)
                 continue
-            try:
-                _run_job(job, run, digest)
-            except DivergedError as error:
-                diverged[job.path] = str(error)
+            finding = run_queued(job, run, digest)
+            if finding is not None:
+                diverged[job.path] = finding
                 continue
             written.append(job.path)
             if on_done:
@@ -269,7 +268,7 @@ def summarise(study: Study) -> list[ArmSummary]:
     for arm in study.arms:
         results = found[arm.name]
         own = [job for job in jobs if job.arm == arm.name and job.seed not in results]
-        missing = {job.seed: _look(job, None)[0] for job in own}
+        missing = {job.seed: look(job, None)[0] for job in own}
         names = dict.fromkeys(name for result in results.values() for name, v in result.items() if _is_number(v))
         metrics = {name: _metric({seed: result.get(name) for seed, result in results.items()}) for name in names}
         rows.append(ArmSummary(arm.name, len(results), missing, metrics))
@@ -280,7 +279,7 @@ def results_of(study: Study) -> dict[str, dict[int, Mapping[str, Any]]]:
     """arm → seed → result of every job that is done, as `summarise` counts them."""
     found: dict[str, dict[int, Mapping[str, Any]]] = {arm.name: {} for arm in study.arms}
     for job in plan(study):
-        state, _, document = _look(job, None)
+        state, _, document = look(job, None)
         if state == "done":
             found[job.arm][job.seed] = document["result"]
     return found
@@ -304,7 +303,7 @@ def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
-def _look(job: Job, digest: str | None) -> tuple[str, str, dict[str, Any]]:
+def look(job: Job, digest: str | None) -> tuple[str, str, dict[str, Any]]:
     """State of a job, a note, and its document if done; ``digest`` None takes the one stored in the file."""
     try:
         document = read_json(job.path)
@@ -320,9 +319,13 @@ def _look(job: Job, digest: str | None) -> tuple[str, str, dict[str, Any]]:
     return "done", "", document
 
 
-def _run_job(job: Job, run: Callable[[Recipe], Mapping[str, Any]], digest: str) -> None:
+def run_queued(job: Job, run: Callable[[Recipe], Mapping[str, Any]], digest: str) -> str | None:
+    """Run one job and write its file, as `run_study`; what made it diverge, or None."""
     start = time.perf_counter()
-    result = run(job.recipe)
+    try:
+        result = run(job.recipe)
+    except DivergedError as error:
+        return str(error)
     wall_s = round(time.perf_counter() - start, 3)
     where = f"result of arm {job.arm!r}, seed {job.seed}"
     if not isinstance(result, Mapping):
@@ -338,6 +341,7 @@ def _run_job(job: Job, run: Callable[[Recipe], Mapping[str, Any]], digest: str) 
         "wall_s": wall_s,
     }
     write_json_atomic(job.path, document)
+    return None
 
 
 def _environment(recipe: Recipe) -> dict[str, object]:
