@@ -74,6 +74,7 @@ BAD: dict[tuple[str, str], tuple[str, ...]] = {
     ("view", "index"): ("-1", "nan", "1.5", HUGE),
     ("view", "samples"): ("0", "-1", "nan", "9", HUGE),
     ("study", "shard"): ("0/0", "1/1", "-1/2", "nan", f"{HUGE}/2", "²/³", "1"),
+    ("study", "ray_gpus"): ("-1", "nan", "65", "1", HUGE),
     ("study", "set"): ("train.epochs=0", "train.lr=nan", "data.batch_size=-3"),
 }
 """Command and option → values out of range. Every option that is a number must be here (a test below)."""

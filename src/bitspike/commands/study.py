@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import tyro
 
-from bitspike.checks import at_least, bad_value
+from bitspike.checks import bad_value, in_range
 from bitspike.commands.options import Json, write_json
 from bitspike.commands.study_ray import run_on_ray
 from bitspike.progress import Shown
@@ -70,7 +70,7 @@ def study(
         ray_gpus: GPUs a job of the cluster, 0.5 for two jobs on one.
         quiet: Show no progress.
     """
-    at_least("--ray-gpus", "it", ray_gpus, 0)
+    in_range("--ray-gpus", "it", ray_gpus, 0, 64)
     if ray_gpus and ray is None:
         raise bad_value("--ray-gpus", "a cluster must be given", "none", "give --ray ADDRESS, or drop it")
     chosen = read_study(queue)
