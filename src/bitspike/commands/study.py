@@ -53,9 +53,9 @@ def study(
     Args:
         queue: TOML file of the queue, or a built-in one: cifar10_adaptive_study, cifar10_allocation_study,
             cifar10_engine_study, cifar10_gpu_long_study, cifar10_gpu_study, cifar10_mechanisms_study,
-            cifar10_scratch_study, cifar10_spikformer_study, cifar_former_gpu_study, digits_budgets, digits_demo, fashion_mnist_adaptive_study,
-            fashion_mnist_bf16, fashion_mnist_restimulation, fashion_mnist_study, fashion_mnist_tuning,
-            fashion_spikformer_study, fsdd_study, nmnist_study, nmnist_tuning.
+            cifar10_scratch_study, cifar10_spikformer_study, cifar_former_gpu_study, digits_budgets, digits_demo,
+            fashion_mnist_adaptive_study, fashion_mnist_bf16, fashion_mnist_restimulation, fashion_mnist_study,
+            fashion_mnist_tuning, fashion_spikformer_study, fsdd_study, nmnist_study, nmnist_tuning.
         set: key=value pairs laid over the base recipe, e.g. data.root=DIR train.epochs=3.
         out: Folder of the results; default: what the queue says, runs/NAME for a built-in one.
         shard: I/N: run only every N-th job, beginning with the I-th; for several processes on one queue.
