@@ -57,14 +57,24 @@ def jobs() -> list[Job]:
     fashion += [Job("fashion_mnist_study/reverb", spike_bits=bits) for bits in SPIKE_BITS]
     fashion += [Job(f"fashion_mnist_adaptive_study/{arm}") for arm in ("learned-4-4-2", "learned-3-3-1")]
     many = [Job(f"converted/{name}") for name in ("binary-8", "ternary-8")]
-    return [*digits, *sizes, *few, *fashion, *many, *causes(), *recordings()]
+    return [*digits, *sizes, *few, *fashion, *many, *causes(), *recordings(), *transformers()]
 
 
 def recordings() -> list[Job]:
     """Networks of spoken digits and of N-MNIST, whose input is another one in every step."""
     spoken = ("binary", "ternary", "multibit", "reverb", "adaptive", "multibit-strangers")
     events = ("binary", "ternary", "multibit-T5-b2", "reverb", "adaptive")
-    names = [f"fsdd_study/{arm}" for arm in spoken] + [f"nmnist_study/{arm}" for arm in events]
+    return _twice([f"fsdd_study/{arm}" for arm in spoken] + [f"nmnist_study/{arm}" for arm in events])
+
+
+def transformers() -> list[Job]:
+    """Spikformers of two blocks on Fashion-MNIST."""
+    arms = ("binary", "ternary", "multibit", "reverb", "adaptive")
+    return _twice([f"fashion_spikformer_study/{arm}" for arm in arms])
+
+
+def _twice(names: list[str]) -> list[Job]:
+    """With 8 bits, and with 16 bits everywhere."""
     sharp = {"weight_bits": 16, "spike_bits": 16, "input_bits": 16}
     return [job for name in names for job in (Job(name), Job(name, **sharp))]
 

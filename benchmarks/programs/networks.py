@@ -27,6 +27,7 @@ STUDIES = {
     "digits_budgets": "digits_budgets",
     "fashion_mnist_study": "fashion_mnist",
     "fashion_mnist_adaptive_study": "fashion_mnist_adaptive",
+    "fashion_spikformer_study": "fashion_spikformer",
     "fsdd_study": "fsdd",
     "nmnist_study": "nmnist",
 }

@@ -2,7 +2,7 @@
 
 Usage: python benchmarks/programs/tables.py [--check] [--results results/programs] [--page docs/programs.md]
 
-Names: accuracy, flips, size, causes, recordings. What has no file of its very job is "not run".
+Names: accuracy, flips, size, causes, recordings, transformers. What has no file of its very job is "not run".
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import math
 from pathlib import Path
 from typing import Any
 
-from jobs import RESULTS, Job, causes, jobs, recordings, stored
+from jobs import RESULTS, Job, causes, jobs, recordings, stored, transformers
 
 from bitspike.files import read_json
 from bitspike.report import as_markdown, rewrite_blocks
@@ -25,6 +25,7 @@ SETS = {
     "fashion_mnist_study": "Fashion-MNIST",
     "fashion_mnist_adaptive_study": "Fashion-MNIST",
     "converted": "CIFAR-10, ResNet-20",
+    "fashion_spikformer_study": "Fashion-MNIST, Spikformer",
     "fsdd_study": "spoken digits",
     "nmnist_study": "N-MNIST, 100 recordings",
     "untrained": '"ResNet20" of Ternary Spike',
@@ -57,8 +58,14 @@ def label(job: Job) -> list[str]:
     if kind == "untrained":
         return [SETS[kind], SPIKES["ternary weights" if rest == "ternary" else rest]]
     real = f", real as {job.spike_bits} bits" if rest == "reverb" else ""
-    sharp = ", 16-bit weights and input" if job in recordings() and job.weight_bits == 16 else ""
-    return [SETS[kind], SPIKES[rest] + real + sharp]
+    sharp = ", 16-bit weights and input" if job in twice() and job.weight_bits == 16 else ""
+    spikes = "learned, mean of 2 bits" if kind == "fashion_spikformer_study" and rest == "adaptive" else SPIKES[rest]
+    return [SETS[kind], spikes + real + sharp]
+
+
+def twice() -> list[Job]:
+    """What is compiled with 8 and with 16 bits."""
+    return [*recordings(), *transformers()]
 
 
 def integer(job: Job) -> bool:
@@ -68,7 +75,7 @@ def integer(job: Job) -> bool:
 
 def main_jobs() -> list[Job]:
     """Still images, without what tells causes apart."""
-    apart = [*causes(), *recordings()]
+    apart = [*causes(), *twice()]
     return [job for job in jobs() if job not in apart]
 
 
@@ -198,7 +205,19 @@ def sequences(folder: Path) -> str:
     return accuracy(folder, recordings())
 
 
-BLOCKS = {"accuracy": accuracy, "flips": flips, "size": size, "causes": cause, "recordings": sequences}
+def formers(folder: Path) -> str:
+    """The table of accuracies for spiking transformers."""
+    return accuracy(folder, transformers())
+
+
+BLOCKS = {
+    "accuracy": accuracy,
+    "flips": flips,
+    "size": size,
+    "causes": cause,
+    "recordings": sequences,
+    "transformers": formers,
+}
 
 
 def main() -> int:
