@@ -35,6 +35,7 @@ SPIKES = {"binary": (0, 1), "2 bits": (0, 3), "ternary": (-1, 1), "4 bits": (0, 
 WEIGHTS = {"±1": Grid(-1, 1, stride=2), "ternary": Grid(-1, 1), "8 bits": Grid(-127, 127)}
 DENSITIES = (0.02, 0.05, 0.1, 0.2, 0.5)
 SAMPLE_S = 0.05
+PATIENCE = 30  # tries of a figure over its rounds: on a busy machine it waits for idle moments
 
 
 def spec(low: int, high: int, grid: Grid, layers: int) -> Spec:
@@ -93,7 +94,7 @@ def figure(pair: tuple[Program, Program], x: Any, rounds: int, keep_disturbed: b
     """(µs a layer and step of every round, disturbed rounds that were dropped)."""
     found: list[float] = []
     dropped = 0
-    for _ in range(3 * rounds):
+    for _ in range(PATIENCE * rounds):
         time.sleep(PAUSE_S / 5)
         one, many = (timed(run, x) for run in pair)
         if (one.disturbed or many.disturbed) and not keep_disturbed:
