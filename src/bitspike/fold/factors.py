@@ -116,6 +116,7 @@ def move_factors(surgery: Surgery, shapes: dict[str, tuple[int, ...]], dtype: to
         elif isinstance(module, PairProduct):
             a, b = (moved.factors[str(n)] for n in item.args)
             out = a * b
+            out = out.reshape(()) if out.shape == (1,) else out  # a gate of places has one channel
         elif isinstance(module, Squeeze):
             out = _sum_instead(module, shapes[before[0].name][0], factors[0])
         elif isinstance(module, Windows):
