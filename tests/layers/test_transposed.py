@@ -100,7 +100,9 @@ NEURONS: dict[str, Neuron] = {
 }
 
 
-@pytest.mark.parametrize("weight", [None, Sign(), TernaryWeight(), Uniform(4)], ids=["float", "sign", "ternary", "4bit"])
+@pytest.mark.parametrize(
+    "weight", [None, Sign(), TernaryWeight(), Uniform(4)], ids=["float", "sign", "ternary", "4bit"]
+)
 @pytest.mark.parametrize("kind", NEURONS)
 def test_passes_and_programs_agree(kind: str, weight: Quantizer | None) -> None:
     torch.manual_seed(0)

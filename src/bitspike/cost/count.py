@@ -31,6 +31,7 @@ from bitspike.cost.elements import (
     windows_row,
 )
 from bitspike.cost.memory import Memory
+from bitspike.cost.norms import constant_row, measured_row
 from bitspike.cost.place import place
 from bitspike.cost.products import product_row
 from bitspike.cost.record import Cost, LayerCost
@@ -55,6 +56,7 @@ from bitspike.layers import (
 )
 from bitspike.layers.base import changed_by
 from bitspike.neurons import Neuron
+from bitspike.upgrade.norms import constants, measured
 
 _FED_BACK = ("before", "synapse", "behind")
 
@@ -151,6 +153,10 @@ class _Counter:
             elements.append(pool_row(node, module, args[0], value))
         elif isinstance(module, TimeLayer) and (found := module.pool_windows(tuple(args[0].shape))) is not None:
             elements.append(averages_row(node, *found, args[0], value))
+        elif (norm := measured(module, args[0].shape if args else ())) is not None:
+            layers.append(measured_row(node, norm, args[0], memory))
+        elif (known := constants(module)) is not None:
+            layers.append(constant_row(node, sum(p.numel() for p in known[2]) + 2 * len(known[0]), args[0], memory))
         elif isinstance(module, nn.ReLU):
             elements.append(rectifier_row(node, value, node.name in self.timed))
         elif node.kind == "add" or (isinstance(module, TimeLayer) and module.scaling == "add"):
