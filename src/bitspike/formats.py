@@ -186,7 +186,7 @@ def multiplied(a: SpikeFormat, b: SpikeFormat, count: int = 1) -> SpikeFormat | 
 
 
 def squared(record: SpikeFormat) -> SpikeFormat | None:
-    """The alphabet of the square of a level; None where that is no format: real spikes, two amplitudes, too many levels.
+    """The alphabet of the square of a level; None where that is no format (real, two amplitudes, too many levels).
 
     >>> squared(SpikeFormat(-3, 2)).label(), squared(SpikeFormat(-1, 1, slope=0.5))
     ('{0..9}', None)

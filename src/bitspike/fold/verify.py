@@ -97,16 +97,13 @@ class FoldReport(FlipTotals):
             f"flips {self.forced_flips} teacher-forced and {self.end_to_end_flips} end to end of "
             f"{spikes} spikes, {len(self.gains)} explicit gains, {len(self.affines)} affine maps"
             + (f"; not seen: {', '.join(self.unseen)}" if self.unseen else "")
-            + (
-                f"; {_named(self.norms)} divide by what they measure and stay: train with batch norms"
-                if self.norms
-                else ""
-            )
+            + _staying(self.norms)
         )
 
 
-def _named(norms: dict[str, str]) -> str:
-    return ", ".join(f"{name} ({kind})" for name, kind in norms.items())
+def _staying(norms: dict[str, str]) -> str:
+    named = ", ".join(f"{name} ({kind})" for name, kind in norms.items())
+    return f"; {named} divide by what they measure and stay: train with batch norms" if named else ""
 
 
 @torch.no_grad()

@@ -343,8 +343,8 @@ def _sum(
 def _multiplied(
     item: fx.Node, module: PairProduct, known: Mapping[str, Spikes | None], shapes: Mapping[str, tuple[int, ...]]
 ) -> Spikes | None:
-    """A product of two kinds of spikes: a train of its own for all parts that meet, of integers where both alphabets and
-    their product are."""
+    """A product of two kinds of spikes: a train of its own for all parts that meet, of integers where both alphabets
+    and their product are."""
     names = [str(n) for n in item.args if isinstance(n, fx.Node)]
     spikes = [one for one in (known.get(name) for name in names) if one is not None]
     if len(names) < 2 or len(spikes) < 2:

@@ -45,7 +45,7 @@ class PairProduct(TimeLayer):
 
 
 class Product(PairProduct):
-    """``a·b``, value by value; axes of size 1 behind the batch are repeated: a mask of tokens, of channels or of places.
+    """``a·b``, value by value; axes of size 1 behind the batch are repeated: a mask of tokens, channels or places.
 
     Both may be the same signal: its square.
 
