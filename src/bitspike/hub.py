@@ -60,7 +60,7 @@ def save_pretrained(trained: Pretrained, folder: Path, figures: dict[str, Any] |
         "top": trained.top,
     }
     config = {"library": "bitspike", "recipe": to_mapping(trained.recipe), **data}
-    tensors = {name: value.detach().cpu().clone().contiguous() for name, value in trained.model.state_dict().items()}
+    tensors = {name: value.detach().cpu().contiguous() for name, value in trained.model.state_dict().items()}
     facts = {"format": "pt", **recipe_fact(trained.recipe), **{name: json.dumps(data[name]) for name in data}}
     save_weights(folder / _WEIGHTS, tensors, facts)
     write_json_atomic(folder / _CONFIG, config)
