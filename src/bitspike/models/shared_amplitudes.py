@@ -91,9 +91,7 @@ def _check(first_node: Node, first: Neuron, node: Node, neuron: Neuron) -> None:
     """Raise unless two neurons can have one amplitude."""
     where = "share_amplitudes"
     if learns_bits(neuron) and neuron.step_parameter() is not None:
-        must = (
-            f"the step size of {node.path} must not be renewed by its own bits, which change it for all that share it"
-        )
+        must = f"the step size of {node.path} must not be renewed by its own bits, as all that share it would change"
         raise bad_value(where, must, type(neuron).__name__, "take multibit or integer with train_amplitude")
     one, other = (_form(each) for each in (first, neuron))
     if one != other:
