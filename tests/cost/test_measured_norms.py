@@ -10,7 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import bitspike
-from bitspike.cost import LayerCost, energy, energy_constants, quantized_ann
+from bitspike.cost import LayerCost, activations, energy, energy_constants, quantized_ann
 from bitspike.neurons import LIF, MultiBit
 
 T, SHAPE = 2, (4, 3, 5)
@@ -131,6 +131,13 @@ def test_norms_of_constants_fold_and_compile(name: str) -> None:
     assert not folded.report.norms and not [r for r in bitspike.cost(folded, x).layers if r.kind == "norm"]
     torch.testing.assert_close(folded(x), net(x), rtol=1e-12, atol=1e-12)
     assert bitspike.compile(folded, x).spec
+
+
+def test_its_input_waits_in_memory() -> None:
+    """Behind a convolution in 32 bits; a batch norm is formed as its input comes."""
+    x = torch.randn(2, 2, 3, 5)
+    peaks = [activations(upgraded(norm, x), x).peak_bytes for norm in (nn.GroupNorm(2, 4), nn.BatchNorm2d(4))]
+    assert peaks[0] - peaks[1] > 2 * T * VALUES
 
 
 def test_in_training_an_instance_norm_measures() -> None:
