@@ -247,7 +247,8 @@ def test_amplitudes_of_channels_change_no_count_of_the_synapse(name: str) -> Non
     plain, net = upgraded(model, x), upgraded(model, x, {nn.ReLU: neuron})
     for k, module in enumerate(m for m in net.modules() if isinstance(m, Neuron)):
         assert module.emission.raw_amplitude is not None
-        module.emission.raw_amplitude.data = torch.linspace(0.1 + k, 0.7, channels)
+        own = len(module.emission.raw_amplitude)
+        module.emission.raw_amplitude.data = torch.linspace(0.1 + k, 0.7, own)
     folded = bitspike.fold(net, x)
     assert torch.allclose(folded(x), net(x), atol=1e-4)
     rows = [[r for r in bitspike.cost(n, x).layers if r.kind in ("synapse", "product")] for n in (plain, net, folded)]

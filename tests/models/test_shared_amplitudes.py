@@ -50,7 +50,7 @@ def test_sums_of_spikes_become_integers(kind: str, sharing: str) -> None:
     assert torch.allclose(folded(x), net(x), atol=1e-4) and folded.report.forced_flips == 0
     together = bitspike.cost(folded, x)
     readers = [row.name for row in apart.synapses if row.input_bits == 32 and row.role == "hidden"]
-    assert len(readers) == 2 * 4 + 1  # queries, keys, values, the perceptron's first map; the position's or the first
+    assert len(readers) == 2 * 4  # queries, keys, values, the perceptron's first map
     left = [row.name for row in together.synapses if row.input_bits == 32 and row.role == "hidden"]
     assert left == []
     assert together.total("multiplications", ["first"]) < apart.total("multiplications", ["first"])

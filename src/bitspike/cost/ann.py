@@ -44,8 +44,8 @@ def _one_step(row: LayerCost) -> LayerCost:
     """A row without spikes at one step instead of T."""
     steps = max(row.T, 1)
     keys = ("adds", "shift_adds", "shifts", "multiplications", "divisions", "side_adds")
-    keys += ("side_multiplications", "comparisons", "fixed_adds", "payload_bits", "spike_bytes")
-    shares = {key: getattr(row, key) / steps for key in keys}
+    others = ("side_multiplications", "comparisons", "fixed_adds", "payload_bits", "spike_bytes")
+    shares = {key: getattr(row, key) / steps for key in (*keys, *others)}
     return replace(
         row,
         T=1,

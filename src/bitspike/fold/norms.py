@@ -26,8 +26,7 @@ def fold_norms(surgery: Surgery) -> list[str]:
         if isinstance(norm, BatchNorm):
             (scale, shift), own, dtype = norm.affine(), [norm.weight, norm.bias], norm.weight.dtype
         elif (found := constants(norm)) is not None:
-            scale, shift, own = found
-            dtype = norm.body.running_mean.dtype  # type: ignore[union-attr]
+            scale, shift, own, dtype = found
         else:
             continue
         before = item.all_input_nodes[0]

@@ -26,6 +26,9 @@ _FUNCTIONS = {
 }
 
 
+Constants = tuple[Tensor, Tensor, list[nn.Parameter], torch.dtype]
+
+
 @dataclass(frozen=True)
 class Measured:
     """A norm that divides by a deviation of what it gets.
@@ -88,10 +91,15 @@ def is_norm(module: nn.Module | None) -> bool:
     return bool(measures(module)) or (isinstance(module, Merged) and constants(module, True) is not None)
 
 
+def is_constant(module: nn.Module) -> bool:
+    """Whether `constants` says what a layer is."""
+    return constants(module) is not None
+
+
 @torch.no_grad()
-def constants(module: nn.Module | None, training: bool = False) -> tuple[Tensor, Tensor, list[nn.Parameter]] | None:
-    """(scale, shift) [C] in float64 of a norm of channels with running statistics, in evaluation mode, and its
-    parameters; None of everything else. With ``training`` in training mode, too."""
+def constants(module: nn.Module | None, training: bool = False) -> Constants | None:
+    """(scale, shift) [C] in float64 of a norm of channels with running statistics, in evaluation mode, its parameters
+    and its dtype; None of everything else. With ``training`` in training mode, too."""
     body: Any = module.body if isinstance(module, Merged) else None
     if type(body) not in (*_BATCH, *_INSTANCE) or body.running_mean is None or changed_by(*body.modules()):
         return None
@@ -101,7 +109,7 @@ def constants(module: nn.Module | None, training: bool = False) -> tuple[Tensor,
     scale = scale if body.weight is None else scale * body.weight.double()
     shift = -body.running_mean.double() * scale
     shift = shift if body.bias is None else shift + body.bias.double()
-    return scale, shift, list(body.parameters())
+    return scale, shift, list(body.parameters()), body.running_mean.dtype
 
 
 def _tracks(body: Any) -> bool:
