@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 ANALOG = {
     "mobile": {"Hardswish", "Hardsigmoid", "mul"},
     "efficient": {"SiLU", "Sigmoid", "mul"},
-    "next": {"GELU"},
+    "next": {"GELU"},  # factors of the last axis are in the linear map before
     "next, measured norms": {"GELU", "LayerNorm", "GroupNorm"},
     "branched": {"GELU", "SiLU"},
 }
@@ -65,8 +65,9 @@ def test_folded_counted_and_compiled(name: str) -> None:
     assert folded.report.forced_flips <= 1e-4 * spikes and folded.report.agreement == 1  # ties, in float32
     counted = bitspike.cost(folded, some[:8])
     assert snn.report is not None and len(counted.uncounted) == len(snn.report.analog)
-    deep = [row for row in counted.synapses if row.role == "hidden" and row.spiking]
-    assert len(deep) > 3 and all(row.shift_adds > 0 == row.multiplications for row in deep)
+    deep = [row for row in counted.synapses if row.spiking]
+    assert len(deep) >= 3 and all(row.multiplications == 0 for row in deep)
+    assert sum(row.shift_adds > 0 for row in deep) >= 3  # a gate may be silent
     program = bitspike.compile(folded, some, activation_bits=16)
     with torch.no_grad():
         wanted = folded(x).numpy()
