@@ -18,6 +18,7 @@ from bitspike.layers import (
     BatchNorm,
     ClipFloor,
     Conv2d,
+    ConvTranspose2d,
     Flatten,
     Gain,
     GlobalAvgPool,
@@ -37,6 +38,7 @@ from bitspike.layers import (
     SumPool2d,
     TallyMaxPool2d,
     TallyPool,
+    Upsample,
     Windows,
     norm_then_fire,
 )
@@ -91,6 +93,7 @@ LAYERS: dict[str, Callable[[], Any]] = {
     "BatchNorm": lambda: BatchNorm(4),
     "ClipFloor": ClipFloor,
     "Conv2d": lambda: Conv2d(4, 3, 3),
+    "ConvTranspose2d": lambda: ConvTranspose2d(4, 3, 3),
     "Flatten": Flatten,
     "Gain": lambda: Gain(torch.tensor(2.0)),
     "GlobalAvgPool": GlobalAvgPool,
@@ -105,6 +108,7 @@ LAYERS: dict[str, Callable[[], Any]] = {
     "SumPool2d": lambda: SumPool2d(2),
     "TallyMaxPool2d": lambda: TallyMaxPool2d(2),
     "TallyPool": lambda: TallyPool(nn.MaxPool2d(2)),
+    "Upsample": Upsample,
     "Windows": lambda: Windows(3),
     "Windows that pass": lambda: Windows(2),
 }

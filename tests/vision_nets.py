@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 import bitspike
-from bitspike.neurons import MultiBit, Neuron, Ternary
+from bitspike.neurons import LIF, MultiBit, Neuron, Ternary
 
 KINDS: dict[str, Neuron] = {"ternary": Ternary(), "bits": MultiBit(2, 1)}
 
@@ -73,6 +73,46 @@ class Voting(nn.Module):
         return self.head(self.act(self.hidden(x)) * self.gate(self.open(x)))
 
 
+class Masked(nn.Module):
+    """A gate of places [B, 1, H, W], for all channels."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.behind, self.head = block(2, 4), block(4, 6), nn.Conv2d(6, 3, 1)
+        self.look, self.gate = nn.Conv2d(4, 1, 3, padding=1), nn.ReLU()
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.head(self.behind(x * self.gate(self.look(x))))
+
+
+class Squared(nn.Module):
+    """A signal by itself."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.behind, self.head = block(2, 4), block(4, 6), nn.Conv2d(6, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.stem(x)
+        return self.head(self.behind(x * x))
+
+
+class Branches(nn.Module):
+    """Gates behind two alphabets side by side."""
+
+    others: ClassVar[dict[str, Neuron]] = {"few.2": LIF()}
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.many, self.few, self.open = block(2, 3), block(2, 3), nn.Conv2d(6, 6, 1)
+        self.gate, self.behind, self.head = nn.ReLU(), block(6, 4), nn.Conv2d(4, 3, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = torch.cat([self.many(x), self.few(x)], 1)
+        return self.head(self.behind(x * self.gate(self.open(x))))
+
+
 def spiking(model: nn.Module, kind: str) -> tuple[Any, Tensor]:
     torch.manual_seed(1)
     for module in model.modules():
@@ -82,4 +122,5 @@ def spiking(model: nn.Module, kind: str) -> tuple[Any, Tensor]:
             module.weight.data.normal_(1, 0.4)
             module.bias.data.normal_(0.2, 0.2)
     x = torch.randn(3, 2, 8, 8)
-    return bitspike.upgrade(model.eval(), {nn.ReLU: KINDS[kind]}, x, T=3).eval(), x
+    mapping = {nn.ReLU: KINDS[kind], **getattr(model, "others", {})}
+    return bitspike.upgrade(model.eval(), mapping, x, T=3).eval(), x

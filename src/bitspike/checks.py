@@ -118,6 +118,22 @@ def integer(where: str, name: str, value: object, low: int, high: int) -> int:
     return value
 
 
+def pair(where: str, name: str, value: object, low: int, high: int) -> tuple[int, int]:
+    """(height, width) of one int or two in [low, high], else raise.
+
+    >>> pair("Conv2d", "kernel", 3, 1, 9), pair("Conv2d", "kernel", (1, 3), 1, 9)
+    ((3, 3), (1, 3))
+    """
+    if not isinstance(value, (tuple, list)):
+        side = integer(where, name, value, low, high)
+        return side, side
+    if len(value) != 2:
+        raise bad_value(where, f"{name} must be one number or (height, width)", tuple(value), "e.g. (1, 3)")
+    sides = zip(("of height", "of width"), value, strict=True)
+    height, width = (integer(where, f"{name} {side}", n, low, high) for side, n in sides)
+    return height, width
+
+
 def greatest(*values: float) -> float:
     """The greatest of some numbers; NaN if one is NaN, which `max` keeps or loses by its place.
 

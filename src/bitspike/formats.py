@@ -185,15 +185,30 @@ def multiplied(a: SpikeFormat, b: SpikeFormat, count: int = 1) -> SpikeFormat | 
     return SpikeFormat(min(ends), max(ends), fraction_bits, _sharing((a, b)), slope=slope)
 
 
-def multiplied_over_time(a: Sequence[SpikeFormat], b: Sequence[SpikeFormat], count: int = 1) -> tuple[SpikeFormat, ...]:
-    """`multiplied` at every step of two trains; real at all steps where that is no format at one.
+def squared(record: SpikeFormat) -> SpikeFormat | None:
+    """The alphabet of the square of a level; None where that is no format (real, two amplitudes, too many levels).
+
+    >>> squared(SpikeFormat(-3, 2)).label(), squared(SpikeFormat(-1, 1, slope=0.5))
+    ('{0..9}', None)
+    """
+    high = max(-record.low, record.high) ** 2
+    if record.real or record.slope != 1 or high > _GREATEST_LEVEL or 2 * record.fraction_bits > 16:
+        return None
+    return SpikeFormat(0, high, 2 * record.fraction_bits, record.amplitude)
+
+
+def multiplied_over_time(
+    a: Sequence[SpikeFormat], b: Sequence[SpikeFormat], count: int = 1, alike: bool = False
+) -> tuple[SpikeFormat, ...]:
+    """`multiplied` at every step of two trains (`squared` where they are one, ``alike``); real at all steps where that
+    is no format at one.
 
     >>> [record.label() for record in multiplied_over_time([SpikeFormat(0, 3), SpikeFormat()], [SpikeFormat(-1, 1)])]
     ['{-3..3}', '{-1,0,1}']
     """
     steps = max(len(a), len(b))
     pairs = zip(formats_over_time(a, steps), formats_over_time(b, steps), strict=True)
-    found = [multiplied(x, y, count) for x, y in pairs]
+    found = [squared(x) if alike else multiplied(x, y, count) for x, y in pairs]
     whole = tuple(record for record in found if record is not None)
     return whole if len(whole) == steps else (SpikeFormat(real=True),) * steps
 

@@ -125,6 +125,95 @@ def test_a_gate_of_graded_spikes() -> None:
     assert torch.allclose(net(x), (6 * weight[0] + 2 * weight[1]).expand(1, 1, 2, 2))
 
 
+class Places(nn.Module):
+    """Channels by a gate of places: that of the first channel, if above 1."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.many, self.gate, self.conv = nn.ReLU(), nn.ReLU(), nn.Conv2d(2, 1, 1, bias=False)
+        self.look = nn.Conv2d(2, 1, 1)
+        self.look.weight.data = torch.tensor([1.0, 0.0]).reshape(1, 2, 1, 1)
+        nn.init.constant_(self.look.bias, -1.0)  # type: ignore[arg-type]
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self.many(x) * self.gate(self.look(x)))
+
+
+def product(counted: Cost) -> LayerCost:
+    (row,) = (row for row in counted.layers if row.kind == "product")
+    return row
+
+
+def test_a_gate_of_places() -> None:
+    """Levels 3 and 1 by a gate of 2 at 2 of 4 places: one set bit a pair, in the gate; 8 + 4 values of 2 bits are read.
+
+    Products 6 and 2 at 2 places: 2 + 1 set bits each.
+    """
+    x = levels(3.0, 1.0)
+    x[0, 0, 0] = 0.0
+    counted = bitspike.cost(upgraded(Places(), x), x)
+    row = product(counted)
+    assert (row.macs, row.rate, row.adds, row.shift_adds, row.multiplications) == (8, 0.5, 0, 4 * T, 0)
+    assert (row.inputs, row.spike_bytes) == (12, 12 * 2 * T / 8)
+    _, behind = synapses(counted)
+    assert (behind.step_bits, behind.shift_adds, behind.multiplications) == ((4, 4), 6 * T, 0)
+
+
+class Square(nn.Module):
+    def __init__(self, square: Callable[[Tensor], Tensor]) -> None:
+        super().__init__()
+        self.many, self.conv, self.square = nn.ReLU(), nn.Conv2d(2, 1, 1, bias=False), square
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(self.square(self.many(x)))
+
+
+@pytest.mark.parametrize("square", [lambda x: x * x, lambda x: x**2, torch.square, lambda x: x.pow(2)])
+def test_a_square(square: Callable[[Tensor], Tensor]) -> None:
+    """Levels 3 and 2 at 4 places: a shift-addition a set bit of the level, 2 + 1; the signal is read once.
+
+    Squares 9 and 4 of 0..9, 4 bits: 2 + 1 set bits at 4 places.
+    """
+    x = levels(3.0, 2.0)
+    net = upgraded(Square(square), x)
+    counted = bitspike.cost(net, x)
+    row = product(counted)
+    assert (row.macs, row.rate, row.adds, row.shift_adds, row.multiplications) == (8, 1.0, 0, 12 * T, 0)
+    assert (row.inputs, row.outputs, row.spike_bytes) == (8, 8, 8 * 2 * T / 8)
+    (behind,) = synapses(counted)
+    assert (behind.step_bits, behind.shift_adds) == ((4, 4), 12 * T)
+    assert bitspike.trace(net)["body_conv"].inputs  # the product is in front of it
+    signs = bitspike.cost(upgraded(Square(square), x, {nn.ReLU: Ternary(decay=0.0)}), x)
+    assert (product(signs).adds, product(signs).shift_adds, synapses(signs)[0].step_bits) == (8 * T, 0, (1, 1))
+
+
+class TwoAlphabets(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.many, self.few, self.gate = nn.ReLU(), nn.ReLU(), nn.ReLU()
+        self.conv = nn.Conv2d(4, 3, 1, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.conv(torch.cat([self.many(x), self.few(x)], 1) * self.gate(torch.cat([x, x], 1)))
+
+
+def test_a_product_behind_two_alphabets_is_counted_by_channel() -> None:
+    """Levels 3 and 0, and signs + and 0, by gates 3 and 0, all of 2 bits, at 4 places: 2 set bits, or an addition.
+
+    Products 9 of 0..9 (4 bits) and 3 of −3..3 (3 bits), 2 set bits each, into 3 channels.
+    """
+    x = levels(3.0, 0.0)
+    mapping = {"many": MANY, "few": Ternary(decay=0.0), "gate": MANY}
+    counted = bitspike.cost(upgraded(TwoAlphabets(), x, mapping), x)
+    row = product(counted)
+    assert (row.macs, row.rate, row.adds, row.shift_adds, row.multiplications) == (16, 0.5, 4 * T, 8 * T, 0)
+    assert (row.inputs, row.step_bits, row.spike_bytes) == (32, (2, 2), 32 * 2 * T / 8)
+    (behind,) = synapses(counted)
+    assert behind.parts == ((8, (4, 4)), (8, (3, 3))) and behind.multiplications == behind.adds == 0
+    assert behind.shift_adds == (4 * 2 + 4 * 2) * 3 * T
+    assert behind.s_ace == 3 * 8 * (4 + 3) * 32 * T
+
+
 @pytest.mark.parametrize(
     "make", [lambda: nn.PixelShuffle(2), lambda: nn.Sequential(nn.ChannelShuffle(2), nn.PixelShuffle(2))]
 )
@@ -139,6 +228,8 @@ def test_a_pixel_shuffle_only_moves(make: Callable[[], nn.Module]) -> None:
 AMPLITUDES = {
     "concat": (Concat, 2),
     "gate": (Gate, 2),
+    "square": (lambda: Square(lambda x: x * x), 2),
+    "two alphabets": (TwoAlphabets, 2),
     "enlarged": (Enlarged, 2),
     "transposed": (lambda: nn.Sequential(nn.ReLU(), nn.ConvTranspose2d(2, 3, 2, 2)), 2),
     "depthwise": (lambda: nn.Sequential(nn.ReLU(), nn.Conv2d(2, 4, 3, groups=2)), 2),
@@ -156,7 +247,8 @@ def test_amplitudes_of_channels_change_no_count_of_the_synapse(name: str) -> Non
     plain, net = upgraded(model, x), upgraded(model, x, {nn.ReLU: neuron})
     for k, module in enumerate(m for m in net.modules() if isinstance(m, Neuron)):
         assert module.emission.raw_amplitude is not None
-        module.emission.raw_amplitude.data = torch.linspace(0.1 + k, 0.7, channels)
+        own = len(module.emission.raw_amplitude)
+        module.emission.raw_amplitude.data = torch.linspace(0.1 + k, 0.7, own)
     folded = bitspike.fold(net, x)
     assert torch.allclose(folded(x), net(x), atol=1e-4)
     rows = [[r for r in bitspike.cost(n, x).layers if r.kind in ("synapse", "product")] for n in (plain, net, folded)]

@@ -202,10 +202,11 @@ def test_inputs_of_another_shape(name: str, shape: tuple[int, ...]) -> None:
     ("module", "a", "b"),
     [
         (Product(), (T, B, 4, 5), (T, B, 4, 3)),
-        (Product(), (T, B, 4, 5), (T, B, 1, 5)),
+        (Product(), (T, B, 4, 5), (T, B, 2, 5)),
         (Product(), (T, B, 4, 5), (1, B, 4, 5)),
         (MatrixProduct(), (T, B, 2, 3, 4), (T, B, 2, 3, 4)),
         (MatrixProduct("second"), (T, B, 2, 3, 4), (T, B, 2, 4, 3)),
+        (MatrixProduct(), (T, B, 2, 3, 4), (T, B, 1, 4, 3)),
         (MatrixProduct(), (T, B, 3, 4), (T, B, 4, 3)),
     ],
 )

@@ -48,7 +48,14 @@ ATTEND = layers.SpikeDrivenAttention(4, 5, LIF(), output="current")
 GIVEN: dict[type, tuple[Any, ...]] = {  # what constructors must be given
     **{kind: (2,) for kind in (layers.AvgPool2d, layers.SumPool2d, layers.MaxPool2d, layers.TallyMaxPool2d)},
     **{kind: (2,) for kind in (layers.BatchNorm, layers.Restimulate)},
-    **{layers.Conv2d: (2, 3, 3), Linear: (5, 3), PadShortcut: (2, 4, 2), Refined: (LIF(),), Potential: (LIF(),)},
+    **{
+        layers.Conv2d: (2, 3, 3),
+        layers.ConvTranspose2d: (2, 3, 3),
+        Linear: (5, 3),
+        PadShortcut: (2, 4, 2),
+        Refined: (LIF(),),
+        Potential: (LIF(),),
+    },
     **{Membrane: (0.5, False, "soft", True), quantizers.Factor: ("layer",), Noise: ("here",), Gain: (ONES,)},
     **{Affine: (ONES, ONES), layers.TallyPool: (nn.MaxPool1d(2),), Merged: (nn.ReLU(), "here"), ZeroPad: ((1, 1),)},
     **{ResidualBlock: BLOCK, InputBlock: BLOCK},

@@ -21,12 +21,14 @@ from bitspike.layers import (
     BatchNorm,
     Chain,
     Conv2d,
+    ConvTranspose2d,
     Flatten,
     GlobalAvgPool,
     Linear,
     MaxPool2d,
     Repeat,
     SumPool2d,
+    Upsample,
 )
 from bitspike.models import MODELS, Policy
 from bitspike.models.pad import PadShortcut
@@ -48,6 +50,7 @@ MAPS: dict[str, Callable[[], nn.Module]] = {
     "8 bits, bias": lambda: Conv2d(2, C, 3, padding=1, bias=True, weight=Uniform(8)),
     "two convs": lambda: nn.Sequential(Conv2d(2, 3, 3, padding=1), Conv2d(3, C, 3, stride=2)),
     "mean pool": lambda: nn.Sequential(Conv2d(2, C, 3), AvgPool2d(3, 2, ceil=True)),
+    "transposed": lambda: nn.Sequential(Upsample(2), ConvTranspose2d(2, C, 2, 2)),
     "sum pool": lambda: nn.Sequential(SumPool2d(2), Conv2d(2, C, 1)),
     "max pool": lambda: nn.Sequential(Conv2d(2, C, 3), MaxPool2d(2)),
     "pad shortcut": lambda: nn.Sequential(PadShortcut(2, C, 2), Affine(torch.rand(C) + 0.5, torch.rand(C))),

@@ -14,6 +14,7 @@ from bitspike.layers import (
     BatchNorm,
     ClipFloor,
     Conv2d,
+    ConvTranspose2d,
     Flatten,
     Gain,
     GlobalAvgPool,
@@ -28,6 +29,7 @@ from bitspike.layers import (
     TallyMaxPool2d,
     TallyPool,
     TimeLayer,
+    Upsample,
 )
 from networks import rng
 
@@ -38,6 +40,7 @@ LAYERS: dict[str, Callable[[], TimeLayer]] = {
     "BatchNorm": lambda: BatchNorm(3),
     "ClipFloor": lambda: ClipFloor(3, 2.0),
     "Conv2d": lambda: Conv2d(3, 5, 3),
+    "ConvTranspose2d": lambda: ConvTranspose2d(3, 6, 3, 2, groups=3),
     "Flatten": Flatten,
     "Gain": lambda: Gain(2 * ones),
     "GlobalAvgPool": GlobalAvgPool,
@@ -49,6 +52,7 @@ LAYERS: dict[str, Callable[[], TimeLayer]] = {
     "StepReadout": StepReadout,
     "SumPool2d": lambda: SumPool2d(2),
     "TallyMaxPool2d": lambda: TallyMaxPool2d(2),
+    "Upsample": lambda: Upsample((2, 3)),
 }
 ANY_SHAPE = ("ClipFloor", "Join")
 

@@ -15,7 +15,9 @@ from bitspike.lower import CompileReport
 from bitspike.testing import check_program
 from lower_nets import WIDE, on_grid
 from networks import dyadic
-from vision_nets import KINDS, Detector, Gated, UNet, Voting, spiking
+from vision_nets import KINDS, Branches, Detector, Gated, Masked, Squared, UNet, Voting, spiking
+
+ALL = [UNet, Detector, Gated, Voting, Masked, Squared, Branches]
 
 
 def flat(y: Any) -> list[Tensor]:
@@ -24,7 +26,7 @@ def flat(y: Any) -> list[Tensor]:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("made", [UNet, Detector, Gated, Voting])
+@pytest.mark.parametrize("made", ALL)
 def test_all_passes_agree(made: type[nn.Module], kind: str) -> None:
     torch.manual_seed(0)
     net, x = spiking(made(), kind)
@@ -40,7 +42,7 @@ def test_all_passes_agree(made: type[nn.Module], kind: str) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("made", [UNet, Detector, Gated, Voting])
+@pytest.mark.parametrize("made", ALL)
 def test_programs_are_exact_on_a_grid(made: type[nn.Module], kind: str) -> None:
     """Every spike and output of the network in float64, by the interpreter and by engine, in parts and streamed."""
     torch.manual_seed(0)

@@ -17,7 +17,8 @@ from bitspike.fold.folding import fold
 from bitspike.formats import SpikeFormat, formats_over_time, multiplied_over_time
 from bitspike.functional import Widths
 from bitspike.graph import Form, Graph, trace
-from bitspike.layers import PairProduct, Refined
+from bitspike.graph.meeting import meeting, pair_of
+from bitspike.layers import PairProduct, Product, Refined
 
 _SAMPLES = 2
 
@@ -149,16 +150,19 @@ class Forecast:
         last = self.allocation.spikes[path].width.numel() - 1
         return tuple(self._format(path, state[self.place["spikes", path, min(t, last)]]) for t in range(T))
 
-    def of_product(self, node: str, sent: Callable[[str], tuple[SpikeFormat, ...]]) -> tuple[SpikeFormat, ...] | None:
-        """Alphabets of a product of spikes (node name), given those of trains; None where they are those measured."""
+    def of_product(self, train: str, sent: Callable[[str], tuple[SpikeFormat, ...]]) -> tuple[SpikeFormat, ...] | None:
+        """Alphabets of a product of spikes (name of its train), given those of trains; None where they are those
+        measured."""
+        node, pair = pair_of(train)
         graph = self.edges.graph
         module, names = graph[node].module, [str(n) for n in graph.items[node].args]
-        if not isinstance(module, PairProduct):
+        both = [self.edges.spikes[name] for name in names] if isinstance(module, PairProduct) else []
+        met = meeting([None if one is None else one.channels for one in both]) if both else None
+        if not isinstance(module, PairProduct) or met is None:
             return None
         given = []
-        for name in names:
-            spikes = self.edges.spikes[name]
-            form, formats = spikes.parts[0] if spikes is not None else (None, None)
+        for spikes, part in zip(both, met[0][pair], strict=True):
+            form, formats = spikes.parts[part] if spikes is not None else (None, None)
             if form is None or formats is None:
                 return None
             now = form.formats(self.edges.sent)
@@ -166,7 +170,8 @@ class Forecast:
                 return None
             given.append(form.formats({term: sent(term) for term, _ in form.terms}))
         a, b = given
-        return multiplied_over_time(a, b, module.summands(*(self.edges.shapes.get(name) for name in names)))
+        count = module.summands(*(self.edges.shapes.get(name) for name in names))
+        return multiplied_over_time(a, b, count, names[0] == names[1] and isinstance(module, Product))
 
     def train(self, node: str, state: State) -> tuple[int, ...]:
         """Bits of the spikes of a neuron (node name) at each of its steps."""

@@ -11,6 +11,7 @@ from bitspike.graph.surgery import Surgery
 from bitspike.layers import Affine, Gain, Synapse
 from bitspike.upgrade.layers import Merged
 from bitspike.upgrade.parts import elementwise, name_of, numbers, per_channel
+from bitspike.upgrade.pointwise import Pointwise, moves_back
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -18,8 +19,8 @@ Shapes = dict[str, tuple[int, ...]]
 def simplify(surgery: Surgery, shapes: Shapes, like: Tensor) -> set[str]:
     """Rewrite ``x − y`` as a sum with a gain of −1, and ``x/c``, ``x + c`` as a gain or an affine map per channel.
 
-    They go into the weights of the layer before or of the layers behind where they can. What is done depends on the
-    code and on shapes, never on values.
+    They go into the weights of the layer before or of the layers behind where they can; constants of the last axis into
+    the linear map of that axis before. What is done depends on the code and on shapes, never on values.
 
     Args:
         surgery: the network with its norms folded. shapes: node → shape [T, B, C, ...]; completed in place.
@@ -34,7 +35,9 @@ def simplify(surgery: Surgery, shapes: Shapes, like: Tensor) -> set[str]:
         body = module.body if isinstance(module, Merged) else None
         if not isinstance(body, fx.GraphModule):
             continue
-        if _is_difference(body, item, shapes):
+        if _into_pointwise(surgery, item, body, shapes):
+            surgery.remove(item)
+        elif _is_difference(body, item, shapes):
             _as_sum(surgery, item, body, shapes, like)
         elif (made := _as_layer(body, item, shapes, like)) is not None:
             surgery.put(item, made)
@@ -86,6 +89,28 @@ def _scale_rows(synapse: Synapse, scale: Tensor, shift: Tensor | None) -> None:
     if synapse.bias is not None or shift is not None:
         bias = weight.new_zeros(len(weight)) if synapse.bias is None else synapse.bias.detach()
         synapse.bias = nn.Parameter(bias * scale + (0 if shift is None else shift))
+
+
+@torch.no_grad()
+def _into_pointwise(surgery: Surgery, item: fx.Node, body: fx.GraphModule, shapes: Shapes) -> bool:
+    """Put constants of the last axis of [B, ..., C] into the linear map that made it, if that is what comes before."""
+    kind, back = elementwise(body), item.all_input_nodes[0]
+    shape, moved = shapes.get(back.name, ()), surgery.get(back)
+    if not kind or shape != shapes.get(item.name) or not isinstance(moved, Merged) or not moves_back(moved.body):
+        return False
+    made = back.all_input_nodes[0]
+    synapse = surgery.get(made)
+    alone = len(back.users) == len(made.users) == 1
+    axes = len(shape) - 1
+    if not alone or not isinstance(synapse, Pointwise) or not takes(synapse, shape[-1]):
+        return False
+    if not per_channel(body, axes, axes - 1):
+        return False
+    like = synapse.weight
+    probe = torch.zeros(1, *shape[2:], dtype=torch.float64, device=like.device)
+    shift, total = (body(probe + value).reshape(-1, shape[-1])[0] for value in (0, 1))
+    _scale_rows(synapse, (total - shift).to(like), shift.to(like) if kind == "shift" else None)
+    return True
 
 
 def _is_difference(body: fx.GraphModule, item: fx.Node, shapes: Shapes) -> bool:

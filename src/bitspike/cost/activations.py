@@ -24,6 +24,7 @@ from bitspike.layers import (
     TimeLayer,
 )
 from bitspike.neurons import Neuron
+from bitspike.upgrade.norms import measures
 
 _READS_ALL = (Synapse, MatrixProduct, MaxPool2d, TallyMaxPool2d, TallyPool, Restimulate)
 
@@ -80,8 +81,8 @@ def activations(net: nn.Module | Graph, x: Tensor, membrane_bits: int = 32, inpu
     Sums, means, slices and concatenations of spikes are formed where they are read, as all is that no synapse is in.
     In memory are the input, spike trains (at their stored bits), the output, and real values between a synapse and the
     next neuron where two layers read them, or one that reads more than it needs for one value (synapse, pool,
-    attention). All else is formed where it is read. A value stays until its last reader has written. Weights and
-    working registers do not count.
+    attention, a norm that measures). All else is formed where it is read. A value stays until its last reader has
+    written. Weights and working registers do not count.
 
     Args:
         net: network in evaluation mode, or its graph. x: inputs [B, ...]. membrane_bits: of one membrane.
@@ -177,4 +178,5 @@ class _Plan:
 
 def _reads_all(module: nn.Module | None) -> bool:
     """Whether a layer reads more than one value for one of its own."""
-    return isinstance(module, _READS_ALL) or (isinstance(module, TimeLayer) and module.pooled(None) is not None)
+    pools = isinstance(module, TimeLayer) and module.pooled(None) is not None
+    return isinstance(module, _READS_ALL) or pools or bool(measures(module))

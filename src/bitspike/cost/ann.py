@@ -43,8 +43,9 @@ def quantized_ann(counted: Cost, activation_bits: int | None = None) -> Cost:
 def _one_step(row: LayerCost) -> LayerCost:
     """A row without spikes at one step instead of T."""
     steps = max(row.T, 1)
-    keys = ("adds", "shift_adds", "shifts", "multiplications", "side_adds", "side_multiplications", "comparisons")
-    shares = {key: getattr(row, key) / steps for key in (*keys, "fixed_adds", "payload_bits", "spike_bytes")}
+    keys = ("adds", "shift_adds", "shifts", "multiplications", "divisions", "side_adds")
+    others = ("side_multiplications", "comparisons", "fixed_adds", "payload_bits", "spike_bytes")
+    shares = {key: getattr(row, key) / steps for key in (*keys, *others)}
     return replace(
         row,
         T=1,

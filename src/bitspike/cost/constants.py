@@ -17,7 +17,7 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-OPERATIONS = ("add", "shift", "multiply", "mac", "compare", "sram", "dram")
+OPERATIONS = ("add", "shift", "multiply", "mac", "compare", "divide", "sram", "dram")
 """What a set may give an energy for; sram and dram are per bit moved."""
 _UNITS = {"fJ": 1e-3, "pJ": 1.0, "nJ": 1e3}
 _KEYS = {"value", "unit", "node_nm", "source", "confirmed"}

@@ -31,6 +31,7 @@ from bitspike.cost.elements import (
     windows_row,
 )
 from bitspike.cost.memory import Memory
+from bitspike.cost.norms import constant_row, measured_row
 from bitspike.cost.place import place
 from bitspike.cost.products import product_row
 from bitspike.cost.record import Cost, LayerCost
@@ -55,6 +56,7 @@ from bitspike.layers import (
 )
 from bitspike.layers.base import changed_by
 from bitspike.neurons import Neuron
+from bitspike.upgrade.norms import constants, is_constant, measured, measures
 
 _FED_BACK = ("before", "synapse", "behind")
 
@@ -88,7 +90,7 @@ def cost(net: nn.Module | Graph, x: Tensor, memory: Memory | None = None, input_
         raise bad_value("cost", must, list(x.shape), "pass samples to measure rates on")
     graph.check_input("cost", x)
     counter = _Counter(graph, x, memory or Memory(), input_bits)
-    counter.result.uncounted += unseen(graph)
+    counter.result.uncounted += unseen(graph, is_constant)
     graph.run(x, handler=counter)
     counter.result.samples = x.shape[graph.batch_axis]
     place(counter.result)
@@ -151,6 +153,10 @@ class _Counter:
             elements.append(pool_row(node, module, args[0], value))
         elif isinstance(module, TimeLayer) and (found := module.pool_windows(tuple(args[0].shape))) is not None:
             elements.append(averages_row(node, *found, args[0], value))
+        elif measures(module) and (norm := measured(module, tuple(args[0].shape))) is not None:
+            layers.append(measured_row(node, norm, args[0], memory))
+        elif (known := constants(module)) is not None:
+            layers.append(constant_row(node, sum(p.numel() for p in known[2]) + 2 * len(known[0]), args[0], memory))
         elif isinstance(module, nn.ReLU):
             elements.append(rectifier_row(node, value, node.name in self.timed))
         elif node.kind == "add" or (isinstance(module, TimeLayer) and module.scaling == "add"):

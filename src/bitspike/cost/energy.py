@@ -68,6 +68,7 @@ def operation_counts(row: LayerCost) -> dict[str, float]:
 
         add = adds + shift_adds + side_adds        shift = shift_adds + shifts        compare = comparisons
         mac = multiplications of a synapse         multiply = all other multiplications
+        divide = divisions, each with the root in front of it
         sram, dram = bits moved on chip, off chip
 
     >>> row = LayerCost("a", "synapse", "hidden", 1, shift_adds=3.0, multiplications=2.0, weight_bytes=1.0)
@@ -81,6 +82,7 @@ def operation_counts(row: LayerCost) -> dict[str, float]:
         "mac": row.multiplications if synapse else 0.0,
         "multiply": row.side_multiplications + (0.0 if synapse else row.multiplications),
         "compare": row.comparisons,
+        "divide": row.divisions,
         "sram": 8 * (row.moved_bytes - row.dram_bytes),
         "dram": 8 * row.dram_bytes,
     }

@@ -15,7 +15,7 @@ SCOPES: dict[str, tuple[str, ...]] = {"all": (), "without_first": ("first",), "h
 """Name of a total → roles of synapses left out of it."""
 
 QUANTITIES = (
-    *("macs", "events", "adds", "shift_adds", "shifts", "multiplications"),
+    *("macs", "events", "adds", "shift_adds", "shifts", "multiplications", "divisions"),
     *("side_adds", "side_multiplications", "comparisons", "updates"),
     *("parameters", "weights", "size_bits", "ace", "s_ace", "ns_ace", "sops", "payload_bits"),
     *("weight_bytes", "spike_bytes", "membrane_bytes", "moved_bytes", "dram_bytes"),
@@ -35,6 +35,7 @@ class LayerCost:
         rate: share of non-zero incoming values. set_bits: mean set bits of an incoming integer (0 where real).
         macs: multiply-accumulates of one step if nothing were silent.
         adds, shift_adds, multiplications: operations of all steps in synapses, affine maps, norms, gains, amplitudes.
+        divisions: by what came in, each behind a square root (norms that measure their input).
         parameters: weights and biases. size_bits: as packed, scales and biases as 32-bit numbers.
         parts: where a concatenation brings alphabets of other widths together: (inputs, bits at each step) of each.
         part_rates: share of non-zero spikes of each part; where there are none, all have the rate of the row.
@@ -79,6 +80,7 @@ class LayerCost:
     train_steps: int = 0
     spike_rate: float | None = None
     fixed_adds: float = 0.0
+    divisions: float = 0.0
     shifts: float = 0.0
     updates: int = 0
     side_adds: float = 0.0

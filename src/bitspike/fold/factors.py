@@ -33,6 +33,7 @@ from bitspike.layers import (
 )
 from bitspike.neurons import Neuron
 from bitspike.quantizers import Fixed, Float
+from bitspike.upgrade.norms import measures
 
 _ONE = torch.tensor(1.0, dtype=torch.float64)
 
@@ -116,6 +117,7 @@ def move_factors(surgery: Surgery, shapes: dict[str, tuple[int, ...]], dtype: to
         elif isinstance(module, PairProduct):
             a, b = (moved.factors[str(n)] for n in item.args)
             out = a * b
+            out = out.reshape(()) if out.shape == (1,) else out  # a gate of places has one channel
         elif isinstance(module, Squeeze):
             out = _sum_instead(module, shapes[before[0].name][0], factors[0])
         elif isinstance(module, Windows):
@@ -144,7 +146,7 @@ def move_factors(surgery: Surgery, shapes: dict[str, tuple[int, ...]], dtype: to
             out = factors[0]  # that of the whole, until a piece is taken
         elif kind_of(item) == "select" and before:
             out = _take(surgery, item, factors[0], shapes, moved, dtype)
-        else:
+        elif not (len(factors) == 1 and _into_eps(module, factors[0])):
             _settle(surgery, item, before, factors, moved, dtype)
         moved.factors[item.name] = out
         moved.follow(surgery, item, shapes)
@@ -218,6 +220,15 @@ def _sum_instead(squeeze: Squeeze, steps: int, factor: Tensor) -> Tensor:
         return factor
     squeeze.summed, squeeze.summed_steps = True, steps
     return factor / steps
+
+
+def _into_eps(norm: nn.Module | None, factor: Tensor) -> bool:
+    """Let a norm that measures its input take a factor f > 0 of all of it: eps becomes eps/f², nothing else changes."""
+    eps = getattr(getattr(norm, "body", None), "eps", None)
+    if not measures(norm) or factor.dim() or factor <= 0 or eps is None:
+        return False
+    norm.body.eps = eps / float(factor) ** 2  # type: ignore[union-attr]
+    return True
 
 
 def _alike(factors: list[Tensor]) -> bool:

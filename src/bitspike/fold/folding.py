@@ -17,6 +17,7 @@ from bitspike.graph import Graph, Node, trace, warn_unseen
 from bitspike.graph.surgery import Surgery
 from bitspike.graph.traced import Traced
 from bitspike.layers import check_numbers
+from bitspike.upgrade.norms import is_constant, measures
 
 _MARGIN_FLOAT64 = 1e-9
 
@@ -109,7 +110,8 @@ def _fold(reference: Graph, sample: Tensor, tolerance: float | None) -> Folded:
     folded.note_sample(sample)
     check_numbers("fold (what folding made of the weights)", folded.model)
     report = FoldReport(gains=moved.gains, affines=affines + moved.affines, absorbed=moved.absorbed)
-    report.unseen = warn_unseen("fold", reference)
+    report.unseen = warn_unseen("fold", reference, is_constant)
+    report.norms = {node.name: kind for node in folded if (kind := measures(node.module))}
     compare(reference, folded, sample, report)
     _judge(report, reference, sample, tolerance)
     return Folded(folded, report)

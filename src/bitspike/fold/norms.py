@@ -1,4 +1,7 @@
-"""Stage 1 of folding: batch norm into real weights, or into a per-channel affine map behind integer weights."""
+"""Stage 1 of folding: batch norm into real weights, or into a per-channel affine map behind integer weights.
+
+So do norms of torch with running statistics that run as they are. Norms that measure what they get stay.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from torch import fx, nn
 from bitspike.graph.surgery import Surgery
 from bitspike.layers import Affine, BatchNorm, Synapse
 from bitspike.quantizers import Float
+from bitspike.upgrade.norms import constants
 
 
 def fold_norms(surgery: Surgery) -> list[str]:
@@ -19,36 +23,37 @@ def fold_norms(surgery: Surgery) -> list[str]:
     kept = []
     for item in surgery:
         norm = surgery.get(item)
-        if not isinstance(norm, BatchNorm):
+        if isinstance(norm, BatchNorm):
+            (scale, shift), own, dtype = norm.affine(), [norm.weight, norm.bias], norm.weight.dtype
+        elif (found := constants(norm)) is not None:
+            scale, shift, own, dtype = found
+        else:
             continue
         before = item.all_input_nodes[0]
         synapse = surgery.get(before)
-        scale, shift = norm.affine()
         alone = isinstance(synapse, Synapse) and len(before.users) == 1
         if alone and isinstance(synapse, Synapse):
             if synapse.bias is not None:
                 shift = shift + scale * synapse.bias.detach().double()
             if synapse.quantizer.format.real:
-                _absorb(synapse, norm, scale, shift)
+                _absorb(synapse, own, scale, shift)
                 surgery.remove(item)
                 continue
             synapse.bias = None
-        surgery.put(item, _affine(scale, shift, norm.weight))
+        surgery.put(item, Affine(scale.to(dtype), shift.to(dtype)))
         kept.append(item.name)
     return kept
 
 
-def _absorb(synapse: Synapse, norm: BatchNorm, scale: torch.Tensor, shift: torch.Tensor) -> None:
+def _absorb(synapse: Synapse, own: list[nn.Parameter], scale: torch.Tensor, shift: torch.Tensor) -> None:
+    """Scale and shift of a norm, with parameters of its own (factors first), into the synapse before it."""
     weight = synapse.weight.detach()
     rows = scale.reshape(-1, *[1] * (weight.dim() - 1))
-    trained = [p.requires_grad for p in (synapse.weight, norm.weight, norm.bias, synapse.bias) if p is not None]
-    synapse.weight = nn.Parameter((weight.double() * rows).to(weight.dtype), trained[0] or trained[1])
-    synapse.bias = nn.Parameter(shift.to(weight.dtype), any(trained[1:]))  # frozen stays frozen
+    trained = [p.requires_grad for p in (*own, synapse.bias) if p is not None]
+    factors = synapse.weight.requires_grad or any(trained[:1])
+    synapse.weight = nn.Parameter((weight.double() * rows).to(weight.dtype), factors)
+    synapse.bias = nn.Parameter(shift.to(weight.dtype), any(trained))  # frozen stays frozen
     synapse.quantizer = Float()
-
-
-def _affine(scale: torch.Tensor, shift: torch.Tensor, like: torch.Tensor) -> Affine:
-    return Affine(scale.to(like.dtype), shift.to(like.dtype))
 
 
 def affine_behind(surgery: Surgery, item: fx.Node) -> Affine | None:

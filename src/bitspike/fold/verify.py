@@ -73,6 +73,7 @@ class FoldReport(FlipTotals):
         gains: explicit gain edge → number of factors. affines: per-channel affine maps that stay.
         absorbed: real-spike neurons whose threshold took a per-channel factor.
         unseen: neurons, norms and quantizers inside other layers, which are neither folded nor compared.
+        norms: norm that stays since it divides by what it measures → its class; no program has it.
     """
 
     samples: int = 0
@@ -86,6 +87,7 @@ class FoldReport(FlipTotals):
     affines: list[str] = field(default_factory=list)
     absorbed: list[str] = field(default_factory=list)
     unseen: list[str] = field(default_factory=list)
+    norms: dict[str, str] = field(default_factory=dict)
 
     def __str__(self) -> str:
         spikes = sum(layer.spikes for layer in self.layers.values())
@@ -95,7 +97,13 @@ class FoldReport(FlipTotals):
             f"flips {self.forced_flips} teacher-forced and {self.end_to_end_flips} end to end of "
             f"{spikes} spikes, {len(self.gains)} explicit gains, {len(self.affines)} affine maps"
             + (f"; not seen: {', '.join(self.unseen)}" if self.unseen else "")
+            + _staying(self.norms)
         )
+
+
+def _staying(norms: dict[str, str]) -> str:
+    named = ", ".join(f"{name} ({kind})" for name, kind in norms.items())
+    return f"; {named} divide by what they measure and stay: train with batch norms" if named else ""
 
 
 @torch.no_grad()

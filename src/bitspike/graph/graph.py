@@ -280,8 +280,8 @@ class Edges:
         found = self.graph.follow(node.name, self.spikes, self.shapes)
         self.spikes[node.name] = found
         if isinstance(node.module, (Neuron, Encoder, PairProduct)) and found is not None:
-            formats = found.parts[0][1]
-            self.sent[node.name] = formats_over_time(formats or (), len(value))
+            for form, formats in found.parts:  # of a product one for all parts that meet
+                self.sent[form.terms[0][0]] = formats_over_time(formats or (), len(value))
         return found
 
 

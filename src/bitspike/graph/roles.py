@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 
 from torch import nn
 
@@ -41,11 +42,15 @@ def roles(graph: Graph) -> dict[str, str]:
     }
 
 
-def unseen(graph: Graph) -> list[str]:
-    """Names of the neurons, norms, synapses and quantizers inside other layers, which no pass over the graph sees."""
+def unseen(graph: Graph, known: Callable[[nn.Module], bool] = lambda layer: False) -> list[str]:
+    """Names of the neurons, norms, synapses and quantizers inside other layers, which no pass over the graph sees.
+
+    Args:
+        graph: of the network. known: layers that the pass which asks knows as a whole.
+    """
     found = []
     for node in graph:
-        if node.module is None or isinstance(node.module, Neuron):
+        if node.module is None or isinstance(node.module, Neuron) or known(node.module):
             continue
         own = getattr(node.module, "quantizer", None) if isinstance(node.module, Synapse) else None
         within = () if own is None else tuple(own.modules())
@@ -56,9 +61,9 @@ def unseen(graph: Graph) -> list[str]:
     return found
 
 
-def warn_unseen(where: str, graph: Graph) -> list[str]:
+def warn_unseen(where: str, graph: Graph, known: Callable[[nn.Module], bool] = lambda layer: False) -> list[str]:
     """Warn of what is `unseen`, and return it."""
-    names = unseen(graph)
+    names = unseen(graph, known)
     if names:
         warnings.warn(
             f"{where}: what is inside other layers is not seen: {', '.join(names)}; call it from a plain nn.Module.",

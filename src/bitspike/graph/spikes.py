@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from bitspike.formats import SpikeFormat, added, formats_over_time, multiplied_over_time, union
+from bitspike.graph.meeting import meeting, train_of
 from bitspike.graph.moves import axis_of, joined, kind_of, summands, taken, whole_in
 from bitspike.layers import (
     Encoder,
@@ -20,6 +21,7 @@ from bitspike.layers import (
     Join,
     MeanReadout,
     PairProduct,
+    Product,
     Squeeze,
     TimeLayer,
     Windows,
@@ -324,13 +326,9 @@ def _sum(
     if torch.get_default_device().type == "meta":
         return None  # nothing is known of values
     units, scales = ratios([one.unit for one in spikes]), ratios([one.scale for one in spikes])
-    channels = [one.channels for one in spikes]
-    rows = [(0,) * len(spikes)]
-    index: Tensor | None = None
-    if sizes:
-        full = [torch.zeros(*sizes, dtype=torch.int64) if c is None else c for c in channels]
-        found, index = torch.stack(full, 1).unique(dim=0, return_inverse=True)
-        rows = [tuple(row) for row in found.tolist()]
+    met = meeting([one.channels for one in spikes])
+    assert met is not None
+    rows, index = met
     parts = [_added([one.parts[k] for one, k in zip(spikes, row, strict=True)], units, scales) for row in rows]
     whole = all(formats is not None for _, formats in parts)
     least = min(spikes, key=lambda one: float(one.scale.abs().mean()))
@@ -345,19 +343,25 @@ def _sum(
 def _multiplied(
     item: fx.Node, module: PairProduct, known: Mapping[str, Spikes | None], shapes: Mapping[str, tuple[int, ...]]
 ) -> Spikes | None:
-    """A product of two kinds of spikes: a train of its own, of integers where both alphabets and their product are."""
+    """A product of two kinds of spikes: a train of its own for all parts that meet, of integers where both alphabets
+    and their product are."""
     names = [str(n) for n in item.args if isinstance(n, fx.Node)]
     spikes = [one for one in (known.get(name) for name in names) if one is not None]
     if len(names) < 2 or len(spikes) < 2:
         return None
     count = module.summands(*(shapes.get(name) for name in names))
     a, b = spikes
-    single = all(one.whole and one.channels is None and len(one.parts) == 1 for one in spikes)
+    whole, met = all(one.whole for one in spikes), meeting([one.channels for one in spikes])
     over = [one.scale for one in spikes if one.scale.dim() > 1]
-    if not single or not count or len({len(scale) for scale in over}) > 1:
+    if not whole or met is None or not count or len({len(scale) for scale in over}) > 1:
         return None
-    formats = multiplied_over_time(a.parts[0][1] or (), b.parts[0][1] or (), count)
-    return Spikes(((Form(((item.name, 1),)), formats),), None, a.scale * b.scale, a.unit * b.unit)
+    alike = names[0] == names[1] and isinstance(module, Product)
+    parts = []
+    for k, (p, q) in enumerate(met[0]):
+        formats = multiplied_over_time(a.parts[p][1] or (), b.parts[q][1] or (), count, alike)
+        parts.append((Form(((train_of(item.name, k), 1),)), formats))
+    scale, unit = (x.reshape(()) if x.shape == (1,) else x for x in (a.scale * b.scale, a.unit * b.unit))
+    return Spikes(tuple(parts), met[1], scale, unit)
 
 
 def _added(

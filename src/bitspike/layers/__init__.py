@@ -52,6 +52,8 @@ from bitspike.layers.restimulate import Restimulate
 from bitspike.layers.sound import check_numbers, not_numbers
 from bitspike.layers.squeeze import Join, Refined, Squeeze
 from bitspike.layers.tally import TallyMap
+from bitspike.layers.transposed import ConvTranspose2d
+from bitspike.layers.upsample import Upsample
 from bitspike.layers.windows import Windows
 
 __all__ = [
@@ -65,6 +67,7 @@ __all__ = [
     "Chain",
     "ClipFloor",
     "Conv2d",
+    "ConvTranspose2d",
     "Delta",
     "Detach",
     "DropPath",
@@ -104,6 +107,7 @@ __all__ = [
     "TallyPool",
     "TimeLayer",
     "TokenView",
+    "Upsample",
     "Windows",
     "check_numbers",
     "lengths_of",

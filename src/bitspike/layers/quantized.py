@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from bitspike.checks import bad_value, integer
+from bitspike.checks import bad_value, integer, pair
 from bitspike.layers.base import Synapse, merge_time, new_quantizer, split_time
 from bitspike.ops import Place
 from bitspike.quantizers import Quantizer
@@ -44,8 +44,9 @@ class Conv2d(Synapse):
         super().__init__()
         for name, value in (("inputs", inputs), ("outputs", outputs)):
             integer("Conv2d", name, value, 1, 2**20)
-        sides = _pair("kernel", kernel, 1, 2**20)
-        self.stride, self.padding = _given(_pair("stride", stride, 1, 64)), _given(_pair("padding", padding, 0, 64))
+        sides = pair("Conv2d", "kernel", kernel, 1, 2**20)
+        self.stride = _given(pair("Conv2d", "stride", stride, 1, 64))
+        self.padding = _given(pair("Conv2d", "padding", padding, 0, 64))
         start = torch.randn(outputs, inputs, *sides) * math.sqrt(2 / (sides[0] * sides[1] * outputs))
         self.weight = nn.Parameter(start)
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
@@ -88,23 +89,9 @@ class Conv2d(Synapse):
         return f"{i}, {o}, kernel={kernel}, stride={self.stride}, padding={self.padding}, role={self.role}"
 
 
-def _pair(name: str, value: object, low: int, high: int) -> tuple[int, int]:
-    """(height, width) of one number or two, checked."""
-    if not isinstance(value, (tuple, list)):
-        side = integer("Conv2d", name, value, low, high)
-        return side, side
-    if len(value) != 2:
-        raise bad_value("Conv2d", f"{name} must be one number or (height, width)", tuple(value), "e.g. (1, 3)")
-    height, width = (
-        integer("Conv2d", f"{name} {side}", n, low, high)
-        for side, n in zip(("of height", "of width"), value, strict=True)
-    )
-    return height, width
-
-
-def _given(pair: tuple[int, int]) -> int | tuple[int, int]:
+def _given(sides: tuple[int, int]) -> int | tuple[int, int]:
     """One number where both sides have the same."""
-    return pair[0] if pair[0] == pair[1] else pair
+    return sides[0] if sides[0] == sides[1] else sides
 
 
 class Linear(Synapse):

@@ -37,6 +37,7 @@ from bitspike.layers import (
     TallyPool,
     TimeLayer,
     TokenView,
+    Upsample,
     Windows,
 )
 from bitspike.lower.lowering import Lowering
@@ -80,6 +81,7 @@ LAYERS: dict[type[nn.Module], Rule] = {
     Potential: potential.potential,
     TokenView: attention.view,
     ImageView: attention.view,
+    Upsample: attention.view,
     AxisSum: attention.axis_sum,
     Product: attention.product_of_two,
     MatrixProduct: attention.matrix_product,

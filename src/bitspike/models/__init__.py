@@ -11,6 +11,7 @@ from bitspike.models.resnet import resnet18_cifar, resnet19, resnet20, wide_resn
 from bitspike.models.resnet_he import he_resnet20, he_resnet32
 from bitspike.models.resnet_imagenet import resnet18, resnet34
 from bitspike.models.restimulated import restimulate
+from bitspike.models.shared_amplitudes import share_amplitudes
 from bitspike.models.spike_driven import spike_driven_transformer
 from bitspike.models.spikformer import spikformer
 from bitspike.models.stochastic_depth import stochastic_depth
@@ -39,6 +40,7 @@ __all__ = [
     "resnet20",
     "resnet34",
     "restimulate",
+    "share_amplitudes",
     "spike_driven_transformer",
     "spikformer",
     "stochastic_depth",

@@ -20,7 +20,7 @@ _HASH = "sha256"
 
 def save_weights(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> None:
     """Write tensors atomically, with short facts and the hash of both in the file's metadata, in one order."""
-    whole = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
+    whole = {name: value.detach().cpu().clone().contiguous() for name, value in tensors.items()}  # parts may share one
     metadata = {**facts, _HASH: content_hash(whole, _text(facts))}
     write_bytes_atomic(path, _in_order(save(whole, metadata)))
 

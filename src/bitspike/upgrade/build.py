@@ -27,6 +27,8 @@ _BROADCASTING = (*(operator.mul, operator.add, operator.sub, operator.truediv), 
                  *(torch.mul, torch.add, torch.sub, torch.div))  # fmt: skip
 
 _PRODUCTS = (operator.mul, "mul", "multiply", torch.mul, torch.multiply)
+_SQUARES = (torch.square, "square")
+_POWERS = (operator.pow, torch.pow, "pow")
 
 
 @dataclass
@@ -126,7 +128,7 @@ class Builder:
             self._keep(node, self.new.call_function(operator.add, tuple(self.timed[a] for a in node.args)))  # type: ignore
         elif self._plain_product(node):
             name = self._named(node, Product(), None)
-            self._keep(node, self.new.call_module(name, tuple(self.timed[a] for a in node.args)))  # type: ignore
+            self._keep(node, self.new.call_module(name, tuple(self.timed[a] for a in _factors(node))))
             self.built.translated[name] = _function(node)
         elif self._stacks(node):
             self._join_stacked(node)
@@ -241,17 +243,17 @@ class Builder:
         return left.dim() == right.dim() and not any(self._is_pooled(a) for a in node.args)  # type: ignore[arg-type]
 
     def _plain_product(self, node: fx.Node) -> bool:
-        """Whether a call multiplies two values over time, channel by channel, as a gate does.
+        """Whether a call multiplies two values over time, channel by channel, as a gate does, or one by itself.
 
         Where nothing becomes a neuron (`ann2snn`) products stay merged: what makes spikes of them comes later.
         """
-        if node.op == "call_module" or node.target not in _PRODUCTS or len(set(node.args)) != 2 or node.kwargs:
+        factors = _factors(node)
+        spiking = any(site.replaced for site in self.sites.values())
+        if not factors or not spiking or any(a not in self.timed for a in factors):
             return False
-        if any(a not in self.timed for a in node.args) or not any(site.replaced for site in self.sites.values()):
-            return False
-        left, right = (self.value[a] for a in node.args)  # type: ignore[index]
-        alike = left.dim() == right.dim() >= 2 and left.shape[:2] == right.shape[:2]
-        pooled = left.dim() > 2 and any(self._is_pooled(a) for a in node.args)  # type: ignore[arg-type]
+        left, right = (self.value[a] for a in factors)
+        alike = left.dim() == right.dim() >= 2 and left.shape[:1] == right.shape[:1]
+        pooled = left.dim() > 2 and any(self._is_pooled(a) for a in factors)
         floats = left.is_floating_point() and right.is_floating_point()
         return alike and floats and not pooled and Product().fits((1, *left.shape), (1, *right.shape))
 
@@ -423,6 +425,18 @@ class Builder:
 
 def _copies(node: fx.Node) -> bool:
     return node.op != "call_module" and _function(node) in ("contiguous", "clone")
+
+
+def _factors(node: fx.Node) -> tuple[fx.Node, ...]:
+    """The two values that a call multiplies; the same twice where it squares one; none where it does neither."""
+    given = node.args
+    if node.op == "call_module" or node.kwargs:
+        return ()
+    if (node.target in _SQUARES and len(given) == 1) or (node.target in _POWERS and given[1:] == (2,)):
+        given = (given[0], given[0])
+    elif node.target not in _PRODUCTS or len(given) != 2:
+        return ()
+    return given if all(isinstance(a, fx.Node) for a in given) else ()  # type: ignore[return-value]
 
 
 def _rearranges(node: fx.Node) -> bool:

@@ -186,13 +186,17 @@ def elementwise(body: nn.Module) -> str:
     return "shift" if any(name_of(node) not in ("mul", "truediv", "div", "neg") for node in calls) else "scale"
 
 
-def per_channel(body: fx.GraphModule, axes: int) -> bool:
-    """Whether all constants of a piece of a graph are numbers or tensors with one number a channel of [B, C, ...]."""
+def per_channel(body: fx.GraphModule, axes: int, channels: int = 1) -> bool:
+    """Whether all constants of a piece of a graph are numbers or tensors with one number a channel of [B, C, ...].
+
+    Args:
+        axes: of its input. channels: which of them the channels are.
+    """
     for node in body.graph.nodes:
         if node.op == "get_attr":
             shape = tuple(operator.attrgetter(str(node.target))(body).shape)
             wide = (1,) * (axes - len(shape)) + shape
-            if len(shape) > axes or any(size != 1 for axis, size in enumerate(wide) if axis != 1):
+            if len(shape) > axes or any(size != 1 for axis, size in enumerate(wide) if axis != channels):
                 return False
     return True
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, TypeGuard
 
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
@@ -51,3 +51,17 @@ def moving(source: int, target: int) -> nn.Module:
     x: Any = graph.placeholder("x")
     graph.output(graph.call_method("movedim", (x, source, target)))
     return fx.GraphModule(nn.Module(), graph, "Move")
+
+
+def moves_back(module: nn.Module) -> bool:
+    """Whether a module moves channels behind all other axes, and does nothing else.
+
+    >>> moves_back(moving(1, -1)), moves_back(moving(-1, 1))
+    (True, False)
+    """
+    calls = [node for node in module.graph.nodes if node.op.startswith("call")] if _written(module) else []
+    return len(calls) == 1 and calls[0].target == "movedim" and calls[0].args[1:] == (1, -1)
+
+
+def _written(module: nn.Module) -> TypeGuard[fx.GraphModule]:
+    return isinstance(module, fx.GraphModule)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch.nn.functional as F
@@ -10,6 +9,7 @@ from torch import Tensor, nn
 
 from bitspike.checks import bad_value
 from bitspike.layers import Synapse, merge_time, split_time
+from bitspike.layers.transposed import places, turned
 from bitspike.quantizers import Float
 
 _CONVOLVE = {1: F.conv_transpose1d, 2: F.conv_transpose2d, 3: F.conv_transpose3d}
@@ -31,15 +31,11 @@ class TransposedConvolution(Synapse):
     def __init__(self, conv: nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d) -> None:
         super().__init__()
         self.groups = conv.groups
-        self.weight = nn.Parameter(self._turned(conv.weight.detach()).contiguous(), conv.weight.requires_grad)
+        self.weight = nn.Parameter(turned(conv.weight.detach(), self.groups).contiguous(), conv.weight.requires_grad)
         self.bias = conv.bias  # type: ignore[assignment]
         self.quantizer = Float()
         self.stride, self.dilation = _numbers(conv.stride), _numbers(conv.dilation)
         self.padding, self.output_padding = _numbers(conv.padding), _numbers(conv.output_padding)
-
-    def _turned(self, weight: Tensor) -> Tensor:
-        """[groups·A, B, ...] → [groups·B, A, ...], from torch's layout to ours and back."""
-        return weight.unflatten(0, (self.groups, -1)).transpose(1, 2).flatten(0, 1)
 
     def connect(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Convolve x [T, B, I, ...] with a given weight."""
@@ -48,14 +44,12 @@ class TransposedConvolution(Synapse):
             must = f"the input must have {weight.shape[1] * self.groups} channels"
             raise bad_value("TransposedConvolution", must, list(x.shape), "check the layer before")
         where: Any = (self.stride, self.padding, self.output_padding, self.groups, self.dilation)
-        return split_time(_CONVOLVE[weight.dim() - 2](merged, self._turned(weight), bias, *where), x)
+        return split_time(_CONVOLVE[weight.dim() - 2](merged, turned(weight, self.groups), bias, *where), x)
 
     def macs(self, out_shape: tuple[int, ...]) -> int:
         """Weights per place of the input; what falls beyond the border, into the padding, is counted too."""
-        kernel = self.weight.shape[2:]
-        sides = zip(out_shape[3:], self.padding, self.output_padding, self.dilation, kernel, self.stride, strict=True)
-        places = [(side + 2 * pad - more - gap * (k - 1) - 1) // step + 1 for side, pad, more, gap, k, step in sides]
-        return self.weight.numel() * math.prod(places)
+        sides = self.weight.shape[2:], self.stride, self.padding, self.output_padding, self.dilation
+        return self.weight.numel() * places(out_shape[3:], *sides)
 
     def extra_repr(self) -> str:
         o, i, *kernel = self.weight.shape

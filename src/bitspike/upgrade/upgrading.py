@@ -37,6 +37,7 @@ from bitspike.upgrade.inplace import in_place, out_of_place
 from bitspike.upgrade.inside import look_at_modules, look_inside
 from bitspike.upgrade.layers import Merged
 from bitspike.upgrade.mapping import KEEP, Choices, Replacements, instance, remembers
+from bitspike.upgrade.norms import is_norm
 from bitspike.upgrade.over_time import body_over_time, over_time
 from bitspike.upgrade.parts import fuse_means
 from bitspike.upgrade.report import UpgradeReport
@@ -228,7 +229,8 @@ def _merged(
             amend(layer, by_step=True)
     weighed = {name: layers[name] for name in built.merged if _weighs(layers[name])}
     report.changed = {name: what for name, layer in weighed.items() if (what := changed_by(*layer.modules()))}
-    report.uncounted = [_with_weights(name, layer) for name, layer in weighed.items()]
+    unknown = {name: layer for name, layer in weighed.items() if not is_norm(layer)}
+    report.uncounted = [_with_weights(name, layer) for name, layer in unknown.items()]
     return built, [(site, values[site.node.args[0]][0]) for site in built.neurons], report  # type: ignore[index]
 
 

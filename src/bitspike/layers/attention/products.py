@@ -31,21 +31,23 @@ class PairProduct(TimeLayer):
 
     @abstractmethod
     def fits(self, a: Sequence[int], b: Sequence[int]) -> bool:
-        """Whether shapes with the same steps, samples and channels fit in their other axes."""
+        """Whether shapes with the same steps and samples fit in their other axes."""
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        """a, b [T, B, C, ...] with the same T, B and C → the products; raises `ValueError` where shapes do not fit."""
+        """a, b [T, B, C, ...] with the same T and B → the products; raises `ValueError` where shapes do not fit."""
         name = type(self).__name__
         for x in (a, b):
             time_first(name, x, 3)
-        if a.dim() != b.dim() or a.shape[:3] != b.shape[:3] or not self.fits(a.shape, b.shape):
+        if a.dim() != b.dim() or a.shape[:2] != b.shape[:2] or not self.fits(a.shape, b.shape):
             must = f"the inputs must be [T, B, C, ...] that fit: {self.extra_repr() or 'sizes equal or 1'}"
             raise bad_value(name, must, f"{list(a.shape)} and {list(b.shape)}", "check the layers before")
         return self.multiply(a, b)
 
 
 class Product(PairProduct):
-    """``a·b``, value by value; axes of size 1 behind the channels are repeated: a mask of tokens, or of channels.
+    """``a·b``, value by value; axes of size 1 behind the batch are repeated: a mask of tokens, channels or places.
+
+    Both may be the same signal: its square.
 
     >>> mask, values = torch.tensor([[[[0.0, 1.0]]]]), torch.tensor([[[[2.0, 3.0]]]])
     >>> Product()(mask, values).tolist()
@@ -62,7 +64,7 @@ class Product(PairProduct):
 
     def fits(self, a: Sequence[int], b: Sequence[int]) -> bool:
         """Sizes are equal, or one of them is 1."""
-        return all(n == m or 1 in (n, m) for n, m in zip(a[3:], b[3:], strict=True))
+        return all(n == m or 1 in (n, m) for n, m in zip(a[2:], b[2:], strict=True))
 
 
 class MatrixProduct(PairProduct):
@@ -94,8 +96,8 @@ class MatrixProduct(PairProduct):
         return torch.matmul(first, b.transpose(-1, -2) if self.transposed == "second" else b)
 
     def fits(self, a: Sequence[int], b: Sequence[int]) -> bool:
-        """Five axes, and the inner ones agree."""
-        return len(a) == 5 and self.summands(a, b) == b[-1 if self.transposed == "second" else -2]
+        """Five axes, as many heads, and the inner ones agree."""
+        return len(a) == 5 and a[2] == b[2] and self.summands(a, b) == b[-1 if self.transposed == "second" else -2]
 
     def extra_repr(self) -> str:
         return {"none": "[m, k] and [k, n]", "first": "[k, m] and [k, n]"}.get(self.transposed, "[m, k] and [n, k]")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from bitspike.graph import Node
-from bitspike.layers import AxisSum, ImageView, MatrixProduct, TokenView
+from bitspike.layers import AxisSum, ImageView, MatrixProduct, TokenView, Upsample
 from bitspike.lower.lowering import Lowering
 from bitspike.lower.rules.functions.base import Call
 from bitspike.lower.rules.functions.matmul import matmul
@@ -17,7 +17,7 @@ from bitspike.lower.wire import Wire
 
 def view(low: Lowering, node: Node, wires: list[Wire]) -> Wire:
     """Numbers in another place."""
-    assert isinstance(node.module, (TokenView, ImageView))
+    assert isinstance(node.module, (TokenView, ImageView, Upsample))
     return moved(low, node.name, node.module, wires[0], low.source(node), 2)
 
 

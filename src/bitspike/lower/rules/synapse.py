@@ -6,7 +6,7 @@ from typing import Any
 
 from bitspike.fold.expand import UnarySynapse
 from bitspike.graph import Node
-from bitspike.layers import Conv2d, Linear, Synapse
+from bitspike.layers import Conv2d, ConvTranspose2d, Linear, Synapse
 from bitspike.lower.lowering import Lowering
 from bitspike.lower.rules.at_places import pointwise
 from bitspike.lower.rules.border import bordered
@@ -32,7 +32,7 @@ def connected(low: Lowering, name: str, module: Synapse, x: Wire, source: str) -
         return pointwise(low, name, module, x, source)
     if type(module) is Linear:
         return _linear(low, name, module, x, source)
-    if type(module) is TransposedConvolution:
+    if type(module) in (ConvTranspose2d, TransposedConvolution):
         return transposed(low, name, module, low.straight(x, source), source)
     x = low.straight(x, source)
     if module.weight.dim() == 5:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bitspike.layers import Synapse
+from bitspike.layers import ConvTranspose2d, Synapse
 from bitspike.lower.lowering import Lowering
 from bitspike.lower.rules.written import written
 from bitspike.lower.wire import Refused, Wire
@@ -15,7 +15,7 @@ from bitspike.upgrade.transposed import TransposedConvolution
 
 def transposed(low: Lowering, name: str, module: Synapse, x: Wire, source: str) -> Wire:
     """A transposed convolution over one or two axes."""
-    assert isinstance(module, TransposedConvolution)
+    assert isinstance(module, (ConvTranspose2d, TransposedConvolution))
     sides = low.value(x).shape[1:]
     kernel = module.weight.shape[2:]
     if len(kernel) > 2:

@@ -71,7 +71,10 @@ _DIVIDES = "divides by {} of what it gets, and a program divides by constants al
 _MEMORY = "keeps a state of its own, and a program those of neurons alone; compile the layers in front of it"
 REASONS: dict[str, str] = {
     **dict.fromkeys(
-        "LayerNorm GroupNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d RMSNorm layer_norm group_norm".split(),
+        (
+            "LayerNorm GroupNorm InstanceNorm1d InstanceNorm2d InstanceNorm3d RMSNorm layer_norm group_norm "
+            "instance_norm rms_norm"
+        ).split(),
         _DIVIDES.format("a deviation") + "; train with batch norms",
     ),
     **dict.fromkeys(
