@@ -79,7 +79,7 @@ def tiny(name: str, neuron: nn.Module, **options: Any) -> Network:
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore", UserWarning)
         torch.manual_seed(0)
-        return MODELS[name](neuron, **{"T": 2, "width": 4, **SMALL[name], **options})
+        return MODELS[name](neuron, **{"T": 2, "width": 4, **SMALL.get(name, {}), **options})
 
 
 @dataclass(frozen=True)

@@ -20,6 +20,10 @@ from builders import FORMERS, images, tiny
 from networks import liven, rng
 
 SHAPE = (3, 8, 8)
+OWN: dict[str, dict[str, Any]] = {
+    "spikformer": {"shape": SHAPE, "width": 32, "heads": 2, "depth": 1},
+    "qkformer": {"heads": 2},
+}
 NETS = ["spikformer", *FORMERS]
 KINDS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Quantizer | None]]] = {
     "binary": (lambda: LIF(decay=0.5, train_amplitude="channel"), lambda: None),
@@ -34,8 +38,7 @@ KINDS: dict[str, tuple[Callable[[], nn.Module], Callable[[], Quantizer | None]]]
 def live(name: str, kind: str) -> tuple[nn.Module, Tensor]:
     neuron, weight = KINDS[kind]
     x = images(6, SHAPE)
-    own: dict[str, Any] = {"shape": SHAPE, "width": 16, "heads": 2, "depth": 1} if name == "spikformer" else {}
-    return liven(tiny(name, neuron(), weight=weight(), **own), x), x
+    return liven(tiny(name, neuron(), weight=weight(), **OWN.get(name, {})), x), x
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -47,6 +50,24 @@ def test_every_parameter_has_a_gradient(name: str, kind: str) -> None:
     without = [key for key, p in net.named_parameters() if p.grad is None or not bool(p.grad.any())]
     assert not without
     assert all(bool(p.grad.isfinite().all()) for p in net.parameters() if p.grad is not None)
+
+
+def test_a_mask_over_one_channel_does_not_hear_its_amplitude() -> None:
+    """Eight heads of 8 channels: a gate of signs sees one q, ±1.2 against a threshold of 0.5, and sends its sign.
+
+    The gradient of that amplitude is 0 because the network does not depend on it, and not that of two channels a head.
+    """
+    x = images(6, SHAPE)
+    net = liven(tiny("qkformer", Ternary(train_amplitude="layer"), heads=8), x)
+    wanted = net(x)
+    (wanted * torch.randn(wanted.shape, generator=rng(5), dtype=wanted.dtype)).sum().backward()
+    deaf, hears = (net.get_submodule(f"body.block{stage}_1.attention.q.2").emission.raw_amplitude for stage in (1, 2))
+    assert not deaf.grad.any() and hears.grad.any()
+    with torch.no_grad():
+        deaf += 0.25
+        assert torch.equal(net(x), wanted)
+        hears -= 2  # below the threshold
+        assert not torch.equal(net(x), wanted)
 
 
 @pytest.mark.parametrize("kind", KINDS)
