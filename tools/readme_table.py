@@ -170,7 +170,7 @@ def _counts(root: Path, file: str) -> str:
     for case in read_json(path):
         ours, left, stated = case["parameters"], case["left_out"], case["stated"]
         sizes = [f"{ours / 1e6:.3f}", f"{left / 1e6:.3f}" if left else "0", f"{(ours + left) / 1e6:.3f}"]
-        said = [_or_unseen(stated["parameters_m"]), stated["source"] or "?"]
+        said = [stated["parameters_m"] or "?", stated["source"] or "?"]
         done = [f"{case['macs'] / 1e9:.4f}", f"{case['pairs'] / 1e6:.3f}", f"{case['neurons'] / 1e6:.3f}"]
         shape = "×".join(map(str, case["shape"]))
         rows.append([f"`{case['builder']}`", case["label"], shape, str(case["classes"]), *sizes, *said, *done])

@@ -30,12 +30,12 @@ class Stated:
     """What a paper, its code or a later paper states.
 
     Args:
-        parameters_m: millions. source: where. operations_g: of one sample, all steps, 10^9: additions by spikes, or
+        parameters_m: millions, with the digits given. source: where. operations_g: of one sample, all steps, 10^9: additions by spikes, or
             multiply-adds where T is 1 and the network analog. energy_mj: of one sample, by 4.6 pJ a
             multiply-accumulate and 0.9 pJ an addition. T: steps of both. operations_source: where. None: not seen.
     """
 
-    parameters_m: float | None = None
+    parameters_m: str | None = None
     source: str = ""
     operations_g: float | None = None
     energy_mj: float | None = None
@@ -92,18 +92,18 @@ CASES = (
     Case("study_cnn", GREY, 10),
     Case("mlp", GREY, 10),
     Case("conv1d", (1, 40, 100), 10),
-    Case("he_resnet20", CIFAR, 10, label="ResNet-20", stated=Stated(0.27, HE)),
-    Case("he_resnet32", CIFAR, 10, label="ResNet-32", stated=Stated(0.46, HE)),
+    Case("he_resnet20", CIFAR, 10, label="ResNet-20", stated=Stated("0.27", HE)),
+    Case("he_resnet32", CIFAR, 10, label="ResNet-32", stated=Stated("0.46", HE)),
     Case("resnet20", CIFAR, 10, label="ResNet20 of Ternary Spike"),
     Case("resnet19", CIFAR, 10, label="ResNet-19"),
     Case("wide_resnet20", CIFAR, 10, label="wide ResNet-20"),
     Case("resnet18_cifar", CIFAR, 10, label="ResNet-18"),
-    Case("resnet18", IMAGENET, 1000, {}, "ResNet-18", Stated(11.69, TORCHVISION, 1.81, None, 1, TORCHVISION)),
-    Case("resnet34", IMAGENET, 1000, {}, "ResNet-34", Stated(21.80, TORCHVISION, 3.66, None, 1, TORCHVISION)),
-    Case("resnet34", IMAGENET, 1000, {"sew": True}, "SEW ResNet-34", Stated(21.79, LATER, None, 4.04, 4, LATER)),
+    Case("resnet18", IMAGENET, 1000, {}, "ResNet-18", Stated("11.69", TORCHVISION, 1.81, None, 1, TORCHVISION)),
+    Case("resnet34", IMAGENET, 1000, {}, "ResNet-34", Stated("21.80", TORCHVISION, 3.66, None, 1, TORCHVISION)),
+    Case("resnet34", IMAGENET, 1000, {"sew": True}, "SEW ResNet-34", Stated("21.79", LATER, None, 4.04, 4, LATER)),
     Case("vgg11", CIFAR, 10, label="VGG-11"),
     Case("vggsnn", (2, 48, 48), 10, label="VGGSNN"),
-    Case("spikformer", CIFAR, 10, {}, "Spikformer-4-384", Stated(9.32, "Spikformer, code"), 4 * 9 * 384),
+    Case("spikformer", CIFAR, 10, {}, "Spikformer-4-384", Stated("9.32", "Spikformer, code"), 4 * 9 * 384),
     *(
         Case(
             "spikformer",
@@ -115,9 +115,9 @@ CASES = (
             8 * 6 * width,
         )
         for width, heads, parameters, operations, energy in (
-            (384, 6, 16.81, 6.82, 7.73),
-            (512, 8, 29.68, 11.09, 11.58),
-            (768, 12, 66.34, 22.09, 21.48),
+            (384, 6, "16.81", 6.82, 7.73),
+            (512, 8, "29.68", 11.09, 11.58),
+            (768, 12, "66.34", 22.09, 21.48),
         )
     ),
     *(
@@ -127,7 +127,7 @@ CASES = (
             classes,
             {},
             "Spike-driven Transformer-2-512",
-            Stated(10.28, LATER) if classes == 100 else Stated(),
+            Stated("10.28", LATER) if classes == 100 else Stated(),
             driven(512, 2),
         )
         for classes in (10, 100)
@@ -142,10 +142,10 @@ CASES = (
             Stated(parameters, LATER, None, energy, 4, SDT),
             driven(width, 8),
         )
-        for width, parameters, energy in ((384, 16.81, 3.90), (512, 29.68, 4.50), (768, 66.34, 6.09))
+        for width, parameters, energy in ((384, "16.81", 3.90), (512, "29.68", 4.50), (768, "66.34", 6.09))
     ),
     Case("qkformer", CIFAR, 10, {}, "QKFormer HST-4-384", left_out=staged(384, 1, 1, 2)),
-    Case("qkformer", CIFAR, 100, {}, "QKFormer HST-4-384", Stated(6.74, LATER), staged(384, 1, 1, 2)),
+    Case("qkformer", CIFAR, 100, {}, "QKFormer HST-4-384", Stated("6.74", LATER), staged(384, 1, 1, 2)),
     *(
         Case(
             "qkformer",
@@ -156,7 +156,7 @@ CASES = (
             Stated(parameters, QK, None, energy, 4, LATER),
             staged(width, 1, 2, 7),
         )
-        for width, parameters, energy in ((384, 16.47, 15.13), (512, 29.08, 21.99), (768, 64.96, 38.91))
+        for width, parameters, energy in ((384, "16.47", 15.13), (512, "29.08", 21.99), (768, "64.96", 38.91))
     ),
     *(
         Case(
@@ -164,11 +164,11 @@ CASES = (
             IMAGENET,
             1000,
             {"width": width, "last_width": last},
-            f"E-SpikeFormer {parameters:.0f}M",
+            f"E-SpikeFormer {parameters.partition('.')[0]}M",
             Stated(parameters, E_CODE),
             pyramid(width, last),
         )
-        for width, last, parameters in ((48, 240, 10.0), (64, 360, 19.0))
+        for width, last, parameters in ((48, 240, "10.0"), (64, 360, "19.0"))
     ),
     *(
         Case(
@@ -180,7 +180,7 @@ CASES = (
             Stated(parameters, MAX),
             mixed(384, (0, 3), 1, 1, 2),
         )
-        for classes, parameters in ((10, 6.57), (100, 6.60))
+        for classes, parameters in ((10, "6.57"), (100, "6.60"))
     ),
     *(
         Case(
@@ -192,7 +192,7 @@ CASES = (
             Stated(parameters, MAX, None, energy, 4, MAX),
             mixed(width, (7, 5), 1, 2, 7),
         )
-        for width, parameters, energy in ((384, 16.23, 4.89), (512, 28.65, 7.49), (768, 63.99, 14.87))
+        for width, parameters, energy in ((384, "16.23", 4.89), (512, "28.65", 7.49), (768, "63.99", 14.87))
     ),
 )
 
