@@ -30,9 +30,10 @@ class Stated:
     """What a paper, its code or a later paper states.
 
     Args:
-        parameters_m: millions, with the digits given. source: where. operations_g: of one sample, all steps, 10^9: additions by spikes, or
-            multiply-adds where T is 1 and the network analog. energy_mj: of one sample, by 4.6 pJ a
-            multiply-accumulate and 0.9 pJ an addition. T: steps of both. operations_source: where. None: not seen.
+        parameters_m: millions, with the digits given. source: where.
+        operations_g: of one sample, all steps, 10^9: additions by spikes, or multiply-adds where T is 1 and the network
+            analog. energy_mj: of one sample, by 4.6 pJ a multiply-accumulate and 0.9 pJ an addition.
+        T: steps of both. operations_source: where. None: not seen.
     """
 
     parameters_m: str | None = None
