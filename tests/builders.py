@@ -39,6 +39,11 @@ VGGS: dict[str, dict[str, Any]] = {
 FORMERS: dict[str, dict[str, Any]] = {
     "spike_driven_transformer": {"shape": (3, 8, 8), "width": 32, "wiring": "input"},
     "qkformer": {"shape": (3, 8, 8), "width": 32, "wiring": "spike"},
+    "e_spikeformer": {
+        **{"shape": (3, 8, 8), "width": 8, "last_width": 24, "depths": (1, 1), "heads": 2, "patch": 4},
+        **{"classes": 10, "wiring": "input"},
+    },
+    "maxformer": {"shape": (3, 8, 8), "width": 32, "wiring": "input"},
 }
 TINY = RESNETS | VGGS
 SMALL = TINY | FORMERS
@@ -74,7 +79,7 @@ def tiny(name: str, neuron: nn.Module, **options: Any) -> Network:
     with warnings.catch_warnings(), torch.random.fork_rng(devices=[]):
         warnings.simplefilter("ignore", UserWarning)
         torch.manual_seed(0)
-        return MODELS[name](neuron, **{"T": 2, "width": 4, **SMALL[name], **options})
+        return MODELS[name](neuron, **{"T": 2, "width": 4, **SMALL.get(name, {}), **options})
 
 
 @dataclass(frozen=True)

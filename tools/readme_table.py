@@ -5,7 +5,8 @@
 ``<!-- every: STUDY -->`` asks for budgets beside networks of one width, a row per budget.
 ``<!-- program: STUDY -->`` asks for the sizes and accuracies of the program that `bitspike demo` compiled.
 ``<!-- nmnist: FILE.json -->`` asks for the accuracies that benchmarks/conversion/nmnist.py measured.
-``<!-- counts: FILE.json -->`` asks for the parameters and operations that benchmarks/models/counts.py counted.
+``<!-- counts: FILE.json -->`` asks for the parameters and operations that benchmarks/models/counts.py counted, and
+``<!-- operations: FILE.json -->`` for the latter beside the published ones, of networks for which some were seen.
 
 Usage: python tools/readme_table.py [--check] FILE.md ...
 """
@@ -167,13 +168,41 @@ def _counts(root: Path, file: str) -> str:
     head = ["builder", "network", "input", "K", "parameters M", "left out M", "together M", "published M", "stated in"]
     rows = [[*head, "MACs G", "products M", "neurons M"]]
     for case in read_json(path):
-        ours, left = case["parameters"], case["left_out"]
+        ours, left, stated = case["parameters"], case["left_out"], case["stated"]
         sizes = [f"{ours / 1e6:.3f}", f"{left / 1e6:.3f}" if left else "0", f"{(ours + left) / 1e6:.3f}"]
-        stated = ["?", "?"] if case["published"] is None else [f"{case['published']:.2f}", case["source"]]
+        said = [stated["parameters_m"] or "?", stated["source"] or "?"]
         done = [f"{case['macs'] / 1e9:.4f}", f"{case['pairs'] / 1e6:.3f}", f"{case['neurons'] / 1e6:.3f}"]
         shape = "×".join(map(str, case["shape"]))
-        rows.append([f"`{case['builder']}`", case["label"], shape, str(case["classes"]), *sizes, *stated, *done])
+        rows.append([f"`{case['builder']}`", case["label"], shape, str(case["classes"]), *sizes, *said, *done])
     return as_markdown(rows)
+
+
+def _operations(root: Path, file: str) -> str:
+    """A row a network with published operations or energy: what ours does at most, and which share of it they count."""
+    path = root / file
+    if not path.exists():
+        return "Not run."
+    rows = [["network", "input", "T", "first G", "others G", "published G", "share %", "published mJ", "means G", "%"]]
+    rows[0].append("stated in")
+    for case in read_json(path):
+        stated, steps = case["stated"], case["stated"]["T"]
+        if steps is None:
+            continue
+        first = steps * case["first_macs"] / 1e9
+        others = steps * (case["macs"] + case["pairs"]) / 1e9 - first
+        operations, energy = stated["operations_g"], stated["energy_mj"]
+        whole = others + (first if steps == 1 else 0)  # multiply-adds of the analog network are all of them
+        share = "?" if operations is None else f"{100 * operations / whole:.1f}"
+        meant = None if energy is None else (energy - 4.6 * first) / 0.9
+        found = ["?", "?"] if meant is None else [f"{meant:.2f}", f"{100 * meant / others:.1f}"]
+        shape = "×".join(map(str, case["shape"]))
+        row = [case["label"], shape, str(steps), f"{first:.3f}", f"{others:.3f}", _or_unseen(operations), share]
+        rows.append([*row, _or_unseen(energy), *found, stated["operations_source"]])
+    return as_markdown(rows)
+
+
+def _or_unseen(value: float | None) -> str:
+    return "?" if value is None else f"{value:.2f}"
 
 
 def main(arguments: list[str]) -> int:
@@ -187,6 +216,7 @@ def main(arguments: list[str]) -> int:
         "program": lambda folder: _program(ROOT, folder),
         "nmnist": lambda file: _nmnist(ROOT, file),
         "counts": lambda file: _counts(ROOT, file),
+        "operations": lambda file: _operations(ROOT, file),
     }
     stale = 0
     for name in (a for a in arguments if a != "--check"):

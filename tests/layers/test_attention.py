@@ -59,9 +59,10 @@ def reference(name: str, layer: Attention, x: Tensor) -> Tensor:
     y = torch.zeros_like(k)
     if name == "ssa":
         v = mapped(layer.v, x)
+        y, wide = torch.zeros_like(v), layer.expand * d
         for h, i, j in product(range(layer.heads), range(N), range(N)):
             score = sum(q[:, :, c, i] * k[:, :, c, j] for c in range(h * d, (h + 1) * d))
-            for c in range(h * d, (h + 1) * d):
+            for c in range(h * wide, (h + 1) * wide):
                 one = torch.zeros_like(y)
                 one[:, :, c, i] = score * v[:, :, c, j] * 0.125
                 y = y + one
@@ -100,11 +101,25 @@ def test_layers_are_their_equations(name: str, neuron: str, weight: str) -> None
             torch.testing.assert_close(one.grad, two.grad, rtol=1e-9, atol=1e-11, msg=key)
 
 
-@pytest.mark.parametrize(("tokens", "heads", "order"), [(5, 2, "kv"), (5, 1, "qk"), (1, 6, "qk")])
-def test_both_orders_are_the_same_integers(tokens: int, heads: int, order: str) -> None:
+@pytest.mark.parametrize("expand", [2, 3])
+def test_wide_values(expand: int) -> None:
+    """Values and gates of e·C channels, which the projection brings back to C."""
+    layer = attention("ssa", MultiBit(2), Uniform(4), expand=expand)
+    assert layer.v[0][0].weight.shape[:2] == (expand * C, C) and layer.project[0].weight.shape[:2] == (C, expand * C)
+    y = layer(inputs())
+    torch.testing.assert_close(y, reference("ssa", layer, inputs()), rtol=0, atol=1e-11)
+    assert 0.02 < float((y != 0).double().mean()) < 0.98
+
+
+@pytest.mark.parametrize(
+    ("tokens", "heads", "expand", "order"),
+    [(5, 2, 1, "kv"), (5, 1, 1, "qk"), (1, 6, 1, "qk"), (4, 2, 4, "qk"), (5, 2, 4, "kv")],
+)
+def test_both_orders_are_the_same_integers(tokens: int, heads: int, expand: int, order: str) -> None:
+    """With e = 4, 3 channels a head and n tokens: 5·n²·3 products against 8·n·9, the first fewer up to n = 4."""
     x = 2 * torch.randn(T, 16, tokens, C, generator=rng(2), dtype=torch.float64)
     layers = [
-        attention("ssa", Integer(3), None, tokens, heads=heads, order=named, output="current")
+        attention("ssa", Integer(3), None, tokens, heads=heads, order=named, output="current", expand=expand)
         for named in ("auto", "qk", "kv")
     ]
     assert layers[0].order == order
@@ -177,6 +192,7 @@ def test_products_by_loops(transposed: str) -> None:
         (lambda: attention("qk_token", LIF(), output="spike"), "did you mean 'spikes'"),
         (lambda: attention("ssa", LIF(), scale=0.0), "scale must be"),
         (lambda: attention("ssa", LIF(), order="vk"), "order must be one of"),
+        (lambda: attention("ssa", LIF(), expand=0), "expand must lie in"),
         (lambda: attention("ssa", nn.ReLU(), norm="threshold"), "needs a neuron with a threshold"),
         (lambda: ATTENTION["qk_token"](6, 0, LIF()), "tokens must lie in"),
         (lambda: ATTENTION["ssda"], "did you mean"),

@@ -57,6 +57,19 @@ def test_convolution(kernel: int, stride: int, padding: int, bias: bool) -> None
     assert layer.macs(tuple(found.shape)) == 4 * C * kernel * kernel * found.shape[-1] * found.shape[-2]
 
 
+@pytest.mark.parametrize("groups", [1, 2, 4])
+def test_grouped_convolution(groups: int) -> None:
+    layer = Conv2d(4, 8, 3, 2, 1, bias=True, groups=groups)
+    assert layer.weight.shape == (8, 4 // groups, 3, 3) and layer.bias is not None
+    nn.init.normal_(layer.bias)
+    x = torch.randn(T, B, 4, H, W)
+    wanted = each_sample(lambda one: F.conv2d(one, layer.weight, layer.bias, 2, 1, 1, groups), x)
+    found = layer(x)
+    torch.testing.assert_close(found, wanted, rtol=1e-5, atol=1e-5)
+    assert layer.macs(tuple(found.shape)) == 8 * (4 // groups) * 9 * found.shape[-1] * found.shape[-2]
+    assert layer.extra_repr().startswith("4, 8, ") and ("groups" in layer.extra_repr()) == (groups > 1)
+
+
 def test_linear() -> None:
     layer, x = Linear(C, 4), torch.randn(T, B, C)
     assert layer.bias is not None
@@ -93,6 +106,8 @@ def test_weights_start_as_documented() -> None:
     assert conv.weight.std().item() == pytest.approx((2 / (9 * 32)) ** 0.5, rel=0.03)
     assert linear.weight.std().item() == pytest.approx(400**-0.5, rel=0.03)
     assert not conv.bias.any() and not linear.bias.any()  # type: ignore[union-attr]
+    depthwise = Conv2d(4096, 4096, 3, groups=4096)
+    assert depthwise.weight.std().item() == pytest.approx((2 / 9) ** 0.5, rel=0.03)
 
 
 @pytest.mark.parametrize(("kernel", "stride", "padding"), [(1, None, 0), (2, None, 0), (3, 2, 1), (3, 1, 0), (2, 3, 1)])
@@ -216,6 +231,10 @@ def test_a_sample_does_not_see_its_batch_in_double(layer: nn.Module) -> None:
         (lambda: Conv2d(1, 1, 0), "Conv2d", ["kernel"]),
         (lambda: Conv2d(1, 1, 3, stride=0), "Conv2d", ["stride"]),
         (lambda: Conv2d(1, 1, 3, padding=-1), "Conv2d", ["padding"]),
+        (lambda: Conv2d(4, 6, 3, groups=4), "Conv2d", ["groups must divide", "4 groups of 4 inputs and 6 outputs"]),
+        (lambda: Conv2d(3, 6, 3, groups=2), "Conv2d", ["groups must divide"]),
+        (lambda: Conv2d(2, 2, 3, groups=0), "Conv2d", ["groups"]),
+        (lambda: Conv2d(6, 2, 3, groups=2)(image()), "Conv2d", ["6 channels"]),
         (lambda: Linear(0, 1), "Linear", ["inputs"]),
         (lambda: Linear(1, 0), "Linear", ["outputs"]),
         (lambda: Conv2d(3, 1, 3)(image()), "Conv2d", ["3 channels", f"got [{T}, {B}, {C}, {H}, {W}]"]),

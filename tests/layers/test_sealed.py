@@ -26,10 +26,10 @@ from bitspike.layers.encoders.noise import Noise
 from bitspike.layers.potential import Potential
 from bitspike.models import mlp
 from bitspike.models.blocks import InputBlock
+from bitspike.models.current_block import Current, CurrentPatch, DrivenBlock
 from bitspike.models.pad import PadShortcut
 from bitspike.models.qkformer import DeformedPatch
 from bitspike.models.residual_block import ResidualBlock
-from bitspike.models.spike_driven import Current, DrivenBlock
 from bitspike.models.spikformer import Position
 from bitspike.models.transformer_block import TransformerBlock
 from bitspike.neurons import LIF, Adaptive, Emission, Integer, Membrane, MultiBit, Neuron, Real, Signed
@@ -63,7 +63,8 @@ GIVEN: dict[type, tuple[Any, ...]] = {  # what constructors must be given
     **{layers.TallyMap: (nn.Sigmoid(),), layers.Recurrent: (LIF(), Linear(3, 3))},
     **{layers.AxisSum: (3,), layers.ImageView: (2, 3), layers.TokenView: ("maps", 5, 4)},
     **{layers.SpikingSelfAttention: (4, 5, LIF()), DeformedPatch: (2, 4, 1, 0, LIF(), "joint")},
-    **{Current: ((4, 8), 1, LIF(), "joint"), DrivenBlock: (ATTEND, LIF(), "joint")},
+    **{Current: ([layers.Conv2d(4, 4, 1)], LIF(), "joint"), DrivenBlock: (ATTEND, LIF(), "joint")},
+    **{CurrentPatch: (4, layers.Conv2d(4, 8, 1), layers.Conv2d(4, 8, 1), LIF())},
     **{Position: (4, LIF(), "joint"), TransformerBlock: (layers.SpikingSelfAttention(4, 5, LIF()), LIF(), "joint")},
     **{Convolution: (nn.Conv2d(2, 3, 1),), UnarySynapse: (Linear(5, 3), 3)},
     **{quantizers.Fixed: (WeightFormat(-1, 1),), Real: (0.5, 0.25, False, "surrogate")},

@@ -32,7 +32,7 @@ def test_families_have_defaults_of_their_own() -> None:
     found = {name: inspect.signature(MODELS[name]).parameters for name in MADE}
     assert {name: p["width"].default for name, p in found.items() if p["width"].default != 64} == {
         **{"resnet19": 128, "wide_resnet20": 128, "he_resnet20": 16, "he_resnet32": 16, "conv1d": 32},
-        **{"spikformer": 384, "spike_driven_transformer": 512, "qkformer": 384},
+        **{"spikformer": 384, "spike_driven_transformer": 512, "qkformer": 384, "maxformer": 384, "e_spikeformer": 48},
     }
     assert found["vggsnn"]["T"].default == 10 and found["vggsnn"]["shape"].default == (2, 48, 48)
     assert found["resnet34"]["classes"].default == 1000 and not found["resnet34"]["sew"].default

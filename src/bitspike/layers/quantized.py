@@ -17,13 +17,15 @@ from bitspike.quantizers import Quantizer
 class Conv2d(Synapse):
     """2-D convolution over [T, B, I, H, W] → [T, B, O, H', W'], zero-padded.
 
-    Weights start from N(0, 2/(k·O)), k the values of a window (Ternary Spike's code), a bias from 0.
+    Weights start from N(0, 2·groups/(k·O)), k the values of a window (Ternary Spike's code, without groups), a bias
+    from 0.
 
     Args:
         inputs, outputs: channels. kernel: side length, or (height, width). stride, padding: integers, or one for each
             side (height, width).
         bias: default False (a norm follows).
         weight: quantizer prototype; default full precision.
+        groups: parts of the channels that are mapped apart, a divisor of both numbers; as many as channels: depthwise.
 
     >>> Conv2d(1, 2, 3, padding=1)(torch.zeros(2, 4, 1, 8, 8)).shape
     torch.Size([2, 4, 2, 8, 8])
@@ -40,14 +42,20 @@ class Conv2d(Synapse):
         padding: int | tuple[int, int] = 0,
         bias: bool = False,
         weight: Quantizer | None = None,
+        groups: int = 1,
     ) -> None:
         super().__init__()
-        for name, value in (("inputs", inputs), ("outputs", outputs)):
+        for name, value in (("inputs", inputs), ("outputs", outputs), ("groups", groups)):
             integer("Conv2d", name, value, 1, 2**20)
+        if inputs % groups or outputs % groups:
+            got = f"{groups} groups of {inputs} inputs and {outputs} outputs"
+            raise bad_value("Conv2d", "groups must divide inputs and outputs", got, "choose a divisor of both")
+        self.groups = groups
         sides = pair("Conv2d", "kernel", kernel, 1, 2**20)
         self.stride = _given(pair("Conv2d", "stride", stride, 1, 64))
         self.padding = _given(pair("Conv2d", "padding", padding, 0, 64))
-        start = torch.randn(outputs, inputs, *sides) * math.sqrt(2 / (sides[0] * sides[1] * outputs))
+        start = torch.randn(outputs, inputs // groups, *sides)
+        start *= math.sqrt(2 * groups / (sides[0] * sides[1] * outputs))
         self.weight = nn.Parameter(start)
         self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
         self.quantizer = new_quantizer(weight, self.weight)
@@ -55,16 +63,16 @@ class Conv2d(Synapse):
     def connect(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Convolve x [T, B, I, H, W] with a given weight."""
         merged = merge_time("Conv2d", x, 5)
-        if merged.shape[1] != weight.shape[1]:
-            must = f"the input must have {weight.shape[1]} channels"
+        if merged.shape[1] != weight.shape[1] * self.groups:
+            must = f"the input must have {weight.shape[1] * self.groups} channels"
             raise bad_value("Conv2d", must, list(x.shape), "check the layer before")
-        return split_time(F.conv2d(merged, weight, bias, self.stride, self.padding), x)
+        return split_time(F.conv2d(merged, weight, bias, self.stride, self.padding, 1, self.groups), x)
 
     def place(self, x: Tensor) -> Place | str:
         """Where the window goes; `connect` says what is wrong with an input of another shape."""
-        if x.dim() != 5 or x.shape[2] != self.weight.shape[1]:
+        if x.dim() != 5 or x.shape[2] != self.weight.shape[1] * self.groups:
             return "the input does not fit the layer"
-        return Place(self.strides(), self.paddings())
+        return Place(self.strides(), self.paddings(), groups=self.groups)
 
     def strides(self) -> tuple[int, int]:
         """(height, width) of a step of the window."""
@@ -80,13 +88,14 @@ class Conv2d(Synapse):
         return all(2 * padding == kernel - 1 for kernel, padding in sides)
 
     def macs(self, out_shape: tuple[int, ...]) -> int:
-        """O·I·k per output pixel, k the values of a window; zero padding is counted as if it were data."""
+        """O·I/groups·k per output pixel, k the values of a window; zero padding is counted as if it were data."""
         return self.weight.numel() * out_shape[-1] * out_shape[-2]
 
     def extra_repr(self) -> str:
         o, i, *sides = self.weight.shape
-        kernel = _given((sides[0], sides[1]))
-        return f"{i}, {o}, kernel={kernel}, stride={self.stride}, padding={self.padding}, role={self.role}"
+        kernel, groups = _given((sides[0], sides[1])), "" if self.groups == 1 else f"groups={self.groups}, "
+        window = f"kernel={kernel}, stride={self.stride}, padding={self.padding}"
+        return f"{i * self.groups}, {o}, {window}, {groups}role={self.role}"
 
 
 def _given(sides: tuple[int, int]) -> int | tuple[int, int]:

@@ -3,6 +3,8 @@
 from bitspike.models.checkpoints import IMAGENET_MEAN, IMAGENET_STD, load_he_checkpoint, load_nmnist_checkpoint
 from bitspike.models.cnn import study_cnn
 from bitspike.models.conv1d import conv1d
+from bitspike.models.e_spikeformer import e_spikeformer
+from bitspike.models.maxformer import maxformer
 from bitspike.models.mlp import mlp
 from bitspike.models.network import MODELS, Network, Policy, assign, inert_parameters, policy_for, warn_inert
 from bitspike.models.nmnist import nmnist_cnn
@@ -25,11 +27,13 @@ __all__ = [
     "Policy",
     "assign",
     "conv1d",
+    "e_spikeformer",
     "he_resnet20",
     "he_resnet32",
     "inert_parameters",
     "load_he_checkpoint",
     "load_nmnist_checkpoint",
+    "maxformer",
     "mlp",
     "nmnist_cnn",
     "policy_for",

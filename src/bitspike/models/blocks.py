@@ -17,7 +17,7 @@ def unit(conv: Conv2d, neuron: nn.Module, norm: str, wiring: str) -> nn.Sequenti
 
     A conv of role "first" gets no neuron in front, and with signed neurons there is no ReLU, see `after_norm`.
     """
-    outputs, inputs = conv.weight.shape[:2]
+    outputs, inputs = len(conv.weight), conv.weight.shape[1] * conv.groups
     front = [] if conv.role == "first" else before_synapse(wiring, neuron, inputs)
     behind = after_norm(wiring, neuron, outputs)
     layers = [*front, conv, new_norm(outputs, norm, neuron), *behind]

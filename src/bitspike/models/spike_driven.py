@@ -2,18 +2,15 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import nn
 
-from bitspike.layers import ATTENTION, Attention, Conv2d, GlobalAvgPool, TokenView
+from bitspike.layers import ATTENTION, Conv2d, GlobalAvgPool, TokenView
 from bitspike.models.builder import builder, closed
-from bitspike.models.components import new_neuron, new_norm
+from bitspike.models.current_block import Current, DrivenBlock
 from bitspike.models.network import MODELS
 from bitspike.models.patches import FormerOptions, patched
-from bitspike.models.residual_block import join, new_join
-from bitspike.sealed import Sealed
 
 
 @dataclass(frozen=True)
@@ -26,54 +23,6 @@ class DrivenOptions(FormerOptions):
     depth: int = 2
     heads: int = 8
     wiring: str = "input"
-
-
-class Current(Sealed, nn.Module):
-    """``x + BN(conv(neuron(x)))``, with two synapses ``x + BN(conv(neuron(BN(conv(neuron(x))))))``.
-
-    Source: Spike-driven Transformer (arXiv 2307.01694), membrane shortcuts.
-
-    Args:
-        channels: C of the sum, then of what is between two synapses. kernel: odd side. neuron, norm: as everywhere.
-    """
-
-    def __init__(self, channels: tuple[int, ...], kernel: int, neuron: nn.Module, norm: str) -> None:
-        super().__init__()
-        layers: list[tuple[str, nn.Module]] = []
-        for index, (inputs, outputs) in enumerate(zip(channels, (*channels[1:], channels[0]), strict=True), 1):
-            conv = Conv2d(inputs, outputs, kernel, padding=kernel // 2)
-            layers += [(f"neuron{index}", new_neuron(neuron, inputs)), (f"conv{index}", conv)]
-            layers.append((f"norm{index}", new_norm(outputs, norm, neuron)))
-        self.way = nn.Sequential(OrderedDict(layers))
-        self.join = new_join(neuron)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Currents [T, B, C, H, W] → currents of that shape."""
-        return join(self.join, self.way(x), x)
-
-
-class DrivenBlock(Sealed, nn.Module):
-    """``y = x + attention(neuron(x))``, ``z = y + mlp(y)`` over currents [T, B, C, N, 1].
-
-    The perceptron is neuron – conv1×1(C→ratio·C) – BN – neuron – conv1×1(ratio·C→C) – BN, token by token.
-
-    Source: Spike-driven Transformer (arXiv 2307.01694), encoder block.
-
-    Args:
-        attention: of C channels, with output "current". neuron: prototype. norm: mode of `BatchNorm`. ratio: >= 1.
-    """
-
-    def __init__(self, attention: Attention, neuron: nn.Module, norm: str, ratio: int = 4) -> None:
-        super().__init__()
-        channels = attention.channels
-        self.neuron = new_neuron(neuron, channels)
-        self.attention = attention
-        self.join = new_join(neuron)
-        self.mlp = Current((channels, ratio * channels), 1, neuron, norm)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Currents [T, B, C, N, 1] → the same shape."""
-        return self.mlp(join(self.join, self.attention.inside(self.neuron(x)), x))  # type: ignore[no-any-return]
 
 
 @MODELS.register("spike_driven_transformer")
@@ -96,7 +45,7 @@ def spike_driven_transformer(options: DrivenOptions) -> nn.Module:
     """
     body, tokens = patched("spike_driven_transformer", options, "input")
     neuron, norm, width = options.neuron, options.norm, options.width
-    body["position"] = Current((width,), 3, neuron, norm)
+    body["position"] = Current([Conv2d(width, width, 3, padding=1)], neuron, norm)
     body["tokens"] = TokenView("rows", tokens, width)
     for index in range(1, options.depth + 1):
         attention = ATTENTION[options.attention](

@@ -27,6 +27,9 @@ class Attention(Sealed, nn.Module, ABC):
     Inside, tokens are maps [T, B, C, N, 1]: linear maps of the channels are 1×1 convolutions with weights [C, C, 1, 1].
     Products of two spike tensors are integer products of their alphabets: derived, counted, folded and lowered.
 
+    Attributes:
+        expand: channels that the projection reads, as multiples of C.
+
     Args:
         channels: C. tokens: N; an input with another number is refused.
         neuron: prototype of every neuron, any of `NEURONS` or another [T, B, ...] module; each place has its own copy.
@@ -40,6 +43,8 @@ class Attention(Sealed, nn.Module, ABC):
         ValueError, TypeError: sizes out of range, heads that do not divide C, a neuron that is no module, an unknown
             output or norm; `forward`: an input that is not [T, B, N, C].
     """
+
+    expand: int = 1
 
     def __init__(
         self,
@@ -68,7 +73,7 @@ class Attention(Sealed, nn.Module, ABC):
         self.maps = TokenView("maps", tokens, channels)
         self.build(neuron, weight, norm, neuron if gate is None else gate)
         last = [own_neuron(neuron, channels)] if output == "spikes" else []
-        self.project = nn.Sequential(*_current(channels, weight, norm, neuron), *last)
+        self.project = nn.Sequential(*_current(self.expand * channels, channels, weight, norm, neuron), *last)
         self.back = TokenView("tokens", tokens, channels)
 
     @abstractmethod
@@ -77,7 +82,7 @@ class Attention(Sealed, nn.Module, ABC):
 
     @abstractmethod
     def attend(self, x: Tensor) -> Tensor:
-        """Maps [T, B, C, N, 1] → what the projection reads, of that shape."""
+        """Maps [T, B, C, N, 1] → what the projection reads, [T, B, expand·C, N, 1]."""
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens [T, B, N, C] → the same shape."""
@@ -87,9 +92,10 @@ class Attention(Sealed, nn.Module, ABC):
         """Maps [T, B, C, N, 1] → the same shape: for networks whose layers read maps all along."""
         return self.project(self.attend(x))  # type: ignore[no-any-return]
 
-    def branch(self, neuron: nn.Module, weight: Quantizer | None, norm: str) -> nn.Sequential:
-        """Linear map, norm and neuron of all channels: q, k or v."""
-        return nn.Sequential(*_current(self.channels, weight, norm, neuron), own_neuron(neuron, self.channels))
+    def branch(self, neuron: nn.Module, weight: Quantizer | None, norm: str, expand: int = 1) -> nn.Sequential:
+        """Linear map, norm and neuron, C → expand·C channels: q, k or v."""
+        outputs = expand * self.channels
+        return nn.Sequential(*_current(self.channels, outputs, weight, norm, neuron), own_neuron(neuron, outputs))
 
     def extra_repr(self) -> str:
         return f"{self.channels}, tokens={self.tokens}, heads={self.heads}"
@@ -102,9 +108,10 @@ def own_neuron(prototype: nn.Module, channels: int) -> nn.Module:
     return prototype.replicate(channels) if isinstance(prototype, Refined) else copy.deepcopy(prototype)
 
 
-def _current(channels: int, weight: Quantizer | None, norm: str, neuron: nn.Module) -> list[nn.Module]:
+def _current(inputs: int, outputs: int, weight: Quantizer | None, norm: str, neuron: nn.Module) -> list[nn.Module]:
+    conv = Conv2d(inputs, outputs, 1, weight=weight)
     if isinstance(neuron, (Neuron, Refined)):
-        return [Conv2d(channels, channels, 1, weight=weight), BatchNorm(channels, norm, threshold=neuron.threshold)]
+        return [conv, BatchNorm(outputs, norm, threshold=neuron.threshold)]
     if norm == "threshold":
         raise bad_value("attention", "norm 'threshold' needs a neuron with a threshold", neuron, "choose norm 'joint'")
-    return [Conv2d(channels, channels, 1, weight=weight), BatchNorm(channels, norm)]
+    return [conv, BatchNorm(outputs, norm)]

@@ -63,7 +63,7 @@ def place(module: Synapse) -> dict[str, Any]:
     """Attributes of the row of a convolution, without the exponent; borders other than zeros are none of it."""
     if type(module) is Conv2d:
         stride, ends = list(module.strides()), list(module.paddings())
-        return {"stride": stride, "before": ends, "after": list(ends), "dilation": [1, 1], "groups": 1}
+        return {"stride": stride, "before": ends, "after": list(ends), "dilation": [1, 1], "groups": module.groups}
     if type(module) is not Convolution:
         raise Refused(f"{type(module).__name__} is no convolution or linear map of a program")
     axes = module.weight.dim() - 2
