@@ -156,7 +156,7 @@ def _outputs(low: Lowering) -> str | dict[str, str]:
 def _output(low: Lowering, source: str, name: str) -> str:
     which = f"output {name!r}: " if name else ""
     x = low.straightened(source)
-    if not isinstance(x, Wire):
+    if low.graph[source].kind == "split" or not isinstance(x, Wire):
         raise Refused(f"{which}it is several tensors, the pieces of a split; return them one by one")
     x = logits(low, x, source, f"output.{name}" if name else "output")
     if x.name == INPUT:
