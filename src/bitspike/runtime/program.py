@@ -152,7 +152,8 @@ class Program:
         total = levels.shape[1]
         if total <= batch and progress is None:
             return self._results(*self._engine.call(levels))
-        parts, steps, clamped = [], tuple[int, ...](), Counter[str]()
+        parts, clamped = [], Counter[str]()
+        steps: Sequence[int] = ()
         for start in range(0, total, batch):
             part, steps, counts = self._engine.call(levels[:, start : start + batch])
             parts.append(part)

@@ -70,8 +70,8 @@ def _check_stream(program: Program, x: np.ndarray, whole: dict[str, Result]) -> 
         parts.append(results)
     for name, expected in whole.items():
         levels = [part[name].levels for part in parts]
-        got = levels[-1] if expected.mean else np.concatenate(levels)
-        assert np.array_equal(got, expected.levels), f"a stream in chunks differs from the whole run{_of(name)}"
+        joined = levels[-1] if expected.mean else np.concatenate(levels)
+        assert np.array_equal(joined, expected.levels), f"a stream in chunks differs from the whole run{_of(name)}"
 
 
 def dyadic(x: Tensor, steps: int = 16) -> Tensor:

@@ -45,6 +45,10 @@ class Onnx(Target):
                 found.append(f"{made.where} adds up more than 2^23 numbers: pool twice")
             if made.op.kind == "lookup" and made.read[0].high - made.attributes["first"] > LIMIT:
                 found.append(f"{made.where} has a table of more than 2^24 numbers: rescale the input to fewer")
+        for name in program.spec.outputs:
+            before, _, last = name.rpartition(".")
+            if last.isdecimal() and before in program.spec.outputs:
+                found.append(f"output {name}: the digits of output {before} would have its name; rename a key")
         if program.spec.input.value.dtype == "uint32":
             found.append("the input has numbers beyond int32: rescale it")
         return found
