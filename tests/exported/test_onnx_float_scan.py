@@ -359,7 +359,7 @@ def one_rate(seed: int) -> tuple[nn.Module, Tensor, str]:
     def chosen(name: str, options: Any, row: Any) -> Any:
         return choose(name, [each for each in options if not unsaid.search(str(each))] or options, row)
 
-    plan = draw(seed, chosen)
+    plan = draw(seed, chosen, {"sends": "one"})  # all that the target says
     return *tuned(plan, 16), str(plan)
 
 

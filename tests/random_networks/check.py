@@ -103,9 +103,10 @@ def _check(plan: Plan) -> Outcome:
 
 
 def error_of(found: Comparison) -> float:
-    """The greatest margin of a flip and difference of a logit, each relative to the greatest of its kind."""
+    """The greatest margin of a flip and difference of an output, each relative to the greatest of its kind."""
     margins = [layer.worst_margin / layer.largest for layer in found.layers.values() if layer.forced]
-    return max([*margins, found.max_logit_difference_forced / max(found.largest_logit, 1e-9)])
+    rows = found.outputs.values() or [found]
+    return max([*margins, *(row.max_logit_difference_forced / max(row.largest_logit, 1e-9) for row in rows)])
 
 
 def levels_of(program: Program, folded: nn.Module, x: Tensor) -> np.ndarray:
