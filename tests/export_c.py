@@ -25,6 +25,21 @@ int probe_rows(void) { return NET_MAX_OUTPUTS; }
 """
 
 
+NAMED = """
+#include <stddef.h>
+#include "net.h"
+size_t probe_context(void);
+int probe_outputs(void);
+size_t probe_context(void) { return NET_CONTEXT_BYTES; }
+int probe_outputs(void) {
+    static const char *const names[] = NET_OUTPUT_NAMES;
+    return (int)(sizeof names / sizeof names[0]) + 1000 * (NET_OUTPUTS != sizeof names / sizeof names[0]);
+}
+"""
+Rows = tuple[np.ndarray, int]
+"""(rows of an output, what they are to be divided by)."""
+
+
 class Compiled:
     """A program as a library of this machine."""
 
@@ -32,7 +47,8 @@ class Compiled:
         self.program = program
         folder.mkdir(parents=True, exist_ok=True)
         self.exported = export(program, "c", folder / "net.c")
-        (folder / "probe.c").write_text(PROBE)
+        named = bool(program.spec.outputs)
+        (folder / "probe.c").write_text(NAMED if named else PROBE)
         command = [compiler, *STRICT, *flags, "-fPIC", "-shared", "-o", "net.so", "net.c", "probe.c"]
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
         assert not done.returncode, done.stderr[:4000]
@@ -40,11 +56,16 @@ class Compiled:
         self.library.probe_context.restype = ctypes.c_size_t
         self.library.net_clamped.restype = ctypes.c_uint64
         self.library.net_steps.restype = ctypes.c_uint32
-        self.rows = self.library.probe_rows()
         self.context = np.zeros(self.library.probe_context() // 8 + 1, np.int64)
-        self.output = program.spec.values[program.spec.output]
-        self.final = any(made.final for made in program.operations)
-        self.wide = np.int64 if self.output.dtype.itemsize == 8 else np.int32
+        means = {name for made in program.operations if made.final for name in made.op.outputs}
+        self.values = [program.spec.values[name] for name in program.spec.sent_values]
+        self.final = [name in means for name in program.spec.sent_values]
+        self.wide = [np.int64 if value.dtype.itemsize == 8 else np.int32 for value in self.values]
+        if named:
+            assert self.library.probe_outputs() == len(self.values)
+            self.rows = [int(_macro(folder / "net.h", f"OUTPUT{k}_MAX_ROWS")) for k in range(len(self.values))]
+        else:
+            self.rows = [self.library.probe_rows()]
         names = [made.op.name for made in program.operations]
         self.names = [name for name in _names(folder / "net.h") if name in names]
 
@@ -57,27 +78,49 @@ class Compiled:
         found = {name: self.library.net_clamped(context, i) for i, name in enumerate(self.names)}
         return {name: count for name, count in found.items() if count}
 
-    def steps(self) -> int:
-        return int(self.library.net_steps(self.context.ctypes.data_as(ctypes.c_void_p)))
+    def steps(self, output: int = 0) -> int:
+        context = self.context.ctypes.data_as(ctypes.c_void_p)
+        return int(self.library.net_steps(context, *([output] if self.program.spec.outputs else [])))
 
-    def run(self, x: np.ndarray) -> tuple[np.ndarray, int, dict[str, int]]:
-        """One sample [steps, ...] or [...] → (rows, steps, clamped)."""
-        rows = 1 if self.final else self.output.steps
-        y = np.full((rows + 1, *self.output.shape), 77, self.wide)
-        self.call("run", np.ascontiguousarray(x, self.program.spec.input.value.dtype), y)
-        assert (y[-1] == 77).all()
-        return y[:-1], self.steps(), self.clamped()
+    def outputs(self, name: str, x: np.ndarray, rows: list[int]) -> list[Rows]:
+        """What a call writes, with room for a row more than it may write of every output."""
+        arrays = [
+            np.full((count + 1, *value.shape), 77, kind)
+            for count, value, kind in zip(rows, self.values, self.wide, strict=True)
+        ]
+        if self.program.spec.outputs:
+            given = _outputs(arrays)
+            pointers = [self.context.ctypes.data, x.ctypes.data, ctypes.addressof(given)]
+            getattr(self.library, f"net_{name}")(*map(ctypes.c_void_p, pointers))
+            counts = list(given.rows)
+        else:
+            count = self.call(name, x, *arrays)
+            counts = rows if name == "run" else [count]
+        assert all((y[n:] == 77).all() for y, n in zip(arrays, counts, strict=True))
+        return [(y[:n].copy(), self.steps(k)) for k, (y, n) in enumerate(zip(arrays, counts, strict=True))]
 
-    def stream(self, x: np.ndarray) -> list[tuple[np.ndarray, int, dict[str, int]]]:
-        """Steps one after the other → after each (rows, steps, clamped so far)."""
+    def run(self, x: np.ndarray) -> tuple[list[Rows], dict[str, int]]:
+        """One sample [steps, ...] or [...] → (by output its rows, clamped)."""
+        rows = [1 if final else value.steps for final, value in zip(self.final, self.values, strict=True)]
+        return self.outputs("run", np.ascontiguousarray(x, self.program.spec.input.value.dtype), rows), self.clamped()
+
+    def stream(self, x: np.ndarray) -> list[tuple[list[Rows], dict[str, int]]]:
+        """Steps one after the other → after each (by output its rows, clamped so far)."""
         self.call("reset")
-        found = []
-        for step in np.ascontiguousarray(x, self.program.spec.input.value.dtype):
-            y = np.full((self.rows + 1, *self.output.shape), 77, self.wide)
-            rows = self.call("step", step, y)
-            assert (y[rows:] == 77).all()
-            found.append((y[:rows].copy(), self.steps(), self.clamped()))
-        return found
+        steps = np.ascontiguousarray(x, self.program.spec.input.value.dtype)
+        return [(self.outputs("step", step, self.rows), self.clamped()) for step in steps]
+
+
+def _outputs(arrays: list[np.ndarray]) -> ctypes.Structure:
+    """The struct of the header, filled with arrays."""
+    members = [(f"y{k}", ctypes.c_void_p) for k in range(len(arrays))] + [("rows", ctypes.c_int32 * len(arrays))]
+    kind = type("Outputs", (ctypes.Structure,), {"_fields_": members})
+    return kind(*(array.ctypes.data for array in arrays))  # type: ignore[no-any-return]
+
+
+def _macro(header: Path, name: str) -> str:
+    line = next(line for line in header.read_text().splitlines() if line.startswith(f"#define NET_{name} "))
+    return line.split()[2].rstrip("u")
 
 
 def _names(header: Path) -> list[str]:
@@ -98,17 +141,19 @@ def compare(program: Program, x: np.ndarray, folder: Path, **options: Any) -> No
     length = program.spec.input.value.steps
     for k in range(x.shape[1]):
         one = x[:1, k] if program.spec.input.repeat else x[:length, k]
-        want = plain(one[0][None] if program.spec.input.repeat else one[:, None])
-        got = made.run(one)
-        levels = want.levels if made.final else want.levels[:, 0]
-        assert np.array_equal(got[0], levels), "levels"
-        assert got[1:] == (want.steps, {n: c for n, c in want.clamped.items() if c}), "steps and counters"
+        want = plain.run(one[0][None] if program.spec.input.repeat else one[:, None])
+        _equal(made.run(one), list(want.values()), "a whole run")
     state = None
     for step, got in zip(x[:, 0], made.stream(x[:, 0]), strict=True):
-        result, state = plain.stream(step[None, None], state)
-        levels = result.levels if made.final else result.levels[:, 0]
-        assert np.array_equal(got[0], levels), "levels of a stream"
-        assert got[1:] == (result.steps, {n: c for n, c in result.clamped.items() if c}), "counters of a stream"
+        results, state = plain.feed(step[None, None], state)
+        _equal(got, list(results.values()), "a stream")
+
+
+def _equal(got: tuple[list[Rows], dict[str, int]], wanted: list[Any], where: str) -> None:
+    for (levels, steps), want in zip(got[0], wanted, strict=True):
+        assert np.array_equal(levels, want.levels if want.mean else want.levels[:, 0]), f"levels of {where}"
+        assert steps == want.steps, f"steps of {where}"
+    assert got[1] == {n: c for n, c in wanted[0].clamped.items() if c}, f"counters of {where}"
 
 
 def missing(*tools: str) -> str:

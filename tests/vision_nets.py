@@ -32,6 +32,21 @@ class UNet(nn.Module):
         return self.head(self.joined(torch.cat([b, a], 1)))
 
 
+class TwoHeads(nn.Module):
+    """A U-Net with a map of places and kinds of the whole; as a tuple."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net, self.kinds = UNet(), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        a = self.net.down(x)
+        deep = self.net.deep(F.max_pool2d(a, 2))
+        b = self.net.behind(self.net.up(deep))
+        whole = F.adaptive_avg_pool2d(deep, 1).flatten(1)
+        return self.net.head(self.net.joined(torch.cat([b, a], 1))), self.kinds(whole)
+
+
 class Detector(nn.Module):
     """Three maps of a backbone, the coarse one brought up and joined; as a dict."""
 

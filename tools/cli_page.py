@@ -109,7 +109,12 @@ guessing within 2.33 standard deviations of one class of K, or of the most frequ
 | max_logit_difference_forced, clamped_forced | on them, where every layer gets the network's spikes |
 | interpreted, different, first_different | samples the interpreter ran, too; those that differ; the first one |
 | engine | as above |
+| outputs | where outputs have names: agreement and differences of each; above stand the lowest, the greatest |
 | drop, least_agreement, kept | the bounds, and whether they hold |
+
+A program whose outputs have names (its network returns several): `run --json` has `outputs` for every sample, by name:
+`classes`, `labels` or `values`, or of a map `shape`, `low` and `high`; `inspect --json` has `outputs`, by name: value,
+shape, exponent, steps (0 behind a mean) and classes. `verify` compares each, without the labels of the data.
 """
 
 

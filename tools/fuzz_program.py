@@ -52,16 +52,18 @@ class Target:
         except self.runtime.ProgramError:
             return
         self.legal += 1
-        if self.file.from_bytes(self.file.to_bytes(program.spec)).values != program.spec.values:
+        again = self.file.from_bytes(self.file.to_bytes(program.spec))
+        if (again.values, again.sent) != (program.spec.values, program.spec.sent):
             raise AssertionError("the program that was written again is another one")
         given = program.spec.input
         steps = 1 if given.repeat else given.value.steps
         if program.plan.peak_bytes < 2**20 and steps <= 20:
             x = np.full((steps, 1, *given.value.shape), given.value.high)
-            whole, _ = program.stream(x)
-            value = program.spec.values[program.spec.output]
-            if whole.levels.size and not value.low <= whole.levels.min() <= whole.levels.max() <= value.high:
-                raise AssertionError("a number left the range that was proved")
+            results, _ = program.feed(x)
+            for name, whole in results.items():
+                value = program.spec.values[program.spec.sent[name].value]
+                if whole.levels.size and not value.low <= whole.levels.min() <= whole.levels.max() <= value.high:
+                    raise AssertionError("a number left the range that was proved")
 
 
 def mutated(data: bytes, seed: int) -> bytes:

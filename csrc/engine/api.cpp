@@ -10,7 +10,7 @@
 
 namespace {
 
-constexpr int ABI = 5;  // equals ABI in src/bitspike/runtime/engine/library.py; raise both when a signature changes
+constexpr int ABI = 6;  // equals ABI in src/bitspike/runtime/engine/library.py; raise both when a signature changes
 
 // Memory that callers have left, for the next ones. No lock guards it: a child of a fork could find that taken for ever.
 class Idle {
@@ -100,11 +100,11 @@ int bitspike_engine_quantize(const void* given, void* y, const float* x, int64_t
 }
 
 int bitspike_engine_run(void* given, const void* x, int real, int64_t step_stride, int64_t batch_stride, int64_t steps,
-                        int held, int64_t batch, unsigned char* states, int64_t* out, int64_t out_capacity, int64_t* clamped,
+                        int held, int64_t batch, unsigned char* states, int64_t* out, int64_t* clamped,
                         int threads, int64_t* profile, int64_t* out_steps) {
     Loaded& loaded = *static_cast<Loaded*>(given);
     Workspace* space = loaded.idle.take();
-    const Call call{x, real != 0, step_stride, batch_stride, steps, held != 0, batch, states, out, out_capacity, clamped, threads,
+    const Call call{x, real != 0, step_stride, batch_stride, steps, held != 0, batch, states, out, clamped, threads,
                     profile};
     const int outcome = run_program(*loaded.program, call, *space, out_steps);
     loaded.idle.leave(space);

@@ -37,8 +37,7 @@ ENGINE_EXPORT int bitspike_engine_quantize(const void* given, void* y, const flo
 // `profile`: null, or [groups + 2] nanoseconds that are added to: groups, then input and output. The rest as in run.h.
 ENGINE_EXPORT int bitspike_engine_run(void* given, const void* x, int real, int64_t step_stride, int64_t batch_stride,
                                       int64_t steps, int held, int64_t batch, unsigned char* states, int64_t* out,
-                                      int64_t out_capacity, int64_t* clamped, int threads, int64_t* profile,
-                                      int64_t* out_steps);
+                                      int64_t* clamped, int threads, int64_t* profile, int64_t* out_steps);
 
 // Multiply-accumulates a second of so many threads: the best of several tries.
 ENGINE_EXPORT double bitspike_engine_peak(int isa, int threads, int tries);

@@ -8,7 +8,7 @@
 
 namespace {
 
-constexpr int64_t MAGIC = 0x62737009;  // raise the last byte when the words change; runtime/engine/words.py has the same
+constexpr int64_t MAGIC = 0x6273700A;  // raise the last byte when the words change; runtime/engine/words.py has the same
 
 struct Reader {
     const int64_t* words;
@@ -374,7 +374,20 @@ Program* parse_program(const int64_t* words, int64_t count, const int32_t* const
         p->values.push_back(v);
     }
     p->input = int(r.next(0, nvalues - 1));
-    p->output = int(r.next(-1, nvalues - 1));
+    const int64_t outputs = r.next(1, 1 << 12);
+    for (int64_t i = 0; i < outputs && !r.bad; ++i) {
+        Output out;
+        out.value = int(r.next(-1, nvalues - 1));
+        if (out.value < 0) {
+            out.report = int(r.next(0, 1 << 20));
+        } else {
+            const Value& v = p->values[size_t(out.value)];
+            out.channels = v.channels;
+            out.places = v.places;
+            out.capacity = v.capacity;
+        }
+        p->outputs.push_back(out);
+    }
     p->reports = int(r.next(0, 1 << 20));
     p->chunk = r.next(1);
     p->arena_bytes = r.next(0);
@@ -433,13 +446,16 @@ Program* parse_program(const int64_t* words, int64_t count, const int32_t* const
     }
     if (r.bad || r.at != r.count) return fail("length");
     if (!link_operands(*p)) return fail("an operand that no store writes");
-    for (const Group& g : p->groups)
-        for (const Op& op : g.ops)
-            if (op.kind == OP_MEAN) {
-                p->mean = &op;
-                p->mean_channels = g.channels;
-                p->mean_places = g.places;
-            }
-    if ((p->mean != nullptr) == (p->output >= 0)) return fail("output");
+    for (Output& out : p->outputs) {
+        for (const Group& g : p->groups)
+            for (const Op& op : g.ops)
+                if (op.kind == OP_MEAN && op.report == out.report && out.value < 0) {
+                    out.mean = &op;
+                    out.channels = g.channels;
+                    out.places = g.places;
+                }
+        if (out.value < 0 && !out.mean) return fail("output");
+        p->output_numbers += out.channels * out.places * out.capacity;
+    }
     return p;
 }

@@ -113,12 +113,21 @@ struct Group {
     void tile_for(int threads, int64_t& places, int64_t& channels) const;
 };
 
+struct Output {
+    int value = -1;            // -1: sums of a read-out
+    int report = -1;           // which then has this number
+    const Op* mean = nullptr;  // and is this one
+    int64_t channels = 0, places = 0, capacity = 1;
+};
+
 struct Program {
     const Kernels* kernels = nullptr;
     std::vector<Value> values;
     std::vector<Group> groups;
     std::vector<Echo> echoes;
-    int input = 0, output = -1;  // output -1: that of the read-out
+    int input = 0;
+    std::vector<Output> outputs;
+    int64_t output_numbers = 0;  // of one sample
     int reports = 0, ops = 0;
     int64_t chunk = 1;  // input steps at a time at most
     int64_t arena_bytes = 0, state_bytes = 0, scratch_bytes = 0;  // scratch: buffers of one thread
@@ -126,8 +135,6 @@ struct Program {
     int64_t max_count = 0;
     double factor = 0;  // of real inputs, which become levels low to high
     int32_t low = 0, high = 0;
-    const Op* mean = nullptr;
-    int64_t mean_channels = 0, mean_places = 0;
 };
 
 // Words and tables as runtime/engine/words.py writes them; null and a message where they do not fit together.

@@ -260,24 +260,28 @@ int64_t number_at(const unsigned char* from, int dtype, int64_t i) {
 
 void write_output(const Sample& s, const Call& call, int64_t sample, int64_t* out_steps) {
     const Program& p = *s.p;
-    if (p.output < 0) {
-        const int64_t* total = reinterpret_cast<const int64_t*>(s.state + p.mean->at[0]);
-        int64_t* to = call.out + sample * p.mean_channels * p.mean_places;
-        for (int64_t place = 0; place < p.mean_places; ++place)
-            for (int64_t c = 0; c < p.mean_channels; ++c) to[c * p.mean_places + place] = *total++;
-        *out_steps = s.counter(p.mean->at[1]);
-        return;
+    int64_t* first = call.out + sample * p.output_numbers;
+    for (const Output& y : p.outputs) {
+        const int64_t size = y.channels * y.places;
+        int64_t *to = first, steps = 0;
+        if (y.mean) {
+            const int64_t* total = reinterpret_cast<const int64_t*>(s.state + y.mean->at[0]);
+            for (int64_t place = 0; place < y.places; ++place)
+                for (int64_t c = 0; c < y.channels; ++c) to[c * y.places + place] = *total++;
+            steps = s.counter(y.mean->at[1]);
+        } else {
+            const int dtype = p.values[size_t(y.value)].dtype;
+            steps = s.value_steps[y.value];
+            for (int64_t t = 0; t < steps; ++t, to += size) {
+                const unsigned char* from = s.at(y.value, t);
+                for (int64_t place = 0; place < y.places; ++place)
+                    for (int64_t c = 0; c < y.channels; ++c)
+                        to[c * y.places + place] = number_at(from, dtype, place * y.channels + c);
+            }
+        }
+        if (out_steps) *out_steps++ = steps;
+        first += size * y.capacity;
     }
-    const Value& y = p.values[p.output];
-    const int64_t size = y.channels * y.places;
-    int64_t* to = call.out + sample * call.out_capacity * size;
-    for (int64_t t = 0; t < s.value_steps[p.output]; ++t, to += size) {
-        const unsigned char* from = s.at(p.output, t);
-        for (int64_t place = 0; place < y.places; ++place)
-            for (int64_t c = 0; c < y.channels; ++c)
-                to[c * y.places + place] = number_at(from, y.dtype, place * y.channels + c);
-    }
-    *out_steps = s.value_steps[p.output];
 }
 
 int64_t aligned(int64_t n) { return (n + 63) / 64 * 64; }
@@ -296,7 +300,7 @@ struct Batch {
     const Program* p;
     const Call* call;
     Sample* samples;  // one a thread
-    int64_t out_steps;
+    int64_t* out_steps;
     std::atomic<int> outcome;
 };
 
@@ -327,10 +331,8 @@ void run_sample(void* given, long sample, int thread) {
     }
     for (const Echo& e : b.p->echoes)
         std::memcpy(s.state + e.state, s.arena + b.p->values[size_t(e.from)].offset, size_t(e.bytes));
-    int64_t steps;
     const Timed timed(profile_of(s, b.p->groups.size() + 1));
-    write_output(s, *b.call, sample, &steps);
-    if (sample == 0) b.out_steps = steps;
+    write_output(s, *b.call, sample, sample == 0 ? b.out_steps : nullptr);
 }
 
 }  // namespace
@@ -397,7 +399,7 @@ int run_program(const Program& p, const Call& call, Workspace& space, int64_t* o
         s.clamped[across ? 0 : i] = clamped[i];
         at += aligned(p.scratch_bytes);
     }
-    Batch batch{&p, &call, samples, 0, {RAN}};
+    Batch batch{&p, &call, samples, out_steps, {RAN}};
     if (across) {
         pool_run(call.batch, threads, run_sample, &batch);
     } else {
@@ -406,6 +408,5 @@ int run_program(const Program& p, const Call& call, Workspace& space, int64_t* o
     pool_release();
     for (int i = 0; i < threads; ++i)
         for (int r = 0; r < p.reports; ++r) call.clamped[r] += clamped[i][r];
-    *out_steps = batch.out_steps;
     return batch.outcome.load();
 }

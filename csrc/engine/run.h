@@ -20,14 +20,13 @@ struct Call {
     bool held;            // all steps are the first
     int64_t batch;
     unsigned char* states;  // [batch][state_bytes]; null: a whole run, which begins afresh and leaves nothing
-    int64_t* out;         // [batch][steps that come out at most][numbers], channels first; the sums of a read-out
-    int64_t out_capacity; // steps
+    int64_t* out;         // [batch], then of every output [steps at most][numbers], channels first; sums of a read-out
     int64_t* clamped;     // [reports], added to
     int threads;
     int64_t* profile;     // null, or [groups + 2] nanoseconds, added to; then samples run one after the other
 };
 
-// Runs one chunk for every sample; *out_steps says how many steps came out, or were summed.
+// Runs one chunk for every sample; out_steps [outputs] says how many steps came out, or were summed.
 int run_program(const Program& p, const Call& call, Workspace& space, int64_t* out_steps);
 
 // The state before the first step.

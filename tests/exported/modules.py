@@ -61,6 +61,11 @@ def is_mean(program: Program) -> bool:
     return any(made.final for made in program.operations)
 
 
+def said_of(results: dict[str, Result]) -> dict[str, Any]:
+    """All outputs of a program that have names."""
+    return {name: said(result, result.mean) for name, result in results.items()}
+
+
 def run_steps(program: Program, x: Any) -> list[dict[str, Any]]:
     """A stream of the interpreter, step by step; x: [steps, ...]."""
     state, rows = None, []
@@ -76,7 +81,7 @@ def spikes(program: Program, sample: Any) -> dict[str, list[list[int]]]:
     found = {}
     for made in program.operations:
         if made.kind == "fire":
-            levels, _ = step(program.operations, np.ascontiguousarray(x), None, made.op.outputs[0])
+            (levels,), _ = step(program.operations, np.ascontiguousarray(x), None, (made.op.outputs[0],))
             found[made.op.outputs[0]] = [row.reshape(-1).tolist() for row in levels[:, 0]]
     return found
 

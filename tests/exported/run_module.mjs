@@ -3,11 +3,16 @@
 import { readFileSync } from "node:fs";
 import { pathToFileURL } from "node:url";
 
-const said = ({ levels, shape, steps, clamped }) => ({ levels: Array.from(levels, String), shape, steps, clamped });
+const one = ({ levels, shape, steps, clamped }) => ({ levels: Array.from(levels, String), shape, steps, clamped });
+const each = (found, what) => Object.fromEntries(Object.entries(found).map(([name, result]) => [name, what(result)]));
+
+const values_of = (result) => Array.from(result.values);
 
 async function ran({ module, samples, real, streamed }) {
   const { load } = await import(pathToFileURL(module));
   const net = await load();
+  const said = (found) => (net.outputs ? each(found, one) : one(found));
+  const values = (found) => (net.outputs ? each(found, values_of) : values_of(found));
   const live = net.stream();
   const kind = real ? Float32Array : Int32Array;
   const whole = [];
@@ -26,7 +31,7 @@ async function ran({ module, samples, real, streamed }) {
     steps.push(rows);
   }
   live.close();
-  return { whole, steps, sent, values: samples.map((sample) => Array.from(net.run(kind.from(sample)).values)) };
+  return { whole, steps, sent, values: samples.map((sample) => values(net.run(kind.from(sample)))) };
 }
 
 const found = [];

@@ -61,6 +61,26 @@ def test_drawn(seed: int, tmp_path: Path) -> None:
 
 
 @needs_gcc
+@pytest.mark.parametrize("seed", [0, 3, 6, 8])
+def test_drawn_with_several_outputs(seed: int, tmp_path: Path) -> None:
+    """Means and rows of steps side by side, each into an array of its own."""
+    program = drawn(seed, wide=seed % 3 == 0, several=True)
+    compare(program, input_of(program, seed, 2, 3 if seed % 2 else 1), tmp_path)
+
+
+@needs_gcc
+def test_a_stream_of_several_outputs_ends_before_its_counters_do(tmp_path: Path) -> None:
+    b = Builder(Input(Value((2,), -1, 1)))
+    program = b.finish({"all": b.add("mean", [INPUT]), "odd": b.add("mean", [INPUT], {"keep": [1, 0]})})
+    made = Compiled(program, tmp_path)
+    ((rows, steps), (odd, few)), _ = made.stream(np.array([[1, -1], [1, -1]]))[1]
+    assert rows.tolist() == [[2, -2]] and odd.tolist() == [[1, -1]] and (steps, few) == (2, 1)
+    text = (tmp_path / "net.c").read_text()
+    assert text.count("return -1;") == 1, "both read the steps of one clock"
+    assert "typedef struct net_outputs" in (tmp_path / "net.h").read_text()
+
+
+@needs_gcc
 @pytest.mark.parametrize("seed", [10, 20, 31, 42, 61, 102])
 def test_kernels(seed: int, tmp_path: Path) -> None:
     compare(*kernel(seed), tmp_path)
@@ -71,7 +91,7 @@ def test_kernels(seed: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("start", range(0, 150, 50))
 def test_many_drawn(start: int, tmp_path: Path) -> None:
     for seed in range(start, start + 50):
-        program = drawn(seed, wide=seed % 3 == 0)
+        program = drawn(seed, wide=seed % 3 == 0, several=seed % 2 == 1)
         compare(program, input_of(program, seed, 2, 3 if seed % 2 else 1), tmp_path / str(seed))
 
 
@@ -227,7 +247,7 @@ def test_a_stream_ends_before_its_counters_do(tmp_path: Path) -> None:
     words = made.context.view(np.uint32)
     assert words[4] == words[5] == 1  # time, counted, behind the two sums
     words[4] = 2**31 - 2
-    y = np.zeros(2, made.wide)
+    y = np.zeros(2, made.wide[0])
     x = np.array([1, -1], np.int8)
     assert made.call("step", x, y) == 1 and y.tolist() == [2, -2]
     assert made.call("step", x, y) == -1 and y.tolist() == [2, -2]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,10 @@ Run = Callable[[dict[str, Any]], dict[str, Any]]
 FORMS = ("unrolled", "scan", "step")
 
 
+def metadata(path: Path, key: str) -> str:
+    return next(entry.value for entry in onnx.load(path).metadata_props if entry.key == f"bitspike.{key}")
+
+
 def in_onnxruntime(path: Path) -> Run:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 3
@@ -38,10 +43,11 @@ def in_reference(path: Path) -> Run:
     return lambda fed: dict(zip(found.output_names, found.run(None, fed), strict=True))
 
 
-def whole(found: dict[str, Any]) -> Any:
+def whole(found: dict[str, Any], output: str = "") -> Any:
     """The integers that came out, or those of their digits."""
-    digits = [part for name, part in found.items() if name.startswith("output.")]
-    return sum(part.astype(np.int64) << 11 * i for i, part in enumerate(digits)) if digits else found["output"]
+    called = f"output.{output}" if output else "output"
+    digits = [part for name, part in found.items() if name.rpartition(".")[0] == called]
+    return found[called] if called in found else sum(part.astype(np.int64) << 11 * i for i, part in enumerate(digits))
 
 
 def check(program: Program, x: Any, form: str, path: Path, make: Callable[[Path], Run] = in_onnxruntime) -> None:
@@ -51,7 +57,8 @@ def check(program: Program, x: Any, form: str, path: Path, make: Callable[[Path]
     given, many = program.spec.input, any(made.rates for made in program.operations)
     if form != "step":
         found = run({"input": np.ascontiguousarray(levels[0] if given.repeat else levels)})
-        assert np.array_equal(whole(found), program(x).levels)
+        for name, result in program.run(x).items():
+            assert np.array_equal(whole(found, name), result.levels), name
         return
     inputs = onnx.load(path).graph.input
     states = {
@@ -66,9 +73,10 @@ def check(program: Program, x: Any, form: str, path: Path, make: Callable[[Path]
     for start in range(0, len(steps), size):
         chunk = np.ascontiguousarray(steps[start : start + size])
         found = run({"input": chunk if many else chunk[0], **states})
-        expected, state = program.stream(chunk, state)
-        last = any(made.final for made in program.operations)
-        assert np.array_equal(whole(found)[None] if not (last or many) else whole(found), expected.levels)
+        expected, state = program.feed(chunk, state)
+        for name, result in expected.items():
+            got = whole(found, name)
+            assert np.array_equal(got if result.mean or many else got[None], result.levels), name
         states = {name: found[f"{name}.next"] for name in states}
 
 
@@ -82,6 +90,29 @@ def test_drawn_programs(form: str, tmp_path: Path) -> None:
     assert len(known) >= 6
     for seed, program in enumerate(known):
         check(program, input_of(program, seed, batch=1 + seed % 3), form, tmp_path / "m.onnx")
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_several_outputs(form: str, tmp_path: Path) -> None:
+    """Each under its own name, with its own digits, divisor and classes."""
+    known = [program for seed in range(14) if can(program := drawn(seed, echoes=False, several=True), form)]
+    assert max(len(program.outputs) for program in known) > 2
+    for seed, program in enumerate(known):
+        check(program, input_of(program, seed, batch=1 + seed % 3), form, tmp_path / "m.onnx")
+        told = json.loads(metadata(tmp_path / "m.onnx", "outputs"))
+        assert {name: tuple(facts["classes"]) for name, facts in told.items()} == {
+            name: each.classes for name, each in program.spec.sent.items()
+        }
+        means = {name: form == "step" or result.steps for name, result in program.run(input_of(program, 0)).items()}
+        divided = {name: form == "step" or facts["divide_by"] for name, facts in told.items() if "divide_by" in facts}
+        assert divided.items() <= means.items()
+
+
+def test_digits_do_not_take_the_name_of_another_output(tmp_path: Path) -> None:
+    b = Builder(Input(Value((2,), -1, 1)))
+    program = b.finish({"a": b.add("mean", [INPUT]), "a.0": b.add("add", [INPUT, INPUT])})
+    with pytest.raises(ValueError, match=r"output a\.0: the digits of output a would have its name; rename a key"):
+        export(program, "onnx", tmp_path / "m.onnx")
 
 
 def test_drawn_programs_in_the_reference_evaluator(tmp_path: Path) -> None:

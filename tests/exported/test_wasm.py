@@ -24,6 +24,7 @@ from exported.modules import (
     node,
     run_steps,
     said,
+    said_of,
     sent_by,
     spikes,
 )
@@ -116,6 +117,38 @@ def test_drawn_programs_give_the_integers_of_the_interpreter(tmp_path: Path) -> 
             assert values == want.values.reshape(-1).tolist(), seed
             assert sent_by(sent) == spikes(program, sample), seed
         assert got["steps"] == [run_steps(program, live)], seed
+
+
+@needs_node
+@pytest.mark.slow
+def test_several_outputs_come_by_name(tmp_path: Path) -> None:
+    """Sums of means and rows of steps, whole and streamed."""
+    jobs, cases = [], []
+    for seed in range(0, SEEDS, 2):
+        program = interpreted(drawn(seed, several=True))
+        x, live = input_of(program, seed), input_of(program, seed + 1, 1, 2)[:, 0]
+        samples = [x[i] if program.spec.input.repeat else x[:, i] for i in range(2)]
+        jobs.append(job(program, tmp_path / str(seed), samples, [live]))
+        cases.append((seed, program, samples, live))
+    assert max(len(program.outputs) for _, program, _, _ in cases) == 5
+    for (seed, program, samples, live), got in zip(cases, node(jobs, tmp_path), strict=True):
+        assert "error" not in got, (seed, got)
+        for sample, whole, values in zip(samples, got["whole"], got["values"], strict=True):
+            want = program.run(sample if program.spec.input.repeat else sample[:, None])
+            assert list(whole) == list(program.outputs) and whole == said_of(want), seed
+            assert values == {name: result.values.reshape(-1).tolist() for name, result in want.items()}, seed
+        state, (steps,) = None, got["steps"]
+        for one, row in zip(live, steps, strict=True):
+            results, state = program.feed(one[None, None], state)
+            assert row == said_of(results), seed
+
+
+def test_types_name_the_outputs() -> None:
+    text = module.types_text("net.wasm", drawn(0, several=True))
+    names = '"last" | "other.0" | "other.1" | "other.2" | "other.3"'
+    assert f"export type Results = Readonly<Record<{names}, Result>>;" in text and "@" not in text
+    assert "export type Results = Result;" in (plain := module.types_text("net.wasm", counter())) and "@" not in plain
+    assert "readonly outputs" in text and "readonly outputs" not in plain
 
 
 @needs_node

@@ -82,7 +82,7 @@ def test_verify_fails_where_the_engine_errs(
     def wrong(engine: Native, x: Any) -> Any:
         out, *rest = call(engine, x)
         if x.shape[1] == 6:  # samples 64 to 69
-            out[0, 3, 1] += 1
+            out[0][0, 3, 1] += 1
         return out, *rest
 
     def uncounted(engine: Native, x: Any) -> Any:

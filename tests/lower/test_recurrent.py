@@ -102,7 +102,7 @@ def test_images_streams_and_engines(neuron: str, tmp_path: Path) -> None:
     assert np.array_equal(result.levels, expected.levels) and result.steps == expected.steps
     machine = Compiled(program, tmp_path)
     for i in range(3):
-        rows, _, _ = machine.run(slow.sequence(images)[0, i])
+        ((rows, _),), _ = machine.run(slow.sequence(images)[0, i])
         assert np.array_equal(rows[0], expected.levels[i])
 
 

@@ -10,8 +10,8 @@ import numpy as np
 from bitspike.runtime import INPUT, Program
 
 
-def run(program: Program, sample: np.ndarray) -> np.ndarray:
-    """One window of one sample [steps, ...] → what the program sends, [steps, ...] (behind a mean: [1, ...])."""
+def run(program: Program, sample: np.ndarray) -> list[np.ndarray]:
+    """One window of one sample [steps, ...] → by output what is sent, [steps, ...] (behind a mean: [1, ...])."""
     plan, given = program.plan, program.spec.input
     arena = np.full(plan.peak_bytes, 0xA5, np.uint8)
     values = {INPUT: given.value} | dict(program.spec.values)
@@ -42,6 +42,9 @@ def run(program: Program, sample: np.ndarray) -> np.ndarray:
                     name = made.attributes["of"]
                     row = t if name == INPUT else written[name] - 1
                     parts[made.op.name] = views[name][row % len(views[name])].copy()
-    sent, value = views[program.spec.output], values[program.spec.output]
-    steps = 1 if program.operations[-1].final else value.steps
-    return np.stack([sent[t % len(sent), 0] for t in range(steps)])
+    means = {name for made in program.operations if made.final for name in made.op.outputs}
+    found = []
+    for name in program.spec.sent_values:
+        sent, steps = views[name], 1 if name in means else values[name].steps
+        found.append(np.stack([sent[t % len(sent), 0] for t in range(steps)]))
+    return found

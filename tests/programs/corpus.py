@@ -38,7 +38,7 @@ def corpus(random: int) -> Iterator[tuple[Program, Any]]:
     yield golden(), images()
     yield resnet(steps=2), np.random.default_rng(0).normal(size=(2, 3, 32, 32)).astype(np.float32)
     for seed in range(random):
-        program = drawn(seed, wide=seed % 3 == 0)
+        program = drawn(seed, wide=seed % 3 == 0, several=seed % 2 == 1)
         yield program, input_of(program, seed, batch=1 + seed % 3)
 
 
@@ -57,6 +57,11 @@ def record(file: Path, pairs: Iterable[tuple[Program, Any]]) -> tuple[Counter[st
     return kinds, forms
 
 
+def means_of(program: Program) -> dict[str, str]:
+    """Value that a mean read-out writes → the operation."""
+    return {made.op.outputs[0]: made.op.name for made in program.operations if made.final}
+
+
 def weighted(program: Program) -> dict[int, Operation]:
     """Operations with weights, by number."""
     return {i: made for i, made in enumerate(program.operations) if "weight" in made.constants}
@@ -64,17 +69,15 @@ def weighted(program: Program) -> dict[int, Operation]:
 
 def _program(out: Any, program: Program, x: Any, seed: int, forms: Counter[str], events: bool) -> None:
     value, operations = program.spec.input.value, program.operations
-    output = next(
-        v for m in operations for n, v in zip(m.op.outputs, m.written, strict=True) if n == program.spec.output
-    )
-    final = any(made.final for made in operations)
+    sent, means = program.spec.sent_values, means_of(program)
+    sizes = [program.spec.values[name].size for name in sent]
     chunk = 64
-    _longs(out, value.dtype.itemsize, value.size, output.size, len(operations), len(ISAS))
+    _longs(out, value.dtype.itemsize, value.size, len(sent), *sizes, len(operations), len(ISAS))
     for isa in ISAS:
         layout, words = _words(program, isa, forms, events_wherever if events else form_of if seed % 2 else wherever)
         chunk = min(chunk, layout.chunk)
-        capacity = 1 if final else layout.capacity[program.spec.output]
-        _longs(out, number_of(isa), layout.state_bytes, capacity, len(words.words), *words.words, len(words.tables))
+        capacities = [1 if name in means else layout.capacity[name] for name in sent]
+        _longs(out, number_of(isa), layout.state_bytes, *capacities, len(words.words), *words.words, len(words.tables))
         for table in words.tables:
             _longs(out, len(table))
             _bytes(out, table.astype("<i4"))
@@ -94,15 +97,16 @@ def _program(out: Any, program: Program, x: Any, seed: int, forms: Counter[str],
 
 
 def _call(out: Any, program: Program, x: Any, before: State | None, whole: bool) -> State:
-    made = next((made for made in program.operations if made.final), None)
-    part, after = step(program.operations, x, before, program.spec.output)
+    sent, means = program.spec.sent_values, means_of(program)
+    parts, after = step(program.operations, x, before, sent)
     held = len(x) > 1 and x.strides[0] == 0
     _longs(out, before is None, whole, len(x), held, x.shape[1])
     _bytes(out, (x[:1] if held else x).astype(x.dtype.newbyteorder("<")))
-    summed = None if made is None else after.parts.get(made.op.name)
-    steps = len(part) if made is None else 0 if summed is None else summed.counted
-    _longs(out, steps, len(part))
-    _bytes(out, part.swapaxes(0, 1).astype("<i8"))
+    for name, part in zip(sent, parts, strict=True):
+        summed = after.parts.get(means[name]) if name in means else None
+        steps = len(part) if name not in means else 0 if summed is None else summed.counted
+        _longs(out, steps, len(part))
+        _bytes(out, part.swapaxes(0, 1).astype("<i8"))
     was = {} if before is None else before.clamped
     _longs(out, *(after.clamped.get(op.op.name, 0) - was.get(op.op.name, 0) for op in program.operations))
     return after
@@ -120,12 +124,12 @@ def events_wherever(made: Operation, isa: str) -> Form:
 
 
 def _words(program: Program, isa: str, forms: Counter[str], choose: Callable[..., Form]) -> tuple[Layout, Words]:
-    operations, output = program.operations, program.spec.output
-    found = grouped(program.spec.input, operations, output)
+    operations, sent = program.operations, program.spec.sent_values
+    found = grouped(program.spec.input, operations, sent)
     chosen = {i: choose(made, isa) for i, made in weighted(program).items()}
     forms.update(f"{isa} {str(form).partition(':')[0]}" for form in chosen.values())
-    layout = laid_out(found, operations, output, chosen)
-    return layout, Words(found, operations, output, layout, chosen)
+    layout = laid_out(found, operations, sent, chosen)
+    return layout, Words(found, operations, sent, layout, chosen)
 
 
 def _longs(out: Any, *numbers: int) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
@@ -251,27 +252,44 @@ class Draw:
         attributes = {"count": [top], "signed": signed, "reset": "hard", "decay": [1, 1]}
         return self.b.add("fire", [total], attributes, tensors, name)
 
-    def finish(self) -> Program:
-        """What was written last comes out, as it is or through a read-out."""
+    def finish(self, several: bool = False) -> Program:
+        """What was written last comes out, as it is or through a read-out; ``several``: up to four others, too."""
+        y, classes = self._last()
+        if not several:
+            return self._whole(y, classes)
+        named = {"last": y}
+        known = [name for name, value in self.b.values.items() if name != INPUT and name != y and self._sends(value)]
+        for k in range(int(self.r.integers(5))):
+            x = known[self.r.integers(len(known))] if known else y
+            if self.r.integers(3) == 0 and x != y:
+                x = self.b.add("mean", [x], {"keep": [[1], [0, 1], [1, 0, 1]][self.r.integers(3)]})
+            named[f"other.{k}"] = x
+        return self._whole(named, {"last": classes})
+
+    def _sends(self, value: Value) -> bool:
+        """Whether a value may come out, through a mean as well."""
+        return value.exponent is not None and value.dtype.itemsize < 8
+
+    def _last(self) -> tuple[str, list[str]]:
         x = list(self.b.values)[-1]
         size, kind = self.b.values[x].size, int(self.r.integers(3))
         if kind == 0:
-            return self._whole(x)
+            return x, []
         flat = self.b.add("reshape", [x], {"shape": [size]})
         weight = self.b.constant(self.ints(-7, 7, 3, size), Grid(-7, 7))
         y = self.b.add("linear", [self.small(flat)], tensors={"weight": weight})
         y = self.b.add("mean", [y], {"keep": [0, 1]}) if kind == 1 else y
-        return self._whole(y, ["a", "b", "c"])
+        return y, ["a", "b", "c"]
 
-    def _whole(self, y: str, classes: list[str] | None = None) -> Program:
+    def _whole(self, y: Any, classes: Any) -> Program:
         used = {name for op in self.b.operations for name in op.tensors.values()}  # some belong to what did not fit
         self.b.constants = {name: constant for name, constant in self.b.constants.items() if name in used}
-        return self.b.finish(y, classes or [], {"drawn": True})
+        return self.b.finish(y, classes, {"drawn": True})
 
 
-def drawn(seed: int, size: int = 14, wide: bool = False, echoes: bool = True) -> Program:
-    """A program; the same for the same seed."""
-    return Draw(seed, size, wide, echoes).finish()
+def drawn(seed: int, size: int = 14, wide: bool = False, echoes: bool = True, several: bool = False) -> Program:
+    """A program; the same for the same seed. ``several``: its outputs have names, and are one to five."""
+    return Draw(seed, size, wide, echoes).finish(several)
 
 
 def input_of(program: Program, seed: int, batch: int = 2, windows: int = 1) -> np.ndarray:

@@ -9,10 +9,11 @@ from __future__ import annotations
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
-from bitspike.runtime import INPUT, Builder, Grid, Input, Program, Value, save
+from bitspike.runtime import INPUT, Builder, Grid, Input, Program, Result, Value, save
 
 SIGNS, TERNARY, BYTE, POWER = Grid(-1, 1, stride=2), Grid(-1, 1), Grid(-127, 127), Grid(-4, 4, 1, "power")
 
@@ -101,6 +102,26 @@ def looped() -> Program:
     return b.finish(b.add("mean", [x], name="logits"), ["cat", "dog", "bird"], {"made by": "tests/programs/golden.py"})
 
 
+def named() -> Program:
+    """Version 1.2: a map a step, kinds of the whole behind a mean, sums of a window; classes for one of them."""
+    r = np.random.default_rng(24)
+    b = Builder(Input(Value((2, 6, 6), 0, 255, 0, 4)))
+    place = {"stride": [2, 2], "before": [1, 1], "after": [1, 1], "dilation": [1, 1], "exponent": 2}
+    weight = b.constant(r.choice(np.array(TERNARY.levels), (3, 2, 3, 3)), TERNARY)
+    current = b.add("convolution", [INPUT], place, {"weight": weight}, "current")
+    at = {"count": [3], "reset": "hard", "decay": [1, 1]}
+    stairs = {role: b.constant(np.array([200])) for role in ("first", "spacing")}
+    spikes = b.add("fire", [current], at, stairs, "spikes")
+    x = b.add("reshape", [spikes], {"shape": [27]}, name="features")
+    x = b.add("linear", [x], {"exponent": 5}, {"weight": b.constant(r.choice(np.array(BYTE.levels), (3, 27)), BYTE)})
+    outputs = {
+        "places": current,
+        "kinds.0": b.add("mean", [x], {"keep": [0, 1]}, name="logits"),
+        "sums": b.add("windows", [spikes], {"frames": 4, "steps": 1}, name="sums"),
+    }
+    return b.finish(outputs, {"kinds.0": ["cat", "dog", "naïve 鳥"]}, {"made by": "tests/programs/golden.py"})
+
+
 def images() -> np.ndarray:
     """Four samples with smooth parts and edges."""
     r = np.random.default_rng(21)
@@ -115,8 +136,15 @@ def sequences() -> np.ndarray:
     return np.random.default_rng(23).integers(0, 256, (4, 3, 2, 6, 6)) // np.array([1, 2, 8, 1]).reshape(4, 1, 1, 1, 1)
 
 
-GOLDEN = {"v1_0": (golden, images), "v1_1": (looped, sequences)}
+GOLDEN = {"v1_0": (golden, images), "v1_1": (looped, sequences), "v1_2": (named, sequences)}
 """Name of the files → the program, and what it is fed with."""
+
+
+def told(ran: Result) -> dict[str, Any]:
+    """An output, for JSON."""
+    facts = {"steps": ran.steps, "exponent": ran.exponent, "clamped": dict(ran.clamped)}
+    return {"levels": ran.levels.tolist(), **facts}
+
 
 if __name__ == "__main__":
     for name, (make, given) in GOLDEN.items():
@@ -124,12 +152,6 @@ if __name__ == "__main__":
         if file.exists():
             continue
         save(program, file)
-        ran = program(x)
-        expected = {
-            "input": x.tolist(),
-            "levels": ran.levels.tolist(),
-            "steps": ran.steps,
-            "exponent": ran.exponent,
-            "clamped": dict(ran.clamped),
-        }
+        outputs = {name: told(ran) for name, ran in program.run(x).items()}
+        expected = {"input": x.tolist(), **outputs.get("", {"outputs": outputs})}
         file.with_suffix(".json").write_text(json.dumps(expected) + "\n", encoding="utf-8")

@@ -70,6 +70,17 @@ def changed(change: Callable[[dict[str, Any]], object]) -> bytes:
     return assembled(header, program, body)
 
 
+def named(change: Callable[[dict[str, Any]], object]) -> bytes:
+    """The same with an output that has a name, then changed."""
+
+    def renamed(program: dict[str, Any]) -> None:
+        program["version"] = [1, 2]
+        program["outputs"] = {"y": {"value": program.pop("output"), "classes": program.pop("classes")}}
+        change(program)
+
+    return changed(renamed)
+
+
 def retold(old: str, new: str) -> bytes:
     """The smallest file with the text of its program changed."""
     header, program, body = taken_apart(smallest())
@@ -167,6 +178,21 @@ def files() -> dict[str, bytes]:
         "steps_huge": changed(lambda p: p["input"].update(steps=2**40)),
         "range_wrong": changed(lambda p: p["values"]["out"].update(high=0)),
         "arena_huge": arena_huge(),
+        "outputs_none": named(lambda p: p.update(outputs={})),
+        "outputs_no_object": named(lambda p: p.update(outputs=["out"])),
+        "outputs_too_many": named(lambda p: p.update(outputs={str(i): p["outputs"]["y"] for i in range(300)})),
+        "outputs_beside_an_output": named(lambda p: p.update(output="out", classes=[])),
+        "outputs_before_their_version": named(lambda p: p.update(version=[1, 1])),
+        "outputs_without_a_name": named(lambda p: p.update(outputs={"": p["outputs"]["y"]})),
+        "outputs_with_half_a_character": named(lambda p: p.update(outputs={"\ud800": p["outputs"]["y"]})),
+        "output_no_object": named(lambda p: p["outputs"].update(z="out")),
+        "output_nowhere": named(lambda p: p["outputs"]["y"].update(value="nowhere")),
+        "output_the_input": named(lambda p: p["outputs"]["y"].update(value="input")),
+        "output_key_unknown": named(lambda p: p["outputs"]["y"].update(shape=[1])),
+        "output_key_missing": named(lambda p: p["outputs"]["y"].pop("classes")),
+        "output_classes_no_list": named(lambda p: p["outputs"]["y"].update(classes="a")),
+        "output_classes_too_many": named(lambda p: p["outputs"]["y"].update(classes=["a"] * 9)),
+        "output_named_by_a_list": named(lambda p: p["outputs"]["y"].update(value=["out"])),
         "code_beyond_its_alphabet": rebodied(lambda b: b.__setitem__(-1, 0b111111)),
         "bits_behind_the_last_code": rebodied(lambda b: b.__setitem__(-1, b[-1] | 0b11000000)),
     }

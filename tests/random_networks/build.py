@@ -237,15 +237,23 @@ class Network(nn.Module):
         self.head = GlobalAvgPool() if head else Flatten()
         self.last = Linear(shape[0] if head else math.prod(shape), CLASSES, True, WEIGHTS[plan.blocks[-1]["weight"]]())
         self.last.role = "last"
+        self.sends = plan.network["sends"]
         self.readout: nn.Module = StepReadout() if plan.network["readout"] == "steps" else MeanReadout()
         if plan.network["readout"] == "late":
             self.readout = MeanReadout(2)
             self.readout.keep[0] = 0  # type: ignore[index]
 
-    def forward(self, x: Tensor) -> Tensor:
-        """[B, ...] (or [T, B, ...] without encoder) → [B, 5] or [T, B, 5]."""
+    def forward(self, x: Tensor) -> Any:
+        """[B, ...] (or [T, B, ...] without encoder) → [B, 5] or [T, B, 5]; beside it, where several are sent, a row of
+        sums a step, and what the blocks send."""
         x = x if self.encoder is None else self.encoder(x)
-        return self.readout(self.last(self.head(self.blocks(x))))  # type: ignore[no-any-return]
+        s = self.blocks(x)
+        kinds = self.last(self.head(s))
+        if self.sends == "one":
+            return self.readout(kinds)
+        if self.sends == "tuple":
+            return self.readout(kinds), kinds
+        return {"kinds": self.readout(kinds), "inner": [kinds, s]}
 
 
 def new_network(plan: Plan) -> Network:

@@ -15,6 +15,7 @@ from bitspike.fold import expand_unary
 from bitspike.layers import ClipFloor
 from bitspike.lower import Comparison, CompileReport
 from bitspike.lower.comparing import run
+from bitspike.lower.targets import sends_steps
 from bitspike.runtime import Program, load, save
 from bitspike.testing import check_program
 from bitspike.testing.program import RECTIFIERS
@@ -102,9 +103,10 @@ def _check(plan: Plan) -> Outcome:
 
 
 def error_of(found: Comparison) -> float:
-    """The greatest margin of a flip and difference of a logit, each relative to the greatest of its kind."""
+    """The greatest margin of a flip and difference of an output, each relative to the greatest of its kind."""
     margins = [layer.worst_margin / layer.largest for layer in found.layers.values() if layer.forced]
-    return max([*margins, found.max_logit_difference_forced / max(found.largest_logit, 1e-9)])
+    rows = found.outputs.values() or [found]
+    return max([*margins, *(row.max_logit_difference_forced / max(row.largest_logit, 1e-9) for row in rows)])
 
 
 def levels_of(program: Program, folded: nn.Module, x: Tensor) -> np.ndarray:
@@ -124,19 +126,26 @@ def _turn(turn: str, program: Program, folded: nn.Module, x: Tensor, given: np.n
         state: Any = None
         parts = []
         for step in given:
-            result, state = program.stream(step[None], state)
-            parts.append(result.values)
-        got = parts[-1] if whole.ndim == 2 else np.concatenate(parts)
-        assert np.array_equal(got, whole), "a stream of single steps differs from the whole run"
+            results, state = program.feed(step[None], state)
+            parts.append(results)
+        for name, expected in whole.items():
+            values = [part[name].values for part in parts]
+            got = values[-1] if parts[-1][name].mean else np.concatenate(values)
+            assert np.array_equal(got, expected), "a stream of single steps differs from the whole run"
     elif turn == "one by one":
         alone = [run(program, given[:, i : i + 1])[1] for i in range(given.shape[1])]
-        assert np.array_equal(np.concatenate(alone, 0 if whole.ndim == 2 else 1), whole), "a sample depends on others"
+        for name, expected in whole.items():
+            axis = int(sends_steps(program, name))
+            together = np.concatenate([each[name] for each in alone], axis)
+            assert np.array_equal(together, expected), "a sample depends on others"
     elif turn == "file":
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "m.bitspike"
             save(program, path)
             again = load(path)
-        assert np.array_equal(run(again, given)[1], whole), "a loaded program differs from the one that was saved"
+        got = run(again, given)[1]
+        same = all(np.array_equal(got[name], each) for name, each in whole.items())
+        assert same, "a loaded program differs from the one that was saved"
         assert CompileReport.of(again) == CompileReport.of(program)
     else:
         check_program(folded, x, exact=False)

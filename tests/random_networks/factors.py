@@ -103,6 +103,7 @@ NETWORK: dict[str, tuple[Any, ...]] = {
     "given": ("repeat", *(name for name in ENCODERS if name != "repeat"), "currents", "events"),
     "readout": ("mean", "steps", "late"),
     "head": ("flatten", "global"),
+    "sends": ("one", "dict", "tuple"),
 }
 READS = ("reads", tuple(SPIKES))
 """A factor that follows from the others: the spikes that a block is fed with, i.e. those of the block before."""

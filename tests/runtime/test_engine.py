@@ -42,19 +42,24 @@ def check(program: Program, seed: int, isa: str, threads: int, cuts: list[int] |
     """A whole batch, and two windows as a stream cut there, by both engines."""
     slow, fast = both(program, isa, threads)
     x = input_of(program, seed, batch=3)
-    equal(slow(x), fast(x))
+    equal(slow.run(x), fast.run(x))
     x = input_of(program, seed + 1, batch=2, windows=2)
     states: list[Any] = [None, None]
     for chunk in np.split(x, cuts or []):
         if len(chunk):
             parts = []
             for i, engine in enumerate((slow, fast)):
-                part, states[i] = engine.stream(chunk, states[i])
+                part, states[i] = engine.feed(chunk, states[i])
                 parts.append(part)
             equal(*parts)
 
 
 def equal(a: Any, b: Any) -> None:
+    if isinstance(a, dict):
+        assert list(a) == list(b)
+        for name, each in a.items():
+            equal(each, b[name])
+        return
     assert a.levels.dtype == b.levels.dtype and a.levels.shape == b.levels.shape
     assert np.array_equal(a.levels, b.levels)
     assert (a.steps, a.exponent, dict(a.clamped)) == (b.steps, b.exponent, dict(b.clamped))
@@ -64,7 +69,7 @@ def equal(a: Any, b: Any) -> None:
 @pytest.mark.parametrize("wide", [False, True])
 @given(seed=st.integers(0, 10**6), data=st.data())
 def test_any_program(seed: int, data: st.DataObject, wide: bool, isa: str) -> None:
-    program = drawn(seed, wide=wide)
+    program = drawn(seed, wide=wide, several=data.draw(st.booleans()))
     length = program.spec.input.value.steps * 2
     cuts = sorted(data.draw(st.lists(st.integers(0, length), max_size=4)))
     check(program, seed, isa, data.draw(st.integers(1, 4)), cuts)
@@ -76,7 +81,7 @@ def test_many_programs_and_what_they_hold(isa: str, capsys: pytest.CaptureFixtur
     """Every operation, alone and behind every other one, on narrow and wide values; the counts are printed."""
     alone, pairs = Counter[str](), Counter[tuple[str, str]]()
     for seed in range(1500):
-        program = drawn(seed, wide=seed % 4 == 0)
+        program = drawn(seed, wide=seed % 4 == 0, several=seed % 3 == 2)
         check(program, seed, isa, 1 + seed % 3, [1 + seed % 2])
         kind = {name: made.op.kind for made in program.operations for name in made.op.outputs} | {INPUT: INPUT}
         for made in program.operations:

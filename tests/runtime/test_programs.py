@@ -94,14 +94,16 @@ def test_a_repeated_input_equals_a_sequence_of_it(seed: int) -> None:
         assert np.array_equal(streamed.levels, whole.levels) and streamed.clamped == whole.clamped
 
 
-@given(SEEDS)
-def test_the_memory_plan_runs_every_program(seed: int) -> None:
-    program = drawn(seed)
+@given(SEEDS, st.booleans())
+def test_the_memory_plan_runs_every_program(seed: int, several: bool) -> None:
+    program = drawn(seed, several=several)
     x = input_of(program, seed, batch=1)
     steps = program.spec.input.value.steps
     sample = np.repeat(x, steps, 0) if program.spec.input.repeat else x[:, 0]
-    expected = program(x).levels
-    assert np.array_equal(arena.run(program, sample), expected if program.operations[-1].final else expected[:, 0])
+    means = {name for made in program.operations if made.final for name in made.op.outputs}
+    found = zip(program.spec.sent_values, program.run(x).values(), arena.run(program, sample), strict=True)
+    for name, expected, got in found:
+        assert np.array_equal(got, expected.levels if name in means else expected.levels[:, 0])
 
 
 @given(SEEDS)

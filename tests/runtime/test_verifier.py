@@ -350,7 +350,7 @@ def test_values_keep_their_ranges_even_at_the_ends(seed: int, other: int) -> Non
             seen.add(name)
         return ran
 
-    step(program.operations, x, None, program.spec.output, watch=watch)
+    step(program.operations, x, None, program.spec.sent_values, watch=watch)
     assert seen == set(program.spec.values)
 
 

@@ -16,6 +16,7 @@ def run(case: Case, work: Path, venvs: Path) -> list[Ran]:
         raise NotRun(missing("gcc"))
     made = Compiled(case.program, work)
     steps = case.program.sequence(case.x.numpy())
-    rows = [made.run(steps[:1, k] if case.program.spec.input.repeat else steps[:, k])[0] for k in range(len(case.x))]
-    found = np.concatenate(rows) if made.final else np.stack(rows, 1)
+    fed = [steps[:1, k] if case.program.spec.input.repeat else steps[:, k] for k in range(len(case.x))]
+    rows = [made.run(x)[0][0][0] for x in fed]
+    found = np.concatenate(rows) if made.final[0] else np.stack(rows, 1)
     return [Ran("gcc", found.size, int((found != case.levels).sum()))]

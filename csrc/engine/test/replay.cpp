@@ -44,18 +44,26 @@ struct Corpus {
 
 struct Made {  // a program for one instruction set
     int isa;
-    int64_t state_bytes, capacity;
+    int64_t state_bytes, numbers = 0;  // of all outputs of a sample
+    std::vector<int64_t> capacities;
     void* handle = nullptr;
 };
 
+struct Out {
+    int64_t steps, rows;
+    const int64_t* numbers;
+};
+
 struct Call {
-    int64_t fresh, whole, steps, held, batch, out_steps, rows;
+    int64_t fresh, whole, steps, held, batch;
     const unsigned char* x;
-    const int64_t *out, *clamped;
+    std::vector<Out> outs;
+    const int64_t* clamped;
 };
 
 struct Program {
-    int64_t number, sample, size, reports;
+    int64_t number, sample, reports;
+    std::vector<int64_t> sizes;  // of the outputs
     std::vector<Made> made;
     std::vector<Call> calls;
 };
@@ -65,13 +73,16 @@ Program read(Corpus& from, int64_t number) {
     p.number = number;
     const int64_t element = from.next();
     p.sample = from.next();
-    p.size = from.next();
+    for (int64_t n = from.next(); n > 0; --n) p.sizes.push_back(from.next());
     p.reports = from.next();
     for (int64_t n = from.next(); n > 0; --n) {
         Made made;
         made.isa = int(from.next());
         made.state_bytes = from.next();
-        made.capacity = from.next();
+        for (int64_t size : p.sizes) {
+            made.capacities.push_back(from.next());
+            made.numbers += made.capacities.back() * size;
+        }
         const int64_t count = from.next();
         const int64_t* words = from.numbers(count);
         std::vector<const int32_t*> tables;
@@ -98,9 +109,13 @@ Program read(Corpus& from, int64_t number) {
         call.held = from.next();
         call.batch = from.next();
         call.x = from.bytes((call.held ? 1 : call.steps) * call.batch * p.sample * element);
-        call.out_steps = from.next();
-        call.rows = from.next();
-        call.out = from.numbers(call.batch * call.rows * p.size);
+        for (int64_t size : p.sizes) {
+            Out out;
+            out.steps = from.next();
+            out.rows = from.next();
+            out.numbers = from.numbers(call.batch * out.rows * size);
+            call.outs.push_back(out);
+        }
         call.clamped = from.numbers(p.reports);
         p.calls.push_back(call);
     }
@@ -117,22 +132,28 @@ int64_t replay(const Program& p, const Made& made, int threads) {
             states.assign(size_t(made.state_bytes * call.batch), 0);
             if (!call.whole) bitspike_engine_reset(made.handle, states.data(), call.batch);
         }
-        std::vector<int64_t> out(size_t(call.batch * made.capacity * p.size) + 1, -1), clamped(size_t(p.reports), 0);
-        int64_t steps = -1;
+        std::vector<int64_t> out(size_t(call.batch * made.numbers) + 1, -1), clamped(size_t(p.reports), 0);
+        std::vector<int64_t> steps(p.sizes.size(), -1);
         const int outcome = bitspike_engine_run(
             made.handle, call.x, 0, call.batch * p.sample, p.sample, call.steps, int(call.held), call.batch,
-            call.whole ? nullptr : states.data(), out.data(), made.capacity, clamped.data(), threads, nullptr, &steps);
-        bool same = outcome == 0 && steps == call.out_steps &&
-                    !std::memcmp(clamped.data(), call.clamped, size_t(p.reports) * 8) && call.rows <= made.capacity;
-        for (int64_t b = 0; same && b < call.batch; ++b)
-            same = !std::memcmp(out.data() + b * made.capacity * p.size, call.out + b * call.rows * p.size,
-                                size_t(call.rows * p.size) * 8);
+            call.whole ? nullptr : states.data(), out.data(), clamped.data(), threads, nullptr, steps.data());
+        bool same = outcome == 0 && !std::memcmp(clamped.data(), call.clamped, size_t(p.reports) * 8);
+        int64_t first = 0;
+        for (size_t k = 0; k < p.sizes.size(); ++k) {
+            const Out& wanted = call.outs[k];
+            same = same && steps[k] == wanted.steps && wanted.rows <= made.capacities[k];
+            for (int64_t b = 0; same && b < call.batch; ++b)
+                same = !std::memcmp(out.data() + b * made.numbers + first, wanted.numbers + b * wanted.rows * p.sizes[k],
+                                    size_t(wanted.rows * p.sizes[k]) * 8);
+            first += p.sizes[k] * made.capacities[k];
+            compared += call.batch * wanted.rows * p.sizes[k];
+        }
         if (!same) {
             std::fprintf(stderr, "program %ld, call %zu, %s, %d threads: not the interpreter's numbers\n",
                          long(p.number), i, bitspike_engine_isa(made.isa), threads);
             return -1;
         }
-        compared += call.batch * call.rows * p.size + p.reports;
+        compared += p.reports;
     }
     return compared;
 }

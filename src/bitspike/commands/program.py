@@ -14,16 +14,16 @@ import tyro
 from bitspike.checks import bad_value, in_range, integer
 from bitspike.commands.options import LARGE, Engine, Json, ModelPath, RunPath, Threads, open_program, write_json
 from bitspike.commands.samples import read_samples
+from bitspike.commands.shown import by_output, told, words
 from bitspike.data import Batches, ImageSet, Samples, SequenceSet, Splits
 from bitspike.files import write_json_atomic
 from bitspike.fold import fold as fold_network
 from bitspike.fold.folding import Folded
 from bitspike.layers import values_of
-from bitspike.lower import CompileReport, Pixels, compare, outputs
+from bitspike.lower import Comparison, CompileReport, Pixels, compare, outputs
 from bitspike.lower import compile as lower
-from bitspike.lower.targets import targets_of
 from bitspike.report import as_text
-from bitspike.runtime import Program, Result, save
+from bitspike.runtime import Program, save
 from bitspike.runtime.backends import engine_document
 from bitspike.runtime.engine.planner import DENSITY
 from bitspike.runtime.ops.sums import accumulator_bits
@@ -113,8 +113,11 @@ def verify(
     part = _first(data, layers)
     ran = outputs(program, folded, *_fed(program, data), interpreted=len(part))
     found = compare(program, folded, *_fed(program, part))
+    for name, figures in ran.outputs.items():
+        farthest = found.outputs[name].max_logit_difference_forced
+        ran.outputs[name] = replace(figures, max_logit_difference_forced=farthest)
     whole = ["samples", "agreement", "accuracy", "folded_accuracy", "error", "folded_error"]
-    whole += ["max_logit_difference", "largest_logit", "clamped"]
+    whole += ["max_logit_difference", "largest_logit", "clamped", "outputs"]
     found = replace(found, **{key: getattr(ran, key) for key in whole})
     lost = max(0.0, (found.folded_accuracy or 0.0) - (found.accuracy or 0.0))
     kept = lost <= drop and (found.agreement is None or found.agreement >= agreement)
@@ -122,12 +125,16 @@ def verify(
         kept = found.error <= (1 + drop) * found.folded_error
     document = {**ran.as_dict(), **found.as_dict(), "layer_samples": len(part)}
     document |= {"drop": drop, "least_agreement": agreement, "kept": kept}
+    if not found.outputs:
+        del document["outputs"]
     write_json_atomic(run / "verify.json", document)
     write_json(json, document)
     print(as_text(found.table()))
     print(found)
     print(f"spikes of layers: the first {len(part)} samples; outputs: {program.engine.line}")
     print(ran)
+    if found.outputs:
+        print(as_text(_by_output(found)))
     if ran.different:
         raise SystemExit(1)
     if not kept:
@@ -149,6 +156,8 @@ def run(
 ) -> None:
     """Run a program on an array, a picture or a folder of pictures; of outputs for every step the mean is shown.
 
+    Of a program whose outputs have names each is shown, of maps their shape, least and greatest number.
+
     Args:
         model: File of the program.
         input: X.npy of one sample or a batch (uint8 images as they are, or numbers as the network takes them, as
@@ -163,46 +172,44 @@ def run(
     integer("--top", "it", top, 1, LARGE)
     program = open_program(model, engine, threads)
     names, x = read_samples(program, input)
-    result = program(x)
-    if result.levels.ndim == 3 and not any(made.final for made in program.operations):
-        steps = len(result.levels)
-        result = replace(result, levels=result.levels.sum(0, dtype="int64"), steps=steps)
-    classes = result.values.shape[1] if result.values.ndim == 2 else 0
-    if not classes:
-        must = "the program must send one number a class, at every step or behind a mean read-out"
-        raise bad_value("run", must, list(result.levels.shape), "stream it instead")
-    targets = targets_of(program)
-    if targets != "classes":
-        _show_all(program, targets, names, result, json)
-        return
-    found = result.top(min(top, classes))
-    rows = [
-        {"input": name, "classes": [{"class": kind, "value": value} for kind, value in best]}
-        for name, best in zip(names, found, strict=True)
+    results = program.run(x)
+    if program.spec.outputs:
+        rows = by_output(program, results, names, top)
+        table = [["input", *results]]
+        table += [[row["input"], *(words(each) for each in row["outputs"].values())] for row in rows]
+    else:
+        found = told(program, "", results[""], top)
+        if found is None:
+            must = "the program must send one number a class, at every step or behind a mean read-out"
+            raise bad_value("run", must, list(results[""].levels.shape), "stream it instead")
+        rows = [{"input": name, **each} for name, each in zip(names, found, strict=True)]
+        table = _table(rows)
+    clamped = dict(next(iter(results.values())).clamped)
+    write_json(json, {"predictions": rows, "clamped": clamped, "engine": program.engine.facts})
+    print(program.engine.line, file=sys.stderr)
+    print(as_text(table))
+
+
+def _by_output(found: Comparison) -> list[list[str]]:
+    rows = [["output", "agreement", "max difference", "of", "with its spikes forced"]]
+    for name, each in found.outputs.items():
+        share = "" if each.agreement is None else f"{each.agreement:.2%}"
+        far = (each.max_logit_difference, each.largest_logit, each.max_logit_difference_forced)
+        rows.append([name, share, *(f"{number:.3g}" for number in far)])
+    return rows
+
+
+def _table(rows: list[dict[str, Any]]) -> list[list[str]]:
+    """The only output of all samples, titles first: a column a value, or a place among the best classes."""
+    if "values" in rows[0]:
+        return [["input", *rows[0]["values"]]] + [
+            [row["input"], *(f"{value:.4g}" for value in row["values"].values())] for row in rows
+        ]
+    if "labels" in rows[0]:
+        return [["input", "labels"]] + [[row["input"], words(row)] for row in rows]
+    return [["input", *(f"{i + 1}." for i in range(len(rows[0]["classes"])))]] + [
+        [row["input"], *(f"{best['class']} {best['value']:.3g}" for best in row["classes"])] for row in rows
     ]
-    write_json(json, {"predictions": rows, "clamped": dict(result.clamped), "engine": program.engine.facts})
-    print(program.engine.line, file=sys.stderr)
-    table = [["input", *(f"{i + 1}." for i in range(min(top, classes)))]]
-    table += [[name, *(f"{k} {v:.3g}" for k, v in best)] for name, best in zip(names, found, strict=True)]
-    print(as_text(table))
-
-
-def _show_all(program: Program, targets: str, names: list[str], result: Result, json: Path | None) -> None:
-    """Every value of a regression, or the labels that are there."""
-    outputs = program.spec.classes or tuple(map(str, range(result.values.shape[1])))
-    rows: list[dict[str, Any]] = []
-    table = [["input", *(outputs if targets == "numbers" else ["labels"])]]
-    for name, values in zip(names, result.values.tolist(), strict=True):
-        if targets == "numbers":
-            rows.append({"input": name, "values": dict(zip(outputs, values, strict=True))})
-            table.append([name, *(f"{value:.4g}" for value in values)])
-        else:
-            there = [(label, value) for label, value in zip(outputs, values, strict=True) if value > 0]
-            rows.append({"input": name, "labels": [{"label": label, "value": value} for label, value in there]})
-            table.append([name, ", ".join(f"{label} {value:.3g}" for label, value in there) or "none"])
-    write_json(json, {"predictions": rows, "clamped": dict(result.clamped), "engine": program.engine.facts})
-    print(program.engine.line, file=sys.stderr)
-    print(as_text(table))
 
 
 def inspect(model: ModelPath, engine: Engine = "auto", threads: Threads = None, json: Json = None) -> None:
@@ -239,8 +246,13 @@ def inspect(model: ModelPath, engine: Engine = "auto", threads: Threads = None, 
     size, peak = model.stat().st_size, program.plan.peak_bytes
     info = {key: value for key, value in program.spec.info.items() if key not in ("compile", DENSITY)}
     document = {"operations": records, "size_bytes": size, "peak_bytes": peak, "info": info}
+    sent = _sent(program)
+    document |= {"outputs": sent} if program.spec.outputs else {}
     write_json(json, {**document, "engine": engine_document(program.engine)})
     print(as_text(rows))
+    if program.spec.outputs:
+        titles = ["output", "is", "shape", "unit", "a sample", "classes"]
+        print(as_text([titles, *([name, *_facts(facts)] for name, facts in sent.items())]))
     report = CompileReport.of(program)
     if report.layers:
         print(as_text(report.table()))
@@ -248,6 +260,24 @@ def inspect(model: ModelPath, engine: Engine = "auto", threads: Threads = None, 
     print(program.plan)
     print(program.engine)
     print(f"{size:,} bytes; {', '.join(f'{key} {value}' for key, value in info.items())}")
+
+
+def _sent(program: Program) -> dict[str, dict[str, Any]]:
+    """Output → its value, shape, exponent, steps (0 behind a mean) and classes."""
+    means = {name for made in program.operations if made.final for name in made.op.outputs}
+    found = {}
+    for name, each in program.spec.sent.items():
+        value = program.spec.values[each.value]
+        steps = 0 if each.value in means else value.steps
+        facts = {"value": each.value, "shape": list(value.shape), "exponent": value.exponent or 0, "steps": steps}
+        found[name] = {**facts, "classes": list(each.classes)}
+    return found
+
+
+def _facts(facts: dict[str, Any]) -> list[str]:
+    steps = f"{facts['steps']} steps" if facts["steps"] else "the mean"
+    shape = "×".join(map(str, facts["shape"]))
+    return [facts["value"], shape, f"2^{-facts['exponent']}", steps, ", ".join(facts["classes"])]
 
 
 def lowered_run(
@@ -296,7 +326,8 @@ def _fed(program: Program, data: Samples) -> tuple[Iterator[Any], Iterator[Any]]
     """(batches of the network with what the samples are; what the program is fed with instead)."""
     images = data.images.split(_BATCH) if program.spec.info.get("pixels") else ()  # type: ignore[attr-defined]
     equal = data.by_length() if isinstance(data, SequenceSet) else [data]
-    batches = ((x, y) for part in equal for x, y in Batches(part, _BATCH))
+    plain = not program.spec.outputs  # else nothing says which output the labels are for
+    batches = ((x, y) if plain else x for part in equal for x, y in Batches(part, _BATCH))
     return batches, (part.numpy() for part in images)
 
 

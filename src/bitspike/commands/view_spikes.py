@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
@@ -72,10 +72,15 @@ def view_spikes(
         content = spike_page(spike_picture(layers, seen, title) if few else None, layers, seen, title).encode()
     write_bytes_atomic(out, content)
     rows = layer_facts(layers, seen)
-    drawn = [{"sample": one.words, "output": one.output.tolist()} for one in seen]
+    drawn = [{"sample": one.words, "output": _plain(one.output)} for one in seen]
     write_json(json, {"layers": rows, "samples": drawn, "file": str(out), "bytes": len(content)})
     print(as_text(_table(layers, rows, seen)))
     print(f"{out}: {len(content):,} bytes; {len(layers)} layers, {', '.join(one.words for one in seen)}")
+
+
+def _plain(output: Any) -> Any:
+    """What came out, for JSON."""
+    return {name: each.tolist() for name, each in output.items()} if isinstance(output, dict) else output.tolist()
 
 
 def _chosen(data: Samples, index: int, samples: int) -> range:

@@ -62,7 +62,9 @@ class OnnxFloat(Target):
             found.append("the input is numbers of words: let the graph begin behind the embedding")
         (output,) = graph.of_kind("output")
         if len(output.inputs) > 1:
-            found.append(f"the network returns {len(output.inputs)} tensors: export a network for each")
+            names = ", ".join(graph.outputs)
+            count = len(output.inputs)
+            found.append(f"the network returns {count} tensors: export graph.only(name) for each of {names}")
         if any(parameter.device.type != "cpu" for parameter in graph.model.parameters()):
             found.append("the network is not on the CPU: move it there")
         counts = form == "unrolled" and graph.batch_axis == 1

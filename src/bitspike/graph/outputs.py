@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from torch import fx
+from torch import Tensor, fx
 
 from bitspike.checks import bad_value
 
@@ -16,10 +16,25 @@ def outputs_of(traced: fx.Graph) -> dict[str, fx.Node]:
     Raises:
         ValueError: two tensors of one name, such as "a.0" beside place 0 of "a".
     """
-    found: dict[str, fx.Node] = {}
+    return _by_name(next(item for item in traced.nodes if item.op == "output").args[0], fx.Node)
+
+
+def by_name(value: Any) -> dict[str, Tensor]:
+    """The same names for what a network has returned: name → tensor; "" of one that stands alone.
+
+    >>> import torch
+    >>> x = torch.ones(1)
+    >>> list(by_name({"maps": (x, x), "kind": x})), list(by_name(x))
+    (['maps.0', 'maps.1', 'kind'], [''])
+    """
+    return _by_name(value, Tensor)
+
+
+def _by_name(value: Any, leaf: type[Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {}
 
     def add(name: str, value: Any) -> None:
-        if isinstance(value, fx.Node):
+        if isinstance(value, leaf):
             if name in found:
                 todo = "rename a key: places and keys are joined by dots"
                 raise bad_value("outputs", "each output must have a name of its own", f"{name!r} twice", todo)
@@ -29,7 +44,7 @@ def outputs_of(traced: fx.Graph) -> dict[str, fx.Node]:
             for key, part in parts:
                 add(f"{name}.{key}" if name else str(key), part)
 
-    add("", next(item for item in traced.nodes if item.op == "output").args[0])
+    add("", value)
     return found
 
 

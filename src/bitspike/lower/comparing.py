@@ -16,8 +16,8 @@ from bitspike.checks import bad_value, greatest
 from bitspike.fold.verify import FlipTotals
 from bitspike.graph import Graph, Node, trace
 from bitspike.layers import Encoder
+from bitspike.lower.figures import Figures, OutputFigures, network_outputs
 from bitspike.lower.report import CompileReport, LayerReport
-from bitspike.lower.targets import Tally, sends_steps, targets_of
 from bitspike.lower.wire import Array
 from bitspike.neurons import Neuron
 from bitspike.observe import levels_of, potentials
@@ -53,13 +53,15 @@ class Comparison(FlipTotals):
 
     Attributes:
         samples: compared. layers: neuron → `SpikeFlips`. agreement: share with the same class or set of
-            labels (see `targets_of`), of maps the share of places; None for numbers.
+            labels (see `targets_of`), of maps the share of places; None for numbers. Of outputs with names the lowest.
         max_logit_difference: greatest difference of an output; that with the network's spikes forced on the program is
             ``max_logit_difference_forced``. largest_logit: greatest |output| of the network.
         accuracy, folded_accuracy: share correct of program and network; None without labels. error, folded_error: of
             numbers instead, root of the mean squared error.
         clamped: operation → numbers that the program clamped. clamped_forced: the same where every layer gets the
             network's spikes: there calibration has seen all.
+        outputs: of a program whose outputs have names, those figures for each; accuracy and error stand there alone,
+            and the greatest differences above.
     """
 
     samples: int = 0
@@ -74,6 +76,7 @@ class Comparison(FlipTotals):
     folded_error: float | None = None
     clamped: dict[str, int] = field(default_factory=dict)
     clamped_forced: dict[str, int] = field(default_factory=dict)
+    outputs: dict[str, OutputFigures] = field(default_factory=dict)
 
     def table(self) -> list[list[str]]:
         """Rows for `bitspike.report.as_text`, titles first."""
@@ -106,7 +109,8 @@ def compare(
 
     Args:
         program: what `compile` made, or a file of it. folded: the network it was made from.
-        batches: inputs of the network, or (inputs, labels); one batch may stand alone. raw: what the program
+        batches: inputs of the network, or (inputs, labels); one batch may stand alone. Labels of outputs with names are
+            a dict by name, of as many as have some. raw: what the program
             is fed with instead, a batch each, where it takes raw images.
 
     Raises:
@@ -116,16 +120,17 @@ def compare(
     graph = graph if isinstance(graph, Graph) else trace(folded)
     layers = {layer.name: layer for layer in CompileReport.of(program).layers if layer.kind == "neuron"}
     rows = {made.op.name: made for made in program.operations if made.kind == "fire"}
-    found, tally, instead = Comparison(), Tally(targets_of(program), sends_steps(program)), iter(raw)
+    found, figures, instead = Comparison(), Figures("compare", program), iter(raw)
     for batch in [batches] if isinstance(batches, Tensor) else batches:
         x, labels = batch if isinstance(batch, (tuple, list)) else (batch, None)
-        expected, spikes, currents, sent = _network(graph, x)
+        returned, spikes, currents, sent = _network(graph, x)
+        expected = network_outputs("compare", program, returned)
         fed = next(instead, None)
         spikes = {name: _laid(s, layers.get(name), rows.get(name)) for name, s in spikes.items()}
         forced = {name: _fed(graph[name].module, s, layers.get(name), rows.get(name)) for name, s in spikes.items()}
         given = _sequence(program, sent if fed is None else fed)
-        own, output, clamped = run(program, given)
-        taught, output_forced, clamped_forced = run(program, given, forced)
+        own, got, clamped = run(program, given)
+        taught, got_forced, clamped_forced = run(program, given, forced)
         for name, wanted in forced.items():
             real = graph[name].module.format.real  # type: ignore[union-attr]
             flips = _count(found, name, spikes[name].cpu().numpy() != 0 if real else wanted, own, taught)
@@ -135,26 +140,22 @@ def compare(
         for total, counts in ((found.clamped, clamped), (found.clamped_forced, clamped_forced)):
             for name, count in counts.items():
                 total[name] = total.get(name, 0) + count
-        found.max_logit_difference = max(found.max_logit_difference, float(np.abs(output - expected).max()))
-        forced_difference = float(np.abs(output_forced - expected).max())
-        found.max_logit_difference_forced = max(found.max_logit_difference_forced, forced_difference)
-        found.largest_logit = max(found.largest_logit, float(np.abs(expected).max()))
-        tally.add(output, expected, None if labels is None else labels.cpu().numpy())
-    if not tally.samples:
+        figures.add(got, expected, labels, got_forced)
+    if not figures.samples:
         raise bad_value("compare", "there must be batches", "none", "pass inputs of the network")
-    return replace(found, samples=tally.samples, **tally.figures())  # type: ignore[arg-type]
+    return replace(found, samples=figures.samples, **figures.fields())
 
 
 def run(
     program: Program, levels: Array, forced: Mapping[str, Array] | None = None
-) -> tuple[dict[str, Array], Array, dict[str, int]]:
+) -> tuple[dict[str, Array], dict[str, Array], dict[str, int]]:
     """Run a program on whole sequences [steps, B, ...] of integers from a fresh state, operation by operation.
 
     Args:
         forced: fire operation → spikes [steps, B, ...] which the operations behind it get instead of its own.
 
     Returns:
-        (spikes of every fire operation, output in float64, operation → numbers clamped).
+        (spikes of every fire operation; by output what comes out, in float64; operation → numbers clamped).
     """
     spikes: dict[str, list[Array]] = {}
     done = Counter[str]()
@@ -170,17 +171,19 @@ def run(
             sent = forced[name][begin : done[name]].astype(sent.dtype)
         return replace(ran, outputs=(sent, *more))
 
-    out, state = step(program.operations, levels, None, program.spec.output, watch=watch)
-    output = np.ldexp(out.astype(np.float64), -(program.spec.values[program.spec.output].exponent or 0))
-    for made in program.operations:
-        if made.final:
-            output = output[0] / max(state.parts[made.op.name].counted, 1)
+    sent = program.spec.sent_values
+    parts, state = step(program.operations, levels, None, sent, watch=watch)
+    means = {made.op.outputs[0]: made.op.name for made in program.operations if made.final}
+    outputs = {}
+    for name, value, part in zip(program.outputs, sent, parts, strict=True):
+        numbers = np.ldexp(part.astype(np.float64), -(program.spec.values[value].exponent or 0))
+        outputs[name] = numbers[0] / max(state.parts[means[value]].counted, 1) if value in means else numbers
     found = {name: np.concatenate(rows) for name, rows in spikes.items()}
-    return found, output, dict(state.clamped)
+    return found, outputs, dict(state.clamped)
 
 
-def _network(graph: Graph, x: Tensor) -> tuple[Array, dict[str, Tensor], dict[str, Tensor], Array]:
-    """(output, neuron → what it sends, neuron → its current, what the encoder sends) of the folded network."""
+def _network(graph: Graph, x: Tensor) -> tuple[Any, dict[str, Tensor], dict[str, Tensor], Array]:
+    """(what it returns, neuron → what it sends, neuron → its current, what the encoder sends) of the folded network."""
     spikes: dict[str, Tensor] = {}
     currents: dict[str, Tensor] = {}
     sent = [x]
@@ -193,8 +196,8 @@ def _network(graph: Graph, x: Tensor) -> tuple[Array, dict[str, Tensor], dict[st
             sent[0] = value
         return value
 
-    output = graph.run(x, handler=note)
-    return output.double().cpu().numpy(), spikes, currents, sent[0].cpu().numpy()
+    returned = graph.run(x, handler=note)
+    return returned, spikes, currents, sent[0].cpu().numpy()
 
 
 def _laid(sent: Tensor, layer: LayerReport | None, row: Operation | None) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from bitspike.checks import bad_value
 from bitspike.graph import Graph, Node, trace
 from bitspike.layers import Encoder
-from bitspike.lower.targets import Tally, sends_steps, targets_of
+from bitspike.lower.figures import Figures, OutputFigures, network_outputs
 from bitspike.lower.wire import Array
 from bitspike.runtime import Program, Result
 
@@ -30,6 +30,8 @@ class Outputs:
             folded_accuracy: share correct of program and network; None without labels. error, folded_error: of numbers
             instead, root of the mean squared error. max_logit_difference: greatest difference of an output;
             largest_logit: greatest |output| of the network. clamped: operation → numbers that the program clamped.
+        outputs: of a program whose outputs have names, those figures for each; accuracy and error stand there alone,
+            and above them the lowest agreement and the greatest differences.
         interpreted: samples that the interpreter ran too. different: those of them where an integer or a count of
             clamped numbers is another one; first_different: the number of the first one.
     """
@@ -47,10 +49,12 @@ class Outputs:
     interpreted: int = 0
     different: int = 0
     first_different: int | None = None
+    outputs: dict[str, OutputFigures] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
         """Plain values for a JSON file."""
-        return asdict(self)
+        found = asdict(self)
+        return found if self.outputs else {key: value for key, value in found.items() if key != "outputs"}
 
     def __str__(self) -> str:
         name = " ".join(filter(None, (self.engine["name"], self.engine["isa"])))
@@ -81,46 +85,47 @@ def outputs(
     graph = folded if isinstance(folded, Graph) else getattr(folded, "graph", None)
     graph = graph if isinstance(graph, Graph) else trace(folded)
     found, instead, clamped = Outputs(program.engine.facts), iter(raw), Counter[str]()
-    slow = Program(program.spec, "interpreter")
-    tally = Tally(targets_of(program), sends_steps(program))
+    slow, figures = Program(program.spec, "interpreter"), Figures("outputs", program)
     for batch in [batches] if isinstance(batches, Tensor) else batches:
         x, labels = batch if isinstance(batch, (tuple, list)) else (batch, None)
-        expected, sent = _network(graph, x)
+        returned, sent = _network(graph, x)
+        expected = network_outputs("outputs", program, returned)
         fed = next(instead, None)
         given = _given(program, sent if fed is None else np.asarray(fed))
-        result = program(given)
-        _interpret(found, program, slow, given, result, interpreted)
-        clamped.update(result.clamped)
-        values = result.values
-        found.max_logit_difference = max(found.max_logit_difference, float(np.abs(values - expected).max()))
-        found.largest_logit = max(found.largest_logit, float(np.abs(expected).max()))
-        tally.add(values, expected, None if labels is None else labels.cpu().numpy())
-    if not tally.samples:
+        results = program.run(given)
+        _interpret(found, program, slow, given, results, interpreted)
+        clamped.update(next(iter(results.values())).clamped)
+        figures.add({name: result.values for name, result in results.items()}, expected, labels)
+    if not figures.samples:
         raise bad_value("outputs", "there must be batches", "none", "pass inputs of the network")
-    return replace(found, samples=tally.samples, clamped=dict(clamped), **tally.figures())  # type: ignore[arg-type]
+    return replace(found, samples=figures.samples, clamped=dict(clamped), **figures.fields(forced=False))
 
 
-def _interpret(found: Outputs, fast: Program, slow: Program, given: Array, result: Result, most: int) -> None:
-    """Hold the first samples of a batch, of which the engine gave ``result``, against the interpreter."""
+def _interpret(
+    found: Outputs, fast: Program, slow: Program, given: Array, results: Mapping[str, Result], most: int
+) -> None:
+    """Hold the first samples of a batch, of which the engine gave ``results``, against the interpreter."""
     axis = 0 if slow.spec.input.repeat else 1
     count = min(most - found.interpreted, given.shape[axis])
     if count <= 0 or found.engine["name"] == "interpreter":
         return
     part = given[:count] if axis == 0 else given[:, :count]
-    wanted, got = slow(part), result if count == given.shape[axis] else fast(part)
-    along = int(sends_steps(slow))
-    pair = (np.moveaxis(each.levels, along, 0).reshape(count, -1) for each in (wanted, got))
-    other = np.asarray(np.not_equal(*pair).any(1))
-    if not other.any() and dict(wanted.clamped) != dict(got.clamped):
-        other[:] = True  # whose numbers they were is not known
+    wanted, got = slow.run(part), results if count == given.shape[axis] else fast.run(part)
+    other = np.zeros(count, bool)
+    for name, each in wanted.items():
+        along = 0 if each.mean else 1
+        pair = (np.moveaxis(levels, along, 0).reshape(count, -1) for levels in (each.levels, got[name].levels))
+        other |= np.not_equal(*pair).any(1)
+        if not other.any() and dict(each.clamped) != dict(got[name].clamped):
+            other[:] = True  # whose numbers they were is not known
     if other.any() and found.first_different is None:
         found.first_different = found.interpreted + int(other.argmax())
     found.interpreted += count
     found.different += int(other.sum())
 
 
-def _network(graph: Graph, x: Tensor) -> tuple[Array, Array]:
-    """(output, what the encoder sends) of the folded network."""
+def _network(graph: Graph, x: Tensor) -> tuple[Any, Array]:
+    """(what it returns, what the encoder sends) of the folded network."""
     sent = [x]
 
     def note(node: Node, call: Any, args: tuple[Any, ...]) -> Any:
@@ -129,8 +134,8 @@ def _network(graph: Graph, x: Tensor) -> tuple[Array, Array]:
             sent[0] = value
         return value
 
-    output = graph.run(x, handler=note)
-    return output.double().cpu().numpy(), sent[0].cpu().numpy()
+    returned = graph.run(x, handler=note)
+    return returned, sent[0].cpu().numpy()
 
 
 def _given(program: Program, sent: Array) -> Array:

@@ -54,7 +54,8 @@ class CompileReport:
         clamped: operation → numbers clamped on the calibration data.
         agreement: share of calibration samples with the class (or set of labels) of the folded network; None for
             numbers, and where the program is fed with something else than they are, so that it was not run on them.
-            max_logit_difference: on them.
+            max_logit_difference: on them. Of outputs with names the lowest, and the greatest.
+        outputs: both for each of them, by name.
         notes: what a reader has to know, one sentence each.
     """
 
@@ -66,10 +67,12 @@ class CompileReport:
     agreement: float | None = None
     max_logit_difference: float = 0.0
     notes: list[str] = field(default_factory=list)
+    outputs: dict[str, dict[str, float | None]] = field(default_factory=dict)
 
     def as_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
-        return asdict(self)
+        """Plain values for JSON; without "outputs" where none has a name."""
+        found = asdict(self)
+        return found if self.outputs else {key: value for key, value in found.items() if key != "outputs"}
 
     @classmethod
     def of(cls, program: Any) -> CompileReport:
@@ -109,5 +112,7 @@ class CompileReport:
                 f"{sum(self.clamped.values())} numbers clamped"
             )
         )
+        shares = [(name, each["agreement"]) for name, each in self.outputs.items()]
+        ran += "".join(f"; {name} {share:.2%}" for name, share in shares if share is not None)
         notes = "".join(f"; {note}" for note in self.notes)
         return f"compile: {len(self.layers)} layers, calibrated on {self.samples} samples{ran}{notes}"

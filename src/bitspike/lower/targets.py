@@ -16,21 +16,23 @@ TARGETS = ("classes", "labels", "numbers")
 Array = np.ndarray[Any, Any]
 
 
-def targets_of(info: Mapping[str, Any] | Program) -> str:
-    """What is noted; "classes" where nothing is.
+def targets_of(info: Mapping[str, Any] | Program, output: str = "") -> str:
+    """What is noted, for all outputs or as a dict by output; "classes" where nothing is.
 
     Raises:
         ValueError: something else.
     """
     given = info.spec.info if isinstance(info, Program) else info
     found = given.get("targets", TARGETS[0])
+    found = found.get(output, TARGETS[0]) if isinstance(found, Mapping) else found
     one_of("program", "targets in its info", found, TARGETS)
     return str(found)
 
 
-def sends_steps(program: Program) -> bool:
-    """Whether outputs are [T, B, K, ...], one a step, and not [B, K, ...]."""
-    return not any(made.final for made in program.operations)
+def sends_steps(program: Program, output: str = "") -> bool:
+    """Whether an output is [T, B, K, ...], one a step, and not [B, K, ...]."""
+    value = program.spec.sent[output].value
+    return not any(made.final and value in made.op.outputs for made in program.operations)
 
 
 def said(outputs: Array, targets: str) -> Array | None:

@@ -7,7 +7,7 @@ from .file import load, save
 from .interpreter import State
 from .plan import Plan
 from .program import Program, Result
-from .spec import INPUT, Constant, Grid, Input, Op, Spec, Value
+from .spec import INPUT, Constant, Grid, Input, Op, Output, Spec, Value
 from .verifier import verify
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "Grid",
     "Input",
     "Op",
+    "Output",
     "Plan",
     "Program",
     "ProgramError",

@@ -17,7 +17,7 @@ from .bench import bench
 from .engine.tuned import plan_path, write_plan
 from .errors import ProgramError, fault
 from .file import load
-from .program import Program
+from .program import Program, Result
 from .samples import as_frames, as_numbers, read_array
 
 
@@ -46,10 +46,27 @@ def predictions(program: Program, x: Any, top: int) -> list[dict[str, Any]]:
     """For every sample the classes with the most, and their logits, as plain values.
 
     Args:
-        program: one with a mean read-out over classes. x: as the program takes it. top: classes a sample.
+        program: one with a mean read-out over classes, or one whose outputs have names: then a sample has "outputs",
+            by name, and of one that is no row of classes its shape, least and greatest number. x: as the program takes
+            it. top: classes a sample, of each output at most as many as it has.
     """
-    rows = program(x).top(top)
-    return [{"sample": index, "top": [{"class": n, "logit": v} for n, v in row]} for index, row in enumerate(rows)]
+    if not program.spec.outputs:
+        return [{"sample": i, "top": _classes(row)} for i, row in enumerate(program(x).top(top))]
+    columns = {name: _column(result, top) for name, result in program.run(x).items()}
+    count = len(next(iter(columns.values())))
+    return [{"sample": i, "outputs": {name: rows[i] for name, rows in columns.items()}} for i in range(count)]
+
+
+def _classes(row: list[tuple[str, float]]) -> list[dict[str, Any]]:
+    return [{"class": name, "logit": value} for name, value in row]
+
+
+def _column(result: Result, top: int) -> list[dict[str, Any]]:
+    """An output of all samples; see `predictions`."""
+    if result.levels.ndim == 2 and result.levels.shape[1]:
+        return [{"top": _classes(row)} for row in result.top(min(top, result.levels.shape[1]))]
+    values = result.values if result.mean else result.values.swapaxes(0, 1)
+    return [{"shape": list(one.shape), "low": float(one.min()), "high": float(one.max())} for one in values]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -99,7 +116,14 @@ def _run(program: Program, asked: argparse.Namespace) -> None:
     _result(asked.json, {"predictions": rows, "engine": program.engine.facts})
     print(program.engine.line, file=sys.stderr)
     for row in rows:
-        print(f"{row['sample']}: " + ", ".join(f"{best['class']} {best['logit']:.4g}" for best in row["top"]))
+        parts = {name: _words(each) for name, each in row["outputs"].items()} if "outputs" in row else {}
+        print(f"{row['sample']}: " + ("; ".join(f"{k}: {text}" for k, text in parts.items()) or _words(row)))
+
+
+def _words(found: dict[str, Any]) -> str:
+    if "top" in found:
+        return ", ".join(f"{best['class']} {best['logit']:.4g}" for best in found["top"])
+    return f"{'×'.join(map(str, found['shape']))} from {found['low']:.4g} to {found['high']:.4g}"
 
 
 def _samples(program: Program, path: Path) -> Any:

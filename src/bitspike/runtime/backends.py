@@ -21,6 +21,10 @@ from .spec import Input, Spec
 ENGINES = ("auto", "interpreter", "native")
 
 
+Ran = tuple[Sequence[Array], Sequence[int], Mapping[str, int]]
+"""(what comes out [m, B, ...], steps that a read-out summed or 1, both by output; operation → numbers clamped)."""
+
+
 class Engine(Protocol):
     """Runs chunks of a program; ``str(engine)`` says which it is, and why."""
 
@@ -29,8 +33,8 @@ class Engine(Protocol):
         """ "interpreter" or "native"."""
         ...
 
-    def call(self, x: Array) -> tuple[Array, int, Mapping[str, int]]:
-        """A whole run x [n, B, ...] → (what comes out [m, B, ...], steps that a read-out summed or 1, clamped)."""
+    def call(self, x: Array) -> Ran:
+        """A whole run x [n, B, ...]."""
         ...
 
     @property
@@ -64,19 +68,19 @@ class Engine(Protocol):
         """Multiply-accumulates of bytes a second that the machine does at best, measured; 0 of the interpreter."""
         ...
 
-    def step(self, x: Array, state: Any) -> tuple[Array, Any]:
-        """One chunk x [n, B, ...] of the input → what comes out for it [m, B, ...], and the state. Pure."""
+    def step(self, x: Array, state: Any) -> tuple[Sequence[Array], Any]:
+        """One chunk x [n, B, ...] of the input → what comes out for it [m, B, ...], by output, and the state. Pure."""
         ...
 
-    def counted(self, state: Any) -> int:
-        """Steps that a mean read-out has summed, at least 1; 1 where there is none."""
+    def counted(self, state: Any) -> Sequence[int]:
+        """By output, steps that a mean read-out has summed, at least 1; 1 where there is none."""
         ...
 
     def quantize(self, x: Array) -> Array | None:
         """float32 → levels of an input with a scale, as `Program.quantize` says; None where a number is not finite."""
         ...
 
-    def call_real(self, x: Array) -> tuple[Array, int, Mapping[str, int]] | None:
+    def call_real(self, x: Array) -> Ran | None:
         """`call` of the levels of x [B, ...], float32 and contiguous, of a repeated input.
 
         None: take `quantize` and `call`, which also say what is wrong with x.
@@ -89,9 +93,10 @@ class Interpreter:
 
     name = "interpreter"
 
-    def __init__(self, given: Input, operations: tuple[Operation, ...], output: str, why: str) -> None:
-        self._given, self._operations, self._output, self._why = given, operations, output, why
-        self._last = next((made for made in operations if made.final), None)
+    def __init__(self, given: Input, operations: tuple[Operation, ...], sent: Sequence[str], why: str) -> None:
+        self._given, self._operations, self._sent, self._why = given, operations, sent, why
+        means = {made.op.outputs[0]: made.op.name for made in operations if made.final}
+        self._means = tuple(means.get(name) for name in sent)
         self._order = parts_of(operations)
 
     def __str__(self) -> str:
@@ -102,9 +107,9 @@ class Interpreter:
         """As `Engine` says."""
         return f"engine: interpreter ({self._why})"
 
-    def call(self, x: Array) -> tuple[Array, int, Mapping[str, int]]:
+    def call(self, x: Array) -> Ran:
         """As `Engine` says."""
-        whole, state = step(self._operations, x, None, self._output, self._order)
+        whole, state = step(self._operations, x, None, self._sent, self._order)
         return whole, self.counted(state), state.clamped
 
     @property
@@ -130,18 +135,18 @@ class Interpreter:
         """As `Engine` says."""
         return 0.0
 
-    def step(self, x: Array, state: Any) -> tuple[Array, Any]:
+    def step(self, x: Array, state: Any) -> tuple[Sequence[Array], Any]:
         """As `Engine` says."""
         if state is not None and (not isinstance(state, State) or state.owner is not self):
             must = "the state must come from this program and engine"
             raise fault("stream", must, "another one's", "start a new stream")
-        whole, after = step(self._operations, x, state, self._output, self._order)
+        whole, after = step(self._operations, x, state, self._sent, self._order)
         return whole, replace(after, owner=self)
 
-    def counted(self, state: Any) -> int:
+    def counted(self, state: Any) -> Sequence[int]:
         """As `Engine` says."""
-        tallied = None if self._last is None else state.parts.get(self._last.op.name)
-        return 1 if tallied is None else max(tallied.counted, 1)
+        parts = (None if name is None else state.parts.get(name) for name in self._means)
+        return tuple(1 if part is None else max(part.counted, 1) for part in parts)
 
     def quantize(self, x: Array) -> Array | None:
         """As `Engine` says."""
@@ -150,7 +155,7 @@ class Interpreter:
         value = self._given.value
         return np.clip(round_half(x.astype(np.float64) * self._given.factor), value.low, value.high).astype(value.dtype)
 
-    def call_real(self, x: Array) -> tuple[Array, int, Mapping[str, int]] | None:
+    def call_real(self, x: Array) -> Ran | None:
         """As `Engine` says."""
         return None
 
@@ -161,7 +166,7 @@ class Deferred:
     def __init__(
         self, spec: Spec, operations: tuple[Operation, ...], threads: int, forms: Mapping[str, str] | Tuned | None
     ) -> None:
-        self._given = spec.input, operations, spec.output, threads, None, spec.info, forms
+        self._given = spec.input, operations, spec.sent_values, threads, None, spec.info, forms
         self._made: Native | Interpreter | None = None
 
     @property
@@ -182,7 +187,7 @@ class Deferred:
     def __str__(self) -> str:
         return str(self.made)
 
-    def call(self, x: Array) -> tuple[Array, int, Mapping[str, int]]:
+    def call(self, x: Array) -> Ran:
         """As `Engine` says."""
         return self.made.call(x)
 
@@ -214,11 +219,11 @@ class Deferred:
         """As `Engine` says."""
         return self.made.peak()
 
-    def step(self, x: Array, state: Any) -> tuple[Array, Any]:
+    def step(self, x: Array, state: Any) -> tuple[Sequence[Array], Any]:
         """As `Engine` says."""
         return self.made.step(x, state)
 
-    def counted(self, state: Any) -> int:
+    def counted(self, state: Any) -> Sequence[int]:
         """As `Engine` says."""
         return self.made.counted(state)
 
@@ -226,7 +231,7 @@ class Deferred:
         """As `Engine` says."""
         return self.made.quantize(x)
 
-    def call_real(self, x: Array) -> tuple[Array, int, Mapping[str, int]] | None:
+    def call_real(self, x: Array) -> Ran | None:
         """As `Engine` says."""
         return self.made.call_real(x)
 
@@ -252,12 +257,12 @@ def choose(
         raise fault("program", must, repr(threads), "leave it out for one a core")
     rows, count = tuple(operations), threads or default_threads()
     if engine == "interpreter":
-        return Interpreter(spec.input, rows, spec.output, "it was asked for")
+        return Interpreter(spec.input, rows, spec.sent_values, "it was asked for")
     if engine == "native" or isa is not None:
-        return Native(spec.input, rows, spec.output, count, isa, spec.info, forms)
+        return Native(spec.input, rows, spec.sent_values, count, isa, spec.info, forms)
     missing = why_missing()
     if missing is not None:
-        return Interpreter(spec.input, rows, spec.output, missing)
+        return Interpreter(spec.input, rows, spec.sent_values, missing)
     return Deferred(spec, rows, count, forms)
 
 

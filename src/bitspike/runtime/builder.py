@@ -12,7 +12,7 @@ from .errors import fault
 from .limits import INT8, INT16, INT32
 from .ops import OPERATIONS
 from .program import Program
-from .spec import INPUT, Constant, Grid, Input, Op, Spec, Value
+from .spec import INPUT, Constant, Grid, Input, Op, Output, Spec, Value
 
 
 class Builder:
@@ -80,9 +80,30 @@ class Builder:
         self.operations.append(op)
         return op.outputs[0]
 
-    def finish(self, output: str, classes: Sequence[str] = (), info: Mapping[str, Any] | None = None) -> Program:
-        """The verified program."""
+    def finish(
+        self,
+        output: str | Mapping[str, str],
+        classes: Sequence[str] | Mapping[str, Sequence[str]] = (),
+        info: Mapping[str, Any] | None = None,
+    ) -> Program:
+        """The verified program.
+
+        Args:
+            output: name of the value that comes out; of several outputs name → value, and then ``classes`` are by name,
+                too: output → names of its classes, for those which have some.
+        """
+        named: dict[str, Output] = {}
+        if isinstance(output, Mapping):
+            rows = classes if isinstance(classes, Mapping) else {}
+            lost = sorted(set(rows) - set(output)) if rows else ["classes"] * bool(classes)
+            if lost or not output:
+                must = "there must be outputs, and classes by the name of one"
+                raise fault("outputs", must, lost or "none", f"names are {', '.join(output) or 'missing'}")
+            named = {name: Output(value, tuple(rows.get(name, ()))) for name, value in output.items()}
+        elif isinstance(classes, Mapping):
+            raise fault("classes", "they must be a list where one output has no name", "a mapping", "pass its names")
         declared = {name: value for name, value in self.values.items() if name != INPUT}
         constants = dict(self.constants)
         operations = tuple(self.operations)
-        return Program(Spec(self.given, operations, declared, constants, output, tuple(classes), dict(info or {})))
+        alone = ("", ()) if isinstance(output, Mapping) else (output, tuple(classes))
+        return Program(Spec(self.given, operations, declared, constants, *alone, dict(info or {}), named))

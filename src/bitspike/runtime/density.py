@@ -32,7 +32,7 @@ def densities(program: Program, x: Any) -> dict[str, float]:
         _Watched(made, counts.setdefault(made.op.name, [0, 0])) if "weight" in made.constants else made
         for made in program.operations
     )
-    step(watched, program.sequence(x), None, program.spec.output)  # type: ignore[arg-type]
+    step(watched, program.sequence(x), None, program.spec.sent_values)  # type: ignore[arg-type]
     return {name: round(some / every, 4) for name, (some, every) in counts.items() if every}
 
 

@@ -8,11 +8,11 @@ from typing import Any
 
 from . import limits
 from .errors import fault
-from .spec import Constant, Grid, Input, Op, Spec, Value
+from .spec import Constant, Grid, Input, Op, Output, Spec, Value
 from .verifier import MAX_CONSTANT_AXES, check_grid
 
 FORMAT = "bitspike.program"
-VERSION = (1, 1)
+VERSION = (1, 2)
 """(major, minor): a reader takes its own major up to its own minor."""
 
 
@@ -26,21 +26,26 @@ class Document:
     constants: dict[str, tuple[tuple[int, ...], Grid | None]]
     output: str
     classes: tuple[str, ...]
+    outputs: dict[str, Output]
     info: dict[str, Any]
     sha256: str
 
     def spec(self, constants: Mapping[str, Constant]) -> Spec:
         """The spec, with the numbers."""
-        return Spec(self.input, self.operations, self.values, constants, self.output, self.classes, self.info)
+        names = self.output, self.classes
+        return Spec(self.input, self.operations, self.values, constants, *names, self.info, self.outputs)
 
 
 _SINCE = {"echo": 1}
 """Kind of an operation → the minor version that brought it."""
+_OUTPUTS_SINCE = 2
+"""The minor version that brought outputs with names."""
 
 
 def _minor(spec: Spec) -> int:
     """The least that a file needs, so that older readers take what they know."""
-    return max(_SINCE.get(op.kind, 0) for op in spec.operations)
+    named = _OUTPUTS_SINCE if spec.outputs else 0
+    return max(named, *(_SINCE.get(op.kind, 0) for op in spec.operations))
 
 
 def write_document(spec: Spec, sha256: str) -> dict[str, Any]:
@@ -55,8 +60,7 @@ def write_document(spec: Spec, sha256: str) -> dict[str, Any]:
             "repeat": given.repeat,
             "scale": None if given.scale is None else list(given.scale),
         },
-        "output": spec.output,
-        "classes": list(spec.classes),
+        **_sent_out(spec),
         "info": dict(spec.info),
         "constants": {
             name: {
@@ -82,6 +86,13 @@ def write_document(spec: Spec, sha256: str) -> dict[str, Any]:
     }
 
 
+def _sent_out(spec: Spec) -> dict[str, Any]:
+    if not spec.outputs:
+        return {"output": spec.output, "classes": list(spec.classes)}
+    rows = {name: {"value": each.value, "classes": list(each.classes)} for name, each in spec.outputs.items()}
+    return {"outputs": rows}
+
+
 def _value_out(value: Value) -> dict[str, Any]:
     shape, ends = list(value.shape), {"low": value.low, "high": value.high}
     return {"shape": shape, **ends, "exponent": value.exponent, "steps": value.steps}
@@ -101,8 +112,9 @@ def read_document(raw: dict[str, Any]) -> Document:
     if version[0] != VERSION[0] or not 0 <= version[1] <= VERSION[1]:
         must = f"its version must be {VERSION[0]}.0 to {VERSION[0]}.{VERSION[1]}"
         raise fault("program", must, f"{version[0]}.{version[1]}", "use the release that wrote it, or a newer one")
-    keys = "format version sha256 input output classes info constants values operations"
-    top = _record("program", raw, keys)
+    named = version[1] >= _OUTPUTS_SINCE and "outputs" in raw
+    keys = "format version sha256 input info constants values operations "
+    top = _record("program", raw, keys + ("outputs" if named else "output classes"))
     given = _record("input", top["input"], "shape low high exponent steps repeat scale")
     if not isinstance(given["repeat"], bool):
         raise fault("input", "repeat must be true or false", given["repeat"], "correct it")
@@ -115,11 +127,28 @@ def read_document(raw: dict[str, Any]) -> Document:
         tuple(_op(entry) for entry in _list("program", top["operations"], limits.MAX_OPERATIONS)),
         {name: _value(f"value {name}", entry) for name, entry in _mapping("values", top["values"]).items()},
         {name: _constant(f"constant {name}", entry) for name, entry in _mapping("constants", top["constants"]).items()},
-        _text("output", top["output"]),
-        tuple(_text("classes", name) for name in _list("classes", top["classes"], limits.MAX_SIDE)),
+        "" if named else _text("output", top["output"]),
+        () if named else _classes("classes", top["classes"]),
+        _outputs(top["outputs"]) if named else {},
         _mapping("info", top["info"]),
         _text("sha256", top["sha256"]),
     )
+
+
+def _outputs(entry: object) -> dict[str, Output]:
+    rows = _mapping("outputs", entry)
+    if not 1 <= len(rows) <= limits.MAX_OUTPUTS:
+        raise fault("outputs", f"there must be 1 to {limits.MAX_OUTPUTS}", len(rows), "split the program")
+    found = {}
+    for name, row in rows.items():
+        where = f"output {name}"
+        parts = _record(where, row, "value classes")
+        found[name] = Output(_text(where, parts["value"]), _classes(where, parts["classes"]))
+    return found
+
+
+def _classes(where: str, entry: object) -> tuple[str, ...]:
+    return tuple(_text(where, name) for name in _list(where, entry, limits.MAX_SIDE))
 
 
 def _op(entry: object) -> Op:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
@@ -50,11 +50,12 @@ def step(
     operations: tuple[Operation, ...],
     x: Array,
     state: State | None,
-    output: str,
+    sent: Sequence[str],
     order: tuple[Part, ...] | None = None,
     watch: Watch | None = None,
-) -> tuple[Array, State]:
-    """Run one chunk x [n, B, ...] of the input; returns what ``output`` is for it, [m, B, ...], and the state.
+) -> tuple[tuple[Array, ...], State]:
+    """Run one chunk x [n, B, ...] of the input; returns what the values ``sent`` are for it, [m, B, ...] each, and the
+    state.
 
     An operation takes the steps that all its inputs have; the rest waits. It never sees an empty chunk. ``order`` is
     that of `parts_of`, which is found out where it is not given. ``watch`` sees what every operation gives, and
@@ -65,7 +66,9 @@ def step(
     run = _Run(operations, dict(before.parts), dict(before.waiting), Counter(before.clamped), x.shape[1], watch)
     values: dict[str, Array] = {INPUT: x}
     places = [i for part in order for i in part.operations]
-    last = {name: at for at, i in enumerate(places) for name in _needs(operations[i])} | {output: len(places)}
+    last = {name: at for at, i in enumerate(places) for name in _needs(operations[i])} | dict.fromkeys(
+        sent, len(places)
+    )
     at = 0
     for part in order:
         if part.loops:
@@ -77,7 +80,7 @@ def step(
                 if last.get(name, -1) < at + len(part.operations):
                     values.pop(name, None)
         at += len(part.operations)
-    return values[output], State(before.batch, run.parts, run.waiting, dict(run.clamped))
+    return tuple(values[name] for name in sent), State(before.batch, run.parts, run.waiting, dict(run.clamped))
 
 
 def _needs(made: Operation) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ MAX_DEPTH = 16
 """Nested brackets in the JSON of a file."""
 MAX_NAME = 200
 MAX_OPERATIONS = 4096
+MAX_OUTPUTS = 256
 MAX_ELEMENTS = 2**27
 """Numbers in a value of one sample and step, and in a constant."""
 MAX_USED = 150_000_000

@@ -57,12 +57,15 @@ class Plan:
         return f"arena {self.peak_bytes:,} bytes a sample: states {self.state_bytes:,}, values {kept:,}; {loops}"
 
 
-def plan(given: Input, operations: Sequence[Operation], output: str) -> Plan:
-    """Schedule and place everything: states first, then values, the largest first, each at the lowest free place."""
+def plan(given: Input, operations: Sequence[Operation], sent: Sequence[str]) -> Plan:
+    """Schedule and place everything: states first, then values, the largest first, each at the lowest free place.
+
+    ``sent`` names the values that come out.
+    """
     keys = _keys(given, operations)
     loops = _loops(operations, keys)
-    crossing = _crossing(operations, keys, output)
-    lives = _lives(operations, loops, crossing, output)
+    crossing = _crossing(operations, keys, sent)
+    lives = _lives(operations, loops, crossing, sent)
     states: dict[str, Place] = {}
     top = 0
     for made in operations:
@@ -127,17 +130,17 @@ def _loops(operations: Sequence[Operation], keys: dict[str, Key]) -> list[Loop]:
     return [Loop(max(key[1], 1), tuple(found[key])) for key in sorted(found)]
 
 
-def _crossing(operations: Sequence[Operation], keys: dict[str, Key], output: str) -> set[str]:
+def _crossing(operations: Sequence[Operation], keys: dict[str, Key], sent: Sequence[str]) -> set[str]:
     """Values that outlive a step: read by another loop than the one that writes them, or sent."""
     loop = {name: _loop_of(made, keys) for made in operations for name in made.op.outputs}
-    found = {INPUT, output}
+    found = {INPUT, *sent}
     for made in operations:
         found.update(name for name in made.op.inputs if loop.get(name) != _loop_of(made, keys))
     return found
 
 
 def _lives(
-    operations: Sequence[Operation], loops: Sequence[Loop], crossing: set[str], output: str
+    operations: Sequence[Operation], loops: Sequence[Loop], crossing: set[str], sent: Sequence[str]
 ) -> dict[str, tuple[int, int]]:
     """First and last place, in the order of running, at which a value is held; whole loops where it crosses one."""
     order = [index for loop in loops for index in loop.operations]
@@ -154,7 +157,8 @@ def _lives(
     for place, name in echoes_of(operations).items():  # it is kept when the loop has gone round
         ends = [span[i][1] for i, made in enumerate(operations) if i == place or name in made.op.outputs]
         lives[name] = (lives[name][0], max(lives[name][1], *ends))
-    lives[output] = (lives[output][0], len(order) - 1)
+    for name in sent:
+        lives[name] = (lives[name][0], len(order) - 1)
     return lives
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,7 +32,8 @@ class Result:
         steps: what levels are to be divided by for a mean (1 where it is none, or nothing has come yet).
         exponent: one unit is worth 2^-exponent.
         classes: names, or none.
-        clamped: operation → numbers that were clamped; those which are not named clamped nothing.
+        clamped: operation → numbers that the program clamped; those which are not named clamped nothing.
+        mean: whether levels come from behind a mean read-out.
     """
 
     levels: Array
@@ -40,6 +41,7 @@ class Result:
     exponent: int = 0
     classes: tuple[str, ...] = ()
     clamped: Mapping[str, int] = field(default_factory=dict)
+    mean: bool = False
 
     @property
     def values(self) -> Array:
@@ -61,8 +63,20 @@ class Result:
         return [[(names[i], values[i]) for i in chosen] for chosen, values in rows]
 
 
+@dataclass(frozen=True)
+class _Sent:
+    """What the numbers of an output are: behind a mean there is one step; classes are names, or none."""
+
+    mean: bool
+    exponent: int
+    classes: tuple[str, ...]
+
+
 class Program:
     """A program that `verify` has accepted.
+
+    Attributes:
+        outputs: names of what comes out, in order; a program of one output without a name has one, "".
 
     Args:
         spec: its records.
@@ -85,12 +99,14 @@ class Program:
     ) -> None:
         self.spec = spec
         self.operations: tuple[Operation, ...] = verify(spec)
-        self.plan: Plan = plan(spec.input, self.operations, spec.output)
+        self.plan: Plan = plan(spec.input, self.operations, spec.sent_values)
         if self.plan.peak_bytes > MAX_ARENA_BYTES:
             must = f"one sample must fit {MAX_ARENA_BYTES:,} bytes"
             raise fault("program", must, f"{self.plan.peak_bytes:,}", "make the values smaller")
-        self._last = next((made for made in self.operations if made.final), None)
-        self._output = next(v for made in self.operations for n, v in self._written(made) if n == spec.output)
+        self.outputs: tuple[str, ...] = tuple(spec.sent)
+        written = {name: (value, made.final) for made in self.operations for name, value in self._written(made)}
+        rows = [(*written[each.value], each.classes) for each in spec.sent.values()]
+        self._sent = tuple(_Sent(final, value.exponent or 0, names) for value, final, names in rows)
         self._engine = choose(spec, self.operations, engine, threads, isa, forms)
         self._asked = spec, engine, threads, isa, forms
 
@@ -107,7 +123,7 @@ class Program:
     def _written(made: Operation) -> Any:
         return zip(made.op.outputs, made.written, strict=True)
 
-    def __call__(self, x: Any, batch: int = 64, progress: Progress | None = None) -> Result:
+    def __call__(self, x: Any, batch: int = 64, progress: Progress | None = None) -> Any:
         """Run samples from a fresh state.
 
         Args:
@@ -117,29 +133,38 @@ class Program:
             progress: called with (samples done, all samples).
 
         Returns:
-            `Result` for all samples; of one sample without a batch axis it has a batch of one.
+            `Result` for all samples, of one sample without a batch axis with a batch of one; of a program whose outputs
+            have names a dict of them, name → `Result`.
 
         Raises:
             ProgramError: another shape or alphabet, or a sequence of another length where steps are summed.
         """
+        return self._alone(self.run(x, batch, progress))
+
+    def run(self, x: Any, batch: int = 64, progress: Progress | None = None) -> dict[str, Result]:
+        """As a call, but always by name: {"": `Result`} where the only output has none."""
         if type(batch) is not int or batch < 1:
             raise fault("program", "batch must be an integer >= 1", repr(batch), "leave it out")
         found = self._engine.call_real(x) if self._is_plain(x, batch) and progress is None else None
         if found is not None:
-            return self._result(*found)
+            return self._results(*found)
         levels = self.sequence(x)
         total = levels.shape[1]
         if total <= batch and progress is None:
-            return self._result(*self._engine.call(levels))
-        parts, steps, clamped = [], 1, Counter[str]()
+            return self._results(*self._engine.call(levels))
+        parts, clamped = [], Counter[str]()
+        steps: Sequence[int] = ()
         for start in range(0, total, batch):
             part, steps, counts = self._engine.call(levels[:, start : start + batch])
             parts.append(part)
             clamped.update(counts)
             if progress is not None:
                 progress(min(start + batch, total), total)
-        whole = parts[0] if len(parts) == 1 else np.concatenate(parts, 1)
-        return self._result(whole, steps, clamped)
+        whole = parts[0] if len(parts) == 1 else [np.concatenate(each, 1) for each in zip(*parts, strict=True)]
+        return self._results(whole, steps, clamped)
+
+    def _alone(self, found: dict[str, Result]) -> Any:
+        return found if self.spec.outputs else found[""]
 
     def _is_plain(self, x: Any, batch: int) -> bool:
         """Whether x is what most callers give, which needs no more than one call of the engine."""
@@ -154,7 +179,7 @@ class Program:
             and x.flags.c_contiguous
         )
 
-    def stream(self, x: Any, state: Any = None) -> tuple[Result, Any]:
+    def stream(self, x: Any, state: Any = None) -> tuple[Any, Any]:
         """Feed one chunk of a live input and get what comes out for it; chunks of any length give the whole run.
 
         Args:
@@ -163,8 +188,13 @@ class Program:
 
         Returns:
             (`Result`, state): behind a mean read-out the sum over all steps so far, else the steps that came out, which
-            may be none.
+            may be none. Outputs that have names come as a dict, name → `Result`.
         """
+        found, after = self.feed(x, state)
+        return self._alone(found), after
+
+    def feed(self, x: Any, state: Any = None) -> tuple[dict[str, Result], Any]:
+        """As `stream`, but always by name: {"": `Result`} where the only output has none."""
         levels = self._levels(x, "stream")
         value = self.spec.input.value
         if (
@@ -181,8 +211,8 @@ class Program:
                 levels.shape[1],
                 "start a new stream",
             )
-        part, after = self._engine.step(levels, state)
-        return self._result(part, self._engine.counted(after), after.clamped), after
+        parts, after = self._engine.step(levels, state)
+        return self._results(parts, self._engine.counted(after), after.clamped), after
 
     def quantize(self, x: Any) -> Array:
         """Real numbers → levels of the input: ``clip(round_half(x·m·2^-s), low, high)``, halves away from zero.
@@ -210,12 +240,16 @@ class Program:
                 lines.append(
                     f"{made.op.kind:12} {name}: {shape}, {value.low}..{value.high} ({value.dtype}){width}{clamps}"
                 )
-        return "\n".join([*lines, str(self.plan), str(self._engine)])
+        sent = ", ".join(f"{name} = {each.value}" for name, each in self.spec.outputs.items())
+        return "\n".join([*lines, *([f"outputs: {sent}"] if sent else []), str(self.plan), str(self._engine)])
 
-    def _result(self, levels: Array, steps: int, clamped: Mapping[str, int]) -> Result:
-        if self._last is not None:
-            levels = levels[0] if len(levels) else np.zeros(levels.shape[1:], levels.dtype)
-        return Result(levels, steps, self._output.exponent or 0, self.spec.classes, dict(clamped))
+    def _results(self, parts: Sequence[Array], steps: Sequence[int], clamped: Mapping[str, int]) -> dict[str, Result]:
+        found = {}
+        for name, sent, levels, count in zip(self.outputs, self._sent, parts, steps, strict=True):
+            if sent.mean:
+                levels = levels[0] if len(levels) else np.zeros(levels.shape[1:], levels.dtype)
+            found[name] = Result(levels, count, sent.exponent, sent.classes, dict(clamped), sent.mean)
+        return found
 
     def _levels(self, x: Any, where: str) -> Array:
         """Integers of the alphabet, in the type of the input."""

@@ -124,6 +124,14 @@ class Input:
 
 
 @dataclass(frozen=True)
+class Output:
+    """What comes out under a name: a value, and names of its classes, or none."""
+
+    value: str
+    classes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class Spec:
     """A whole program, not yet verified.
 
@@ -132,6 +140,8 @@ class Spec:
         values: what is declared of every value but the input; the verifier derives the same or refuses.
         constants: by name. output: name of the value that comes out. classes: names, or none.
         info: what people want to know (data set, mean, std, layout, encoder): JSON, no part of the meaning.
+        outputs: what comes out, by name, of a program whose outputs have names; ``output`` is "" there and ``classes``
+            empty.
     """
 
     input: Input
@@ -141,3 +151,14 @@ class Spec:
     output: str
     classes: tuple[str, ...] = ()
     info: Mapping[str, Any] = field(default_factory=dict)
+    outputs: Mapping[str, Output] = field(default_factory=dict)
+
+    @property
+    def sent(self) -> dict[str, Output]:
+        """All that comes out, in order; the name of the only one is "" where it has none."""
+        return dict(self.outputs) or {"": Output(self.output, self.classes)}
+
+    @property
+    def sent_values(self) -> tuple[str, ...]:
+        """Names of the values that come out, in the order of the outputs."""
+        return tuple(each.value for each in self.sent.values())

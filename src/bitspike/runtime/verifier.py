@@ -35,7 +35,8 @@ def verify(spec: Spec) -> tuple[Operation, ...]:
     done: list[Operation] = []
     used: set[str] = set()
     names: set[str] = set()
-    closed, numbers = "", 0
+    closed: set[str] = set()  # means
+    numbers = 0
     for op in spec.operations:
         _names(op, names)
         numbers += sum(spec.constants[name].array.size for name in op.tensors.values() if name in spec.constants)
@@ -43,30 +44,46 @@ def verify(spec: Spec) -> tuple[Operation, ...]:
             must = f"operations must use at most {limits.MAX_USED} numbers of constants"
             raise fault("program", must, f"more, at {op.name}", "share less")
         done.append(_operation(op, spec, known, closed))
-        closed = op.outputs[0] if done[-1].final else closed
+        closed.update(op.outputs if done[-1].final else ())
         used.update(op.tensors.values())
     _declared(spec, known)
     check_echoes(done, known)
     if used != set(spec.constants):
         raise fault("program", "every constant must be used", sorted(set(spec.constants) - used), "leave it out")
-    if spec.output not in known or spec.output == INPUT:
-        raise fault("program", "the output must be a value that is written", repr(spec.output), "correct it")
-    if closed and spec.output != closed:
-        raise fault("program", "a mean must be the output", repr(spec.output), f"let {closed} come out")
-    if known[spec.output].exponent is None:
-        raise fault("program", "the output must have a unit", "channels with units of their own", "rescale it")
-    _classes(spec, known[spec.output])
+    _outputs(spec, known, closed)
     return tuple(done)
 
 
-def _operation(op: Op, spec: Spec, known: dict[str, Value], closed: str) -> Operation:
+def _outputs(spec: Spec, known: dict[str, Value], means: set[str]) -> None:
+    if spec.outputs and (spec.output or spec.classes):
+        raise fault("program", "it must have one output or outputs with names", "both", "leave one of them out")
+    if len(spec.outputs) > limits.MAX_OUTPUTS:
+        must = f"it must have at most {limits.MAX_OUTPUTS} outputs"
+        raise fault("program", must, len(spec.outputs), "split it")
+    for name in spec.outputs:
+        _name("outputs", name)
+    rows = [(f"output {name}" if name else "the output", each) for name, each in spec.sent.items()]
+    for which, each in rows:
+        if each.value not in known or each.value == INPUT:
+            raise fault("program", f"{which} must be a value that is written", repr(each.value), "correct it")
+    lost = sorted(means.difference(spec.sent_values))
+    if lost:
+        must = "a mean must be an output" if spec.outputs else "a mean must be the output"
+        raise fault("program", must, ", ".join(map(repr, spec.sent_values)), f"let {lost[0]} come out")
+    for which, each in rows:
+        if known[each.value].exponent is None:
+            raise fault("program", f"{which} must have a unit", "channels with units of their own", "rescale it")
+        _classes(each.classes, known[each.value])
+
+
+def _operation(op: Op, spec: Spec, known: dict[str, Value], closed: set[str]) -> Operation:
     where = f"{op.kind} {op.name}"
     if op.kind not in OPERATIONS:
         raise fault(where, f"the kind must be one of {', '.join(OPERATIONS)}", repr(op.kind), "correct it")
     for name in op.inputs:
         if name not in known:
             raise fault(where, "an input must be written before it is read", repr(name), "move it, or correct the name")
-        if name == closed:
+        if name in closed:
             raise fault(where, "nothing may read a mean", repr(name), "read what the mean reads")
     lost = sorted(name for name in op.tensors.values() if name not in spec.constants)
     if lost:
@@ -187,12 +204,12 @@ def _name(where: str, name: Any) -> None:
         raise fault(where, must, repr(name), "rename it")
 
 
-def _classes(spec: Spec, output: Value) -> None:
-    for name in spec.classes:
+def _classes(classes: tuple[str, ...], output: Value) -> None:
+    for name in classes:
         _name("classes", name)
-    if spec.classes and output.shape != (len(spec.classes),):
+    if classes and output.shape != (len(classes),):
         must = f"there must be one for each number of an output {list(output.shape)}"
-        raise fault("classes", must, len(spec.classes), "correct it")
+        raise fault("classes", must, len(classes), "correct it")
 
 
 def _whole(value: object, low: int, high: int) -> bool:

@@ -8,8 +8,7 @@ from torch import Tensor, nn
 
 from bitspike.layers import Encoder
 from bitspike.lower import Comparison, compare, compile
-from bitspike.lower.targets import sends_steps
-from bitspike.runtime import Program
+from bitspike.runtime import Program, Result
 
 RECTIFIERS = (".relu", ".levels", ".index")
 """Ends of the names of operations whose clamps are the function itself."""
@@ -40,12 +39,13 @@ def check_program(folded: nn.Module, x: Tensor, exact: bool = True, **options: i
         sent = encoder(x) if encoder is not None and not encoder.repeats else x  # as the program takes it
     numbers = sent.detach().cpu().numpy()
     if program.spec.input.scale is not None:
-        whole = program(numbers)
+        whole = program.run(numbers)
         axis = 0 if program.spec.input.repeat else 1
-        batches = [program(part) for part in np.array_split(numbers, min(numbers.shape[axis], 5), axis)]
-        joined = np.concatenate([part.levels for part in batches], int(sends_steps(program)))
-        assert np.array_equal(joined, whole.levels), "a sample depends on its batch"
-        _check_stream(program, numbers, whole.levels)
+        batches = [program.run(part) for part in np.array_split(numbers, min(numbers.shape[axis], 5), axis)]
+        for name, result in whole.items():
+            joined = np.concatenate([part[name].levels for part in batches], 0 if result.mean else 1)
+            assert np.array_equal(joined, result.levels), f"a sample depends on its batch{_of(name)}"
+        _check_stream(program, numbers, whole)
     counts = found.clamped if exact or not found.end_to_end_flips else found.clamped_forced
     clamped = {name: n for name, n in counts.items() if not name.endswith(RECTIFIERS)}
     assert not clamped, f"numbers were clamped: {clamped}"
@@ -56,16 +56,22 @@ def check_program(folded: nn.Module, x: Tensor, exact: bool = True, **options: i
     return program, found
 
 
-def _check_stream(program: Program, x: np.ndarray, expected: np.ndarray) -> None:  # type: ignore[type-arg]
+def _of(name: str) -> str:
+    return f", output {name}" if name else ""
+
+
+def _check_stream(program: Program, x: np.ndarray, whole: dict[str, Result]) -> None:  # type: ignore[type-arg]
     given = program.spec.input
     levels = program.quantize(x)
     sequence = np.broadcast_to(levels, (given.value.steps, *levels.shape)) if given.repeat else levels
     state, parts = None, []
     for chunk in np.array_split(sequence, min(2, len(sequence))):
-        result, state = program.stream(chunk, state)
-        parts.append(result.levels)
-    got = np.concatenate(parts) if sends_steps(program) else parts[-1]
-    assert np.array_equal(got, expected), "a stream in chunks differs from the whole run"
+        results, state = program.feed(chunk, state)
+        parts.append(results)
+    for name, expected in whole.items():
+        levels = [part[name].levels for part in parts]
+        joined = levels[-1] if expected.mean else np.concatenate(levels)
+        assert np.array_equal(joined, expected.levels), f"a stream in chunks differs from the whole run{_of(name)}"
 
 
 def dyadic(x: Tensor, steps: int = 16) -> Tensor:

@@ -323,6 +323,32 @@ def test_outputs_are_those_of_one_call() -> None:
     np.testing.assert_array_equal(live[19].output.levels, part.levels)
 
 
+class Told(torch.nn.Module):
+    """What `network` sends, as a dict beside its spikes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = network()
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        spikes = self.net[2](self.net[1](self.net[0](x)))
+        return {"kind": self.net[4](self.net[3](spikes)), "spikes": spikes}
+
+
+def test_several_outputs_come_by_name_and_name_no_class() -> None:
+    net, events = Told().eval(), drawn(400, 60_000, 1)
+    x = torch.from_numpy(count_frames(events, 60, step_us=1000)).float().unsqueeze(1)
+    program = bitspike.compile(bitspike.fold(net, x), [x])
+    whole = program.stream(x.numpy())[0]
+    live = list(run_live(program, LiveFrames([events], SIZE, 1000)))
+    np.testing.assert_array_equal(live[-1].output["kind"].levels, whole["kind"].levels)
+    np.testing.assert_array_equal(
+        np.concatenate([each.output["spikes"].levels for each in live]), whole["spikes"].levels
+    )
+    felt = list(run_live(net, LiveFrames([events], SIZE, 1000)))
+    assert set(felt[-1].output) == {"kind", "spikes"} and {each.prediction for each in (*live, *felt)} == {None}
+
+
 def test_a_restart_forgets_and_top_divides() -> None:
     net, events = network(), drawn(400, 60_000, 1)
     x = torch.from_numpy(count_frames(events, 60, step_us=1000)).float().unsqueeze(1) / 4

@@ -58,7 +58,7 @@ def grouped(found: Schedule, program: Program) -> list[Group]:
 
 def _space(task: Task, values: dict[str, Value], program: Program) -> tuple[int, int]:
     if task.kind == "emit":
-        return space_of(values[program.spec.output])
+        return space_of(values[program.spec.sent_values[task.number]])
     if task.made is None:
         return space_of(values[task.writes[0]])
     return space_of(task.made.read[0] if task.made.final else task.made.written[0])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from .names import ctype, literal, string
+from .outputs import defines as named
+from .outputs import prototypes, sent_of, struct
 from .schedule import most_rows
 from .writing import Unit
 
@@ -11,20 +13,14 @@ def header(unit: Unit, fields: list[str]) -> str:
     """Sizes, types, functions and names."""
     p, m, program = unit.prefix, unit.prefix.upper(), unit.program
     spec = program.spec
-    given, output = spec.input, unit.values[spec.output]
-    final = any(made.final for made in program.operations)
-    wide = "int64_t" if output.dtype.itemsize == 8 else "int32_t"
-    rows = 1 if final else output.steps
+    given = spec.input
     sizes = {
         "INPUT_SIZE": (given.value.size, "numbers of one step: " + " x ".join(map(str, given.value.shape))),
         "INPUT_LOW": (given.value.low, "least number of the input"),
         "INPUT_HIGH": (given.value.high, "greatest number of the input"),
         "INPUT_STEPS": (1 if given.repeat else given.value.steps, f"steps that {p}_run reads"),
         "STEPS": (given.value.steps, "steps of a sample"),
-        "OUTPUT_SIZE": (output.size, "numbers of one row of the output: " + " x ".join(map(str, output.shape))),
-        "OUTPUT_STEPS": (rows, f"rows that {p}_run writes"),
-        "MAX_OUTPUTS": (most_rows(unit.found, program), f"rows that one {p}_step writes at most"),
-        "EXPONENT": (output.exponent or 0, f"an output q means q / {p}_steps(c) * 2^-exponent"),
+        **({} if spec.outputs else _one_output(unit)),
         "OPERATIONS": (len(unit.clamps), "operations that may clamp, and count it"),
         "OBSERVED_COUNT": (len(unit.fires), "operations that send spikes"),
     }
@@ -35,8 +31,15 @@ def header(unit: Unit, fields: list[str]) -> str:
         _list(
             f"{m}_OBSERVED_SIZES", [str(unit.values[_sent(unit, name)].size) for name in unit.fires], "numbers of each"
         ),
-        _list(f"{m}_CLASSES", [string(name) for name in spec.classes], "names of the outputs, or none"),
     ]
+    sent = sent_of(program, unit.found)
+    if spec.outputs:
+        defines += named(p, sent)
+    else:
+        defines.append(_list(f"{m}_CLASSES", [string(name) for name in spec.classes], "names of the outputs, or none"))
+    output = struct(p, sent) if spec.outputs else f"typedef {sent[0].type} {p}_output;"
+    final = sent[0].mean is not None
+    calls = prototypes(p, sent) if spec.outputs else _one_prototypes(p, final)
     quantizes = (
         ""
         if given.scale is None
@@ -62,7 +65,7 @@ int {p}_quantize(const float *x, {p}_input *q);
 {chr(10).join(defines)}
 
 typedef {ctype(given.value.dtype)} {p}_input;
-typedef {wide} {p}_output;
+{output}
 
 /* Everything that a network remembers; as many as there are streams. Its members are no part of the interface. */
 typedef struct {p}_context {{
@@ -77,14 +80,7 @@ extern "C" {{
 /* Start afresh. */
 void {p}_reset({p}_context *c);
 
-/* One step of a live stream. Writes y, {m}_MAX_OUTPUTS rows at most, and returns how many it wrote{_row_note(final)} */
-int {p}_step({p}_context *c, const {p}_input *x, {p}_output *y);
-
-/* A whole sample from a fresh state: {m}_INPUT_STEPS steps in, {m}_OUTPUT_STEPS rows out. Counters start at 0, too. */
-void {p}_run({p}_context *c, const {p}_input *x, {p}_output *y);
-
-/* What outputs are to be divided by for a mean; 1 where they are none. */
-uint32_t {p}_steps(const {p}_context *c);
+{calls}
 
 /* Numbers that an operation has clamped since the reset, by its place in {m}_OPERATION_NAMES. */
 uint64_t {p}_clamped(const {p}_context *c, int operation);
@@ -95,6 +91,33 @@ uint64_t {p}_clamped(const {p}_context *c, int operation);
 
 #endif
 """
+
+
+def _one_output(unit: Unit) -> dict[str, tuple[int, str]]:
+    """Sizes of the output, where it has no name."""
+    p, spec = unit.prefix, unit.program.spec
+    (sent,) = sent_of(unit.program, unit.found)
+    output = sent.value
+    return {
+        "OUTPUT_SIZE": (output.size, "numbers of one row of the output: " + " x ".join(map(str, output.shape))),
+        "OUTPUT_STEPS": (sent.rows, f"rows that {p}_run writes"),
+        "MAX_OUTPUTS": (most_rows(unit.found, unit.program, spec.output), f"rows that one {p}_step writes at most"),
+        "EXPONENT": (output.exponent or 0, f"an output q means q / {p}_steps(c) * 2^-exponent"),
+    }
+
+
+def _one_prototypes(p: str, final: bool) -> str:
+    """The functions that write the output, where it has no name."""
+    m, note = p.upper(), _row_note(final)
+    rows = f"{m}_MAX_OUTPUTS rows at most"
+    return f"""/* One step of a live stream. Writes y, {rows}, and returns how many it wrote{note} */
+int {p}_step({p}_context *c, const {p}_input *x, {p}_output *y);
+
+/* A whole sample from a fresh state: {m}_INPUT_STEPS steps in, {m}_OUTPUT_STEPS rows out. Counters start at 0, too. */
+void {p}_run({p}_context *c, const {p}_input *x, {p}_output *y);
+
+/* What outputs are to be divided by for a mean; 1 where they are none. */
+uint32_t {p}_steps(const {p}_context *c);"""
 
 
 def _bracketed(k: int) -> str:

@@ -134,21 +134,31 @@ def echo(f: Function, task: Task, made: Operation) -> None:
 def mean(f: Function, task: Task, made: Operation) -> None:
     keep, state = made.attributes["keep"], f.state(f"{made.op.name}.total")
     f.unit.timed[f.clock] = INT32[1]
-    number = f.load(task.reads[0])
+    number, spec = f.load(task.reads[0]), f.unit.program.spec
+    place = spec.sent_values.index(made.op.outputs[0])
+    counted = f"c->counted[{place}]" if spec.outputs else "c->counted"
     if len(keep) == 1 and keep[0]:
         f.body.append(f"{state}[i] += {number};")
-        f.tail.append("c->counted++;")
+        f.tail.append(f"{counted}++;")
         return
-    weight = f.constant(np.array(keep).reshape(-1, 1))
-    f.head.append(f"const int32_t keep = {weight};")
-    f.body.append(f"if (keep) {state}[i] += {number};")
-    f.tail.append("c->counted += (uint32_t)keep;")
+    weight, kept = f.constant(np.array(keep).reshape(-1, 1)), f"keep{place}" if spec.outputs else "keep"
+    f.head.append(f"const int32_t {kept} = {weight};")
+    f.body.append(f"if ({kept}) {state}[i] += {number};")
+    f.tail.append(f"{counted} += (uint32_t){kept};")
 
 
 def emit(f: Function, task: Task, _: Any) -> None:
-    wide = f.value(f.unit.program.spec.output).dtype.itemsize == 8
-    f.head.append(f"y += (uint32_t){f.unit.prefix.upper()}_OUTPUT_SIZE * c->rows;")
-    f.body.append(f"y[i] = {'(int64_t)' if wide else ''}{f.load(task.reads[0])};")
+    spec, macro, k = f.unit.program.spec, f.unit.prefix.upper(), task.number
+    wide = f.value(spec.sent_values[k]).dtype.itemsize == 8
+    number = f"{'(int64_t)' if wide else ''}{f.load(task.reads[0])}"
+    if spec.outputs:
+        kind = "int64_t" if wide else "int32_t"
+        f.head.append(f"{kind} *e{k} = y->y{k} + {macro}_OUTPUT{k}_SIZE * c->rows[{k}];")
+        f.body.append(f"e{k}[i] = {number};")
+        f.tail.append(f"c->rows[{k}]++;")
+        return
+    f.head.append(f"y += (uint32_t){macro}_OUTPUT_SIZE * c->rows;")
+    f.body.append(f"y[i] = {number};")
     f.tail.append("c->rows++;")
 
 

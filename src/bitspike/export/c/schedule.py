@@ -25,7 +25,7 @@ class Task:
 
     Attributes:
         kind: of the operation. made: the operation, where it is one. reads, writes: values, aliases resolved.
-        number: place in the program.
+        number: place in the program; of "emit" among the outputs.
     """
 
     kind: str
@@ -98,10 +98,10 @@ class _Schedule:
         self.tasks: dict[tuple[int, str], list[Task]] = {}
         for number, made in enumerate(program.operations):
             self._place(number, made)
-        last = program.operations
-        if not any(made.final for made in last):
-            name = program.spec.output
-            self._add(self.clock[name], "step", Task("emit", None, (self.alias[name],), ()))
+        means = {made.op.outputs[0] for made in program.operations if made.final}
+        for number, name in enumerate(program.spec.sent_values):
+            if name not in means:
+                self._add(self.clock[name], "step", Task("emit", None, (self.alias[name],), (), number))
         readers = [key[0] for key, tasks in self.tasks.items() for task in tasks if INPUT in task.reads]
         if any(readers):
             self.tasks.setdefault((0, self.mode[INPUT]), []).insert(0, Task("take", None, (), (INPUT,)))
@@ -159,11 +159,11 @@ def _depth(base: Any) -> int:
     return 0 if base == ROOT else 1 + max(_depth(inner) for inner in base[1])
 
 
-def most_rows(found: Schedule, program: Program) -> int:
-    """Rows of the output that one step of a stream brings at most."""
-    if any(made.final for made in program.operations):
+def most_rows(found: Schedule, program: Program, output: str) -> int:
+    """Rows of a value that comes out which one step of a stream brings at most."""
+    if any(made.final and output in made.op.outputs for made in program.operations):
         return 1
-    key = found.clocks[found.clock[program.spec.output]].key
+    key = found.clocks[found.clock[output]].key
     counts = [min(_ready(base, frames) for base in key) for frames in range(program.spec.input.value.steps + 1)]
     return max(after - before for before, after in pairwise(counts))
 

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 
 from bitspike.runtime import INPUT, Program
 from bitspike.runtime.echoes import echoes_of
+from bitspike.runtime.ops import Operation
 
 from .groups import Group, grouped
 from .header import header
 from .moves import concat, pad, slicing, take, windows
 from .names import comment, literal
+from .outputs import functions, sent_of
 from .places import places
 from .pools import maxpool, sumpool, tally
 from .quantize import quantizer
@@ -114,7 +116,7 @@ def _observed(f: Function, name: str, value: str) -> None:
 def _step(unit: Unit, groups: list[Group]) -> list[str]:
     p, found = unit.prefix, unit.found
     many = len(found.clocks) > 1
-    lines = [f"static void {p}_advance({p}_context *c, const {p}_input *x, {p}_output *y)", "{"]
+    lines = [f"static void {p}_advance({p}_context *c, const {p}_input *x, {unit.output_type} *y)", "{"]
     for number, group in enumerate(groups):
         first = number == 0 or groups[number - 1].loop != group.loop
         last = number == len(groups) - 1 or groups[number + 1].loop != group.loop
@@ -182,7 +184,6 @@ def _fields(unit: Unit) -> tuple[list[str], int]:
     clocks, arenas = len(unit.found.clocks), unit.places.totals
     several, held = clocks > 1, _held(unit)
     once = any(loop.mode == "once" for loop in unit.found.loops)
-    final = any(made.final for made in unit.program.operations)
     members = [
         ("uint64_t", "clamped", len(unit.clamps)),
         ("int64_t", "d", arenas["d"]),
@@ -192,7 +193,7 @@ def _fields(unit: Unit) -> tuple[list[str], int]:
         ("uint32_t", "done", clocks if several or held else 0),
         ("uint32_t", "ready", clocks if several else 0),
         ("uint32_t", "time", clocks if unit.timed else 0),
-        ("uint32_t", "counted" if final else "rows", -1),
+        *_counters(unit),
         ("int16_t", "h", arenas["h"]),
         ("uint16_t", "at", unit.scratch.get("at", 0)),
         ("int16_t", "number", unit.scratch.get("number", 0)),
@@ -207,9 +208,46 @@ def _fields(unit: Unit) -> tuple[list[str], int]:
     return lines, -(-size // widths[0]) * widths[0]
 
 
+def _counters(unit: Unit) -> list[tuple[str, str, int]]:
+    """Members for steps that were summed, and rows that came in a step; one of one output without a name."""
+    means = {made.op.outputs[0] for made in unit.program.operations if made.final}
+    if not unit.program.spec.outputs:
+        return [("uint32_t", "counted" if means else "rows", -1)]
+    names = unit.program.spec.sent_values
+    rows = 0 if means.issuperset(names) else len(names)
+    return [("uint32_t", "counted", len(names) if means else 0), ("uint32_t", "rows", rows)]
+
+
 def _interface(unit: Unit) -> list[str]:
     p, macro, spec = unit.prefix, unit.prefix.upper(), unit.program.spec
-    final = next((made for made in unit.program.operations if made.final), None)
+    lines = [*_reset(unit), *(_named_outputs(unit) if spec.outputs else _one_output(unit))]
+    lines += [f"uint64_t {p}_clamped(const {p}_context *c, int operation)", "{"]
+    if unit.clamps:
+        lines.append(f"    return operation >= 0 && operation < {macro}_OPERATIONS ? c->clamped[operation] : 0;")
+    else:
+        lines += ["    (void)c;", "    (void)operation;", "    return 0;"]
+    return [*lines, "}", ""]
+
+
+def _named_outputs(unit: Unit) -> list[str]:
+    """Functions that write outputs, where these have names."""
+    sent, limits, totals = sent_of(unit.program, unit.found), dict[str, None](), dict[int, str]()
+    for each in sent:
+        if each.mean is not None:
+            place = unit.places.states[f"{each.mean.op.name}.total"]
+            totals[each.number] = f"(c->d + {place.offset})"
+            limits[_limit(unit, each.mean)] = None
+    return functions(unit.prefix, sent, list(limits), totals, _held(unit), unit.program.spec.input.repeat)
+
+
+def _limit(unit: Unit, mean: Operation) -> str:
+    """The line that refuses a step which a read-out could not count."""
+    clock = next(loop.clock for loop in unit.found.loops for task in loop.tasks if task.made is mean)
+    return f"    if (c->time[{clock}] > {2**31 - 1 - _most_steps(unit, clock)}u) return -1;"
+
+
+def _reset(unit: Unit) -> list[str]:
+    p = unit.prefix
     lines = [f"void {p}_reset({p}_context *c)", "{", "    memset(c, 0, sizeof *c);"]
     for made in unit.program.operations:
         table = made.tables.get("initial") if made.op.kind == "fire" else None  # type: ignore[attr-defined]
@@ -220,13 +258,18 @@ def _interface(unit: Unit) -> list[str]:
             if table.size > 1:
                 value = f"{unit.constants.table(table)}[i / {inner}u]"
             lines.append(f"    for (uint32_t i = 0; i < {place.size}u; i++) c->w[{place.offset} + i] = {value};")
-    lines += ["}", "", f"int {p}_step({p}_context *c, const {p}_input *x, {p}_output *y)", "{"]
+    return [*lines, "}", ""]
+
+
+def _one_output(unit: Unit) -> list[str]:
+    """Functions that write the output, where it has no name."""
+    p, macro, spec = unit.prefix, unit.prefix.upper(), unit.program.spec
+    final = next((made for made in unit.program.operations if made.final), None)
+    lines = [f"int {p}_step({p}_context *c, const {p}_input *x, {p}_output *y)", "{"]
     if final is not None:
         place = unit.places.states[f"{final.op.name}.total"]
-        clock = next(loop.clock for loop in unit.found.loops for task in loop.tasks if task.made is final)
-        most = _most_steps(unit, clock)
         wide = final.written[0].dtype.itemsize == 8
-        lines.append(f"    if (c->time[{clock}] > {2**31 - 1 - most}u) return -1;")
+        lines.append(_limit(unit, final))
         lines.append(f"    {p}_advance(c, x, y);")
         cast = "" if wide else "(int32_t)"
         lines.append(f"    for (uint32_t i = 0; i < {place.size}u; i++) y[i] = {cast}c->d[{place.offset} + i];")
@@ -250,13 +293,17 @@ def _interface(unit: Unit) -> list[str]:
         lines.append("    c->held = 0;")
     counted = "c->counted ? c->counted : 1u" if final is not None else "1u"
     unused = [] if final is not None else ["    (void)c;"]
-    lines += ["}", "", f"uint32_t {p}_steps(const {p}_context *c)", "{", *unused, f"    return {counted};", "}", ""]
-    lines += [f"uint64_t {p}_clamped(const {p}_context *c, int operation)", "{"]
-    if unit.clamps:
-        lines.append(f"    return operation >= 0 && operation < {macro}_OPERATIONS ? c->clamped[operation] : 0;")
-    else:
-        lines += ["    (void)c;", "    (void)operation;", "    return 0;"]
-    return [*lines, "}", ""]
+    return [
+        *lines,
+        "}",
+        "",
+        f"uint32_t {p}_steps(const {p}_context *c)",
+        "{",
+        *unused,
+        f"    return {counted};",
+        "}",
+        "",
+    ]
 
 
 def _most_steps(unit: Unit, clock: int) -> int:

@@ -42,6 +42,11 @@ class Unit:
         self.values = values_of(self.program)
         self.numbers = {name: i for i, name in enumerate(self.values)}
 
+    @property
+    def output_type(self) -> str:
+        """Of what functions write outputs to."""
+        return f"{self.prefix}_outputs" if self.program.spec.outputs else f"{self.prefix}_output"
+
     def counter(self, name: str) -> int:
         """Number of the counter of an operation."""
         if name not in self.clamps:
@@ -180,7 +185,7 @@ class Function:
         uses_c = any("c->" in line for line in lines)
         unused = [f"    (void){name};" for name, used in (("c", uses_c), ("x", uses_x), ("y", uses_y)) if not used]
         p = self.unit.prefix
-        start = f"static void {p}_g{self.number}({p}_context *c, const {p}_input *x, {p}_output *y)"
+        start = f"static void {p}_g{self.number}({p}_context *c, const {p}_input *x, {self.unit.output_type} *y)"
         return [start, "{", *lines, *unused, "}", ""]
 
 

@@ -205,7 +205,8 @@ class Writer:
 
     def _output(self, node: Node) -> None:
         if len(node.inputs) != 1 or not isinstance(self.graph.items[node.name].args[0], fx.Node):
-            raise Refused("the network must return one value; write its parts apart")
+            names = ", ".join(self.graph.outputs)
+            raise Refused(f"the network must return one value; write its parts apart, graph.only(name) of {names}")
         shape = self.shapes[node.inputs[0]]
         kept = shape[1:] if self.readout == "mean" else shape[2:]
         self._add("output", self.nir.Output(output_type=np.array(kept)), self.ends[node.inputs[0]])

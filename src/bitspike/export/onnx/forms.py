@@ -27,22 +27,33 @@ class Written:
     graph: Any
     nodes: Nodes
     states: list[Kept] = field(default_factory=list)
-    type: str = "int32"
+    types: dict[str, str] = field(default_factory=dict)
 
 
-def output_of(program: Program) -> Value:
-    """What is known of the value that comes out."""
-    return next(
-        value
-        for made in program.operations
-        for name, value in zip(made.op.outputs, made.written, strict=True)
-        if name == program.spec.output
-    )
+@dataclass(frozen=True)
+class Out:
+    """An output: what it is called in a graph, its value by name, what is known of it, the read-out that makes it."""
+
+    called: str
+    name: str
+    value: Value
+    classes: tuple[str, ...]
+    mean: Operation | None
 
 
-def is_final(program: Program) -> bool:
-    """Whether a mean comes out."""
-    return any(made.final for made in program.operations)
+def outs_of(program: Program) -> dict[str, Out]:
+    """All outputs by name, in order; the only one is called "output" where it has none."""
+    means = {made.op.outputs[0]: made for made in program.operations if made.final}
+    return {
+        name: Out(
+            f"{OUTPUT}.{name}" if name else OUTPUT,
+            each.value,
+            program.spec.values[each.value],
+            each.classes,
+            means.get(each.value),
+        )
+        for name, each in program.spec.sent.items()
+    }
 
 
 def emit(exact: Exact, made: Operation, inputs: list[Sequence], states: States) -> list[Sequence]:
@@ -97,18 +108,18 @@ def left(exact: Exact, x: Num) -> tuple[str, str]:
     return total, kind
 
 
-def sent(exact: Exact, last: Sequence, flat: bool, int64: bool) -> tuple[list[Any], str]:
+def sent(exact: Exact, last: Sequence, flat: bool, int64: bool, name: str) -> tuple[list[Any], str]:
     """(what comes out: int32, or where numbers are wider int64 or their digits; the type).
 
-    flat: without an axis of steps. int64: no digits.
+    flat: without an axis of steps. int64: no digits. name: what it is called.
     """
     nodes, whole = exact.nodes, last.merged
     if int64 or (whole.low >= -(2**31) and whole.high < 2**31):
-        name, kind = left(exact, whole)
-        parts = [(name, OUTPUT, kind)]
+        total, kind = left(exact, whole)
+        parts = [(total, name, kind)]
     else:
         kind = "float32"
-        parts = [(digit, f"{OUTPUT}.{i}", kind) for i, digit in enumerate(whole.digits)]
+        parts = [(digit, f"{name}.{i}", kind) for i, digit in enumerate(whole.digits)]
     shape: tuple[Any, ...] = (BATCH, *last.shape) if flat else (last.count, BATCH, *last.shape)
     for found, called, _ in parts:
         nodes.named(found if flat else _stacked(nodes, found, last), called)
@@ -141,14 +152,16 @@ def straight(program: Program, step: bool, int64: bool = False) -> Written:
     for made in program.operations:
         found = emit(exact, made, [sequences[name] for name in made.op.inputs], states)
         sequences.update(zip(made.op.outputs, found, strict=True))
-    last = sequences[program.spec.output]
-    outs, kind = sent(exact, last, is_final(program) or single, int64)
+    outs, types = list[Any](), dict[str, str]()
+    for name, out in outs_of(program).items():
+        infos, types[name] = sent(exact, sequences[out.name], out.mean is not None or single, int64, out.called)
+        outs += infos
     for state in states.kept:
         nodes.named(state.written, state.next)
     ins = [nodes.info(INPUT, entry_type(value), (*lead, *value.shape))]
     ins += [nodes.info(state.name, np.float32, state.shape) for state in states.kept]
     outs += [nodes.info(state.next, np.float32, state.shape) for state in states.kept]
-    return Written(nodes.graph("program", ins, outs), nodes, states.kept, kind)
+    return Written(nodes.graph("program", ins, outs), nodes, states.kept, types)
 
 
 def changes(program: Program) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from bitspike.export.onnx.forms import BATCH, Written, emit, entered, entry_type, is_final, sent
+from bitspike.export.onnx.forms import BATCH, Out, Written, emit, entered, entry_type, outs_of, sent
 from bitspike.export.onnx.nodes import Nodes
 from bitspike.export.onnx.numbers import Exact, Num
 from bitspike.export.onnx.states import Kept, States
@@ -47,8 +47,11 @@ class Loop:
                 self.inside.update(zip(made.op.outputs, found, strict=True))
         lead = (BATCH,) if self.given.repeat else (self.steps, BATCH)
         ins = [self.outer.nodes.info(INPUT, entry_type(value), (*lead, *value.shape))]
-        outs, kind = sent(self.outer, *self._output(), self.int64)
-        return Written(self.outer.nodes.graph("program", ins, outs), self.outer.nodes, [], kind)
+        outs, types = list[Any](), dict[str, str]()
+        for name, (out, last) in self._outputs().items():
+            infos, types[name] = sent(self.outer, last, out.mean is not None, self.int64, out.called)
+            outs += infos
+        return Written(self.outer.nodes.graph("program", ins, outs), self.outer.nodes, [], types)
 
     def _inside(self, name: str) -> Sequence:
         """A value as the body has it; what stands before the loop is carried along, unchanged."""
@@ -63,20 +66,32 @@ class Loop:
             self.inside[name] = Sequence(self.inner, x.shape, 1, merged=whole)
         return self.inside[name]
 
-    def _output(self) -> tuple[Sequence, bool]:
-        """(what comes out, whether it has no axis of steps)."""
-        out = self.program.spec.output
-        if out in self.around:
-            return self.around[out], False
-        last, final = self.inside[out], is_final(self.program)
-        digits = self._scan(() if final else last.merged.digits, last.shape)
-        if final:
-            made = next(made for made in self.program.operations if made.final)
-            digits = [digits[i] for i in self._places(f"{made.op.name}.total.")]
+    def _outputs(self) -> dict[str, tuple[Out, Sequence]]:
+        """By name what comes out."""
+        outs = outs_of(self.program)
+        sent: dict[str, list[int]] = {}  # value that the body sends at every step → places of its digits
+        rows: list[tuple[str, tuple[int, ...]]] = []
+        for out in outs.values():
+            if out.mean is None and out.name not in self.around and out.name not in sent:
+                x = self.inside[out.name]
+                sent[out.name] = list(range(len(rows), len(rows) + len(x.merged.digits)))
+                rows += [(digit, x.shape) for digit in x.merged.digits]
+        still = all(out.name in self.around for out in outs.values())
+        found = [] if still else self._scan(rows)
+        before = len(self.states.kept) + len(self.carried)
+        return {name: (out, self._sequence(out, found, sent.get(out.name, []), before)) for name, out in outs.items()}
+
+    def _sequence(self, out: Out, found: list[str], rows: list[int], before: int) -> Sequence:
+        """An output outside of the loop, of which ``found`` are the outputs; those of the body begin at ``before``."""
+        if out.name in self.around:
+            return self.around[out.name]
+        last = self.inside[out.name]
+        if out.mean is not None:
+            digits = [found[i] for i in self._places(f"{out.mean.op.name}.total.")]
         else:
-            digits = [self._flat(name, last.shape) for name in digits[len(self.states.kept) + len(self.carried) :]]
+            digits = [self._flat(found[before + i], last.shape) for i in rows]
         whole = Num(tuple(digits), last.merged.low, last.merged.high)
-        return Sequence(self.outer, last.shape, 1 if final else self.steps, merged=whole), final
+        return Sequence(self.outer, last.shape, self.steps if out.mean is None else 1, merged=whole)
 
     def _flat(self, name: str, shape: tuple[int, ...]) -> str:
         """[steps, B, ...] with steps and batch as one axis."""
@@ -86,7 +101,7 @@ class Loop:
     def _places(self, start: str) -> list[int]:
         return [i for i, state in enumerate(self.states.kept) if state.name.startswith(start)]
 
-    def _scan(self, out: tuple[str, ...], shape: tuple[int, ...]) -> list[str]:
+    def _scan(self, out: list[tuple[str, tuple[int, ...]]]) -> list[str]:
         """Add the loop; returns its outputs: states, what is carried, what is sent at every step."""
         nodes, body = self.outer.nodes, self.inner.nodes
         count = len(self.scanned)
@@ -99,14 +114,14 @@ class Loop:
         for i, (name, after) in enumerate(written):
             # zeros, added somewhere: OpenVINO drops what no node reads, and with it the number of steps
             body.named(name if count or i else body.add("Add", name, "body_step"), after)
-        for i, name in enumerate(out):
+        for i, (name, _) in enumerate(out):
             body.named(name, f"body_sent_{i}")
         shapes = [(state.name, state.shape) for state in kept]
         shapes += [(name, shape) for _, name, shape in self.carried]
         ins = [self._info(name, shape) for name, shape in shapes]
         outs = [self._info(f"{name}.next", shape) for name, shape in shapes]
         ins += [self._info(name, (BATCH, *self.given.value.shape) if count else (1,)) for _, name in self.scanned]
-        outs += [self._info(f"body_sent_{i}", (BATCH, *shape)) for i in range(len(out))]
+        outs += [self._info(f"body_sent_{i}", (BATCH, *shape)) for i, (_, shape) in enumerate(out)]
         graph = body.graph("step", ins, outs)
         starts = [self._zeros(state) for state in kept] + [name for name, *_ in self.carried]
         sources = [*starts, *(name for name, _ in self.scanned)]

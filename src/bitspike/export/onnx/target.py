@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from bitspike.checks import message
-from bitspike.export.onnx.forms import changes, is_final, output_of, straight
+from bitspike.export.onnx.forms import Out, changes, outs_of, straight
 from bitspike.export.onnx.loop import Loop
 from bitspike.export.onnx.numbers import LIMIT
 from bitspike.export.target import TARGETS, Exported, Source, Target
@@ -45,6 +45,10 @@ class Onnx(Target):
                 found.append(f"{made.where} adds up more than 2^23 numbers: pool twice")
             if made.op.kind == "lookup" and made.read[0].high - made.attributes["first"] > LIMIT:
                 found.append(f"{made.where} has a table of more than 2^24 numbers: rescale the input to fewer")
+        for name in program.spec.outputs:
+            before, _, last = name.rpartition(".")
+            if last.isdecimal() and before in program.spec.outputs:
+                found.append(f"output {name}: the digits of output {before} would have its name; rename a key")
         if program.spec.input.value.dtype == "uint32":
             found.append("the input has numbers beyond int32: rescale it")
         return found
@@ -56,11 +60,12 @@ class Onnx(Target):
             if form == "scan"
             else straight(program, form == "step", options["int64"])
         )
-        value, output = program.spec.input.value, output_of(program)
+        value, outs = program.spec.input.value, outs_of(program)
+        told = {name: _told(out, form) for name, out in outs.items()}
+        rest = {key: fact for key, fact in told.get("", {}).items() if key == "divide_by"}
         facts = {
             "form": form,
-            "exponent": output.exponent,
-            "classes": list(program.spec.classes),
+            **({"outputs": told} if program.spec.outputs else {k: told[""][k] for k in ("exponent", "classes")}),
             "input": {
                 "low": value.low,
                 "high": value.high,
@@ -68,14 +73,22 @@ class Onnx(Target):
                 "scale": program.spec.input.scale,
             },
         }
-        if is_final(program):
-            keep = program.operations[-1].attributes["keep"]
-            steps = sum(keep[min(t, len(keep) - 1)] for t in range(program.operations[-1].read[0].steps))
-            facts["divide_by"] = list(keep) if form == "step" else steps
+        facts |= rest
         data = written.nodes.file(written.graph, facts)
         write_bytes_atomic(path, data)
-        count = {"nodes": len(written.graph.node), "states": len(written.states), "output": written.type}
-        return Exported((path,), _notes(program, form, written.type), {**facts, **count, "bytes": len(data)})
+        kinds = written.types if program.spec.outputs else written.types[""]
+        count = {"nodes": len(written.graph.node), "states": len(written.states), "output": kinds}
+        return Exported((path,), _notes(program, form, written.types), {**facts, **count, "bytes": len(data)})
+
+
+def _told(out: Out, form: str) -> dict[str, Any]:
+    """What a reader of the file has to know of an output."""
+    found: dict[str, Any] = {"exponent": out.value.exponent, "classes": list(out.classes)}
+    if out.mean is not None:
+        keep = out.mean.attributes["keep"]
+        steps = sum(keep[min(t, len(keep) - 1)] for t in range(out.mean.read[0].steps))
+        found["divide_by"] = list(keep) if form == "step" else steps
+    return found
 
 
 def _program(source: Source) -> Program:
@@ -91,7 +104,7 @@ def _taps(kernel: Any) -> int:
     return count
 
 
-def _notes(program: Program, form: str, kind: str) -> tuple[str, ...]:
+def _notes(program: Program, form: str, kinds: Mapping[str, str]) -> tuple[str, ...]:
     given = program.spec.input
     notes = [
         f"Input: integers {given.value.low}..{given.value.high}, which the graph does not check; "
@@ -102,10 +115,13 @@ def _notes(program: Program, form: str, kind: str) -> tuple[str, ...]:
     if form == "step":
         what = f"{given.value.steps} steps, a window," if changes(program) else "one step"
         notes.append(f"A call takes {what} and the states; all states are zeros at the start of a sample.")
-    if kind == "float32":
-        notes.append(
-            "The output may be wider than 32 bits and comes in digits: the sum of output.i times 2^(11 i), in int64."
-        )
-    if kind == "int64":
-        notes.append("The output has 64 bits: OpenVINO computes 32 and is wrong beyond; leave int64=true out there.")
+    for name, kind in kinds.items():
+        which, called = (f"The output {name}", f"output.{name}") if name else ("The output", "output")
+        if kind == "float32":
+            notes.append(
+                f"{which} may be wider than 32 bits and comes in digits: "
+                f"the sum of {called}.i times 2^(11 i), in int64."
+            )
+        if kind == "int64":
+            notes.append(f"{which} has 64 bits: OpenVINO computes 32 and is wrong beyond; leave int64=true out there.")
     return tuple(notes)

@@ -44,6 +44,9 @@ class Page(Target):
         assert source.program is not None
         program = source.program
         found = [*unfit(program), *too_large(program)]
+        if program.spec.outputs:
+            names = ", ".join(program.spec.outputs)
+            return [*found, f"outputs {names}: the page shows one class; compile graph.only(name), or take --to wasm"]
         if targets_of(program) != "classes":
             found.append(f"output: it is {targets_of(program)}, the page shows a class; train on classes")
         if not any(made.final for made in program.operations):

@@ -88,6 +88,11 @@ class Writer:
     def run(self) -> str:
         """Write everything; the name of what comes out ("" where something is refused)."""
         given = self.program.spec.input.value
+        if len(self.program.spec.sent) > 1:
+            names = ", ".join(self.program.spec.sent)
+            self.lost.append(f"outputs {names}: its tools take one; compile graph.only(name), or take --to onnx")
+            return ""
+        (sent,) = self.program.spec.sent_values
         if any(value.steps > 1 for value in self.shapes.values()):
             steps = max(value.steps for value in self.shapes.values())
             self.lost.append(f"{steps} steps: QONNX has no time; train or convert with T = 1")
@@ -106,11 +111,11 @@ class Writer:
                     self.values[name] = _plain(INPUT, max(value.low, -1), min(value.high, 1))
         if self.lost:
             return ""
-        out = self.values[self.program.spec.output]
+        out = self.values[sent]
         if out.plain:
             return out.plain
         if len(out.parts) > 1:
-            self.lost.append(f"output {self.program.spec.output}: it is a sum of rescaled sums; take --to onnx")
+            self.lost.append(f"output {sent}: it is a sum of rescaled sums; take --to onnx")
             return ""
         (x,) = out.parts
         rows = [*reversed(out.above)]

@@ -39,7 +39,7 @@ class Qonnx(Target):
     def write(self, source: Source, path: Path, options: Mapping[str, Any]) -> Exported:
         writer = _writer(source)
         name, program, nodes = writer.run(), writer.program, writer.nodes
-        value, out = program.spec.input.value, writer.shapes[program.spec.output]
+        value, out = program.spec.input.value, writer.shapes[program.spec.sent_values[0]]
         _call_output(nodes, name)
         batch = options["batch"]
         graph = nodes.graph(
@@ -49,7 +49,7 @@ class Qonnx(Target):
         )
         facts: dict[str, Any] = {
             "exponent": out.exponent,
-            "classes": list(program.spec.classes),
+            "classes": list(next(iter(program.spec.sent.values())).classes),
             "input": {"low": value.low, "high": value.high, "exponent": value.exponent},
         }
         if writer.then:

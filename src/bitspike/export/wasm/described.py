@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 from typing import Any
 
+from bitspike.export.c.outputs import sent_of
+from bitspike.export.c.schedule import schedule
 from bitspike.export.c.source import Written
 from bitspike.runtime import Program, Value
 from bitspike.runtime.file import to_bytes
@@ -12,31 +14,42 @@ from bitspike.runtime.file import to_bytes
 
 def described(name: str, file: str, program: Program, c: Written) -> dict[str, Any]:
     """Plain values for JSON, in the order in which they are read; c: what the module is made of."""
-    given, output = program.spec.input, output_of(program)
-    mean = any(made.final for made in program.operations)
+    given = program.spec.input
     fires = {made.op.name: made for made in program.operations if made.kind == "fire"}
     return {
         "name": name,
         "file": file,
         "fingerprint": fingerprint(program),
-        "classes": list(program.spec.classes),
+        **({} if program.spec.outputs else {"classes": list(program.spec.classes)}),
         "input": {**_value(given.value), "repeat": given.repeat, "scale": given.scale and list(given.scale)},
-        "output": {**_value(output), "type": output_type(program), "mean": mean, "rows": 1 if mean else output.steps},
+        **_outputs(program),
         "layers": [_layer(fires[name]) for name in c.observed],
         "order": [c.observed.index(name) for name in fires],
         "clamps": list(c.operations),
     }
 
 
-def output_of(program: Program) -> Value:
-    """What is known of the output."""
-    name = program.spec.output
-    return next(v for m in program.operations for n, v in zip(m.op.outputs, m.written, strict=True) if n == name)
+def _outputs(program: Program) -> dict[str, Any]:
+    """The "output" of a program whose output has no name, else "outputs", a list with their names and classes."""
+    rows = []
+    for each in sent_of(program, schedule(program)):
+        facts: dict[str, Any] = {
+            "type": "int64" if each.wide else "int32",
+            "mean": each.mean is not None,
+            "rows": each.rows,
+        }
+        rows.append(
+            {**_value(each.value), **facts, "name": each.name, "classes": list(each.classes), "most": each.most}
+        )
+    if program.spec.outputs:
+        return {"outputs": rows}
+    return {"output": {key: fact for key, fact in rows[0].items() if key not in ("name", "classes", "most")}}
 
 
-def output_type(program: Program) -> str:
-    """Of the numbers that come out: int32, or int64 where they may need it."""
-    return "int64" if output_of(program).dtype.itemsize == 8 else "int32"
+def output_types(program: Program) -> list[str]:
+    """Of the numbers that come out: int32, and int64 where they may need it; each once."""
+    values = [program.spec.values[name] for name in program.spec.sent_values]
+    return sorted({"int64" if value.dtype.itemsize == 8 else "int32" for value in values})
 
 
 def fingerprint(program: Program) -> int:

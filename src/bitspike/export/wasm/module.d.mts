@@ -27,6 +27,10 @@ export interface Value {
   readonly exponent: number;
   readonly steps: number;
 }
+/** Of what comes out: behind a mean read-out it is one row. */
+export type Output = Value & { readonly mean: boolean; readonly rows: number };
+/** What a call gives. */
+export type Results = @results@;
 export class Result {
   readonly levels: Levels;
   readonly shape: readonly number[];
@@ -41,17 +45,16 @@ export class Result {
 }
 export class Stream {
   /** One step of the input, of a repeated one as well. */
-  step(x: Numbers, observe?: (sent: Sent) => void): Result;
+  step(x: Numbers, observe?: (sent: Sent) => void): Results;
   reset(): void;
   close(): void;
 }
 export class Network {
   readonly name: string;
-  readonly classes: readonly string[];
+  @facts@
   readonly input: Value & { readonly repeat: boolean; readonly scale: readonly [number, number] | null };
-  readonly output: Value & { readonly mean: boolean; readonly rows: number };
   readonly layers: readonly Layer[];
-  run(x: Numbers, observe?: (sent: Sent) => void): Result;
+  run(x: Numbers, observe?: (sent: Sent) => void): Results;
   stream(): Stream;
 }
 /** Left out: @file@ beside the module. */

@@ -1,5 +1,6 @@
 // An integer network in WebAssembly, made by bitspike: the same integers as its program, bit for bit.
 // const net = await load(); const { levels, steps } = net.run(x); const live = net.stream(); live.step(x);
+// Where outputs have names: const { map, kind } = net.run(x), each with levels and steps.
 
 const NETWORK = /* what the program says of itself */ null;
 
@@ -11,17 +12,21 @@ const ARRAYS = {
   int32: Int32Array,
   int64: BigInt64Array,
 };
+const OUTPUTS = NETWORK.outputs ?? [{ ...NETWORK.output, classes: NETWORK.classes, most: NETWORK.output.rows }];
 const LEVELS = [Int8Array, Uint8Array, Uint8ClampedArray, Int16Array, Uint16Array, Int32Array, Uint32Array];
 const REALS = [Float32Array, Float64Array];
 
 /** What comes out: integers, and how to read them. */
 class Result {
-  constructor(levels, shape, steps, clamped) {
+  #classes;
+
+  constructor(levels, shape, steps, clamped, output) {
     this.levels = levels;
     this.shape = shape;
     this.steps = steps;
-    this.exponent = NETWORK.output.exponent;
+    this.exponent = output.exponent;
     this.clamped = clamped;
+    this.#classes = output.classes;
   }
 
   /** levels / steps · 2^-exponent as floating point numbers: for people, no part of the meaning. */
@@ -39,7 +44,7 @@ class Result {
     }
     const { levels, values } = this;
     const order = Array.from(levels.keys()).sort((a, b) => (levels[b] > levels[a]) - (levels[b] < levels[a]) || a - b);
-    return order.slice(0, k).map((i) => [NETWORK.classes[i] ?? String(i), values[i]]);
+    return order.slice(0, k).map((i) => [this.#classes[i] ?? String(i), values[i]]);
   }
 }
 
@@ -81,8 +86,9 @@ class Network {
 
   constructor(machine) {
     this.#machine = machine;
-    const { name, classes, input, output, layers, order } = NETWORK;
-    Object.assign(this, { name, classes, input, output, layers: order.map((place) => layers[place]) });
+    const { name, classes, input, output, outputs, layers, order } = NETWORK;
+    const facts = outputs ? { outputs } : { classes, output };
+    Object.assign(this, { name, input, ...facts, layers: order.map((place) => layers[place]) });
   }
 
   /** A sample from a fresh state: one step where the input is repeated, else all its steps one after the other. */
@@ -109,11 +115,14 @@ class Machine {
     this.calls = instance.exports;
     this.memory = this.calls.memory;
     this.end = this.calls.__heap_base.value;
-    const { input, output } = NETWORK;
+    const { input, outputs } = NETWORK;
     const numbers = input.size * (input.repeat ? 1 : input.steps);
     this.real = this.#room(4 * numbers);
     this.input = this.#room(ARRAYS[input.type].BYTES_PER_ELEMENT * numbers);
-    this.output = this.#room(ARRAYS[output.type].BYTES_PER_ELEMENT * output.size * output.rows);
+    this.places = OUTPUTS.map(({ type, size, rows, most }) =>
+      this.#room(ARRAYS[type].BYTES_PER_ELEMENT * size * Math.max(rows, most)),
+    );
+    this.output = outputs ? this.#room(8 * outputs.length) : this.places[0]; // addresses, then rows of each
   }
 
   context() {
@@ -135,16 +144,25 @@ class Machine {
     this.#take(x, steps, call);
     this.#seen = [];
     this.calls.watch(observe ? 1 : 0);
-    const rows = this.calls[call](context, this.input, this.output);
-    if (rows < 0) throw new RangeError("step: a stream must have at most 2^31 - 1 steps, got more; reset it");
-    const { output } = NETWORK;
-    const count = (output.mean ? 1 : rows) * output.size;
-    const levels = new ARRAYS[output.type](this.memory.buffer, this.output, count).slice();
-    const shape = output.mean ? [...output.shape] : [rows, ...output.shape];
-    const result = new Result(levels, shape, output.mean ? this.calls.steps(context) : 1, this.#clamped(context));
+    if (NETWORK.outputs) new Uint32Array(this.memory.buffer, this.output, this.places.length).set(this.places);
+    const outcome = this.calls[call](context, this.input, this.output);
+    if (outcome < 0) throw new RangeError("step: a stream must have at most 2^31 - 1 steps, got more; reset it");
+    const rows = NETWORK.outputs
+      ? new Int32Array(this.memory.buffer, this.output + 4 * this.places.length, this.places.length).slice()
+      : [outcome];
+    const clamped = this.#clamped(context);
+    const results = OUTPUTS.map((output, place) => this.#result(context, output, place, rows[place], clamped));
     const watched = this.#seen;
     if (observe) for (const seen of watched) observe(seen);
-    return result;
+    return NETWORK.outputs ? Object.fromEntries(results.map((result, place) => [OUTPUTS[place].name, result])) : results[0];
+  }
+
+  /** So many rows of an output. */
+  #result(context, output, place, rows, clamped) {
+    const count = (output.mean ? 1 : rows) * output.size;
+    const levels = new ARRAYS[output.type](this.memory.buffer, this.places[place], count).slice();
+    const shape = output.mean ? [...output.shape] : [rows, ...output.shape];
+    return new Result(levels, shape, output.mean ? this.calls.steps(context, place) : 1, clamped, output);
   }
 
   /** What neurons sent, as they send it; told when the call is over, so that whoever listens may call again. */

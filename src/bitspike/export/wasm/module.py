@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass
 from importlib.resources import files
 
 from bitspike.export.c.source import Written, written
 from bitspike.export.wasm.compiler import compiled
-from bitspike.export.wasm.described import described, fingerprint, output_type
+from bitspike.export.wasm.described import described, fingerprint, output_types
 from bitspike.runtime import Program
 
 MOST_BYTES = 2**30
 """Constants and memory plan together: WebAssembly's addresses have 32 bits, and streams share them."""
+_ONE = """readonly classes: readonly string[];
+  readonly output: Output;"""
+_NAMED = """readonly outputs: readonly (Output & { readonly name: string; readonly classes: readonly string[] })[];"""
 _NETWORK = "/* what the program says of itself */ null"
 
 
@@ -47,6 +51,7 @@ class Module:
             **{name: part(name) for name in ("string.h", "runtime.c")},
         }
         define = [f"FINGERPRINT={fingerprint(program)}u", *(["REAL"] if program.spec.input.scale else [])]
+        define += ["NAMED"] if program.spec.outputs else []
         return cls(compiled(where, sources, "runtime.c", define), found)
 
     def text(self, name: str, file: str, program: Program) -> str:
@@ -57,5 +62,9 @@ class Module:
 
 def types_text(file: str, program: Program) -> str:
     """Declarations for TypeScript."""
-    kind = "BigInt64Array" if output_type(program) == "int64" else "Int32Array"
-    return part("module.d.mts").replace("@levels@", kind).replace("@file@", file)
+    arrays = {"int64": "BigInt64Array", "int32": "Int32Array"}
+    parts = {"levels": " | ".join(arrays[kind] for kind in output_types(program)), "file": file}
+    names = " | ".join(json.dumps(name) for name in program.spec.outputs)
+    parts["results"] = f"Readonly<Record<{names}, Result>>" if names else "Result"
+    parts["facts"] = _NAMED if names else _ONE
+    return re.sub("@([a-z]+)@", lambda found: parts[found[1]], part("module.d.mts"))

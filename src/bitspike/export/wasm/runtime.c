@@ -46,6 +46,16 @@ EXPORT(context_bytes) uint32_t context_bytes(void) { return sizeof(net_context);
 
 EXPORT(reset) void reset(net_context *c) { net_reset(c); }
 
+#ifdef NAMED
+EXPORT(step) int32_t step(net_context *c, const net_input *x, net_outputs *y) { return net_step(c, x, y); }
+
+EXPORT(run) int32_t run(net_context *c, const net_input *x, net_outputs *y) {
+    net_run(c, x, y);
+    return 0;
+}
+
+EXPORT(steps) uint32_t steps(const net_context *c, int32_t output) { return net_steps(c, output); }
+#else
 EXPORT(step) int32_t step(net_context *c, const net_input *x, net_output *y) { return net_step(c, x, y); }
 
 EXPORT(run) int32_t run(net_context *c, const net_input *x, net_output *y) {
@@ -53,7 +63,11 @@ EXPORT(run) int32_t run(net_context *c, const net_input *x, net_output *y) {
     return NET_OUTPUT_STEPS;
 }
 
-EXPORT(steps) uint32_t steps(const net_context *c) { return net_steps(c); }
+EXPORT(steps) uint32_t steps(const net_context *c, int32_t output) {
+    (void)output;
+    return net_steps(c);
+}
+#endif
 
 EXPORT(clamped) double clamped(const net_context *c, int32_t operation) { return (double)net_clamped(c, operation); }
 

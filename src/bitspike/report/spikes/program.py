@@ -12,6 +12,7 @@ from torch import nn
 from bitspike.data import Batches, Samples, SequenceSet
 from bitspike.graph import trace
 from bitspike.lower.comparing import run
+from bitspike.lower.targets import sends_steps
 from bitspike.report.spikes.network import run_seen, words_of
 from bitspike.report.spikes.seen import Layer, Seen
 from bitspike.runtime import Program
@@ -42,14 +43,17 @@ def seen_in_program(
     given, rows = program.sequence(x), {made.op.name: made for made in program.operations if made.kind == "fire"}
     seen = []
     for i, (name, sample) in enumerate(zip(words, samples, strict=True)):
-        spikes, output, _ = run(program, np.ascontiguousarray(given[:, i : i + 1]))
+        spikes, outputs, _ = run(program, np.ascontiguousarray(given[:, i : i + 1]))
         sent = {}
         for layer, s in spikes.items():
             up, down = rows[layer].attributes["up"], rows[layer].attributes["down"]
             s = s[:, 0].astype(np.int32)
             sent[layer] = np.where(s < 0, s // down, s // up).astype(np.int32)
-        mean = output if output.ndim == 2 else output.mean(0)
-        seen.append(Seen(name, sample, timed, sent, mean[0]))
+        means = {
+            output: (numbers.mean(0) if sends_steps(program, output) else numbers)[0]
+            for output, numbers in outputs.items()
+        }
+        seen.append(Seen(name, sample, timed, sent, means if program.spec.outputs else means[""]))
     return seen
 
 

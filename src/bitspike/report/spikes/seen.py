@@ -38,14 +38,14 @@ class Seen:
     Attributes:
         words: which one it is. sample: as the data hold it, with a time axis where ``timed``.
         sent: layer → levels, integers [T, ...] (real spikes: float32), every layer with its own T.
-        output: what came out, [K], the mean over the steps.
+        output: what came out, [K], the mean over the steps; of several outputs a dict of them by name.
     """
 
     words: str
     sample: np.ndarray
     timed: bool
     sent: dict[str, np.ndarray]
-    output: np.ndarray
+    output: Any
 
     @property
     def steps(self) -> int:

@@ -50,7 +50,7 @@ def space_of(value: Value) -> tuple[int, int, int]:
     return (channels, *(1,) * (2 - len(sides)), *sides)  # type: ignore[return-value]
 
 
-def grouped(given: Input, operations: Sequence[Operation], output: str) -> Grouped:
+def grouped(given: Input, operations: Sequence[Operation], sent: Sequence[str]) -> Grouped:
     """Put operations into groups: each as early as its latest input allows, cheap ones where they are read."""
     values = {INPUT: given.value}
     for made in operations:
@@ -74,7 +74,7 @@ def grouped(given: Input, operations: Sequence[Operation], output: str) -> Group
         found.groups[at].operations.append(index)
         for name in made.op.outputs:
             home[name], found.clocks[name] = at, clock
-    _sink(found, operations, output)
+    _sink(found, operations, sent)
     return found
 
 
@@ -123,12 +123,12 @@ def _group_for(
     return len(found.groups) - 1
 
 
-def _sink(found: Grouped, operations: Sequence[Operation], output: str) -> None:
+def _sink(found: Grouped, operations: Sequence[Operation], sent: Sequence[str]) -> None:
     """A scaling without memory that one later group alone reads moves there, if that makes what is stored smaller."""
     at = {index: place for place, group in enumerate(found.groups) for index in group.operations}
     for index in reversed(range(len(operations))):
         made = operations[index]
-        if made.op.kind not in ("rescale", "lookup") or not made.steady or made.op.outputs[0] == output:
+        if made.op.kind not in ("rescale", "lookup") or not made.steady or made.op.outputs[0] in sent:
             continue
         (name,), (source,) = made.op.outputs, found.inputs[index]
         readers = [i for i, names in enumerate(found.inputs) if name in names]

@@ -71,12 +71,12 @@ def list_bytes(made: Operation, width: int) -> int:
     return starts + (2 * numbers + 127) // _LINE * _LINE + (numbers + 127) // _LINE * _LINE
 
 
-def laid_out(found: Grouped, operations: Sequence[Operation], output: str, forms: Mapping[int, Form]) -> Layout:
-    """Place everything; ``forms`` are those of the operands of convolutions."""
+def laid_out(found: Grouped, operations: Sequence[Operation], sent: Sequence[str], forms: Mapping[int, Form]) -> Layout:
+    """Place everything; ``sent`` comes out, ``forms`` are those of the operands of convolutions."""
     chunk = 1 if echoes_of(operations) else min(found.values[INPUT].steps, _MAX_CHUNK)
     while True:
         layout = Layout(chunk, _capacities(found, chunk))
-        _arena(layout, found, operations, output, forms)
+        _arena(layout, found, operations, sent, forms)
         if chunk == 1 or layout.arena_bytes <= _ARENA:
             break
         chunk = (chunk + 1) // 2
@@ -90,12 +90,12 @@ def _capacities(found: Grouped, chunk: int) -> dict[str, int]:
     return {name: chunk if not found.clocks[name] else value.steps for name, value in found.values.items()}
 
 
-def stored(found: Grouped, operations: Sequence[Operation], output: str) -> set[str]:
+def stored(found: Grouped, operations: Sequence[Operation], sent: Sequence[str]) -> set[str]:
     """Values that lie in the arena: read by a head or another group, joined, or sent."""
     home = {
         name: i for i, group in enumerate(found.groups) for op in group.operations for name in _outputs(operations, op)
     }
-    kept = {INPUT, output} | {name for group in found.groups for pair in group.joins for name in pair}
+    kept = {INPUT, *sent} | {name for group in found.groups for pair in group.joins for name in pair}
     kept |= {name for at, of in echoes_of(operations).items() for name in (of, *_outputs(operations, at))}
     for i, group in enumerate(found.groups):
         for index in group.operations:
@@ -119,10 +119,10 @@ def _arena(
     layout: Layout,
     found: Grouped,
     operations: Sequence[Operation],
-    output: str,
+    sent: Sequence[str],
     forms: Mapping[int, Form],
 ) -> None:
-    kept = stored(found, operations, output)
+    kept = stored(found, operations, sent)
     sizes: dict[str, tuple[int, int]] = {}
     lives: dict[str, tuple[int, int]] = {}
     for name in kept:
@@ -154,8 +154,8 @@ def _arena(
                 sizes[f"scratch {index}"], lives[f"scratch {index}"] = (size, 1), (first, i)
     for name in echoes.values():
         lives[f"value {name}"] = (lives[f"value {name}"][0], len(found.groups))
-    if output in kept:
-        lives[f"value {output}"] = (lives[f"value {output}"][0], len(found.groups))
+    for name in kept.intersection(sent):
+        lives[f"value {name}"] = (lives[f"value {name}"][0], len(found.groups))
     places = placed(sizes, lives, 0)
     layout.values = {name: places[f"value {name}"] for name in kept}
     layout.scratch = {i: places[f"scratch {i}"] for i in range(len(operations)) if f"scratch {i}" in places}

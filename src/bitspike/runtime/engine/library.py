@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ..errors import fault
 
-ABI = 5
+ABI = 6
 ISAS = ("scalar", "avx2", "avx512vnni", "avx512popcnt", "amx", "neon", "neondot")
 """By number, as in csrc/engine/kernels.h."""
 _CAPS = {
@@ -42,7 +42,7 @@ _SIGNATURES = {
     "bitspike_engine_run": (
         [
             *(_POINTER, _POINTER, _INT, _LONG, _LONG, _LONG, _INT, _LONG),
-            *(_POINTER, _POINTER, _LONG, _POINTER, _INT, _POINTER, _POINTER),
+            *(_POINTER, _POINTER, _POINTER, _INT, _POINTER, _POINTER),
         ],
         _INT,
     ),

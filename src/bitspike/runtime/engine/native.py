@@ -16,7 +16,7 @@ from ..arithmetic import Array
 from ..errors import ProgramError, fault
 from ..limits import MAX_COUNT
 from ..ops import Operation
-from ..spec import Input
+from ..spec import Input, Value
 from .described import Row, as_table, described, work_of
 from .forms import Form
 from .grouping import grouped
@@ -59,6 +59,19 @@ class NativeState:
         raise fault("stream", "a state must stay in its process", "pickling", "start a new stream there")
 
 
+@dataclass(frozen=True)
+class _Sent:
+    """What comes out: a value, the operation that sums it (or none), and how many steps there may be."""
+
+    value: Value
+    mean: int | None
+    capacity: int
+
+    def counted(self, steps: int) -> int:
+        """Steps that a read-out summed, at least 1; 1 where there is none."""
+        return 1 if self.mean is None else max(steps, 1)
+
+
 class TooLargeError(ProgramError):
     """A sample of the program needs more memory than the engine addresses."""
 
@@ -70,7 +83,8 @@ class Native:
         found: groups of operations. forms: of the operands of convolutions. layout: where everything lies.
 
     Args:
-        given, operations, output: of the program. threads: at most so many. isa: instruction set; None: the best.
+        given, operations: of the program. sent: values that come out. threads: at most so many. isa: instruction set;
+            None: the best.
         info: of the program: densities. forms: operation → form, for those where somebody has chosen.
 
     Raises:
@@ -83,7 +97,7 @@ class Native:
         self,
         given: Input,
         operations: Sequence[Operation],
-        output: str,
+        sent: Sequence[str],
         threads: int,
         isa: str | None = None,
         info: Mapping[str, Any] | None = None,
@@ -95,27 +109,29 @@ class Native:
         if isa is not None and isa not in isas:
             raise fault("program", f"isa must be one of {', '.join(isas)}", isa, "correct it")
         self.isa, self.threads, self._native = isa or isas[-1], threads, native
-        self._given, self._operations, self._output = given, operations, output
-        self.found = grouped(given, operations, output)
+        self._given, self._operations = given, operations
+        self.found = grouped(given, operations, sent)
         self.tuned = forms.held_against(self.isa, threads) if isinstance(forms, Tuned) else None
         if isinstance(forms, Tuned):
             forms = None if self.tuned is None or self.tuned.ignored else forms.forms
         where = "forms" if self.tuned is None else self.tuned.file or "plan"
         self.forms: dict[int, Form] = planned(operations, self.isa, info or {}, forms, where)
-        self.layout = laid_out(self.found, operations, output, self.forms)
+        self.layout = laid_out(self.found, operations, sent, self.forms)
         if self.layout.arena_bytes > _MAX_ARENA_BYTES:
             got = f"{self.layout.arena_bytes:,} bytes"
             must = f"the native engine must hold a sample in {_MAX_ARENA_BYTES:,} bytes"
             raise TooLargeError(str(fault("program", must, got, "take engine='interpreter'")))
-        words = Words(self.found, operations, output, self.layout, self.forms)
+        words = Words(self.found, operations, sent, self.layout, self.forms)
         self._handle = self._create(words)
         weakref.finalize(self, native.bitspike_engine_free, self._handle)
         if given.scale is not None:
             native.bitspike_engine_scale(self._handle, given.factor, given.value.low, given.value.high)
-        self._mean = next((i for i, made in enumerate(operations) if made.final), None)
-        self._value = next(v for m in operations for n, v in zip(m.op.outputs, m.written, strict=True) if n == output)
-        self._capacity = 1 if self._mean is not None else self.layout.capacity[output]
-        self._size, self._shape, self._dtype = self._value.size, self._value.shape, self._value.dtype
+        means = {made.op.outputs[0]: index for index, made in enumerate(operations) if made.final}
+        values = {n: v for made in operations for n, v in zip(made.op.outputs, made.written, strict=True)}
+        self._sent = tuple(
+            _Sent(values[name], means.get(name), 1 if name in means else self.layout.capacity[name]) for name in sent
+        )
+        self._numbers = sum(each.capacity * each.value.size for each in self._sent)
 
     def __str__(self) -> str:
         """The plan: instruction set, threads, memory, and the kernel of every group with the reason."""
@@ -190,15 +206,15 @@ class Native:
             raise fault("engine", "it must take every verified program", what, "report it; take engine='interpreter'")
         return int(handle)
 
-    def call(self, x: Array) -> tuple[Array, int, Mapping[str, int]]:
-        """A whole run x [n, B, ...]: (what comes out, steps that a read-out summed, clamped); keeps no state."""
+    def call(self, x: Array) -> tuple[Sequence[Array], Sequence[int], Mapping[str, int]]:
+        """A whole run x [n, B, ...], as `Engine` says; keeps no state."""
         if len(x) > self.layout.chunk:
             whole, state = self.step(x, None)
             return whole, self.counted(state), state.clamped
         clamped = np.zeros(len(self._operations), np.int64)
         whole, counted = self._run(x, _still(x), None, clamped, None)
         counts = self._counts(clamped, {}) if clamped.any() else {}
-        return whole, max(counted, 1) if self._mean is not None else 1, counts
+        return whole, self._counted(counted), counts
 
     def quantize(self, x: Array) -> Array | None:
         """float32 → levels of the input, as `Program.quantize` says; None where a number is not finite."""
@@ -206,28 +222,31 @@ class Native:
         failed = self._native.bitspike_engine_quantize(self._handle, levels.ctypes.data, source.ctypes.data, x.size)
         return None if failed else levels
 
-    def call_real(self, x: Array) -> tuple[Array, int, Mapping[str, int]] | None:
+    def call_real(self, x: Array) -> tuple[Sequence[Array], Sequence[int], Mapping[str, int]] | None:
         """As `Engine` says, in one call of the library; None, too, where a run takes more than a chunk."""
         steps, batch, counters = self._given.value.steps, len(x), len(self._operations)
         if steps > self.layout.chunk:
             return None
-        first = 1 + counters
-        numbers = np.zeros(first + batch * self._capacity * self._size, np.int64)
+        outputs = len(self._sent)
+        first = outputs + counters
+        numbers = np.zeros(first + batch * self._numbers, np.int64)
         at = numbers.ctypes.data
         outcome = self._native.bitspike_engine_run(
             *(self._handle, x.ctypes.data, 1, 0, self._given.value.size, steps, 1, batch, None),
-            *(at + 8 * first, self._capacity, at + 8, self.threads, None, at),
+            *(at + 8 * first, at + 8 * outputs, self.threads, None, at),
         )
         if outcome == _NOT_FINITE:
             return None
         self._check(outcome, batch)
-        clamped, counted = numbers[1:first], int(numbers[0])
-        whole = self._shaped(numbers[first:].reshape(batch, self._capacity, self._size), counted)
+        clamped, counted = numbers[outputs:first], numbers[:outputs].tolist()
+        whole = self._shaped(numbers[first:].reshape(batch, self._numbers), counted)
         counts = self._counts(clamped, {}) if clamped.any() else {}
-        return whole, max(counted, 1) if self._mean is not None else 1, counts
+        return whole, self._counted(counted), counts
 
-    def step(self, x: Array, state: NativeState | None, profile: Array | None = None) -> tuple[Array, NativeState]:
-        """Run one chunk x [n, B, ...] of the input; returns what comes out [m, B, ...], and the state. Pure.
+    def step(
+        self, x: Array, state: NativeState | None, profile: Array | None = None
+    ) -> tuple[Sequence[Array], NativeState]:
+        """Run one chunk x [n, B, ...] of the input; returns what comes out [m, B, ...] by output, and the state. Pure.
 
         ``profile``: int64 [groups + 2], to which nanoseconds are added; see `profile`.
         """
@@ -237,16 +256,20 @@ class Native:
         parts, clamped = [], np.zeros(len(self._operations), np.int64)
         for start in range(0, len(x), self.layout.chunk):
             parts.append(self._run(x[start : start + self.layout.chunk], held, memory, clamped, profile)[0])
-        whole = parts[-1] if self._mean is not None or len(parts) == 1 else np.concatenate(parts)
+        whole = [
+            each[-1] if sent.mean is not None or len(each) == 1 else np.concatenate(each)
+            for sent, each in zip(self._sent, zip(*parts, strict=True), strict=True)
+        ]
         counts = self._counts(clamped, state.clamped if state is not None else {})
         return whole, NativeState(batch, memory, self, counts)
 
-    def counted(self, state: NativeState) -> int:
-        """Steps that the read-out has summed, at least 1."""
-        if self._mean is None:
-            return 1
-        at = self.layout.states[self._mean, "counted"]
-        return max(int(state.memory[0, at : at + 8].view(np.int64)[0]), 1)
+    def counted(self, state: NativeState) -> Sequence[int]:
+        """By output, steps that a read-out has summed, at least 1."""
+        places = [0 if each.mean is None else self.layout.states[each.mean, "counted"] for each in self._sent]
+        return self._counted([int(state.memory[0, at : at + 8].view(np.int64)[0]) for at in places])
+
+    def _counted(self, steps: Sequence[int]) -> tuple[int, ...]:
+        return tuple(each.counted(count) for each, count in zip(self._sent, steps, strict=True))
 
     def _counts(self, clamped: Array, before: Mapping[str, int]) -> dict[str, int]:
         counts = Counter(before)
@@ -270,12 +293,12 @@ class Native:
 
     def _run(
         self, x: Array, held: bool, memory: Array | None, clamped: Array, profile: Array | None
-    ) -> tuple[Array, int]:
-        """(what comes out [m, B, ...], how many steps that were or were summed)."""
+    ) -> tuple[list[Array], list[int]]:
+        """By output, (what comes out [m, B, ...], how many steps that were or were summed)."""
         count, batch = x.shape[:2]
         x = np.ascontiguousarray(x[:1] if held else x)
-        out = np.empty((batch, self._capacity, self._size), np.int64)
-        steps, sample = ctypes.c_int64(), x.size // (len(x) * batch)
+        out, steps = np.empty((batch, self._numbers), np.int64), np.zeros(len(self._sent), np.int64)
+        sample = x.size // (len(x) * batch)
         outcome = self._native.bitspike_engine_run(
             self._handle,
             x.ctypes.data,
@@ -287,14 +310,14 @@ class Native:
             batch,
             None if memory is None else memory.ctypes.data,
             out.ctypes.data,
-            self._capacity,
             clamped.ctypes.data,
             self.threads,
             None if profile is None else profile.ctypes.data,
-            ctypes.addressof(steps),
+            steps.ctypes.data,
         )
         self._check(outcome, batch)
-        return self._shaped(out, steps.value), steps.value
+        counts = steps.tolist()
+        return self._shaped(out, counts), counts
 
     def _check(self, outcome: int, batch: int) -> None:
         if outcome == _TOO_MANY_STEPS:
@@ -302,12 +325,16 @@ class Native:
         if outcome == _OUT_OF_MEMORY:
             raise MemoryError(f"the engine could not have {self.workspace_bytes(batch):,} bytes")
 
-    def _shaped(self, out: Array, steps: int) -> Array:
-        """[B, capacity, numbers] of so many steps → [steps, B, ...] in the type of the output."""
-        if self._mean is None:
-            out = out[:, :steps]
-        done = out.swapaxes(0, 1).astype(self._dtype)
-        return done.reshape(*done.shape[:2], *self._shape)
+    def _shaped(self, out: Array, steps: Sequence[int]) -> list[Array]:
+        """[B, numbers] of all outputs → of each [steps, B, ...] in its type."""
+        found, at = [], 0
+        for each, count in zip(self._sent, steps, strict=True):
+            size, value = each.capacity * each.value.size, each.value
+            part = out[:, at : at + size].reshape(len(out), each.capacity, value.size)
+            done = (part if each.mean is not None else part[:, :count]).swapaxes(0, 1).astype(value.dtype)
+            found.append(done.reshape(*done.shape[:2], *value.shape))
+            at += size
+        return found
 
 
 def _still(x: Array) -> bool:

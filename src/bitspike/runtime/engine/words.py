@@ -17,7 +17,7 @@ from .forms import Form
 from .grouping import ELEMENTWISE, Group, Grouped, rows_of, space_of
 from .layout import Layout, operand_sides, stored
 
-_MAGIC = 0x62737009
+_MAGIC = 0x6273700A
 _KINDS = (
     *("convolution", "sumpool", "maxpool", "tally", "windows", "remap", "concat"),
     *("load", "load_row", "store"),
@@ -31,30 +31,34 @@ class Words:
     """Writes a program; ``words`` and ``tables`` are what the engine is given.
 
     Args:
-        found: groups. operations: of the program. output: name. layout: where everything lies. forms: operation → form.
+        found: groups. operations: of the program. sent: values that come out. layout: where everything lies.
+        forms: operation → form.
     """
 
     def __init__(
         self,
         found: Grouped,
         operations: Sequence[Operation],
-        output: str,
+        sent: Sequence[str],
         layout: Layout,
         forms: Mapping[int, Form],
     ) -> None:
         self.found, self.operations, self.layout, self.forms = found, operations, layout, forms
         self.tables: list[Array] = []
-        self.stored = stored(found, operations, output)
+        self.stored = stored(found, operations, sent)
         names = sorted(self.stored)
         self.numbers = {name: i for i, name in enumerate(names)}
-        final = any(made.final for made in operations)
+        means = {made.op.outputs[0]: index for index, made in enumerate(operations) if made.final}
         self.words: list[int] = [_MAGIC, len(names)]
         for name in names:
             value = found.values[name]
             place = layout.values[name]
             dtype = _DTYPES.index(value.dtype.name)
             self.words += [*space_of(value), dtype, layout.capacity[name], place.offset]
-        self.words += [self.numbers[INPUT], -1 if final else self.numbers[output], len(operations), layout.chunk]
+        self.words += [self.numbers[INPUT], len(sent)]
+        for name in sent:  # a value, or -1 and the operation that sums
+            self.words += [-1, means[name]] if name in means else [self.numbers[name]]
+        self.words += [len(operations), layout.chunk]
         self.words += [layout.arena_bytes, layout.state_bytes, layout.kept_bytes, MAX_COUNT, len(found.groups)]
         echoes = echoes_of(operations)
         self.words.append(len(echoes))

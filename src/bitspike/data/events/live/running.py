@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,8 +27,9 @@ class Live(NamedTuple):
     Attributes:
         step, end_us: number of the step, and where it ends in the source's time.
         prediction: class with the most so far, the lower of equal ones; None before any class has more than another,
-            and for an output that is no mean read-out.
-        output: what the program or the network gave: `bitspike.runtime.Result`, or a tensor.
+            for an output that is no mean read-out, and for several outputs.
+        output: what the program or the network gave: `bitspike.runtime.Result`, or a tensor; of several a dict of them,
+            by name, or what the network returns.
         latency_s: from the moment when the step was over (`LiveStep.closed_s`) to this output.
     """
 
@@ -105,7 +106,9 @@ def _network(net: nn.Module | Graph, top: int) -> Step:
 
 
 def _class(output: Any) -> int | None:
-    """The class with the most of a mean read-out [1, K]."""
+    """The class with the most of a mean read-out [1, K]; none of several outputs."""
+    if isinstance(output, (Mapping, list, tuple)):
+        return None
     levels = output.levels if isinstance(output, Result) else output.detach().cpu().numpy()
     if levels.ndim != 2 or levels.shape[0] != 1 or levels.min() == levels.max():
         return None
