@@ -1,0 +1,141 @@
+"""The clock of latency budgets: a network is folded, compiled and run on this machine, in turns with a reference."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import platform
+import time
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from bitspike.allocation.timing import Timed
+from bitspike.checks import bad_value
+from bitspike.fold.folding import fold
+from bitspike.graph import Graph, Node
+from bitspike.layers import Encoder
+from bitspike.lower.compiling import compile as lower
+from bitspike.runtime import INPUT, Builder, Grid, Input, Program, Value
+from bitspike.runtime.engine.library import available_isas, library, why_missing
+
+WHERE = "[allocation] budget latency"
+_ROUNDS = 15
+"""At least, however long they take."""
+_CALIBRATION = 16
+
+
+class EngineClock:
+    """Times of the native engine for one sample, by rounds of: reference, whole call, call with a clock a group.
+
+    Every round gives quotients by the reference, and their medians count: a machine that is busy slows all three.
+
+    Attributes:
+        machine: cpu, isa, threads and library (digest of its file).
+
+    Args:
+        sample: normalised inputs [B, ...], the first ones of which calibrate; the first one is timed. threads: of the
+            engine at most. seconds: of measuring one network.
+
+    Raises:
+        ValueError: there is no native engine here.
+    """
+
+    def __init__(self, sample: Tensor, threads: int, seconds: float = 0.15) -> None:
+        native = library()
+        if native is None:
+            todo = "build it (pip install .), or drop the budget"
+            raise bad_value(WHERE, "the native engine must be there", why_missing(), todo)
+        self.sample, self.threads, self.seconds = sample[:_CALIBRATION].detach().cpu(), threads, seconds
+        self.machine: dict[str, object] = {
+            "cpu": _cpu(),
+            "isa": available_isas()[-1],
+            "threads": threads,
+            "library": hashlib.sha256(Path(native._name).read_bytes()).hexdigest()[:16],
+        }
+        self.reference = _reference(threads)
+
+    def __call__(self, model: nn.Module) -> Timed:
+        """Times of a network as it is; see `bitspike.allocation.timing.Clock`."""
+        program, given = self.compiled(model)
+        return self._timed(program, given)
+
+    def compiled(self, model: nn.Module) -> tuple[Program, Any]:
+        """(the program of a network, the sample as it takes it).
+
+        Raises:
+            ValueError: the network does not compile, or not for the engine.
+        """
+        twin = copy.deepcopy(model).cpu().eval()
+        try:
+            folded = fold(twin, self.sample)
+            program = Program(lower(folded, self.sample).spec, "native", self.threads)
+        except ValueError as error:
+            todo = "mend it, or drop the budget"
+            raise bad_value(WHERE, "the network must compile", str(error).rstrip("."), todo) from error
+        return program, _fed(program, folded.graph, self.sample[:1])
+
+    def _timed(self, program: Program, given: Any) -> Timed:
+        reference, x = self.reference
+        engine, levels, clock = program.engine, program.sequence(given), time.perf_counter_ns
+        program(given), engine.profile(levels), reference(x)
+        rows, until = list[tuple[float, ...]](), time.perf_counter() + self.seconds
+        while len(rows) < _ROUNDS or time.perf_counter() < until:
+            begin = clock()
+            reference(x)
+            middle = clock()
+            program(given)
+            end = clock()
+            rows.append((middle - begin, end - middle, *engine.profile(levels)))
+        spent = np.array(rows, np.float64)
+        shares = np.median(spent[:, 1:] / spent[:, :1], 0)
+        names = [tuple(name for name, _ in row.operations) for row in engine.rows]
+        groups = tuple(zip(names, shares[1:].tolist(), strict=False))  # the last two are input and output
+        return Timed(float(shares[0]), groups, float(np.percentile(spent[:, 0], 10)) / 1e6)
+
+
+def _reference(threads: int) -> tuple[Program, Any]:
+    """A 3×3 convolution of 32 channels at 16×16 with its neuron, 4 steps, and its input."""
+    draw = np.random.default_rng(0)
+    b = Builder(Input(Value((32, 16, 16), 0, 1, 0, 4)))
+    place = {"stride": [1, 1], "before": [1, 1], "after": [1, 1], "dilation": [1, 1], "exponent": None}
+    weight = b.constant(draw.integers(-127, 128, (32, 32, 3, 3)), Grid(-127, 127))
+    y = b.add("convolution", [INPUT], place, {"weight": weight})
+    scale = {"multiplier": b.constant(draw.integers(2**18, 2**19, 32)), "bias": b.constant(draw.integers(-9, 9, 32))}
+    y = b.add("rescale", [y], {"shift": 20, "exponent": 12}, scale)
+    fire = {"count": [1], "signed": False, "reset": "hard", "decay": [1, 2]}
+    y = b.add("fire", [y], fire, {"first": b.constant(np.array([2048]))})
+    x = draw.integers(0, 2, (4, 1, 32, 16, 16)).astype(np.uint8)
+    return Program(b.finish(y).spec, "native", threads), x
+
+
+@torch.no_grad()
+def _fed(program: Program, graph: Graph, x: Tensor) -> Any:
+    """A sample as the program takes it: itself, or what the encoder sends for it."""
+    if program.spec.input.repeat:
+        return x.numpy()
+    sent = [x]
+    graph.run(x, handler=partial(_note, sent))
+    levels = sent[0].numpy()
+    return levels if program.spec.input.scale is not None else levels.astype(program.spec.input.value.dtype)
+
+
+def _note(sent: list[Tensor], node: Node, call: Any, args: tuple[Any, ...]) -> Any:
+    value = call()
+    if isinstance(node.module, Encoder):
+        sent[0] = value
+    return value
+
+
+def _cpu() -> str:
+    """Name of the processor."""
+    lines = Path("/proc/cpuinfo")
+    if lines.exists():
+        for line in lines.read_text(encoding="utf-8", errors="replace").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
