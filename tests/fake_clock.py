@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from torch import Tensor, nn
@@ -31,8 +32,12 @@ class FakeClock:
     def __init__(self, sample: Tensor | None = None, threads: int = 1, seconds: float = 0.0) -> None:
         self.machine = {**MACHINE, "threads": threads}
 
-    def __call__(self, model: nn.Module) -> Timed:
+    def __call__(self, models: Iterable[nn.Module]) -> list[Timed]:
         """By the formula."""
+        return [self.of(model) for model in models]
+
+    def of(self, model: nn.Module) -> Timed:
+        """Of one network."""
         type(self).calls += 1
         steps = {id(m.neuron): m.time_steps for m in model.modules() if isinstance(m, Refined)}
         groups: list[tuple[tuple[str, ...], float]] = []

@@ -87,7 +87,7 @@ def measured(name: str, count: int) -> dict[str, Any]:
 
     def time(state: State) -> float:
         put(forecast, state, x)
-        return clock(net).whole * times.reference_ms
+        return clock([net])[0].whole * times.reference_ms
 
     found: dict[str, Any] = {"reference_ms": times.reference_ms, "rest_ms": latency.rest_ms, "machine": times.machine}
     for kind, steps in (("all", None), ("bits", 1)):

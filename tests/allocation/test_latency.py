@@ -87,7 +87,7 @@ def test_a_table_is_measured_at_the_knots_and_forecasts_what_is_additive() -> No
     for _ in range(10):
         state = tuple(draw.randint(lever.low, lever.high) for lever in forecast.levers)
         put(forecast, state, x)
-        assert latency(state) == pytest.approx(FakeClock()(net).whole * REFERENCE_MS, rel=1e-5)
+        assert latency(state) == pytest.approx(FakeClock().of(net).whole * REFERENCE_MS, rel=1e-5)
 
 
 def test_gradients_are_the_slopes_of_the_table() -> None:
@@ -200,7 +200,7 @@ def test_what_cannot_be_is_refused_before_training(refuses: Any, monkeypatch: py
         AllocationConfig(latency_threads=0)
 
     class Blind(FakeClock):
-        def __call__(self, model: nn.Module) -> Timed:
+        def of(self, model: nn.Module) -> Timed:
             return Timed(1.0, ((("other",), 1.0),), REFERENCE_MS)
 
     forecast = forecast_of(net, torch.randn(4, 1, 8, 8))
@@ -219,7 +219,7 @@ def test_a_network_that_does_not_compile_is_refused_with_the_layer(refuses: Any)
 
     net = nn.Sequential(chain(), Root())
     with refuses("[allocation] budget latency", "the network must compile"):
-        clock_module.EngineClock(torch.randn(4, 1, 2, 2), 1, 0.0)(net)
+        clock_module.EngineClock(torch.randn(4, 1, 2, 2), 1, 0.0)([net])
 
 
 def test_limits_have_units_of_time(refuses: Any) -> None:

@@ -78,7 +78,7 @@ def judge(
         for row in counted.synapses:
             row.rate = row.spike_rate = measured[row.name]
             row.part_rates = ()
-    timed = None if clocked is None else clocked.clock(copy.deepcopy(allocation.model))
+    timed = None if clocked is None else clocked.clock([copy.deepcopy(allocation.model)])[0]
     values = {name: exact(name, counted, memory, config.budget_scope) for name in limits if name != "latency"}
     if clocked is not None and timed is not None:
         values["latency"] = timed.whole * clocked.times.reference_ms

@@ -63,7 +63,7 @@ class Stopwatch:
         """Measure the network as it is, and let the forecast of its latency be that; whether this was news."""
         state, latency = self.forecast.state, self.latency
         with evaluating(self.forecast.allocation.model):
-            timed = self.clock(copy.deepcopy(self.forecast.allocation.model))
+            timed = self.clock([copy.deepcopy(self.forecast.allocation.model)])[0]
         self.measured_ms = timed.whole * self.times.reference_ms
         before = latency.factor
         latency.factor = before * self.measured_ms / latency(state)

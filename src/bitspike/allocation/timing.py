@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import statistics
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple, Protocol
 
@@ -48,8 +48,9 @@ class Clock(Protocol):
 
     machine: dict[str, object]
 
-    def __call__(self, model: nn.Module, /) -> Timed:
-        """The time of a network as it is, which stays so. Raises `ValueError` where it does not compile."""
+    def __call__(self, models: Iterable[nn.Module], /) -> list[Timed]:
+        """Times of networks, each as it is when its turn comes; it stays so. All run in turns, so that a machine that
+        is busy for a while slows all alike. Raises `ValueError` where one does not compile."""
         ...
 
 
@@ -70,46 +71,68 @@ def measured_times(forecast: Forecast, x: Tensor, clock: Clock, counted: Counted
     x = x.detach().cpu()
     like, axes = _copy(forecast, x), {kind: _axis(forecast, kind) for kind in AXES}
     synapses = [site.row.name for site in forecast.sites]
-    shape = tuple(len(axis) for axis in axes.values())
-    layers = {name: np.zeros(shape) for name in synapses}
-    fires: dict[str, tuple[str, ...]] = {}
-    rests, references = [], []
-    states = list(itertools.product(*(enumerate(axis) for axis in axes.values())))
-    for done, knots in enumerate(states):
-        put(like, _uniform(forecast, {kind: value for kind, (_, value) in zip(axes, knots, strict=True)}), x)
-        timed = clock(like.allocation.model)
-        found = by_layer(timed, synapses)
-        for name, (time, neurons) in found.items():
-            layers[name][tuple(index for index, _ in knots)] = time
-            fires[name] = tuple(dict.fromkeys((*fires.get(name, ()), *(n for n in neurons if n in forecast.neurons))))
-        rests.append(timed.whole - sum(time for time, _ in found.values()))
-        references.append(timed.reference_ms)
-        if counted is not None:
-            counted(done + 1, len(states))
-    if not fires:
+    knots = list(itertools.product(*axes.values()))
+
+    def copies() -> Iterator[nn.Module]:
+        for done, values in enumerate(knots):
+            put(like, _uniform(forecast, dict(zip(AXES, values, strict=True))), x)
+            yield like.allocation.model
+            if counted is not None:
+                counted(done + 1, len(knots))
+
+    timed = clock(copies())
+    found = [by_layer(one, synapses) for one in timed]
+    names = [name for name in synapses if all(name in layers for layers in found)]
+    if not names:
         raise bad_value("[allocation] budget", "latency needs a synapse whose kernel has a time", "none", "drop it")
+    counts = np.array([[len(layers[name].groups) for name in names] for layers in found], float)
+    spent = np.array([[layers[name].time for name in names] for layers in found])
+    rests = np.array([one.whole for one in timed]) - spent.sum(1)
+    each = _slope(counts.sum(1), rests)
+    shape = tuple(len(axis) for axis in axes.values())
+    fires = {
+        name: dict.fromkeys(n for layers in found for group in layers[name].groups for n in group) for name in names
+    }
     return Times(
         machine=dict(clock.machine),
         network=network_digest(forecast),
-        reference_ms=float(f"{statistics.median(references):.6g}"),
-        rest=float(f"{statistics.median(rests):.6g}"),
+        reference_ms=_rounded(statistics.median(one.reference_ms for one in timed)),
+        rest=_rounded(float(np.median(rests - each * counts.sum(1)))),
         weights=axes["weights"],
         spikes=axes["spikes"],
         steps=axes["steps"],
-        layers={name: nested(layers[name]) for name in fires},
-        fires=fires,
+        layers={name: nested((spent + each * counts)[:, i].reshape(shape)) for i, name in enumerate(names)},
+        fires={name: tuple(n for n in seen if n in forecast.neurons) for name, seen in fires.items()},
     )
 
 
-def by_layer(timed: Timed, synapses: Collection[str]) -> dict[str, tuple[float, tuple[str, ...]]]:
-    """Synapse → (time, names of operations) of its group and of all groups behind it until the next synapse's."""
-    known, found, name = set(synapses), dict[str, tuple[float, tuple[str, ...]]](), None
+class Behind(NamedTuple):
+    """The groups of a layer, and their time."""
+
+    time: float
+    groups: tuple[tuple[str, ...], ...]
+
+
+def by_layer(timed: Timed, synapses: Collection[str]) -> dict[str, Behind]:
+    """Synapse → its group and all groups behind it until the next synapse's."""
+    known, found, name = set(synapses), dict[str, Behind](), None
     for names, time in timed.groups:
         name = next((n for n in names if n in known), name)
         if name is not None:
-            before, seen = found.get(name, (0.0, ()))
-            found[name] = before + time, (*seen, *names)
+            before, groups = found.get(name, Behind(0.0, ()))
+            found[name] = Behind(before + time, (*groups, names))
     return found
+
+
+def _slope(counts: np.ndarray, rests: np.ndarray) -> float:
+    """What a group takes outside of its own clock: the slope of what is left of a call over the number of groups."""
+    away = counts - counts.mean()
+    spread = float((away**2).sum())
+    return max(0.0, float((away * rests).sum()) / spread) if spread else 0.0
+
+
+def _rounded(time: float) -> float:
+    return float(f"{time:.6g}")
 
 
 def _copy(forecast: Forecast, x: Tensor) -> Forecast:

@@ -6,9 +6,10 @@ import copy
 import hashlib
 import platform
 import time
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -27,19 +28,40 @@ WHERE = "[allocation] budget latency"
 _ROUNDS = 15
 """At least, however long they take."""
 _CALIBRATION = 16
+_AT_ONCE_BYTES = 2**27
+"""Constants of programs that run in turns: more than that are timed in several lots."""
+
+
+class Compiled(NamedTuple):
+    """A program, a sample as it takes it, and as its engine does."""
+
+    program: Program
+    given: Any
+    levels: Any
+
+    @property
+    def size_bytes(self) -> int:
+        """Of its constants."""
+        return sum(constant.array.nbytes for constant in self.program.spec.constants.values())
+
+    @property
+    def names(self) -> list[tuple[str, ...]]:
+        """Operations of every group."""
+        return [tuple(name for name, _ in row.operations) for row in self.program.engine.rows]
 
 
 class EngineClock:
-    """Times of the native engine for one sample, by rounds of: reference, whole call, call with a clock a group.
+    """Times of the native engine for one sample, by rounds over all programs: reference, two calls, the second of which
+    counts, and one with a clock a group.
 
-    Every round gives quotients by the reference, and their medians count: a machine that is busy slows all three.
+    Every turn gives quotients by the reference, and their medians count: a machine that is busy slows all alike.
 
     Attributes:
         machine: cpu, isa, threads and library (digest of its file).
 
     Args:
         sample: normalised inputs [B, ...], the first ones of which calibrate; the first one is timed. threads: of the
-            engine at most. seconds: of measuring one network.
+            engine at most. seconds: of measuring, for every network.
 
     Raises:
         ValueError: there is no native engine here.
@@ -59,13 +81,19 @@ class EngineClock:
         }
         self.reference = _reference(threads)
 
-    def __call__(self, model: nn.Module) -> Timed:
-        """Times of a network as it is; see `bitspike.allocation.timing.Clock`."""
-        program, given = self.compiled(model)
-        return self._timed(program, given)
+    def __call__(self, models: Iterable[nn.Module]) -> list[Timed]:
+        """Times of networks as they are; see `bitspike.allocation.timing.Clock`."""
+        found, waiting, size = list[Timed](), list[Compiled](), 0
+        for model in models:
+            waiting.append(self.compiled(model))
+            size += waiting[-1].size_bytes
+            if size > _AT_ONCE_BYTES:
+                found += self._timed(waiting)
+                waiting, size = [], 0
+        return found + self._timed(waiting)
 
-    def compiled(self, model: nn.Module) -> tuple[Program, Any]:
-        """(the program of a network, the sample as it takes it).
+    def compiled(self, model: nn.Module) -> Compiled:
+        """The program of a network.
 
         Raises:
             ValueError: the network does not compile, or not for the engine.
@@ -77,25 +105,38 @@ class EngineClock:
         except ValueError as error:
             todo = "mend it, or drop the budget"
             raise bad_value(WHERE, "the network must compile", str(error).rstrip("."), todo) from error
-        return program, _fed(program, folded.graph, self.sample[:1])
+        given = _fed(program, folded.graph, self.sample[:1])
+        return Compiled(program, given, program.sequence(given))
 
-    def _timed(self, program: Program, given: Any) -> Timed:
+    def _timed(self, compiled: list[Compiled]) -> list[Timed]:
+        if not compiled:
+            return []
         reference, x = self.reference
-        engine, levels, clock = program.engine, program.sequence(given), time.perf_counter_ns
-        program(given), engine.profile(levels), reference(x)
-        rows, until = list[tuple[float, ...]](), time.perf_counter() + self.seconds
-        while len(rows) < _ROUNDS or time.perf_counter() < until:
-            begin = clock()
-            reference(x)
-            middle = clock()
+        for program, given, levels in compiled:  # pages
             program(given)
-            end = clock()
-            rows.append((middle - begin, end - middle, *engine.profile(levels)))
-        spent = np.array(rows, np.float64)
-        shares = np.median(spent[:, 1:] / spent[:, :1], 0)
-        names = [tuple(name for name, _ in row.operations) for row in engine.rows]
-        groups = tuple(zip(names, shares[1:].tolist(), strict=False))  # the last two are input and output
-        return Timed(float(shares[0]), groups, float(np.percentile(spent[:, 0], 10)) / 1e6)
+            program.engine.profile(levels)
+        rows: list[list[tuple[float, ...]]] = [[] for _ in compiled]
+        rounds, until, clock = 0, time.perf_counter() + self.seconds * len(compiled), time.perf_counter_ns
+        while rounds < _ROUNDS or time.perf_counter() < until:
+            rounds += 1
+            for (program, given, levels), row in zip(compiled, rows, strict=True):
+                reference(x)
+                begin = clock()
+                reference(x)
+                between = clock()
+                program(given)  # its weights are in the caches again, as in the calls of a user
+                start = clock()
+                program(given)
+                end = clock()
+                row.append((between - begin, end - start, *program.engine.profile(levels)))
+        return [_medians(one.names, np.array(row, np.float64)) for one, row in zip(compiled, rows, strict=True)]
+
+
+def _medians(names: list[tuple[str, ...]], spent: Any) -> Timed:
+    """Nanoseconds [rounds, reference, call, groups and input and output]."""
+    shares = np.median(spent[:, 1:] / spent[:, :1], 0)
+    groups = tuple(zip(names, shares[1:].tolist(), strict=False))  # without input and output
+    return Timed(float(shares[0]), groups, float(np.percentile(spent[:, 0], 10)) / 1e6)
 
 
 def _reference(threads: int) -> tuple[Program, Any]:
