@@ -7,6 +7,8 @@
 ``<!-- nmnist: FILE.json -->`` asks for the accuracies that benchmarks/conversion/nmnist.py measured.
 ``<!-- counts: FILE.json -->`` asks for the parameters and operations that benchmarks/models/counts.py counted, and
 ``<!-- operations: FILE.json -->`` for the latter beside the published ones, of networks for which some were seen.
+``<!-- latencies: FILE.json -->`` asks for forecast beside measured latencies of benchmarks/budgets/latency.py.
+``<!-- uniform: FILE.json -->`` asks for its latencies of networks with the same bits and T everywhere.
 
 Usage: python tools/readme_table.py [--check] FILE.md ...
 """
@@ -205,6 +207,36 @@ def _or_unseen(value: float | None) -> str:
     return "?" if value is None else f"{value:.2f}"
 
 
+_DRAWS = {"all": "bits and T", "bits": "bits, T = 1"}
+
+
+def _latencies(root: Path, file: str) -> str:
+    path = root / file
+    if not path.exists():
+        return "Not run."
+    rows = [["network", "drawn", "allocations", "measured ms", "rank correlation", "median relative error %"]]
+    for name, network in read_json(path)["networks"].items():
+        for draw, words in _DRAWS.items():
+            found = network[draw]
+            ends = " – ".join(f"{end:.4f}" for end in found["measured_range_ms"])
+            figures = [f"{found['rank_correlation']:.2f}", f"{100 * found['median_relative_error']:.1f}"]
+            rows.append([name, words, str(len(found["pairs_ms"])), ends, *figures])
+    return as_markdown(rows)
+
+
+def _uniform(root: Path, file: str) -> str:
+    path = root / file
+    if not path.exists():
+        return "Not run."
+    networks = read_json(path)["networks"]
+    rows = [["bits of weights", "bits of spikes", "T", *(f"{name} ms" for name in networks)]]
+    for cases in zip(*(network["uniform"] for network in networks.values()), strict=True):
+        first = cases[0]
+        times = [f"{case['ms']:.4f}" for case in cases]
+        rows.append([str(first["weights"]), str(first["spikes"]), str(first["T"]), *times])
+    return as_markdown(rows)
+
+
 def main(arguments: list[str]) -> int:
     """Rewrite (or with --check compare) the tables of the given files; 1 if one is out of date."""
     check = "--check" in arguments
@@ -217,6 +249,8 @@ def main(arguments: list[str]) -> int:
         "nmnist": lambda file: _nmnist(ROOT, file),
         "counts": lambda file: _counts(ROOT, file),
         "operations": lambda file: _operations(ROOT, file),
+        "latencies": lambda file: _latencies(ROOT, file),
+        "uniform": lambda file: _uniform(ROOT, file),
     }
     stale = 0
     for name in (a for a in arguments if a != "--check"):

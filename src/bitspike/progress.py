@@ -56,6 +56,9 @@ class Shown:
 
     def step(self, figures: dict[str, Any]) -> None:
         """Figures of the running job, from `bitspike.training.fit`."""
+        if "timed" in figures:  # before the first step
+            self._note(f"times of kernels, program {figures['timed']}/{figures['programs']}", False)
+            return
         share = figures["epoch"] / figures["epochs"]
         note = f"epoch {figures['epoch']:.1f}/{figures['epochs']:.0f} loss {figures['loss']:.3f}"
         measured = [key for key in figures if key.startswith("validation_")]  # the one that decides first
@@ -66,9 +69,13 @@ class Shown:
             note += f" validation {figure:.2%}" if exact else f" validation {name.replace('_', ' ')} {figure:.4g}"
             for kind, layers in figures.get("health", {}).items():
                 note += f" {kind} " + ", ".join(f"{name} {n}/{of}" for name, (n, of) in layers.items())
-        if ended or time.perf_counter() - self._said >= EVERY_S:
+        self._note(note, ended)
+        self._bar.update(self._task, completed=self._done + share)
+
+    def _note(self, note: str, now: bool) -> None:
+        if now or time.perf_counter() - self._said >= EVERY_S:
             self._say(f"{self._label}: {note}")
-        self._bar.update(self._task, completed=self._done + share, note=note)
+        self._bar.update(self._task, note=note)
 
     def _say(self, text: str) -> None:
         """A plain line where there is no terminal."""

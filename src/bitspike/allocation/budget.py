@@ -13,14 +13,22 @@ COUNTS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9}
 SIZES = {"B": 1, "kB": 10**3, "MB": 10**6, "GB": 10**9, "KiB": 2**10, "MiB": 2**20, "GiB": 2**30}
 """Units of sizes; a plain number is one of bytes."""
 
-BUDGETS: dict[str, Mapping[str, int]] = {
+TIMES = {"us": 1e-3, "ms": 1.0, "s": 1e3}
+"""Units of times; a plain number is one of milliseconds."""
+
+BUDGETS: dict[str, Mapping[str, float]] = {
     "bit-budget": COUNTS,
     "s-ace": COUNTS,
     "ns-ace": COUNTS,
     "size": {"": 1, **SIZES},
     "activations": {"": 1, **SIZES},
+    "latency": {"": 1, **TIMES},
 }
-"""Name of a budget → its units. ``size`` is `Cost.size_bytes`, ``activations`` the peak of `activations`, in bytes."""
+"""Name of a budget → its units. ``size`` is `Cost.size_bytes`, ``activations`` the peak of `activations`, in bytes;
+``latency`` what the program takes for one sample, in ms."""
+
+MOVES = ("ns-ace", "latency")
+"""What fine-tuning moves, through spikes: it is measured again, and a repair leaves a margin."""
 
 _FORM = re.compile(r"(\d+(?:\.\d+)?(?:[eE][+-]?\d+)?) ?([A-Za-z]*)")
 
@@ -89,8 +97,10 @@ def budget_sets(texts: Iterable[str], where: str = "--budget") -> tuple[str, ...
 def shown(name: str, value: float) -> str:
     """A figure for people.
 
-    >>> shown("s-ace", 48211968), shown("size", 271104), shown("bit-budget", 12.3456)
-    ('48,211,968', '271,104 B', '12.346')
+    >>> shown("s-ace", 48211968), shown("size", 271104), shown("bit-budget", 12.3456), shown("latency", 0.04)
+    ('48,211,968', '271,104 B', '12.346', '0.0400 ms')
     """
+    if name == "latency":
+        return f"{value:.3g} ms" if value >= 1000 else f"{value:#.3g} ms"
     number = f"{value:,.0f}" if float(value).is_integer() or value >= 1000 else f"{value:.3f}"
     return number + (" B" if "B" in BUDGETS[name] else "")

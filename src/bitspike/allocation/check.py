@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from bitspike.allocation.budget import parse_limits, shown
 from bitspike.allocation.forecast import Forecast, exact
+from bitspike.allocation.latency import Latency
 from bitspike.allocation.repair import GOAL, moved
+from bitspike.allocation.times import Times
+from bitspike.allocation.timing import Clock
 from bitspike.allocation.widths import Allocation
 from bitspike.cost import activations, cost
 from bitspike.data import Batches, Samples
 from bitspike.graph import Graph
+
+
+class Clocked(NamedTuple):
+    """The clock of this machine, and the table of a run."""
+
+    clock: Clock
+    times: Times
 
 
 def batches(data: Samples, batch_size: int) -> Iterator[Tensor]:
@@ -37,13 +48,24 @@ def rates(net: nn.Module | Graph, samples: Iterable[Tensor]) -> dict[str, float]
 
 
 def judge(
-    allocation: Allocation, graph: Graph, validation: Samples, batch_size: int, records: list[dict[str, Any]]
+    allocation: Allocation,
+    graph: Graph,
+    validation: Samples,
+    batch_size: int,
+    records: list[dict[str, Any]],
+    clocked: Clocked | None = None,
 ) -> dict[str, Any]:
-    """What became of the budgets, counted on the folded network by `bitspike.cost`; NS-ACE on the validation split.
+    """What became of the budgets, counted on the folded network by `bitspike.cost`; NS-ACE on the validation split,
+    latency measured.
+
+    Args:
+        clocked: of a latency budget, the clock and the table of the run.
 
     Returns:
         budgets: name → limit, value, used; tightest; used (of it); full: whether no width that a budget sees can be
-        raised; tried: allocations of an exhaustive search that found none that uses more; met; says: one line; repairs.
+        raised; tried: allocations of an exhaustive search that found none that uses more; met; says: one line; repairs;
+        latency, where it has a budget: forecast_ms (with the factor of the last repair), measured_ms, of_reference (the
+        measured time over that of the reference program), reference_ms, machine.
     """
     config = allocation.config
     limits = parse_limits("[allocation] budget", config.budget or {})
@@ -56,12 +78,26 @@ def judge(
         for row in counted.synapses:
             row.rate = row.spike_rate = measured[row.name]
             row.part_rates = ()
-    values = {name: exact(name, counted, memory, config.budget_scope) for name in limits}
+    timed = None if clocked is None else clocked.clock([copy.deepcopy(allocation.model)])[0]
+    values = {name: exact(name, counted, memory, config.budget_scope) for name in limits if name != "latency"}
+    if clocked is not None and timed is not None:
+        values["latency"] = timed.whole * clocked.times.reference_ms
+    values = {name: values[name] for name in limits}
     used = {name: values[name] / limit for name, limit in limits.items()}
     tightest = max(used, key=lambda name: used[name])
     with evaluating(allocation.model):
         forecast = Forecast(allocation, x, config.budget_scope, config.budget_input_bits, measured)
-    state = forecast.state
+    state, latency = forecast.state, dict[str, dict[str, Any]]()
+    if clocked is not None and timed is not None:
+        forecast.latency = Latency(forecast, clocked.times)
+        forecast.latency.factor = records[-1]["latency"]["factor"] if records else 1.0
+        latency["latency"] = {
+            "forecast_ms": forecast.latency(state),
+            "measured_ms": values["latency"],
+            "of_reference": timed.whole,
+            "reference_ms": clocked.times.reference_ms,
+            "machine": clocked.times.machine,
+        }
     full = not any(
         forecast.values(list(limits), moved(state, i, 1)) != forecast.values(list(limits), state)
         for i, lever in enumerate(forecast.levers)
@@ -72,6 +108,9 @@ def judge(
     met = not over and (used[tightest] >= GOAL or full)
     parts = [f"{n} {shown(n, values[n])} of {shown(n, limit)} ({used[n]:.1%})" for n, limit in limits.items()]
     says = ("budgets met: " if met else "budgets NOT met: ") + ", ".join(parts)
+    for found in latency.values():
+        ahead = shown("latency", found["forecast_ms"])
+        says += f"; measured, {found['of_reference']:.3g} times the reference program, where {ahead} were forecast"
     if over:
         says += "; exceeded: " + ", ".join(
             f"{n} by {shown(n, values[n] - limits[n])} ({used[n] - 1:.1%})" for n in over
@@ -91,6 +130,7 @@ def judge(
         "met": met,
         "says": says,
         "repairs": records,
+        **latency,
     }
 
 

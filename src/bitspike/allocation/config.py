@@ -51,7 +51,10 @@ class AllocationConfig:
             so that budgets are approached without overshoot (with SGD; 0.1 with AdamW). That needs budget_pull > 0.
         budget_scope: synapses that ace metrics and the bit budget count: "all", "without_first" or "hidden_only".
         budget_input_bits: stored bits of one value of the network's input, 1 to 64.
-        budget_margin: share of an NS-ACE budget that a repair leaves free, as rates move afterwards, [0, 0.09].
+        budget_margin: share of an NS-ACE or latency budget that a repair leaves free, as spikes move afterwards,
+            [0, 0.09].
+        times: file of the table that a latency budget needs, read where it is there, else written; None: it is measured
+            before the first step, and kept in checkpoints. latency_threads: of the engine at most, 1 to 64.
     """
 
     refined: bool = False
@@ -86,6 +89,8 @@ class AllocationConfig:
     budget_scope: Literal["all", "without_first", "hidden_only"] = "all"
     budget_input_bits: int = 32
     budget_margin: float = 0.03
+    times: str | None = None
+    latency_threads: int = 1
 
     def __post_init__(self) -> None:
         conform(self)
@@ -136,6 +141,10 @@ class AllocationConfig:
             self._check_search(where)
         integer(where, "budget_input_bits", self.budget_input_bits, 1, 64)
         in_range(where, "budget_margin", self.budget_margin, 0, 0.09)
+        integer(where, "latency_threads", self.latency_threads, 1, 64)
+        if self.times is not None and "latency" not in (self.budget or {}):
+            must = "times belong to a latency budget"
+            raise bad_value(where, must, repr(self.times), 'give budget.latency, e.g. "0.4ms", or drop the key times')
 
     def _check_search(self, where: str) -> None:
         if self.budget is None:

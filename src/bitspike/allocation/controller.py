@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from bitspike.allocation.apply import put
-from bitspike.allocation.budget import parse_limits, shown
+from bitspike.allocation.budget import MOVES, parse_limits, shown
 from bitspike.allocation.check import batches, evaluating, rates
 from bitspike.allocation.forecast import Forecast
 from bitspike.allocation.lagrangian import Lagrangian
@@ -18,6 +18,7 @@ from bitspike.allocation.measured import MeasuredLoss
 from bitspike.allocation.repair import GOAL, Problem, Repaired, State, repair, smallest
 from bitspike.allocation.search import search
 from bitspike.allocation.sensitivity import Sensitivity
+from bitspike.allocation.stopwatch import Stopwatch, Watch
 from bitspike.allocation.widths import Allocation
 from bitspike.checks import bad_value
 from bitspike.cost import cost
@@ -32,14 +33,14 @@ _LOOK = 64  # validation samples that currents are read on
 class Budgets:
     """The budgets of one run.
 
-    A repair is due at ``freeze_epoch``; where NS-ACE has a budget, again after half and three quarters of the epochs
-    left, for what fine-tuning did to the rates. All decisions are taken from the validation split and the network's
-    state alone, so all processes take the same.
+    A repair is due at ``freeze_epoch``; where NS-ACE or latency has a budget, again after half and three quarters of
+    the epochs left, for what fine-tuning did to the spikes. All decisions are taken from the validation split and the
+    network's state alone, so all processes take the same; latency, which is measured, has one process.
 
     Args:
         allocation: of the network. validation: the split. batch_size: of an evaluation step. epochs: of the run.
         steps: optimiser steps of an epoch. loss: of the network as it is on some validation samples, for the
-            sensitivity "loss".
+            sensitivity "loss". watch: for a latency budget, the clock with a way to its table.
 
     Raises:
         ValueError: a budget that cannot be met, with the smallest figure there is; or nothing learned that one sees.
@@ -53,13 +54,14 @@ class Budgets:
         epochs: int,
         steps: int,
         loss: Callable[[nn.Module], float],
+        watch: Watch | None = None,
     ) -> None:
         config, self.loss = allocation.config, loss
         self.allocation, self.validation, self.batch_size = allocation, validation, batch_size
         self.limits = parse_limits("[allocation] budget", config.budget or {})
-        self.margins = {name: config.budget_margin if name == "ns-ace" else 0.0 for name in self.limits}
-        first = config.first_repair(epochs)
-        later = [first + share * (epochs - first) for share in (0.5, 0.75)] if "ns-ace" in self.limits else []
+        self.margins = {name: config.budget_margin if name in MOVES else 0.0 for name in self.limits}
+        first, again = config.first_repair(epochs), any(name in MOVES for name in self.limits)
+        later = [first + share * (epochs - first) for share in (0.5, 0.75)] if again else []
         self.due_at = [first, *later]
         if self.due_at[-1] > epochs - 1 / steps:
             latest = epochs - (4 if later else 1) / steps
@@ -69,6 +71,11 @@ class Budgets:
         self.sample = next(iter(Batches(validation, min(_LOOK, len(validation)))))[0]
         with evaluating(allocation.model):
             self.forecast = Forecast(allocation, self.sample, config.budget_scope, config.budget_input_bits)
+        self.stopwatch = None
+        if "latency" in self.limits:
+            if watch is None:
+                raise bad_value("Budgets", "a latency budget needs a clock", "none", "pass watch")
+            self.stopwatch = Stopwatch(self.forecast, self.sample, watch)
         self._check()
         self.lagrangian = Lagrangian(self.forecast, self._aims(), config.budget_pull, config.budget_rate)
         self._last: tuple[State, list[float]] | None = None
@@ -106,7 +113,7 @@ class Budgets:
         for name in named:
             limit = self.limits[name]
             state = smallest(problem, lambda state, name=name: max(self.forecast.values([name], state)[name]))  # type: ignore[misc]
-            least = max(self.forecast.values([name], state)[name])
+            least = max(self.forecast.values([name], state)[name]) / (1 - self.margins[name])
             if least > limit:
                 must = f"{name} must be at least {shown(name, least)}, the smallest that this network can reach"
                 raise bad_value(where, must, shown(name, limit), "raise it or take a smaller network")
@@ -145,6 +152,11 @@ class Budgets:
         self.forecast.measured(found)
         self._last = None
 
+    def _time(self) -> bool:
+        """Measure the latency; whether it was another one than forecast."""
+        self._last = None
+        return self.stopwatch is not None and self.stopwatch.time()
+
     def due(self, epoch: float) -> bool:
         """Whether a repair is due at a fractional epoch."""
         return len(self.records) < len(self.due_at) and epoch >= self.due_at[len(self.records)]
@@ -165,6 +177,7 @@ class Budgets:
         before, found = self.forecast.state, None
         if "ns-ace" in self.limits:
             self.measure()
+        self._time()
         if not (self.records and self._kept()):
             safe = self.forecast.fixed_bits
             for _ in range(_AGAIN):
@@ -172,8 +185,10 @@ class Budgets:
                 if not self._recount() or self._kept():
                     break
             else:
-                if max(self.used()) > 1:  # the forecast of the size that is never too low
+                if max(self.used()) > 1:  # forecasts that were never too low
                     self.forecast.fixed_bits = safe
+                    if self.stopwatch is not None:
+                        self.stopwatch.be_safe()
                     found = self._search(x, optimiser)
         self.records.append(self._record(epoch, before, found))
 
@@ -209,7 +224,8 @@ class Budgets:
                 counted = cost(fold(twin, x).graph, x)
             forecast.fixed_bits += int(counted.total("size_bits")) - forecast.size_bits(forecast.state)
             self._last = None
-        return self.used() != before
+        different = self.used() != before
+        return self._time() or different
 
     def _record(self, epoch: float, before: State, found: Repaired | None) -> dict[str, Any]:
         after = self.forecast.state
@@ -219,11 +235,13 @@ class Budgets:
             if old != new
         ]
         tried = 0 if found is None else found.tried
+        latency = {} if self.stopwatch is None else {"latency": self.stopwatch.record()}
         return {
             "epoch": epoch,
             "used": dict(zip(self.limits, self.used(), strict=True)),
             "tried": tried,
             "changed": changed,
+            **latency,
         }
 
     def close_epoch(self) -> dict[str, float]:
@@ -236,6 +254,8 @@ class Budgets:
     def capture(self) -> tuple[dict[str, Tensor], dict[str, Any]]:
         """(tensors, facts) for a checkpoint."""
         facts = {"records": self.records, "rates": self.forecast.rates, "fixed_bits": self.forecast.fixed_bits}
+        if self.stopwatch is not None:
+            facts |= {"times": self.stopwatch.times.as_dict(), "stopwatch": self.stopwatch.capture()}
         return {"multipliers": self.lagrangian.multipliers}, facts
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
@@ -243,4 +263,6 @@ class Budgets:
         self.lagrangian.multipliers.copy_(tensors["multipliers"])
         self.records, self.forecast.fixed_bits = list(facts["records"]), facts["fixed_bits"]
         self.forecast.measured(facts["rates"])
+        if self.stopwatch is not None:
+            self.stopwatch.restore(facts["stopwatch"])
         self._last = None

@@ -5,12 +5,14 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
 from bitspike.allocation.repair import State
 from bitspike.allocation.widths import Allocation
+from bitspike.checks import bad_value
 from bitspike.cost import SCOPES, Activations, Cost, LayerCost, activations, bit_budget, cost
 from bitspike.cost.synapse import put_widths
 from bitspike.fold.folding import fold
@@ -19,6 +21,9 @@ from bitspike.functional import Widths
 from bitspike.graph import Form, Graph, trace
 from bitspike.graph.meeting import meeting, pair_of
 from bitspike.layers import PairProduct, Product, Refined
+
+if TYPE_CHECKING:
+    from bitspike.allocation.latency import Latency
 
 _SAMPLES = 2
 
@@ -89,6 +94,8 @@ class Forecast:
         self._rows: dict[tuple[int, int, tuple[tuple[SpikeFormat, ...], ...]], LayerCost] = {}
         self._bits: dict[tuple[str, str, int], int] = {}
         self._formats: dict[tuple[str, int], SpikeFormat] = {}
+        self.latency: Latency | None = None
+        """What "latency" is; None until its times are known."""
 
     def _site(self, graph: Graph, row: LayerCost) -> Site:
         path = self.paths[row.name]
@@ -230,6 +237,10 @@ def figure(name: str, counted: Cost, forecast: Forecast, state: State) -> list[f
         return [forecast.size_bits(state) / 8]
     if name == "activations":
         return [bits / 8 for bits in forecast.moments(state)]
+    if name == "latency":
+        if forecast.latency is None:
+            raise bad_value("Forecast", "latency needs a table of times", "none", "set Forecast.latency")
+        return [forecast.latency(state)]
     return [ace_figure(name, counted, forecast.without)]
 
 

@@ -43,9 +43,9 @@ class Lagrangian(nn.Module):
     """``Σ_j λ_j·g_j + ½·ρ·max(0, g_j)²``, ``g_j = log(C_j/budget_j)``; after a step ``λ_j ← max(0, λ_j + η·g_j)``.
 
     C_j is the cost with the widths and T in use; gradients pass straight through to the learned numbers. They are
-    ``dC/dB`` of the formulas of `bitspike.cost`, where a step more brings the mean bits of the steps there are. The
-    logarithm makes budgets of all kinds alike: a layer is pulled by its share of the cost over its bits. While every
-    budget is kept the multipliers fall to 0 and the task alone decides.
+    ``dC/dB`` of the formulas of `bitspike.cost`, where a step more brings the mean bits of the steps there are, and of
+    a latency the slopes of `Times`. The logarithm makes budgets of all kinds alike: a layer is pulled by its share of
+    the cost over its bits. While every budget is kept the multipliers fall to 0 and the task alone decides.
 
     With learning rates r_i and momentum m of SGD, a pull ``u = λ + ρ·g`` gives ``dg/dt = −k·u`` per step,
     ``k = Σ_i r_i/(1 − m)·(∂g/∂B_i)²`` over learned bits and T, and ``dλ/dt = η·g``: damping ½ρ·√(k/η).
@@ -118,6 +118,8 @@ class Lagrangian(nn.Module):
         if name == "size":
             learned = sum(s.row.size_bits + s.row.weights * (s.weights - s.row.weight_bits) for s in sites)
             return (forecast.fixed_bits + learned) / 8
+        if name == "latency" and forecast.latency is not None:
+            return forecast.latency.soft()
         if name == "activations":
             memory, moments = forecast.memory, []
             for moment in memory.moments:

@@ -38,8 +38,9 @@ def train(
         out: Folder of the run.
         set: key=value pairs laid over the recipe, e.g. train.lr=0.05 data.root=DIR.
         budget: A limit that the trained network must keep; once for each, e.g. --budget s-ace=50M --budget size=300kB.
-            Names: bit-budget, s-ace, ns-ace (k, M, G), size, activations (B, kB, MB, GB, KiB, MiB, GiB). Exit code 1
-            and a line with the figures if one is not kept, or the tightest is used to less than 90 % without need.
+            Names: bit-budget, s-ace, ns-ace (k, M, G), size, activations (B, kB, MB, GB, KiB, MiB, GiB), latency (us,
+            ms, s). Exit code 1 and a line with the figures if one is not kept, or the tightest is used to less than
+            90 % without need.
         resume: Go on where an earlier call was cut; exact on the CPU. The recipe may differ in keys that are safe, such
             as train.epochs of a constant schedule; others are refused by name.
         checkpoint_steps: Optimiser steps between two checkpoints, at least 1.

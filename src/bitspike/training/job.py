@@ -28,6 +28,7 @@ from bitspike.training.health import dead_layers
 from bitspike.training.loop import Progress, Run, fit
 from bitspike.training.recipe import LOADER_OPTIONS, Recipe
 from bitspike.training.task import Task, task_of
+from bitspike.training.timing import clock_again
 from bitspike.training.unequal import at_length, lengths_differ
 
 VERIFY_SAMPLES = 256
@@ -155,7 +156,8 @@ def measure(recipe: Recipe, splits: Splits, run: Run) -> tuple[Folded, dict[str,
     kept: dict[str, Any] = {"steps": sample.shape[1]} if lengths_differ(splits.validation) else {}
     if recipe.allocation is not None and recipe.allocation.budget is not None:
         allocation = Allocation(run.model, recipe.allocation)
-        kept["budget"] = judge(allocation, folded.graph, splits.validation, batch, run.repairs)
+        clocked = clock_again(recipe, splits, run.times)
+        kept["budget"] = judge(allocation, folded.graph, splits.validation, batch, run.repairs, clocked)
     if task.kind != "classes":
         kept["metrics"] = more
     last = run.history[-1]

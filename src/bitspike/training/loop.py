@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from bitspike.allocation.averages import Averages
 from bitspike.allocation.config import AllocationConfig
 from bitspike.allocation.controller import Budgets
+from bitspike.allocation.times import Times
 from bitspike.allocation.widths import Allocation
 from bitspike.checks import bad_value, integer
 from bitspike.data import Batches, Samples, Splits, as_splits, draws
@@ -44,6 +45,7 @@ from bitspike.training.recipe import Recipe
 from bitspike.training.start import start_from_ann
 from bitspike.training.step_sizes import StepSizes
 from bitspike.training.task import training_task
+from bitspike.training.timing import Timing, make_watch, times_in
 from bitspike.training.train_config import TrainConfig
 from bitspike.training.unequal import check_unequal
 from bitspike.training.weights import read_weights
@@ -67,13 +69,14 @@ class Run:
             (weight_bits, spike_bits, T) and "allocation", those of every layer by kind.
         best: state of the network after the epoch with the best validation figure (the first of equals); with
             budgets, of the epochs that keep them, or the last one where none does.
-        repairs: with budgets, what was done to keep them, see `Budgets`.
+        repairs: with budgets, what was done to keep them, see `Budgets`. times: the table of a latency budget.
     """
 
     model: nn.Module
     history: list[dict[str, Any]]
     best: dict[str, Tensor] = field(default_factory=dict)
     repairs: list[dict[str, Any]] = field(default_factory=list)
+    times: Times | None = None
 
 
 @dataclass
@@ -92,7 +95,7 @@ class _Place:
 class _Session:
     """The moving parts of one run; everything that a checkpoint must hold."""
 
-    def __init__(self, recipe: Recipe, splits: Splits, world: World) -> None:
+    def __init__(self, recipe: Recipe, splits: Splits, world: World, timing: Timing) -> None:
         self.recipe, self.splits, self.world = recipe, splits, world
         self.task = training_task(recipe.train, splits.train)
         self.task.check(splits.validation)
@@ -112,7 +115,7 @@ class _Session:
             sample = torch.zeros(1, *splits.train.images.shape[1:], device=world.device)
             self.averages = Averages(self.allocation, sample)
         self.initial = {} if self.averages is None else self.averages.values()
-        self.budgets = make_budgets(recipe, self.allocation, splits, world)
+        self.budgets = make_budgets(recipe, self.allocation, splits, world, timing)
         if self.budgets is not None:
             self.budgets.begin()
         self.optimiser = make_optimiser(self.model, recipe.train, *_own_groups(self.allocation, recipe.train))
@@ -290,6 +293,7 @@ def fit(
     checkpoints: Checkpoints | None = None,
     checkpoint_steps: int = 200,
     world: World | None = None,
+    times: Times | None = None,
 ) -> Run:
     """Train on the train split; the validation split is read after every epoch, the test split never.
 
@@ -306,6 +310,7 @@ def fit(
         checkpoints: where to save and resume; None for neither. checkpoint_steps: steps between two of them.
         world: the processes that train together (`bitspike.training.distributed.world`); default this one, on the
             CPU. Each takes its share of every batch; the first one writes.
+        times: table for a latency budget, where it is there already; that of a checkpoint comes before it.
 
     Returns:
         `Run`: the network after the last epoch (evaluation mode), the history, the best weights, repairs of budgets.
@@ -323,9 +328,9 @@ def fit(
     splits = replace(
         splits, **{part: getattr(splits, part).to(world.device) for part in ("train", "validation", "test")}
     )
-    session = _Session(recipe, splits, world)
-    check_range("fit", session.model, splits.train)
     saved = checkpoints.load() if checkpoints else None
+    session = _Session(recipe, splits, world, Timing(times_in(saved) or times, progress if world.writes else None))
+    check_range("fit", session.model, splits.train)
     if saved:
         session.restore(saved)
     with _own_draws(session.model, world.device):
@@ -371,8 +376,10 @@ def fit(
     if session.ema is not None:
         session.ema.put()
     best = session.best or {name: value.detach().clone() for name, value in session.model.state_dict().items()}
-    repairs = [] if session.budgets is None else session.budgets.records
-    return Run(session.model.eval(), session.history, best, repairs)
+    budgets = session.budgets
+    repairs = [] if budgets is None else budgets.records
+    known = None if budgets is None or budgets.stopwatch is None else budgets.stopwatch.times
+    return Run(session.model.eval(), session.history, best, repairs, known)
 
 
 def channels_last(x: Tensor) -> Tensor:
@@ -419,7 +426,9 @@ def epoch_batches(recipe: Recipe, data: Samples, epoch: int, world: World) -> Ba
     )
 
 
-def make_budgets(recipe: Recipe, allocation: Allocation, splits: Splits, world: World) -> Budgets | None:
+def make_budgets(
+    recipe: Recipe, allocation: Allocation, splits: Splits, world: World, timing: Timing | None = None
+) -> Budgets | None:
     """The budgets of a recipe, None where it has none; raises `ValueError` where they cannot be met."""
     if allocation.config.budget is None:
         return None
@@ -430,7 +439,8 @@ def make_budgets(recipe: Recipe, allocation: Allocation, splits: Splits, world: 
     def loss(model: nn.Module) -> float:
         return loss_of(model, splits.validation, size, allocation.config.sensitivity_samples, recipe.train, task)
 
-    return Budgets(allocation, splits.validation, size, epochs, steps, loss)
+    watch = make_watch(recipe, splits, world, timing or Timing())
+    return Budgets(allocation, splits.validation, size, epochs, steps, loss, watch)
 
 
 def _own_groups(allocation: Allocation, config: TrainConfig) -> list[dict[str, tuple[list[nn.Parameter], float]]]:

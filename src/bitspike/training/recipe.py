@@ -59,6 +59,8 @@ _LATER: dict[str, object] = {
     "allocation.budget_scope": "all",
     "allocation.budget_input_bits": 32,
     "allocation.budget_margin": 0.03,
+    "allocation.times": None,
+    "allocation.latency_threads": 1,
     "train.loss_options": {},
     "train.metric": None,
     "train.class_weights": None,
@@ -410,8 +412,9 @@ class Recipe:
             )
 
     def anywhere(self) -> Recipe:
-        """The same run without the folders of its data, which say something about a machine, not about the run."""
-        return replace(self, data=replace(self.data, root=None, cache=None))
+        """The same run without places of its files, which say something about a machine, not about the run."""
+        allocation = None if self.allocation is None else replace(self.allocation, times=None)
+        return replace(self, data=replace(self.data, root=None, cache=None), allocation=allocation)
 
     def key(self, data_digest: str) -> str:
         """The run's identity: sha256 over the resolved recipe and the data's digest, wherever the data lies."""

@@ -10,7 +10,10 @@ from bitspike.checks import bad_value
 from bitspike.schema import to_mapping
 from bitspike.training.recipe import Recipe, read_recipe
 
-SAFE = ("name", "data.root", "data.cache", "data.eval_batch_size", "data.test", "train.threads", "train.log_every")
+SAFE = (
+    *("name", "data.root", "data.cache", "data.eval_batch_size", "data.test"),
+    *("train.threads", "train.log_every", "allocation.times"),
+)
 """Keys that change nothing of what is learned (threads and batches of the evaluation: no more than its last bits)."""
 
 

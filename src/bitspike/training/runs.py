@@ -33,6 +33,7 @@ from bitspike.training.recipe import Recipe, read_recipe
 from bitspike.training.resume import check_changes, stored_recipe
 from bitspike.training.task import task_of, training_task
 from bitspike.training.tensorboard_log import TensorBoardLog
+from bitspike.training.timing import Timing
 from bitspike.training.unequal import run_batch
 from bitspike.training.weights import read_weights, save_weights
 
@@ -138,10 +139,12 @@ def _train_run(
     own = training_task(recipe.train, splits.train)
     for part in (splits.validation, *([splits.test] if recipe.data.test else [])):
         own.check(part)
+    times = None
     if not resume:
         model = build_model(recipe, splits.train, warn=False)
         allocation = Allocation(model, recipe.allocation or AllocationConfig())
-        make_budgets(recipe, allocation, splits, together)
+        budgets = make_budgets(recipe, allocation, splits, together, Timing(None, progress))
+        times = None if budgets is None or budgets.stopwatch is None else budgets.stopwatch.times
         make_ema(model, recipe.train.ema, allocation)
     together.barrier()  # everyone has looked before the first one writes
     checkpoints = Checkpoints(folder / "last", key, [] if old is None else [old.key(content)])
@@ -163,7 +166,7 @@ def _train_run(
 
     facts = {"key": key, **recipe_fact(recipe)}
     try:
-        trained = fit(recipe, splits, shown, checkpoints, checkpoint_steps, together)
+        trained = fit(recipe, splits, shown, checkpoints, checkpoint_steps, together, times)
     except DivergedError as error:
         if not together.writes:
             return {}
