@@ -22,8 +22,9 @@ error, a number out of range, too little memory) with one line on the error stre
 the corrected command, 130 on Ctrl-C (the same command then goes on where it was, `train` with `--resume`), 141
 without a word where the reader of its output has left (`| head`): files are written before anything is printed.
 `verify` exits with 1 beyond a bound or where engine and interpreter differ, `train` if a budget is not kept or the run
-has gone bad (findings, below), `study` and `demo` if a job has diverged. Results go to the output, progress to the
-error stream: a live line on a terminal, elsewhere a line a job and an epoch, and every 30 s within an epoch.
+has gone bad (findings, below), `study`, `reproduce` and `demo` if a job has diverged, `zoo run` where predictions are
+not those of the card. Results go to the output, progress to the error stream: a live line on a terminal, elsewhere a
+line a job and an epoch, and every 30 s within an epoch.
 `--json FILE` writes a command's result as JSON with stable keys.
 `bitspike --version` names versions and the kernels in use; `python -m bitspike` is the same as `bitspike`.
 """
@@ -75,8 +76,8 @@ guessing within 2.33 standard deviations of one class of K, or of the most frequ
 | constants | the sets, with value, unit, node, source, confirmed |
 
 `bitspike run`, `inspect`, `verify` and `bench` say which engine runs ([engine.md](engine.md)). `bitspike-runtime run`,
-`inspect` and `bench`, of the wheel without torch, take the same options and write the same keys, except that `run` has
-`predictions` of another shape and `inspect` no operations, size_bytes and info.
+`inspect`, `bench` and `zoo`, of the wheel without torch, take the same options and write the same keys, except that
+`run` has `predictions` of another shape and `inspect` no operations, size_bytes and info.
 
 | key of `engine`, in the JSON of all | meaning |
 | --- | --- |

@@ -19,7 +19,7 @@ from bitspike.files import write_json_atomic
 from bitspike.fold import fold as fold_network
 from bitspike.fold.folding import Folded
 from bitspike.layers import values_of
-from bitspike.lower import CompileReport, Pixels, compare, outputs
+from bitspike.lower import CompileReport, Outputs, Pixels, compare, outputs
 from bitspike.lower import compile as lower
 from bitspike.lower.targets import targets_of
 from bitspike.report import as_text
@@ -248,6 +248,12 @@ def inspect(model: ModelPath, engine: Engine = "auto", threads: Threads = None, 
     print(program.plan)
     print(program.engine)
     print(f"{size:,} bytes; {', '.join(f'{key} {value}' for key, value in info.items())}")
+
+
+def beside_test(run: Path, program: Program, weights: Which = "final", interpreted: int = VERIFY_SAMPLES) -> Outputs:
+    """A program beside the folded network of its run on the whole test split."""
+    _, splits, folded = _folded(run, weights)
+    return outputs(program, folded, *_fed(program, splits.test), interpreted=interpreted)
 
 
 def lowered_run(
