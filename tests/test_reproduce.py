@@ -70,6 +70,22 @@ def test_a_row_again_is_identical_and_a_change_is_said(tiny: Path, capsys: pytes
     assert "threads: 4 of the committed job, 1 here" in said and "NOT those of the committed job" in said
 
 
+def test_what_cannot_be_compiled_says_why(
+    tiny: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise ValueError("compile: the layer must have a rule,\ngot none")
+
+    monkeypatch.setattr(sys.modules["bitspike.commands.reproduce"], "lowered_run", refuse)
+    main(["reproduce", "tiny/a", "--quiet", "--json", "found.json"])
+    assert "not compiled: compile: the layer must have a rule, got none" in capsys.readouterr().out
+    assert set(json.loads((tiny / "found.json").read_text())["program"]) == {"refused"}
+    shutil.rmtree(tiny / "runs" / "reproduce" / "tiny" / "runs")
+    with pytest.raises(SystemExit):
+        main(["reproduce", "tiny/a", "--quiet"])
+    assert "must hold the run of the job that is done" in capsys.readouterr().err
+
+
 def test_the_list_names_every_row(tiny: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["reproduce", "--json", "rows.json"])
     said = capsys.readouterr().out

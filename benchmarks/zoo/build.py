@@ -1,10 +1,13 @@
 """Builds the zoo: trained programs, their cards, samples and notices, and the float networks.
 
 Usage: BITSPIKE_DATA=DIR python benchmarks/zoo/build.py [--only NAME ...] [--work runs/zoo] [--list] [--cards]
+       python benchmarks/zoo/build.py --latency
 
 Can be stopped and started again: runs stay in --work and go on where they were, a program's card is written last.
 Networks are seed 0 of rows of docs/results.md, as `bitspike reproduce` trains them, or conversions of published
 weights. Nothing is chosen here. With --cards nothing is compiled: cards are written again for programs that are there.
+With --latency programs that are there are timed, on a machine that does nothing else, into results/zoo/latency.json and
+their cards; that needs neither data nor runs.
 """
 
 from __future__ import annotations
@@ -32,6 +35,7 @@ from bitspike.files import read_json, write_bytes_atomic, write_json_atomic
 from bitspike.fold import fold
 from bitspike.hub import Pretrained, save_pretrained
 from bitspike.runtime import Program, load, save
+from bitspike.runtime.bench import bench
 from bitspike.runtime.zoo import levels_digest, predicted
 from bitspike.schema import to_mapping
 from bitspike.training.converted import convert_run, converted_recipe
@@ -43,6 +47,7 @@ from bitspike.training.study import plan
 PACKAGE = ROOT / "src" / "bitspike"
 PROGRAMS, NETWORKS = PACKAGE / "runtime" / "zoo" / "programs", PACKAGE / "pretrained"
 RESULTS = ROOT / "results"
+LATENCY = RESULTS / "zoo" / "latency.json"
 CHECKPOINT = "checkpoints/resnet20-12fca82f.th"
 
 
@@ -54,10 +59,14 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="print names and what is there, and stop")
     parser.add_argument("--cards", action="store_true", help="write cards alone")
     parser.add_argument("--again", action="store_true", help="make programs that are there once more")
+    parser.add_argument("--latency", action="store_true", help="time the programs that are there, and stop")
     given = parser.parse_args()
     wanted = [entry for entry in ENTRIES if not given.only or any(text in entry.name for text in given.only)]
     if not wanted:
         parser.error(f"no program's name holds any of {given.only}")
+    if given.latency:
+        time_all([entry for entry in wanted if card_path(entry).exists()])
+        return
     for entry in wanted:
         there = card_path(entry).exists()
         if given.list:
@@ -174,12 +183,40 @@ def card_of(entry: Entry, folder: Path, program: Program, path: Path) -> dict[st
         "bytes": {"file": len(facts), "memory": program.plan.peak_bytes, "float32": 4 * figures["parameters"]},
         "operations": {key: figures[key] for key in ("adds", "shift_adds", "multiplications")},
         "energy_nj": {name: round(comparison.snn.total_pj() / 1e3, 3) for name, comparison in compared.items()},
-        "latency_ms": None,
+        "latency_ms": latency_of(entry.name, facts),
         "licence": "Apache-2.0",
         "derives_from": [{"what": s.what, "licence": s.licence, "file": s.file} for s in sources],
         "sha256": hashlib.sha256(facts).hexdigest(),
         "made_with": {"bitspike": bitspike.__version__, "torch": torch.__version__, "numpy": np.__version__},
     }
+
+
+def time_all(entries: list[Entry]) -> None:
+    """Median times of calls for one sample on one thread, into the JSON and the cards."""
+    found = read_json(LATENCY) if LATENCY.exists() else {}
+    for entry in entries:
+        path = PROGRAMS / f"{entry.name}.bitspike"
+        program = load(path, threads=1, plan=False)
+        measured = bench(program, None, [1]).as_dict()["latency"][0]
+        facts = {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), "engine": program.engine.facts}
+        found[entry.name] = {
+            **facts,
+            "calls": measured["calls"],
+            "p50_ms": measured["p50_ms"],
+            "p99_ms": measured["p99_ms"],
+        }
+        LATENCY.parent.mkdir(parents=True, exist_ok=True)
+        write_json_atomic(LATENCY, dict(sorted(found.items())))
+        card = read_json(card_path(entry))
+        write_json_atomic(card_path(entry), {**card, "latency_ms": measured["p50_ms"]})  # type: ignore[dict-item]
+        print(f"{entry.name}: {measured['p50_ms']:.3f} ms", flush=True)
+
+
+def latency_of(name: str, program: bytes) -> float | None:
+    """What was measured of this very program."""
+    found = read_json(LATENCY) if LATENCY.exists() else {}
+    told = found.get(name, {})  # type: ignore[attr-defined]
+    return told["p50_ms"] if told.get("sha256") == hashlib.sha256(program).hexdigest() else None
 
 
 def committed(entry: Entry) -> dict[str, Any]:

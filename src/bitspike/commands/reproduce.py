@@ -161,7 +161,7 @@ def _verdict(compared: Compared | None) -> str:
     for key, (old, new) in compared.environment.items():
         lines.append(f"{key}: {old} of the committed job, {new} here")
     if not compared.environment:
-        lines.append("versions and threads are those of the committed job, whose processor its file does not name")
+        lines.append("versions and threads are those of the committed job; its file names neither processor nor code")
     for keys, what in ((compared.only_committed, "not made here"), (compared.only_found, "not in the committed file")):
         lines += [f"{what}: {', '.join(keys)}"] if keys else []
     return "\n".join([*lines, here])

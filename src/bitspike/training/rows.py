@@ -46,6 +46,8 @@ TABLES: dict[str, Table] = {
 SCRIPTS: dict[str, str] = {
     "counts": "python benchmarks/models/counts.py",
     "nmnist_published": "python benchmarks/conversion/nmnist.py",
+    "conversion": "python benchmarks/conversion/run.py",
+    "programs": "python benchmarks/programs/run.py",
     "digits_every_budget": "bitspike study benchmarks/budgets/queue.toml",
 }
 """Tables that no built-in queue makes → the command that does."""
