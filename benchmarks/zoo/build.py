@@ -89,7 +89,7 @@ def build(entry: Entry, work: Path, cards: bool = False) -> None:
     if not cards:
         save(lowered_run(folder, "final", pixels=isinstance(splits.test, ImageSet)), path)
     program = load(path)
-    x, labels = fed_samples(splits.test, SLICE), splits.test.labels[:SLICE].tolist()
+    x, labels = fed_samples(splits.test, SLICE)
     data = DATA[entry.name.partition("/")[0]]
     if data.inside:
         write_array(path.with_name("samples.npy"), x)
@@ -97,9 +97,8 @@ def build(entry: Entry, work: Path, cards: bool = False) -> None:
     for source in sources:
         notice(source, path.parent)
     card = card_of(entry, folder, program, path)
-    told = f"the first {SLICE} test samples"
     card["slice"] = {
-        "what": told,
+        "what": f"{SLICE} test samples, evenly spread",
         "file": "samples.npy" if data.inside else None,
         "levels_sha256": levels_digest(program, x),
         "labels": labels,

@@ -7,7 +7,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 SLICE = 16
-"""Samples whose predictions a card holds: the first ones of the test split."""
+"""Samples whose predictions a card holds, evenly spread over the test split."""
 
 
 @dataclass(frozen=True)

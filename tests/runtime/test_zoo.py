@@ -22,7 +22,7 @@ NAMES = zoo_names()
 INSIDE = [name for name in NAMES if zoo_card(name).facts["slice"]["file"]]
 KEYS = """card name about data network recipe accuracy bits bytes operations energy_nj latency_ms licence derives_from
     sha256 made_with slice""".split()
-DATA = ("digits",)
+DATA = ("digits", "fsdd", "nmnist")
 ONE, ALL = 10**6, 10**7
 """Bytes of a program at most, and of everything together."""
 

@@ -12,7 +12,7 @@ import tyro
 from bitspike.checks import integer
 from bitspike.commands.options import LARGE, Engine, Json, Threads, write_json
 from bitspike.commands.program import run as run_program
-from bitspike.data import Batches, ImageSet
+from bitspike.data import Batches, ImageSet, Samples
 from bitspike.runtime.zoo import Card
 from bitspike.runtime.zoo.command import chosen, copy_to, listed, opened, run_card
 from bitspike.training.job import load_data
@@ -74,13 +74,17 @@ def zoo_samples(card: Card) -> np.ndarray[Any, Any]:
         ValueError: the data set is not there.
     """
     recipe = recipe_from_mapping(card.facts["recipe"]["resolved"], f"card {card.name}")
-    return fed_samples(load_data(recipe).test, len(card.facts["slice"]["labels"]))
+    return fed_samples(load_data(recipe).test, len(card.facts["slice"]["labels"]))[0]
 
 
-def fed_samples(test: Any, count: int) -> np.ndarray[Any, Any]:
-    """The first samples of a set, as programs of the zoo take them: raw images, of sequences the steps first."""
-    part = test.subset(torch.arange(count))
+def fed_samples(test: Samples, count: int) -> tuple[np.ndarray[Any, Any], list[int]]:
+    """(samples of a set as programs of the zoo take them, their labels): every (N/count)-th one.
+
+    Images are raw; of sequences the steps come first.
+    """
+    part = test.subset(torch.arange(count) * len(test) // count)
+    labels: list[int] = part.labels.tolist()
     if isinstance(part, ImageSet):
-        return part.images.numpy()
+        return part.images.numpy(), labels
     x, _ = next(iter(Batches(part, count)))
-    return x.transpose(0, 1).contiguous().numpy()
+    return x.transpose(0, 1).contiguous().numpy(), labels
