@@ -22,8 +22,9 @@ error, a number out of range, too little memory) with one line on the error stre
 the corrected command, 130 on Ctrl-C (the same command then goes on where it was, `train` with `--resume`), 141
 without a word where the reader of its output has left (`| head`): files are written before anything is printed.
 `verify` exits with 1 beyond a bound or where engine and interpreter differ, `train` if a budget is not kept or the run
-has gone bad (findings, below), `study` and `demo` if a job has diverged. Results go to the output, progress to the
-error stream: a live line on a terminal, elsewhere a line a job and an epoch, and every 30 s within an epoch.
+has gone bad (findings, below), `study`, `reproduce` and `demo` if a job has diverged, `zoo run` where predictions are
+not those of the card. Results go to the output, progress to the error stream: a live line on a terminal, elsewhere a
+line a job and an epoch, and every 30 s within an epoch.
 `--json FILE` writes a command's result as JSON with stable keys.
 `bitspike --version` names versions and the kernels in use; `python -m bitspike` is the same as `bitspike`.
 """
@@ -53,7 +54,7 @@ level, slope, correction, multiplies, weights) and `summary.json`.
 | findings | a sentence each: accuracy of guessing, a dead layer, step sizes out of range, NaN; then exit code 1 |
 | stopped | epoch and step, in --json alone, of a run whose loss or weights became NaN or inf: it has not finished |
 | history, train_time_s | records of metrics.jsonl; seconds of training |
-| budget | with budgets only: budgets (limit, value, used), tightest, used, full, tried, met, says, repairs, latency (of a latency budget) |
+| budget | with budgets only: budgets (limit, value, used), tightest, used, full, tried, met, says, repairs, latency |
 | ann_validation_accuracy, ann_test_accuracy | of the ANN that was converted; of a conversion only |
 | key, best_epoch, best_validation_accuracy | of a run only |
 
@@ -75,8 +76,8 @@ guessing within 2.33 standard deviations of one class of K, or of the most frequ
 | constants | the sets, with value, unit, node, source, confirmed |
 
 `bitspike run`, `inspect`, `verify` and `bench` say which engine runs ([engine.md](engine.md)). `bitspike-runtime run`,
-`inspect` and `bench`, of the wheel without torch, take the same options and write the same keys, except that `run` has
-`predictions` of another shape and `inspect` no operations, size_bytes and info.
+`inspect`, `bench` and `zoo`, of the wheel without torch, take the same options and write the same keys, except that
+`run` has `predictions` of another shape and `inspect` no operations, size_bytes and info.
 
 | key of `engine`, in the JSON of all | meaning |
 | --- | --- |

@@ -1,5 +1,7 @@
 """Write the tables between ``<!-- table: STUDY -->`` and ``<!-- end -->`` from committed study results.
 
+A table of a built-in queue has all its arms, those without a result as "not run".
+
 ``<!-- levels: STUDY -->`` begins a table of how levels and bits are used instead.
 ``<!-- budgets: STUDY -->`` asks for budgets kept and bits allocated, a row per job.
 ``<!-- every: STUDY -->`` asks for budgets beside networks of one width, a row per budget.
@@ -9,6 +11,9 @@
 ``<!-- operations: FILE.json -->`` for the latter beside the published ones, of networks for which some were seen.
 ``<!-- latencies: FILE.json -->`` asks for forecast beside measured latencies of benchmarks/budgets/latency.py.
 ``<!-- uniform: FILE.json -->`` asks for its latencies of networks with the same bits and T everywhere.
+``<!-- open: all -->`` asks for the jobs of built-in queues that have and that have not run.
+``<!-- zoo: all -->`` asks for the programs of the zoo, as their cards have them.
+``<!-- papers: FILE.json -->`` asks for figures of papers, and where they were seen, beside those of committed studies.
 
 Usage: python tools/readme_table.py [--check] FILE.md ...
 """
@@ -16,17 +21,22 @@ Usage: python tools/readme_table.py [--check] FILE.md ...
 from __future__ import annotations
 
 import sys
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from bitspike.files import read_json
-from bitspike.report import LevelUse, as_markdown, level_table, rewrite_blocks, study_table
-from bitspike.training.study import ArmSummary, Metric
+from bitspike.report import LevelUse, as_markdown, level_table, metric_text, rewrite_blocks, study_table
+from bitspike.runtime.zoo import zoo_table
+from bitspike.training.rows import TABLES, table_study
+from bitspike.training.study import ArmSummary, Metric, summarise
 
 ROOT = Path(__file__).resolve().parent.parent
 
 
 def _table(root: Path, kind: str, folder: str) -> str:
+    if kind == "table" and Path(folder).name in TABLES:
+        return as_markdown(study_table(_rows(root, Path(folder).name)))
     path = root / folder / "compare.json"
     if not path.exists():
         return "Not run."
@@ -38,6 +48,43 @@ def _table(root: Path, kind: str, folder: str) -> str:
     if kind == "levels":
         return as_markdown(level_table(rows, [LevelUse(**use) for use in document.get("levels", [])]))
     return as_markdown(study_table(rows))
+
+
+@lru_cache
+def _rows(root: Path, table: str) -> list[ArmSummary]:
+    """Every arm of a table's queue, as its committed JSON has it."""
+    return summarise(table_study(table, root / "results"))
+
+
+def _papers(root: Path, file: str) -> str:
+    """A row a claim: the paper's figure (`?` where none was seen) and where it stands, ours beside it."""
+    rows = [["paper", "what", "its setting", "its figure", "seen in", "ours", "seeds", "our setting"]]
+    for claim in read_json(root / file):
+        ours = claim["ours"]
+        arms = {row.arm: row for row in _rows(root, ours["table"])}
+        own = [arms[ours[key]] for key in ("arm", "minus") if key in ours]
+        found = [row.metrics.get("test_accuracy") for row in own]
+        shown, seeds = "not run", "0"
+        if all(found):
+            shown = metric_text(found[0], "percent")
+            if len(found) == 2:
+                shown = f"{100 * (found[0].mean - found[1].mean):+.2f}".replace("-", "−")
+            seeds = str(min(row.n for row in own))
+        told = [claim[key] or "?" for key in ("figure", "source")]
+        rows.append([claim["paper"], claim["what"], claim["setting"], *told, shown, seeds, claim["our_setting"]])
+    return as_markdown(rows)
+
+
+def _open(root: Path) -> str:
+    """A row a table: jobs of its queue that are committed, and arms of which none or not all seeds are."""
+    rows = [["table", "queue", "run", "of", "arms without a result"]]
+    for name, table in TABLES.items():
+        arms = _rows(root, name)
+        done, left = sum(row.n for row in arms), sum(len(row.missing) for row in arms)
+        none = [f"`{row.arm}`" for row in arms if not row.n]
+        said = "all" if len(none) == len(arms) else ", ".join(none) or "none"
+        rows.append([name, f"`{' '.join((table.queue, *table.set))}`", str(done), str(done + left), said])
+    return as_markdown(rows)
 
 
 def _budgets(root: Path, folder: str) -> str:
@@ -251,6 +298,9 @@ def main(arguments: list[str]) -> int:
         "operations": lambda file: _operations(ROOT, file),
         "latencies": lambda file: _latencies(ROOT, file),
         "uniform": lambda file: _uniform(ROOT, file),
+        "papers": lambda file: _papers(ROOT, file),
+        "open": lambda _: _open(ROOT),
+        "zoo": lambda _: as_markdown(zoo_table()),
     }
     stale = 0
     for name in (a for a in arguments if a != "--check"):

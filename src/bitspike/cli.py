@@ -23,11 +23,13 @@ from bitspike.commands import (
     export,
     fold,
     inspect,
+    reproduce,
     run,
     study,
     train,
     verify,
     view,
+    zoo,
 )
 from bitspike.commands.parse import parse
 from bitspike.process_memory import keep_memory
@@ -43,10 +45,12 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "inspect": inspect,
     "bench": bench,
     "export": export,
+    "zoo": zoo,
     "convert": convert,
     "compare": compare,
     "view": view,
     "study": study,
+    "reproduce": reproduce,
     "demo": demo,
 }
 

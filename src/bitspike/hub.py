@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from bitspike.training.recipe import Recipe, recipe_from_mapping
 from bitspike.training.weights import read_facts, read_weights, save_weights
 
 _CONFIG, _WEIGHTS, _CARD = "config.json", "model.safetensors", "README.md"
+_ZOO, _MARK = Path(__file__).parent / "pretrained", "zoo:"
 
 
 @dataclass(frozen=True)
@@ -68,16 +70,17 @@ def save_pretrained(trained: Pretrained, folder: Path, figures: dict[str, Any] |
 
 
 def from_pretrained(name: str | Path, revision: str | None = None) -> Pretrained:
-    """Load a network from a local folder, or from the hub through `huggingface_hub` where no such folder exists.
+    """Load a network from a local folder, of the zoo, or from the hub through `huggingface_hub`.
 
     Args:
-        name: folder, or "owner/name" on the hub. revision: branch, tag or commit on the hub.
+        name: folder, "zoo:DATA/KIND", such as "zoo:digits/ternary", or "owner/name" on the hub.
+        revision: branch, tag or commit on the hub.
 
     Raises:
         ValueError: a file is missing, damaged, edited, does not fit, or holds NaN or inf. ImportError: the hub is
             needed and its package is missing.
     """
-    folder = Path(name) if Path(name).is_dir() else _download(str(name), revision)
+    folder = Path(name) if Path(name).is_dir() else _fetched(str(name), revision)
     config = read_json(folder / _CONFIG) if (folder / _CONFIG).exists() else None
     if not isinstance(config, dict) or config.get("library") != "bitspike":
         raise bad_value(str(folder), f"it must hold a bitspike {_CONFIG}", "none", "save it with save_pretrained")
@@ -99,6 +102,23 @@ def from_pretrained(name: str | Path, revision: str | None = None) -> Pretrained
             raise bad_value(str(folder / _CONFIG), must, config[name], "set it back, or fetch it again")
     load_weights(model, tensors, str(folder / _WEIGHTS))
     return Pretrained(model.eval(), recipe, shape, classes, mean, std, int(config["top"]))
+
+
+def zoo_networks(folder: Path = _ZOO) -> tuple[str, ...]:
+    """Names of the float networks that come with the package, DATA/KIND, for ``from_pretrained("zoo:DATA/KIND")``."""
+    return tuple(sorted(f"{path.parent.parent.name}/{path.parent.name}" for path in folder.glob(f"*/*/{_CONFIG}")))
+
+
+def _fetched(name: str, revision: str | None) -> Path:
+    """The folder of the zoo, or of what is downloaded."""
+    if not name.startswith(_MARK):
+        return _download(name, revision)
+    own, known = name.removeprefix(_MARK), zoo_networks()
+    if own not in known:
+        near = difflib.get_close_matches(own, known, n=3, cutoff=0.4)
+        todo = f"did you mean {' or '.join(map(repr, near))}?" if near else "choose one of these"
+        raise bad_value("from_pretrained", f"the zoo's networks are {', '.join(known)}", repr(own), todo)
+    return _ZOO.joinpath(*own.split("/"))
 
 
 def _download(name: str, revision: str | None) -> Path:

@@ -7,9 +7,11 @@ from bitspike.commands.export import export
 from bitspike.commands.finished import compare, cost, evaluate, fold
 from bitspike.commands.program import compile as compile
 from bitspike.commands.program import inspect, run, verify
+from bitspike.commands.reproduce import reproduce
 from bitspike.commands.study import study
 from bitspike.commands.train import train
 from bitspike.commands.view import view
+from bitspike.commands.zoo import zoo
 
 __all__ = [
     "bench",
@@ -21,9 +23,11 @@ __all__ = [
     "export",
     "fold",
     "inspect",
+    "reproduce",
     "run",
     "study",
     "train",
     "verify",
     "view",
+    "zoo",
 ]

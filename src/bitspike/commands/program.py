@@ -20,7 +20,7 @@ from bitspike.files import write_json_atomic
 from bitspike.fold import fold as fold_network
 from bitspike.fold.folding import Folded
 from bitspike.layers import values_of
-from bitspike.lower import Comparison, CompileReport, Pixels, compare, outputs
+from bitspike.lower import Comparison, CompileReport, Outputs, Pixels, compare, outputs
 from bitspike.lower import compile as lower
 from bitspike.report import as_text
 from bitspike.runtime import Program, save
@@ -278,6 +278,12 @@ def _facts(facts: dict[str, Any]) -> list[str]:
     steps = f"{facts['steps']} steps" if facts["steps"] else "the mean"
     shape = "×".join(map(str, facts["shape"]))
     return [facts["value"], shape, f"2^{-facts['exponent']}", steps, ", ".join(facts["classes"])]
+
+
+def beside_test(run: Path, program: Program, weights: Which = "final", interpreted: int = VERIFY_SAMPLES) -> Outputs:
+    """A program beside the folded network of its run on the whole test split."""
+    _, splits, folded = _folded(run, weights)
+    return outputs(program, folded, *_fed(program, splits.test), interpreted=interpreted)
 
 
 def lowered_run(

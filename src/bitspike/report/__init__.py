@@ -6,7 +6,7 @@ from bitspike.report.history import history_picture, learns
 from bitspike.report.levels import LevelUse, level_picture, level_table, level_use
 from bitspike.report.page import rewrite_blocks
 from bitspike.report.pareto import pareto_front, pareto_picture
-from bitspike.report.study import study_picture, study_table
+from bitspike.report.study import metric_text, study_picture, study_table
 from bitspike.report.text import as_markdown, as_text
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "level_table",
     "level_use",
     "metric_table",
+    "metric_text",
     "pareto_front",
     "pareto_picture",
     "rewrite_blocks",

@@ -1,4 +1,4 @@
-"""`python -m bitspike_runtime run|inspect|bench MODEL.bitspike`: predictions, facts and speed, without torch."""
+"""`python -m bitspike_runtime run|inspect|bench MODEL.bitspike`, and `zoo`: predictions and facts, without torch."""
 
 from __future__ import annotations
 
@@ -19,6 +19,7 @@ from .errors import ProgramError, fault
 from .file import load
 from .program import Program, Result
 from .samples import as_frames, as_numbers, read_array
+from .zoo.command import ACTIONS, chosen, copy_to, listed, opened, run_card
 
 
 class _Parser(argparse.ArgumentParser):
@@ -30,6 +31,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command; 0 on success, 2 on bad input with one line on the error stream."""
     try:
         asked = _parser().parse_args(arguments)
+        if asked.command == "zoo":
+            return _zoo(asked)
         program = load(asked.model, asked.engine, asked.threads, not getattr(asked, "autotune", False))
         {"run": _run, "inspect": _inspect, "bench": _bench}[asked.command](program, asked)
         sys.stdout.flush()
@@ -87,8 +90,15 @@ def _parser() -> argparse.ArgumentParser:
     speed.add_argument("--calls", type=int, default=200, help="calls that are timed for each")
     speed.add_argument("--warmup", type=int, default=20, help="calls before them")
     speed.add_argument("--autotune", action="store_true", help="measure forms of kernels first, leave MODEL.plan.json")
+    zoo = commands.add_parser("zoo", help="trained programs of this package: list them, copy one, run one")
+    zoo.add_argument("action", choices=ACTIONS, help="list: all, or the card of one; get: copy; run: on its samples")
+    zoo.add_argument("name", nargs="?", help="DATA/KIND, such as digits/binary")
+    zoo.add_argument("--out", type=Path, help="of get: the file of the copy; the card goes beside it")
+    zoo.add_argument("--input", type=Path, help="of run: an .npy file of samples instead of the card's")
+    zoo.add_argument("--top", type=int, default=1, help="of run: classes a sample")
     for command in (run, inspect, speed):
         command.add_argument("model", type=Path, help="MODEL.bitspike")
+    for command in (run, inspect, speed, zoo):
         command.add_argument("--engine", choices=ENGINES, default="auto", help="what runs it")
         command.add_argument("--threads", type=int, help="of the native engine at most; one a core where left out")
         command.add_argument("--json", type=Path, help="write the result to this file too")
@@ -124,6 +134,33 @@ def _words(found: dict[str, Any]) -> str:
     if "top" in found:
         return ", ".join(f"{best['class']} {best['logit']:.4g}" for best in found["top"])
     return f"{'×'.join(map(str, found['shape']))} from {found['low']:.4g} to {found['high']:.4g}"
+
+
+def _zoo(asked: argparse.Namespace) -> int:
+    """`zoo list`, `get` and `run`; 1 where a program does not give what its card says."""
+    if asked.action == "list":
+        text, document = listed(asked.name)
+        _result(asked.json, document)
+        print(text)
+        return 0
+    card = chosen(asked.name, asked.action)
+    if asked.action == "get":
+        files = copy_to(card, asked.out)
+        _result(asked.json, {"files": [str(path) for path in files]})
+        print("\n".join(map(str, files)))
+        return 0
+    program = opened(card, asked.engine, asked.threads)
+    if asked.input is not None:
+        _run(program, asked)
+        return 0
+    x = card.samples()
+    if x is None:
+        got = f"none: those of {card.facts['data']['name']} are not in the package"
+        raise fault("zoo run", "samples must be given", got, "pass --input X.npy")
+    text, document, kept = run_card(card, program, x, asked.top)
+    _result(asked.json, document)
+    print(text)
+    return 0 if kept else 1
 
 
 def _samples(program: Program, path: Path) -> Any:

@@ -110,6 +110,21 @@ class Program:
         self._engine = choose(spec, self.operations, engine, threads, isa, forms)
         self._asked = spec, engine, threads, isa, forms
 
+    @classmethod
+    def from_zoo(cls, name: str, engine: str = "auto", threads: int | None = None) -> Program:
+        """A trained program that comes with the package; `bitspike zoo list` shows all, docs/zoo.md says how they do.
+
+        Args:
+            name: DATA/KIND, such as "fashion_mnist/ternary". engine, threads: as above.
+
+        Raises:
+            ProgramError: no program of that name; the nearest ones are told.
+        """
+        from .zoo.cards import zoo_card
+        from .zoo.command import opened
+
+        return opened(zoo_card(name), engine, threads)
+
     def __reduce__(self) -> tuple[type[Program], tuple[Any, ...]]:
         """Copies and pickles are made again of what this one was asked for; their states are their own."""
         return type(self), self._asked

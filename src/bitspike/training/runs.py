@@ -69,6 +69,12 @@ class RunFolder:
         """Weights: "best" or "final"."""
         return self.path / f"{which}.safetensors"
 
+    def read(self) -> Recipe:
+        """The resolved recipe; raises `ValueError` where there is none."""
+        if not self.recipe.exists():
+            raise bad_value(str(self.path), "it must hold a run (recipe.toml)", "none", "run `bitspike train` first")
+        return read_recipe(self.recipe)
+
     def begun(self) -> bool:
         """Whether it holds what a run has worked for; a recipe alone is of one that never began."""
         left = [self.metrics, self.summary, self.weights("best"), self.weights("final")]
@@ -220,9 +226,7 @@ def open_run(folder: Path, which: str = "final") -> tuple[Recipe, Splits, nn.Mod
             one that they were trained by.
     """
     run = RunFolder(folder)
-    if not run.recipe.exists():
-        raise bad_value(str(folder), "it must hold a run (recipe.toml)", "none", "run `bitspike train` first")
-    recipe = read_recipe(run.recipe)
+    recipe = run.read()
     path = run.weights(which)
     if not path.exists():
         raise bad_value(str(path), "the run must be finished", "no weights", "run `bitspike train --resume`")
