@@ -37,9 +37,14 @@ TABLES: dict[str, Table] = {
     "nmnist": Table("nmnist_study"),
     "nmnist_tuning": Table("nmnist_tuning"),
     "cifar10_adaptive": Table("cifar10_adaptive_study"),
+    "cifar10_allocation": Table("cifar10_allocation_study"),
+    "cifar10_mechanisms": Table("cifar10_mechanisms_study"),
+    "cifar10_scratch": Table("cifar10_scratch_study"),
+    "cifar10_spikformer": Table("cifar10_spikformer_study"),
     "cifar10_engine": Table("cifar10_engine_study"),
     "cifar10_gpu": Table("cifar10_gpu_study"),
     "cifar10_gpu_long": Table("cifar10_gpu_long_study"),
+    "cifar_former_gpu": Table("cifar_former_gpu_study"),
 }
 """Table, which is the name of its folder of results → what made it."""
 
