@@ -244,7 +244,7 @@ TAKEN: dict[str, tuple[Forward, Callable[[], dict[str, Any]], bool, set[str]]] =
         True,
         {"cat", "add", "norm1", "matmul", "softmax", "matmul_1", "norm2", "gelu"},
     ),
-    "channels last": (_convnext, _convnext_layers, True, {"norm", "gelu", "mul"}),
+    "channels last": (_convnext, _convnext_layers, True, {"norm", "gelu"}),
     "sigmoid at the end": (lambda s, x: torch.sigmoid(pooled(s, first(s, x))), dict, False, {"sigmoid"}),
     "logarithm of a softmax": (
         lambda s, x: torch.log(F.softmax(pooled(s, first(s, x)), 1)),
