@@ -95,9 +95,9 @@ def test_parameters_of_the_papers(
 
 
 def test_the_table_of_sizes_is_that_of_the_builders() -> None:
-    """Its names are all builders, and the rows of CIFAR's transformers hold."""
+    """Its names are builders, and the rows of CIFAR's transformers hold."""
     rows = read_json(Path(__file__).parents[2] / "benchmarks/models/results/counts.json")
-    assert {row["builder"] for row in rows} == set(MODELS)
+    assert {*FORMERS, "spikformer"} < {row["builder"] for row in rows} <= set(MODELS)
     checked = [row for row in rows if row["builder"] in FORMERS and row["shape"] == list(CIFAR)]
     assert len(checked) == 6
     for row in checked:

@@ -65,8 +65,8 @@ def new_synapse(row: Row, inputs: int, axes: int) -> Synapse:
     half = [dilation * (k - 1) // 2 for k in kernel]
     padding: Any = {"half": half, "none": [0] * axes, "more": [p + 1 for p in half], "same": "same"}[row["padding"]]
     square = padding != "same" and all(len(set(n)) == 1 for n in (kernel, stride, padding))
-    if axes == 2 and groups == dilation == 1 and square:
-        return Conv2d(inputs, outputs, kernel[0], stride[0], padding[0], bias, weight)
+    if axes == 2 and dilation == 1 and square:
+        return Conv2d(inputs, outputs, kernel[0], stride[0], padding[0], bias, weight, groups)
     kind = nn.Conv1d if axes == 1 else nn.Conv2d
     conv = kind(
         inputs, outputs, kernel, stride, padding if padding == "same" else tuple(padding), dilation, groups, bias
