@@ -69,8 +69,8 @@ def _check_stream(program: Program, x: np.ndarray, whole: dict[str, Result]) -> 
         results, state = program.feed(chunk, state)
         parts.append(results)
     for name, expected in whole.items():
-        levels = [part[name].levels for part in parts]
-        joined = levels[-1] if expected.mean else np.concatenate(levels)
+        sent = [part[name].levels for part in parts]
+        joined = sent[-1] if expected.mean else np.concatenate(sent)
         assert np.array_equal(joined, expected.levels), f"a stream in chunks differs from the whole run{_of(name)}"
 
 
