@@ -143,8 +143,8 @@ def test_classes_and_targets_are_given_by_output() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"classes": ["a", "b", "c"]}, "classes by the name of one"),
-        ({"classes": {"king": ["a"]}}, "classes by the name of one"),
+        ({"classes": ["a", "b", "c"]}, "given by the name of one"),
+        ({"classes": {"king": ["a"]}}, "given by the name of one"),
         ({"classes": {"where": ["a"]}}, "one for each number"),
         ({"info": {"targets": {"king": "numbers"}}}, "targets in info must be those of outputs"),
         ({"info": {"targets": {"kind": "colours"}}}, "targets in its info"),

@@ -38,7 +38,7 @@ class Counted:
         self.engine: Any = program.engine
         self.x = program.sequence(x)[: self.engine.layout.chunk]
         counting.counted_run.argtypes = [
-            *(_POINTER, _POINTER, _POINTER, _LONG, _LONG, _LONG, _LONG, _POINTER, _POINTER, _LONG, _POINTER, _INT),
+            *(_POINTER, _POINTER, _POINTER, _LONG, _LONG, _LONG, _LONG, _POINTER, _POINTER, _POINTER, _INT),
             *(_POINTER, _POINTER),
         ]
         self.run = counting.counted_run
@@ -48,11 +48,11 @@ class Counted:
         engine, x = self.engine, np.ascontiguousarray(self.x[:, :batch])
         sample = x[0, 0].size
         memory = engine._memory(batch, None) if stream else None
-        out = np.empty((batch, engine._capacity, engine._size), np.int64)
-        clamped, done, notes = (np.zeros(n, np.int64) for n in (len(engine._operations), 1, MOST))
+        out = np.empty((batch, engine._numbers), np.int64)
+        clamped, done, notes = (np.zeros(n, np.int64) for n in (len(engine._operations), len(engine._sent), MOST))
         count = self.run(
             *(self.function, engine._handle, x.ctypes.data, batch * sample, sample, len(x), batch),
-            *(None if memory is None else memory.ctypes.data, out.ctypes.data, engine._capacity, clamped.ctypes.data),
+            *(None if memory is None else memory.ctypes.data, out.ctypes.data, clamped.ctypes.data),
             *(engine.threads, done.ctypes.data, notes.ctypes.data),
         )
         if not 0 <= count <= MOST:
@@ -99,7 +99,9 @@ def main() -> None:
     grown = growth(counting, Program(resnet(steps=4, side=96).spec, "native", 1), large)
     found: dict[str, Any] = {}
     programs = [("golden", golden(), np.concatenate([images()] * 3)[:3]), ("residual", small, pictures)]
-    programs += [(f"drawn {i}", p, input_of(p, i, batch=3)) for i in range(DRAWN) for p in [drawn(i)]]
+    programs += [
+        (f"drawn {i}", p, input_of(p, i, batch=3)) for i in range(DRAWN) for p in [drawn(i, several=i % 2 == 1)]
+    ]
     for isa in available_isas():
         for threads in (1, 2):
             Program(small.spec, "native", threads, isa)(pictures)  # workers start with the first call of a process

@@ -186,9 +186,9 @@ def test_channels_with_units_of_their_own_do_not_come_out() -> None:
 @pytest.mark.parametrize(
     ("output", "classes", "words"),
     [
-        ({}, (), "there must be outputs"),
-        ({"a": "difference"}, ["x"], "classes by the name of one"),
-        ({"a": "difference"}, {"b": ["x"]}, "classes by the name of one"),
+        ({}, (), "there must be one or more"),
+        ({"a": "difference"}, ["x"], "given by the name of one"),
+        ({"a": "difference"}, {"b": ["x"]}, "given by the name of one"),
         ("difference", {"a": ["x"]}, "they must be a list"),
     ],
 )

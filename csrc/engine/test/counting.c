@@ -37,16 +37,16 @@ void free(void* old) {
 }
 
 /* As bitspike_engine_run in csrc/engine/api.h. */
-typedef int (*Run)(void*, const void*, int, int64_t, int64_t, int64_t, int, int64_t, unsigned char*, int64_t*, int64_t,
+typedef int (*Run)(void*, const void*, int, int64_t, int64_t, int64_t, int, int64_t, unsigned char*, int64_t*,
                    int64_t*, int, int64_t*, int64_t*);
 
 /* Returns how many notes there are, the first of them in `notes` [64]; -1 where the run failed. */
 int counted_run(Run run, void* handle, const void* x, int64_t step, int64_t sample, int64_t steps, int64_t batch,
-                unsigned char* states, int64_t* out, int64_t capacity, int64_t* clamped, int threads, int64_t* done,
+                unsigned char* states, int64_t* out, int64_t* clamped, int threads, int64_t* done,
                 int64_t* notes) {
     __atomic_store_n(&count, 0, __ATOMIC_RELEASE);
     __atomic_store_n(&on, 1, __ATOMIC_RELEASE);
-    const int outcome = run(handle, x, 0, step, sample, steps, 0, batch, states, out, capacity, clamped, threads, NULL, done);
+    const int outcome = run(handle, x, 0, step, sample, steps, 0, batch, states, out, clamped, threads, NULL, done);
     __atomic_store_n(&on, 0, __ATOMIC_RELEASE);
     memcpy(notes, noted, sizeof noted);
     return outcome ? -1 : count;

@@ -95,10 +95,13 @@ class Builder:
         named: dict[str, Output] = {}
         if isinstance(output, Mapping):
             rows = classes if isinstance(classes, Mapping) else {}
-            lost = sorted(set(rows) - set(output)) if rows else ["classes"] * bool(classes)
-            if lost or not output:
-                must = "there must be outputs, and classes by the name of one"
-                raise fault("outputs", must, lost or "none", f"names are {', '.join(output) or 'missing'}")
+            lost = sorted(set(rows) - set(output))
+            if not output:
+                raise fault("outputs", "there must be one or more", "none", "name what comes out")
+            if lost or (classes and not rows):
+                must = "classes of outputs with names must be given by the name of one"
+                got = ", ".join(map(repr, lost)) if lost else "a list for all"
+                raise fault("outputs", must, got, f"pass a dict; outputs are {', '.join(output)}")
             named = {name: Output(value, tuple(rows.get(name, ()))) for name, value in output.items()}
         elif isinstance(classes, Mapping):
             raise fault("classes", "they must be a list where one output has no name", "a mapping", "pass its names")
