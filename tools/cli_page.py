@@ -53,7 +53,7 @@ level, slope, correction, multiplies, weights) and `summary.json`.
 | findings | a sentence each: accuracy of guessing, a dead layer, step sizes out of range, NaN; then exit code 1 |
 | stopped | epoch and step, in --json alone, of a run whose loss or weights became NaN or inf: it has not finished |
 | history, train_time_s | records of metrics.jsonl; seconds of training |
-| budget | with budgets only: budgets (limit, value, used), tightest, used, full, tried, met, says, repairs, latency (of a latency budget) |
+| budget | with budgets only: budgets (limit, value, used), tightest, used, full, tried, met, says, repairs, latency |
 | ann_validation_accuracy, ann_test_accuracy | of the ANN that was converted; of a conversion only |
 | key, best_epoch, best_validation_accuracy | of a run only |
 

@@ -204,7 +204,7 @@ def _uniform(root: Path, file: str) -> str:
     for cases in zip(*(network["uniform"] for network in networks.values()), strict=True):
         first = cases[0]
         times = [f"{case['ms']:.4f}" for case in cases]
-        rows.append([str(first["weights"]), str(first["spikes"]), str(first["T"]), *times])
+        rows.append([str(first["weights"]), str(first["spikes"]), str(first["steps"]), *times])
     return as_markdown(rows)
 
 
