@@ -255,6 +255,7 @@ def _or_unseen(value: float | None) -> str:
 
 
 _DRAWS = {"all": "bits and T", "bits": "bits, T = 1"}
+_TIMED = {"digits": "study_cnn, 16 channels, 8×8", "resnet": "he_resnet20, 8 channels, 32×32"}
 
 
 def _latencies(root: Path, file: str) -> str:
@@ -267,7 +268,7 @@ def _latencies(root: Path, file: str) -> str:
             found = network[draw]
             ends = " – ".join(f"{end:.4f}" for end in found["measured_range_ms"])
             figures = [f"{found['rank_correlation']:.2f}", f"{100 * found['median_relative_error']:.1f}"]
-            rows.append([name, words, str(len(found["pairs_ms"])), ends, *figures])
+            rows.append([_TIMED[name], words, str(len(found["pairs_ms"])), ends, *figures])
     return as_markdown(rows)
 
 
@@ -276,11 +277,11 @@ def _uniform(root: Path, file: str) -> str:
     if not path.exists():
         return "Not run."
     networks = read_json(path)["networks"]
-    rows = [["bits of weights", "bits of spikes", "T", *(f"{name} ms" for name in networks)]]
+    rows = [["bits of weights", "bits of spikes", "T", *(f"{_TIMED[name]}: ms" for name in networks)]]
     for cases in zip(*(network["uniform"] for network in networks.values()), strict=True):
         first = cases[0]
         times = [f"{case['ms']:.4f}" for case in cases]
-        rows.append([str(first["weights"]), str(first["spikes"]), str(first["T"]), *times])
+        rows.append([str(first["weights"]), str(first["spikes"]), str(first["steps"]), *times])
     return as_markdown(rows)
 
 

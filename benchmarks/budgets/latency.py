@@ -3,8 +3,8 @@
     python benchmarks/budgets/latency.py [--networks digits resnet] [--count 24] [--out FILE.json]
 
 Of every network the table of times is measured as before a training with a latency budget. Then come allocations drawn
-with a fixed seed, "all" with bits and T anywhere within their bounds, "bits" with T = 1: each is compiled and timed in
-turns with the reference program. Uniform allocations say what bits and T do to the time.
+with a fixed seed, "all" with bits and T anywhere within their bounds, "bits" with T = 1: they are compiled and timed in
+turns with each other and the reference program. Uniform allocations say what bits and T do to the time.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import argparse
 import random
 import statistics
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -85,13 +86,18 @@ def measured(name: str, count: int) -> dict[str, Any]:
     latency = Latency(forecast, times)
     clock.seconds = 0.5
 
-    def time(state: State) -> float:
-        put(forecast, state, x)
-        return clock([net])[0].whole * times.reference_ms
+    def networks(states: list[State]) -> Iterator[nn.Module]:
+        for state in states:
+            put(forecast, state, x)
+            yield net
+
+    def time(states: list[State]) -> list[float]:
+        return [timed.whole * times.reference_ms for timed in clock(networks(states))]
 
     found: dict[str, Any] = {"reference_ms": times.reference_ms, "rest_ms": latency.rest_ms, "machine": times.machine}
     for kind, steps in (("all", None), ("bits", 1)):
-        pairs = [(latency(state), time(state)) for state in drawn(forecast, count, steps)]
+        states = drawn(forecast, count, steps)
+        pairs = list(zip(map(latency, states), time(states), strict=True))
         ahead, after = [[pair[i] for pair in pairs] for i in (0, 1)]
         found[kind] = {
             "rank_correlation": round(statistics.correlation(ranks(ahead), ranks(after)), 3),
@@ -101,12 +107,10 @@ def measured(name: str, count: int) -> dict[str, Any]:
             "pairs_ms": [[round(a, 5), round(b, 5)] for a, b in pairs],
         }
         print(name, kind, {key: value for key, value in found[kind].items() if key != "pairs_ms"}, flush=True)
-    found["uniform"] = []
-    for w, s, t in UNIFORM:
-        wanted = {"weights": w, "spikes": s, "steps": t}
-        state = tuple(min(max(wanted[lever.kind], lever.low), lever.high) for lever in forecast.levers)
-        found["uniform"].append({"weights": w, "spikes": s, "T": t, "ms": round(time(state), 5)})
-        print(name, found["uniform"][-1], flush=True)
+    alike = [{"weights": w, "spikes": s, "steps": t} for w, s, t in UNIFORM]
+    states = [tuple(min(max(row[lever.kind], lever.low), lever.high) for lever in forecast.levers) for row in alike]
+    found["uniform"] = [{**row, "ms": round(ms, 5)} for row, ms in zip(alike, time(states), strict=True)]
+    print(name, *found["uniform"], sep="\n", flush=True)
     return found
 
 

@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from bitspike.allocation.averages import Averages
 from bitspike.allocation.config import AllocationConfig
-from bitspike.allocation.controller import Budgets
 from bitspike.allocation.times import Times
 from bitspike.allocation.widths import Allocation
 from bitspike.checks import bad_value, integer
@@ -32,12 +31,13 @@ from bitspike.layers import (
     values_of,
 )
 from bitspike.ops import Int8, int8, lean
+from bitspike.training.budgets import make_budgets
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoint, Checkpoints
 from bitspike.training.distributed import World
 from bitspike.training.diverged import DivergedError, reason, sound
 from bitspike.training.ema import make_ema
-from bitspike.training.evaluation import check_range, loss_of, scores
+from bitspike.training.evaluation import check_range, scores
 from bitspike.training.health import Watch
 from bitspike.training.optim import learning_rate, load_optimiser, make_optimiser, optimiser_tensors
 from bitspike.training.penalty import SpikePenalty, WithPenalty, total
@@ -45,7 +45,7 @@ from bitspike.training.recipe import Recipe
 from bitspike.training.start import start_from_ann
 from bitspike.training.step_sizes import StepSizes
 from bitspike.training.task import training_task
-from bitspike.training.timing import Timing, make_watch, times_in
+from bitspike.training.timing import Timing, times_in
 from bitspike.training.train_config import TrainConfig
 from bitspike.training.unequal import check_unequal
 from bitspike.training.weights import read_weights
@@ -115,7 +115,8 @@ class _Session:
             sample = torch.zeros(1, *splits.train.images.shape[1:], device=world.device)
             self.averages = Averages(self.allocation, sample)
         self.initial = {} if self.averages is None else self.averages.values()
-        self.budgets = make_budgets(recipe, self.allocation, splits, world, timing)
+        steps = len(epoch_batches(recipe, splits.train, 0, world))
+        self.budgets = make_budgets(recipe, self.allocation, splits, world, steps, timing)
         if self.budgets is not None:
             self.budgets.begin()
         self.optimiser = make_optimiser(self.model, recipe.train, *_own_groups(self.allocation, recipe.train))
@@ -424,23 +425,6 @@ def epoch_batches(recipe: Recipe, data: Samples, epoch: int, world: World) -> Ba
         mixing=recipe.train.mixing,
         **given,
     )
-
-
-def make_budgets(
-    recipe: Recipe, allocation: Allocation, splits: Splits, world: World, timing: Timing | None = None
-) -> Budgets | None:
-    """The budgets of a recipe, None where it has none; raises `ValueError` where they cannot be met."""
-    if allocation.config.budget is None:
-        return None
-    steps = len(epoch_batches(recipe, splits.train, 0, world))
-    size, epochs = recipe.data.eval_batch_size, recipe.train.epochs
-    task = training_task(recipe.train, splits.train)
-
-    def loss(model: nn.Module) -> float:
-        return loss_of(model, splits.validation, size, allocation.config.sensitivity_samples, recipe.train, task)
-
-    watch = make_watch(recipe, splits, world, timing or Timing())
-    return Budgets(allocation, splits.validation, size, epochs, steps, loss, watch)
 
 
 def _own_groups(allocation: Allocation, config: TrainConfig) -> list[dict[str, tuple[list[nn.Parameter], float]]]:

@@ -19,6 +19,7 @@ from bitspike.data import Batches, Samples, Splits
 from bitspike.files import read_json, write_json_atomic, write_text_atomic
 from bitspike.schema import to_toml
 from bitspike.training.bound import check_bound, recipe_fact
+from bitspike.training.budgets import make_budgets
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.converted import build_converted
@@ -27,7 +28,7 @@ from bitspike.training.diverged import DivergedError
 from bitspike.training.ema import make_ema
 from bitspike.training.evaluation import logits_of
 from bitspike.training.job import digest, load_data, measure
-from bitspike.training.loop import Progress, counts, epoch_batches, fit, load_weights, make_budgets
+from bitspike.training.loop import Progress, counts, epoch_batches, fit, load_weights
 from bitspike.training.measures.of_labels import average_precisions, f1_of_labels
 from bitspike.training.recipe import Recipe, read_recipe
 from bitspike.training.resume import check_changes, stored_recipe
@@ -141,7 +142,7 @@ def _train_run(
     splits = load_data(recipe)
     content = digest(recipe, splits)
     key = recipe.key(content)
-    epoch_batches(recipe, splits.train, 0, together)  # what is wrong with them is said before anything is written
+    steps = len(epoch_batches(recipe, splits.train, 0, together))  # what is wrong with them is said before all else
     own = training_task(recipe.train, splits.train)
     for part in (splits.validation, *([splits.test] if recipe.data.test else [])):
         own.check(part)
@@ -149,7 +150,7 @@ def _train_run(
     if not resume:
         model = build_model(recipe, splits.train, warn=False)
         allocation = Allocation(model, recipe.allocation or AllocationConfig())
-        budgets = make_budgets(recipe, allocation, splits, together, Timing(None, progress))
+        budgets = make_budgets(recipe, allocation, splits, together, steps, Timing(None, progress))
         times = None if budgets is None or budgets.stopwatch is None else budgets.stopwatch.times
         make_ema(model, recipe.train.ema, allocation)
     together.barrier()  # everyone has looked before the first one writes
