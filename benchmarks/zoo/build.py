@@ -183,7 +183,7 @@ def card_of(entry: Entry, folder: Path, program: Program, path: Path) -> dict[st
         "operations": {key: figures[key] for key in ("adds", "shift_adds", "multiplications")},
         "energy_nj": {name: round(comparison.snn.total_pj() / 1e3, 3) for name, comparison in compared.items()},
         "latency_ms": latency_of(entry.name, facts),
-        "licence": "Apache-2.0",
+        "licence": "Apache-2.0" if entry.row else f"Apache-2.0 AND {WEIGHTS.licence}",
         "derives_from": [{"what": s.what, "licence": s.licence, "file": s.file} for s in sources],
         "sha256": hashlib.sha256(facts).hexdigest(),
         "made_with": {"bitspike": bitspike.__version__, "torch": torch.__version__, "numpy": np.__version__},

@@ -22,7 +22,7 @@ NAMES = zoo_names()
 INSIDE = [name for name in NAMES if zoo_card(name).facts["slice"]["file"]]
 KEYS = """card name about data network recipe accuracy bits bytes operations energy_nj latency_ms licence derives_from
     sha256 made_with slice""".split()
-DATA = ("digits", "fsdd", "nmnist")
+DATA = ("digits", "fsdd", "nmnist", "cifar10")
 ONE, ALL = 10**6, 10**7
 """Bytes of a program at most, and of everything together."""
 
@@ -83,7 +83,7 @@ def test_unknown_names_are_refused_with_the_nearest(name: str, word: str) -> Non
 
 
 def test_a_copy_is_the_program_with_its_card_and_notice(tmp_path: Path) -> None:
-    noted = [card for card in map(zoo_card, NAMES) if card.notices()]
+    noted = [card for card in map(zoo_card, NAMES) if card.notices()]  # BSD, MIT: their text goes along
     for card in [zoo_card("digits/binary"), *noted[:1]]:
         folder = tmp_path / card.name
         files = copy_to(card, folder / "net.bitspike")
