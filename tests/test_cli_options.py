@@ -73,6 +73,10 @@ BAD: dict[tuple[str, str], tuple[str, ...]] = {
     ("view", "end_us"): ("0", "-1", "nan", HUGE),
     ("view", "index"): ("-1", "nan", "1.5", HUGE),
     ("view", "samples"): ("0", "-1", "nan", "9", HUGE),
+    ("zoo", "top"): ("0", "-1", "nan", "1.5", HUGE),
+    ("zoo", "threads"): ("0", "-1", "65", "nan", HUGE),
+    ("reproduce", "seed"): ("-1", "nan", "1.5", HUGE),
+    ("reproduce", "set"): ("train.epochs=0", "train.lr=nan", "data.batch_size=-3"),
     ("study", "shard"): ("0/0", "1/1", "-1/2", "nan", f"{HUGE}/2", "²/³", "1"),
     ("study", "ray_gpus"): ("-1", "nan", "65", "1", HUGE),
     ("study", "set"): ("train.epochs=0", "train.lr=nan", "data.batch_size=-3"),
@@ -116,6 +120,8 @@ def usual(command: str, folder: Path, out: Path) -> list[str]:
         "bench": [str(folder / "none.bitspike")],
         "convert": [str(folder / "run"), "--out", str(out)],
         "view": [str(folder / "none.bin"), "--out", str(out.with_suffix(".png"))],
+        "zoo": ["run", "digits/binary"],
+        "reproduce": ["digits/binary", "--out", str(out), "--quiet"],
         "study": [str(folder / "queue.toml"), "--out", str(out), "--quiet"],
     }[command]
 

@@ -35,7 +35,7 @@ def share_amplitudes(model: nn.Module) -> list[list[str]]:
     >>> net = spikformer(LIF(train_amplitude="layer"), width=16, heads=2, depth=1, shape=(3, 8, 8))
     >>> [group] = share_amplitudes(net)
     >>> [name.removeprefix("body.") for name in group]
-    ['patch3.neuron', 'position.unit.neuron', 'block1.attention.project.neuron', 'block1.mlp.1.neuron']
+    ['conv4.neuron', 'position.unit.neuron', 'block1.attention.project.2', 'block1.mlp.1.neuron']
     """
     graph = trace(model)
     groups = [sorted(group, key=list(graph.items).index) for group in _groups(graph)]

@@ -153,8 +153,8 @@ def emit(f: Function, task: Task, _: Any) -> None:
     number = f"{'(int64_t)' if wide else ''}{f.load(task.reads[0])}"
     if spec.outputs:
         kind = "int64_t" if wide else "int32_t"
-        f.head.append(f"{kind} *e{k} = y->y{k} + {macro}_OUTPUT{k}_SIZE * c->rows[{k}];")
-        f.body.append(f"e{k}[i] = {number};")
+        f.head.append(f"{kind} *out{k} = y->y{k} + {macro}_OUTPUT{k}_SIZE * c->rows[{k}];")
+        f.body.append(f"out{k}[i] = {number};")
         f.tail.append(f"c->rows[{k}]++;")
         return
     f.head.append(f"y += (uint32_t){macro}_OUTPUT_SIZE * c->rows;")
