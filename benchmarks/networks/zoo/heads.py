@@ -25,7 +25,7 @@ class Regression(nn.Module):
         return self.last(self.body(x)).squeeze(-1)
 
 
-@case("two outputs, a tuple", image(), compile="one output")
+@case("two outputs, a tuple", image())
 class TwoHeads(nn.Module):
     def __init__(self) -> None:
         super().__init__()
@@ -37,7 +37,7 @@ class TwoHeads(nn.Module):
         return self.kind(x), self.box(x)
 
 
-@case("detection, a dict", image(), compile="one output")
+@case("detection, a dict", image())
 class Detection(nn.Module):
     def __init__(self) -> None:
         super().__init__()
