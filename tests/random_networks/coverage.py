@@ -17,7 +17,7 @@ from random_networks.plan import Choose, Plan, Row, careful, draw, must_round
 
 Cell = tuple[tuple[str, Any], ...]
 FACTORS: Mapping[str, Sequence[Any]] = dict([READS, *BLOCK.items(), *NETWORK.items()])
-TRIES = 12
+TRIES = 24
 """Networks that a cell gets before it counts as empty."""
 
 

@@ -12,6 +12,7 @@ from torch.utils._pytree import tree_leaves
 
 from bitspike.checks import finite, greatest
 from bitspike.graph import Graph, Node
+from bitspike.graph.outputs import by_name
 from bitspike.layers import ClipFloor
 from bitspike.neurons import Neuron
 from bitspike.observe import levels_of, potentials
@@ -174,9 +175,9 @@ def compare(reference: Graph, folded: Graph, x: Tensor, report: FoldReport) -> F
         layer.spikes = total
         layer.end_to_end += int(flips.sum())
         flipped |= flips.flatten(2).any(2).any(0)
-    output = next(iter(reference.of_kind("output"))).name
-    pairs = zip(tree_leaves(expected), tree_leaves(got), strict=True)
-    _compare_logits(report, list(pairs), flipped, output in reference.timed)
+    found = by_name(got)
+    timed = {name: node in reference.timed for name, node in reference.outputs.items()}
+    _compare_logits(report, [(y, found[name], timed[name]) for name, y in by_name(expected).items()], flipped)
     return report
 
 
@@ -200,11 +201,12 @@ def _force_steps(report: FoldReport, node: Node, value: Tensor, wanted: Tensor, 
     return wanted * step
 
 
-def _compare_logits(report: FoldReport, pairs: list[tuple[Tensor, Tensor]], flipped: Tensor, timed: bool) -> None:
-    """Outputs [B, K, ...], or [T, B, K, ...] if ``timed``; of a map of classes the share of places that agree."""
+def _compare_logits(report: FoldReport, outputs: list[tuple[Tensor, Tensor, bool]], flipped: Tensor) -> None:
+    """(expected, got, timed): [B, K, ...], or [T, B, K, ...] if timed; of a map of classes the share of places that
+    agree."""
     batch = len(flipped)
     gaps, same = [], []
-    for expected, got in pairs:
+    for expected, got, timed in outputs:
         finite("fold", "the output of the network on the sample", expected)
         finite("fold", "the output of the folded network on the sample", got)
         gaps.append((expected - got).abs().transpose(0, int(timed)).reshape(batch, -1).amax(1).double())
