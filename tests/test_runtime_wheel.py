@@ -33,7 +33,7 @@ def installed(tmp_path: Path, **environment: str) -> Path:
     package = ROOT / "src" / "bitspike" / "runtime"
     assert {f"bitspike_runtime/{p.relative_to(package).as_posix()}" for p in package.rglob("*.py")} <= names
     zoo = {f"bitspike_runtime/{p.relative_to(package).as_posix()}" for p in package.glob("zoo/programs/*/*")}
-    assert len(zoo) > 20 and zoo <= names
+    assert len(zoo) > 30 and zoo <= names
     assert "bitspike_runtime/LICENSE" in names and not any("__pycache__" in name for name in names)
     done = subprocess.run([*pip, "--python", str(python), "install", str(wheel)], capture_output=True)
     if done.returncode:
