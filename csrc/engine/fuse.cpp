@@ -67,7 +67,7 @@ void fuse(const Program& p, Group& g) {
         // signed, hard, decay, shift, cancel, up, down, rows, v, sent, time, narrow, spacing shift
         const bool many = fire.tables[6][0] > 1;
         if (store < 0 || !is_byte(p, int(g.ops[size_t(store)].at[0])) || (fire.at[4] && !fire.at[0]) || fire.at[5] != 1 || fire.at[6] != 1 ||
-            fire.at[7] != 1 || fire.tables[6].size() != 1 || !fire.tables[3].empty() || !fire.tables[5].empty() ||
+            fire.at[7] != 1 || fire.tables[6].size() != 1 || (!fire.tables[3].empty() && !(many && fire.at[1])) || !fire.tables[5].empty() ||
             (many && fire.at[12] < 0) || (!fire.at[1] && !fire.at[11]))
             continue;
         auto is_sum = [&](int i) {

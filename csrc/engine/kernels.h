@@ -59,7 +59,7 @@ struct SpikeArgs {
     SpikeTerm terms[2];
     int nterms;
     SpikeScale outer;      // of their sum
-    FireArgs fire;         // without gate, floor; cancel only where it is signed; spikes as they are
+    FireArgs fire;         // without floor; cancel only where it is signed, a gate where many levels reset to 0; spikes as they are
     int32_t* v;            // [rows][channels]; null: it begins with `initial` and is not kept
     int32_t* sent;         // as v, of what cancels; begins with 0
     const int32_t* initial;  // [channels], or null for 0

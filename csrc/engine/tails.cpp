@@ -93,6 +93,7 @@ int64_t run_spike(const Sample& s, const Group& g, const Op& op, const Tile& til
     fire.spacing_shift = int(op.at[12]);
     fire.first = op.tables[0].data() + tile.channel;
     fire.charge = op.tables[2].empty() ? nullptr : op.tables[2].data() + tile.channel;
+    fire.gate = op.tables[3].empty() ? nullptr : op.tables[3].data() + tile.channel;
     fire.cancel = op.at[4];
     a.v = s.transient ? nullptr : s.tensor(op.at[8]) + first;
     a.sent = s.transient || !fire.cancel ? nullptr : s.tensor(op.at[9]) + first;

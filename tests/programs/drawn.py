@@ -123,7 +123,7 @@ class Draw:
             return self.b.constant(self.ints(low, high, *by_step, r.choice([1, channels])))
 
         signed, soft = bool(r.integers(2)), bool(r.integers(2))
-        count = [int(self.ints(1, 3)) for _ in range(self.ints(1, 2))]
+        count = [int(r.choice([1, 2, 3, 85])) for _ in range(self.ints(1, 2))]
         attributes = {"count": count, "signed": signed, "reset": "soft" if soft else "hard"}
         attributes["decay"] = [[1, 0], [0, 0], [1, 2], [5, 3]][r.integers(4)]
         tensors = {"first": tensor(1, 40)}

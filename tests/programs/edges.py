@@ -75,6 +75,8 @@ def currents(shape: str, decay: list[int], count: int, signed: bool, reset: str)
             constants["spacing"] = b.constant(np.array([64]))
         if reset == "soft":
             constants["charge"] = b.constant(np.array([2**31 - 1 if count == 1 and channels == 33 else 64]))
+        if count > 1 and reset == "hard" and not signed and channels % 2:
+            constants["gate"] = b.constant(random.choice([1, 41, 200, 2**31 - 1], channels))
         cancel = signed and channels % 2 == 1 and channels > 1
         attributes = {"count": [count], "signed": signed, "reset": reset, "decay": decay, "cancel": cancel}
         x = b.add("fire", [x], attributes, constants)

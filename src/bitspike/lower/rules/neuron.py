@@ -198,23 +198,24 @@ def _real(low: Lowering, node: Node, module: Neuron, x: Wire, scale: Array) -> W
     """Real spikes, as ``spike_bits`` levels of one step a layer."""
     check_row(module, (), 0.0, _width(module, low.shape(x)))
     bits, top = low.options.spike_bits, 2**low.options.spike_bits - 1
-    unit = np.asarray(module.stairs.first)
-    most = max(low.measured.most.get(node.name, 0.0), module.stairs.first) / float(unit)
-    fraction = fraction_bits(low, node, x, unit, module, most)
+    first = float(module.stairs.first)
+    most = max(low.measured.most.get(node.name, 0.0), first)
+    # Membranes count in levels, so that a level is a power of two: no machine divides.
+    unit = np.asarray(first * 2.0 ** np.ceil(np.log2(most / first / top)) if bits > 8 else most / top)
+    fraction = fraction_bits(low, node, x, unit, module, most / float(unit))
     one = 2.0**fraction
-    power = 2.0 ** np.ceil(np.log2(most / top))
-    spacing = max(1, int(round_half(np.asarray((power if bits > 8 else most / top) * one))))
+    spacing = 2**fraction
     errors: list[float] = []
     constants = {
-        "gate": _whole(scale * one, errors, up=True),
-        "first": np.array([max((spacing + 1) // 2, 1)]),
+        "gate": _whole(scale * first / unit * one, errors, up=True),
+        "first": np.array([(spacing + 1) // 2]),
         "spacing": np.array([spacing]),
     }
     _starts(module.membrane, unit, one, constants, errors)
     decay, lost = decay_of(decay_per_step(module.membrane))
     settled = low.settle(x, fraction, f"{node.name}.current", unit=unit)
     made = _fire(low, node, settled, {"count": [top], "reset": "hard", "decay": decay}, constants)
-    worth = spacing / one * float(unit)
+    worth = float(unit)
     _report(low, node, bits, fraction, unit, max([lost, *errors]), reach(low, x, unit, module), worth, x.at)
     low.report.notes.append(f"real spikes of {node.name} are levels 0..{top} of {worth:.4g} each, larger ones {top}")
     return wire(made, worth, at=x.at)
