@@ -7,6 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from bitspike.report import narrow_tables
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -41,7 +43,7 @@ def readers(document: dict[str, Any]) -> str:
         "every layer and step beside the folded network's, in float32.\nWhere spikes are equal, outputs differ by "
         f"{worst:.1e} at most. At the threshold: membranes that are exactly it, where > and ≥ differ.\n\n"
     )
-    return text + "\n".join(lines)
+    return narrow_tables(text + "\n".join(lines))
 
 
 def makers(document: dict[str, Any]) -> str:

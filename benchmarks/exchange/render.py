@@ -6,6 +6,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from bitspike.report import narrow_tables
+
 START, END = "<!-- table: made by benchmarks/exchange/table.py -->\n", "<!-- end -->"
 ORDER = (
     "binary",
@@ -74,7 +76,7 @@ def table(found: list[dict[str, Any]]) -> str:
         mine = [row for row in found if (row["network"], row["T"]) == (name, T)]
         cells = [cell([row for row in mine if row["target"] == target]) for target in targets]
         lines.append(f"| {name} | {T} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return narrow_tables("\n".join(lines))
 
 
 def put(page: Path, text: str) -> None:

@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from wide import widened
+
 SCRIPTS = Path(__file__).resolve().parents[2] / "benchmarks" / "conversion"
 PAGE = "<!-- conversion: goals -->\n<!-- end -->\n<!-- conversion: he_resnet20 -->\n<!-- end -->\n"
 
@@ -52,7 +54,7 @@ def test_tables_say_what_was_met_and_what_was_not_run(tmp_path: Path, results: P
     options = ("--results", str(results), "--page", str(page))
     assert run("tables.py", *options, "--check").returncode == 1
     assert run("tables.py", *options).returncode == 0
-    text = page.read_text()
+    text = widened(page.read_text())
     rows = [
         [cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ResNet")
     ]

@@ -17,6 +17,7 @@ from bitspike.layers import Affine, AvgPool2d, BatchNorm
 from bitspike.models import he_resnet20
 from bitspike.neurons import LIF, Adaptive, MultiBit, Neuron, Signed
 from bitspike.quantizers import LearnedBits, Quantizer, Sign, Uniform
+from wide import widened
 
 SCRIPTS = Path(__file__).resolve().parents[2] / "benchmarks" / "inference"
 PAGE = "".join(f"<!-- inference: {name} -->\n<!-- end -->\n" for name in ("goals", "ann", "machine", "b1-t2", "b64-t2"))
@@ -61,7 +62,7 @@ def test_the_page_says_what_was_met_and_when_the_ann_wins(tmp_path: Path) -> Non
     page.write_text(PAGE)
     options = ("--results", str(tmp_path), "--page", str(page))
     assert tables(*options) == 0
-    text = page.read_text()
+    text = widened(page.read_text())
     assert text.count("| not run |") == 23 and "Batch 1: not run." in text and "met" not in text.replace("not met", "")
     write(tmp_path, 1, record("binary-T4", "openvino-int8", (0.5, 1.3), (2.6, 2.4, 2.7)))
     write(tmp_path, 1, record("binary-T4", "openvino-ann-int8", (0.5, 0.25), (0.5, 0.45, 0.55)))
@@ -69,7 +70,7 @@ def test_the_page_says_what_was_met_and_when_the_ann_wins(tmp_path: Path) -> Non
     write(tmp_path, 1, record("binary-T1", "openvino-ann-int8", (0.2, 0.3), (1.5, 1.4, 1.6)))
     write(tmp_path, 64, {**record("binary-T4", "openvino-int8", (9, 9), (1, 1, 1)), "status": "failed: no memory"})
     assert tables(*options) == 0
-    text = page.read_text()
+    text = widened(page.read_text())
     head = "| ResNet-20, binary spikes |"
     assert f"{head} 4 | 77.52% | 1 | OpenVINO int8, best setting | 0.500 | 1.30 | 2.60× | 2.40–2.70 | ≥ 2.5× |" in text
     assert "| ≥ 2.5× | met, interval crosses |" in text and "| ≥ 1.5× | not met |" in text and "| failed |" in text

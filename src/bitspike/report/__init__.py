@@ -7,7 +7,7 @@ from bitspike.report.levels import LevelUse, level_picture, level_table, level_u
 from bitspike.report.page import rewrite_blocks
 from bitspike.report.pareto import pareto_front, pareto_picture
 from bitspike.report.study import metric_text, study_picture, study_table
-from bitspike.report.text import as_markdown, as_text
+from bitspike.report.text import as_markdown, as_text, narrow_tables
 
 __all__ = [
     "LevelUse",
@@ -24,6 +24,7 @@ __all__ = [
     "level_use",
     "metric_table",
     "metric_text",
+    "narrow_tables",
     "pareto_front",
     "pareto_picture",
     "rewrite_blocks",

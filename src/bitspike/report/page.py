@@ -7,10 +7,13 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from bitspike.files import write_text_atomic
+from bitspike.report.text import narrow_tables
 
 
 def rewrite_blocks(page: Path, writers: Mapping[str, Callable[[str], str]], check: bool = False) -> bool:
     """Write anew what stands between ``<!-- KIND: NAME -->`` and ``<!-- end -->``; a kind without writer stays.
+
+    Tables of more than six columns are split.
 
     Args:
         page: Markdown, UTF-8. writers: kind → the text of a block from its NAME. check: write nothing.
@@ -24,7 +27,10 @@ def rewrite_blocks(page: Path, writers: Mapping[str, Callable[[str], str]], chec
     begins = rf"<!-- ({'|'.join(map(re.escape, writers))}): (\S+) -->\n"
     old = page.read_text(encoding="utf-8")
     new = re.sub(
-        rf"({begins}).*?(<!-- end -->)", lambda m: f"{m[1]}{writers[m[2]](m[3])}\n{m[4]}", old, flags=re.DOTALL
+        rf"({begins}).*?(<!-- end -->)",
+        lambda m: f"{m[1]}{narrow_tables(writers[m[2]](m[3]))}\n{m[4]}",
+        old,
+        flags=re.DOTALL,
     )
     if new != old and not check:
         write_text_atomic(page, new)
