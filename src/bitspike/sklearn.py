@@ -31,7 +31,7 @@ try:
     from sklearn.utils.multiclass import check_classification_targets
     from sklearn.utils.validation import check_is_fitted, validate_data
 except ImportError as error:
-    _TEXT = message("bitspike.sklearn", "scikit-learn >= 1.6 must be installed", error, 'pip install "bitspike[demo]"')
+    _TEXT = message("SpikingClassifier", "scikit-learn >= 1.6 must be installed", error, 'pip install "bitspike[demo]"')
     raise ImportError(_TEXT) from error
 
 Array = npt.NDArray[Any]
