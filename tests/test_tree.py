@@ -28,7 +28,7 @@ FLOORS = (
     ("cost", "data", "fold", "upgrade", "stream"),
     ("ann2snn", "allocation"),
     ("training", "lower", "export"),
-    ("testing", "report", "hub", "commands", "cli", "__main__"),
+    ("testing", "report", "hub", "sklearn", "commands", "cli", "__main__"),
 )
 BESIDE = ("runtime",)  # without torch: imports itself, every floor may import it
 FLOOR = {name: level for level, names in enumerate(FLOORS) for name in names} | dict.fromkeys(BESIDE, -1)

@@ -49,7 +49,7 @@ class Sealed:
             fixed = (fixed | sealed | set(_arguments(base))) - settable
         cls._fixed = frozenset(fixed)
         if "__init__" in cls.__dict__:
-            cls.__init__ = _sealing(cls.__init__)  # type: ignore[method-assign]
+            type.__setattr__(cls, "__init__", _sealing(cls.__init__))
 
     def __setattr__(self, name: str, value: Any) -> None:
         if self.__dict__.get("_made"):

@@ -82,7 +82,7 @@ class Graph:
     def __init__(self, model: nn.Module, traced: fx.Graph) -> None:
         self.model = model
         self.fx = traced
-        self.items = {item.name: item for item in traced.nodes}
+        self.items: dict[str, Any] = {item.name: item for item in traced.nodes}
         self._nodes: dict[str, Node] = {}
         self._static: dict[str, Spikes | None] = {}
         for item in traced.nodes:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from typing import Any
+from collections.abc import Callable
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -106,10 +107,10 @@ class Synapse(TimeLayer):
     quantizer: Quantizer
     role: str = "hidden"
     groups: int = 1
-    sealed = ("groups",)
-    tensors = ("weight", "bias")
+    sealed: ClassVar[tuple[str, ...]] = ("groups",)
+    tensors: ClassVar[tuple[str, ...]] = ("weight", "bias")
 
-    quantise_with = old_method("quantise_with", "quantize_with")
+    quantise_with: ClassVar[Callable[..., Any]] = old_method("quantise_with", "quantize_with")
 
     @abstractmethod
     def connect(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:

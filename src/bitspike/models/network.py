@@ -30,7 +30,9 @@ class Network(nn.Module):
 
     def __init__(self, encoder: Encoder, body: nn.Module, readout: TimeLayer) -> None:
         super().__init__()
-        self.encoder, self.body, self.readout = encoder, body, readout
+        self.encoder: Encoder = encoder
+        self.body: nn.Module = body
+        self.readout: TimeLayer = readout
 
     def forward(self, x: Tensor) -> Tensor:
         """Encode, run the body, read out."""

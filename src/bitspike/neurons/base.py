@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -106,8 +107,8 @@ class Neuron(Sealed, nn.Module, ABC):
     sealed: ClassVar[tuple[str, ...]] = ("threshold", "format", "stairs", "membrane", "emission")
     settable: ClassVar[tuple[str, ...]] = ("surrogate",)
 
-    unit_like = old_method("unit_like", "threshold_scale")
-    announce = old_method("announce", "record_spikes")
+    unit_like: ClassVar[Callable[..., Any]] = old_method("unit_like", "threshold_scale")
+    announce: ClassVar[Callable[..., Any]] = old_method("announce", "record_spikes")
     takes_back = old_attribute("takes_back", "cancels_only")
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -36,8 +36,11 @@ class Emission(Sealed, nn.Module):
             but three axes are refused where something is per channel.
     """
 
-    sealed = ("initial", "train_kind", "slope", "channel_dim")
-    remedies: ClassVar = {"slope": "call set_slope", "channel_dim": "call replicate(channels, channel_dim=...)"}
+    sealed: ClassVar[tuple[str, ...]] = ("initial", "train_kind", "slope", "channel_dim")
+    remedies: ClassVar[Mapping[str, str]] = {
+        "slope": "call set_slope",
+        "channel_dim": "call replicate(channels, channel_dim=...)",
+    }
     channel_dim: int | None = None
 
     def __init__(

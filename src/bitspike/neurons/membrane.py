@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -39,7 +40,7 @@ class Membrane(Sealed, nn.Module):
             are axis 1 of a step then.
     """
 
-    sealed = ("fixed_decay", "reset_kind", "decay_kind", "threshold_kind", "channel_dim")
+    sealed: ClassVar[tuple[str, ...]] = ("fixed_decay", "reset_kind", "decay_kind", "threshold_kind", "channel_dim")
     channel_dim: int | None = None
     raw_threshold: nn.Parameter | None
 
