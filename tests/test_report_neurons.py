@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import nn
 
-from bitspike import observe
+from bitspike import cost, observe
+from bitspike.layers import Linear
 from bitspike.neurons import LIF, MultiBit, Neuron, Real, Ternary
-from bitspike.report import activity_picture, membrane_picture
+from bitspike.report import activity_picture, allocation_picture, cost_picture, membrane_picture
 
 CURRENTS = torch.tensor([0.1, 0.7, 1.0, -2.5, 3.0])
 
@@ -54,3 +55,10 @@ def test_what_cannot_be_drawn(refuses: Any) -> None:
         membrane_picture(LIF(), torch.tensor([float("nan")]))
     with pytest.raises(ValueError, match="activity_picture"):
         activity_picture(observe(nn.Sequential(Real()), [torch.ones(1, 1, 1)]))
+
+
+def test_pictures_of_a_notebook_write_no_file(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    counted = cost(nn.Sequential(LIF(), Linear(3, 2)), torch.ones(2, 1, 3))
+    figures = [allocation_picture(counted, None, "bits"), cost_picture(counted, None, "cost")]
+    assert all(figure.axes for figure in figures) and not list(tmp_path.iterdir())
