@@ -2,9 +2,10 @@
 
 Usage: python tools/notebooks.py [NAME ...] [--check] [--folder DIR]
 
-NAME is a file of docs/tutorials or the beginning of its name ("1"); without one, all of them. Every notebook runs in a fresh kernel
-with two threads, in an empty folder. Written files hold no times, no counters of this run and no paths, and the same cells always have the same ids. --check
-writes nothing: the code must run without an error, within the limit, and print what the file holds wherever that has no numbers.
+NAME is a file of docs/tutorials or the beginning of its name ("1"); without one, all of them. Every notebook runs in a
+fresh kernel with two threads, in an empty folder. Written files hold no times, counters and paths of this run, and the
+same cells always have the same ids. --check writes nothing: the code must run without an error, within the limit, and
+print what the file holds wherever that has no numbers.
 """
 
 from __future__ import annotations
