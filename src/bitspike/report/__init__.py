@@ -4,6 +4,7 @@ from bitspike.report.allocation import allocation_picture
 from bitspike.report.cost import cost_picture, cost_table, energy_table, metric_table
 from bitspike.report.history import history_picture, learns
 from bitspike.report.levels import LevelUse, level_picture, level_table, level_use
+from bitspike.report.neurons import activity_picture, membrane_picture
 from bitspike.report.page import rewrite_blocks
 from bitspike.report.pareto import pareto_front, pareto_picture
 from bitspike.report.study import metric_text, study_picture, study_table
@@ -11,6 +12,7 @@ from bitspike.report.text import as_markdown, as_text, narrow_tables
 
 __all__ = [
     "LevelUse",
+    "activity_picture",
     "allocation_picture",
     "as_markdown",
     "as_text",
@@ -22,6 +24,7 @@ __all__ = [
     "level_picture",
     "level_table",
     "level_use",
+    "membrane_picture",
     "metric_table",
     "metric_text",
     "narrow_tables",

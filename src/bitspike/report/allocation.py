@@ -19,17 +19,17 @@ _PANELS = (
 )
 
 
-def allocation_picture(counted: Cost, path: Path, title: str) -> Figure:
+def allocation_picture(counted: Cost, path: Path | None, title: str) -> Figure:
     """Three bars per layer, as a PNG: bits of a weight, bits of an incoming spike (mean over its steps), its T.
 
     Where a layer has real weights or a real input the bar is left out and the word stands in its place. The dashed
     lines are the means of `bitspike.cost.bit_budget` without the first layer; its product is in the title.
 
     Args:
-        counted: from `bitspike.cost.cost`. path: PNG to write. title: heading.
+        counted: from `bitspike.cost.cost`. path: PNG to write; None for none. title: heading.
 
     Returns:
-        The figure that was written.
+        The figure, which a notebook shows by itself.
 
     Raises:
         ImportError: matplotlib is missing. ValueError: the network has no synapse.
@@ -52,7 +52,8 @@ def allocation_picture(counted: Cost, path: Path, title: str) -> Figure:
     panels[0].set_yticks(range(len(rows)), [row.name for row in rows], fontsize="small")
     panels[0].invert_yaxis()
     figure.suptitle(f"{title}: bit budget {means['bit_budget']:.2f} without the first layer")
-    figure.savefig(path, dpi=120)
+    if path is not None:
+        figure.savefig(path, dpi=120)
     return figure
 
 

@@ -73,11 +73,14 @@ def energy_table(compared: Mapping[str, Comparison]) -> list[list[str]]:
     return table
 
 
-def cost_picture(counted: Cost, path: Path, title: str, energies: Energy | None = None) -> Figure:
+def cost_picture(counted: Cost, path: Path | None, title: str, energies: Energy | None = None) -> Figure:
     """Operations by kind, bytes moved and (with ``energies``) energy of every layer, neuron and sum, as a PNG.
 
+    Args:
+        path: PNG to write; None for none.
+
     Returns:
-        The figure that was written.
+        The figure, which a notebook shows by itself.
 
     Raises:
         ImportError: matplotlib is missing.
@@ -99,7 +102,8 @@ def cost_picture(counted: Cost, path: Path, title: str, energies: Energy | None 
     panels[0].set_yticks(range(len(rows)), names, fontsize="small")
     panels[0].invert_yaxis()
     figure.suptitle(title)
-    figure.savefig(path, dpi=120)
+    if path is not None:
+        figure.savefig(path, dpi=120)
     return figure
 
 

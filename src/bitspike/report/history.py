@@ -22,7 +22,7 @@ def learns(history: Sequence[dict[str, Any]]) -> bool:
     return any(record.get("allocation") for record in history)
 
 
-def history_picture(history: Sequence[dict[str, Any]], path: Path, title: str) -> Figure:
+def history_picture(history: Sequence[dict[str, Any]], path: Path | None, title: str) -> Figure:
     """Bits of weights and spikes and T of every layer at the end of every epoch, and their averages, as a PNG.
 
     One line a layer, drawn as steps and a little apart, so that equal ones can be told apart; the black line is the
@@ -30,10 +30,10 @@ def history_picture(history: Sequence[dict[str, Any]], path: Path, title: str) -
     accuracies.
 
     Args:
-        history: records of epochs, of a run that learns bits or T. path: PNG to write. title: heading.
+        history: records of epochs, of a run that learns bits or T. path: PNG to write; None for none. title: heading.
 
     Returns:
-        The figure that was written.
+        The figure, which a notebook shows by itself.
 
     Raises:
         ImportError: matplotlib is missing. ValueError: no record holds an allocation.
@@ -67,7 +67,8 @@ def history_picture(history: Sequence[dict[str, Any]], path: Path, title: str) -
         axes.grid(alpha=0.3)
         axes.xaxis.get_major_locator().set_params(integer=True)
     figure.suptitle(title)
-    figure.savefig(path, dpi=120)
+    if path is not None:
+        figure.savefig(path, dpi=120)
     return figure
 
 
