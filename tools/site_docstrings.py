@@ -1,0 +1,53 @@
+"""How docstrings become pages: a Griffe extension that writes their examples and equations as code.
+
+Docstrings of this library hold examples without a heading, lines "Source:" and "Differs:", and several short arguments
+a line. mkdocs.yml names this file; only text is changed, never what a docstring says.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import griffe
+
+LABELS = re.compile(r"^(Source|Differs|Called with|Note): ?", re.MULTILINE)
+HEADING = re.compile(r"^(Args|Attributes|Returns|Raises|Yields|Examples?|Source|Differs):")
+
+
+def fenced(text: str) -> str:
+    """Examples that stand by themselves, ``>>>`` and what is printed, become fenced code.
+
+    >>> print(fenced("Adds.\\n\\n>>> 1 + 1\\n2"))
+    Adds.
+    <BLANKLINE>
+    ```pycon
+    >>> 1 + 1
+    2
+    ```
+    """
+    out: list[str] = []
+    inside = False
+    for line in text.splitlines():
+        starts = line.startswith(">>> ")
+        if starts and not inside:
+            out += [*([] if not out or not out[-1] else [""]), "```pycon"]
+            inside = True
+        elif inside and (not line or HEADING.match(line)):
+            out += ["```", ""]
+            inside = False
+        out.append(line)
+    return "\n".join([*out, *(["```"] if inside else [])])
+
+
+def labelled(text: str) -> str:
+    """Where a docstring names its source or a difference, the word is set in bold, in a paragraph of its own."""
+    return LABELS.sub(lambda match: f"\n**{match[1]}:** ", text)
+
+
+class Docstrings(griffe.Extension):
+    """Rewrites every docstring of the package before it is parsed."""
+
+    def on_instance(self, *, obj: Any, **kwargs: Any) -> None:
+        if obj.docstring is not None:
+            obj.docstring.value = labelled(fenced(obj.docstring.value))
