@@ -171,6 +171,16 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     return text if path in PLAIN else linked(text, terms(), "../" * path.count("/"))
 
 
+def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
+    """Cells that hold a sentence get room, so that a wide table scrolls instead of standing in columns of one word."""
+
+    def marked(match: re.Match[str]) -> str:
+        words = re.sub(r"<[^>]+>", "", match[2])
+        return f'<td class="long"{match[1]}>{match[2]}</td>' if len(words) > 40 else match[0]
+
+    return re.sub(r"<td((?: style=\"[^\"]*\")?)>(.*?)</td>", marked, html, flags=re.DOTALL)
+
+
 OUTSIDE = {"../README.md": "index.md", "../CONTRIBUTING.md": "contributing.md", "../CHANGELOG.md": "changelog.md"}
 # Pages that explain words themselves, or are lists.
 PLAIN = ("glossary.md", "changelog.md", "cli.md", "contributing.md", "log.md")

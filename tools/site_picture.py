@@ -18,15 +18,15 @@ PICTURE = ROOT / "docs" / "accuracy_bytes.svg"
 SPIKING, CONTROL = "#3949ab", "#c2410c"
 # (study, arm, words beside the point, colour, place of the words)
 POINTS = (
-    ("fashion_mnist", "binary", "binary spikes, 32-bit weights", SPIKING, "below"),
-    ("fashion_mnist", "multibit", "2-bit spikes, 32-bit weights", SPIKING, "left"),
-    ("fashion_mnist", "reverb", "ReverB: real spikes, ±1 weights", SPIKING, "right"),
-    ("fashion_mnist_adaptive", "learned-2-2-1", "learned, about 2 bits", SPIKING, "below"),
-    ("fashion_mnist_adaptive", "learned-3-3-1", "learned, about 3 bits", SPIKING, "right"),
-    ("fashion_mnist_adaptive", "learned-4-4-2", "learned, about 4 bits, T = 2", SPIKING, "above"),
-    ("fashion_mnist_adaptive", "ann-4-8-1", "control: ANN, 4-bit weights", CONTROL, "right"),
+    ("fashion_mnist", "binary", "binary, 32-bit weights", SPIKING, "left"),
+    ("fashion_mnist", "multibit", "2-bit, 32-bit weights", SPIKING, "left"),
+    ("fashion_mnist", "reverb", "ReverB, ±1 weights", SPIKING, "right"),
+    ("fashion_mnist_adaptive", "learned-2-2-1", "learned, 2 bits", SPIKING, "right"),
+    ("fashion_mnist_adaptive", "learned-3-3-1", "learned, 3 bits", SPIKING, "right"),
+    ("fashion_mnist_adaptive", "learned-4-4-2", "learned, 4 bits, T = 2", SPIKING, "above"),
+    ("fashion_mnist_adaptive", "ann-4-8-1", "ANN, 4 bits (control)", CONTROL, "right"),
 )
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 760, 420, 64, 24, 48, 58
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 560, 400, 52, 26, 52, 64
 BYTES, ACCURACY = (10_000, 500_000), (89.0, 92.0)
 
 
@@ -56,24 +56,25 @@ def drawn() -> str:
     """The picture: dark on a light card, so that it reads on a dark page too."""
     parts = [
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {HEIGHT}" width="{WIDTH}" height="{HEIGHT}" '
-        'role="img" font-family="system-ui, sans-serif" font-size="14" fill="#1f2430">',
+        'role="img" font-family="system-ui, sans-serif" font-size="16" fill="#1f2430">',
         "<title>Accuracy on Fashion-MNIST against bytes of weights</title>",
         f'<rect width="{WIDTH}" height="{HEIGHT}" rx="8" fill="#f7f8fb"/>',
-        text(LEFT, 28, "Test accuracy % on Fashion-MNIST", extra=' font-weight="600"'),
+        text(16, 30, "Test accuracy % on Fashion-MNIST", extra=' font-weight="600"'),
         text(WIDTH - RIGHT, HEIGHT - 14, "bytes of weights, logarithmic", "end"),
     ]
     for percent in (89, 90, 91, 92):
         y = place(BYTES[0], percent)[1]
         parts.append(f'<path d="M{LEFT} {y:g}H{WIDTH - RIGHT}" stroke="#d5d9e3"/>')
-        parts.append(text(LEFT - 10, y + 5, str(percent), "end"))
+        parts.append(text(LEFT - 10, y + 6, str(percent), "end"))
     for size in (10_000, 20_000, 50_000, 100_000, 200_000, 500_000):
         x = place(size, ACCURACY[0])[0]
         parts.append(f'<path d="M{x:g} {TOP}V{HEIGHT - BOTTOM}" stroke="#e6e9f0"/>')
-        parts.append(text(x, HEIGHT - BOTTOM + 20, f"{size // 1000} kB", "end" if size == BYTES[1] else "middle"))
-    beside = {"right": (11, 5, "start"), "left": (-11, 5, "end"), "above": (0, -13, "middle"), "below": (0, 24, "middle")}
+        parts.append(text(x, HEIGHT - BOTTOM + 22, f"{size // 1000} kB", "middle"))
+    beside = {"right": (14, 6, "start"), "left": (-14, 6, "end"), "above": (-8, -16, "start")}
     for (_, arm, words, colour, side), point in zip(POINTS, figures(), strict=True):
         (x, y), (dx, dy, anchor) = place(*point), beside[side]
-        parts.append(f'<circle cx="{x:g}" cy="{y:g}" r="6" fill="{colour}"><title>{arm}</title></circle>')
+        ring = f'r="9" fill="none" stroke="{colour}" stroke-width="2.5"' if colour == CONTROL else f'r="6" fill="{colour}"'
+        parts.append(f'<circle cx="{x:g}" cy="{y:g}" {ring}><title>{arm}</title></circle>')
         parts.append(text(x + dx, y + dy, words, anchor, f' fill="{colour}"'))
     return "\n".join([*parts, "</svg>"]) + "\n"
 
