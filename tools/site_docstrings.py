@@ -50,7 +50,11 @@ def parameters(node: Any) -> set[str]:
     """Names of the arguments of a function, or of a class by its constructor or fields."""
     if isinstance(node, ast.ClassDef):
         inner = [part for part in node.body if isinstance(part, ast.FunctionDef) and part.name == "__init__"]
-        fields = {part.target.id for part in node.body if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)}
+        fields = {
+            part.target.id
+            for part in node.body
+            if isinstance(part, ast.AnnAssign) and isinstance(part.target, ast.Name)
+        }
         return fields.union(*map(parameters, inner))
     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
         given = node.args

@@ -6,6 +6,7 @@ MkDocs imports this file (``hooks`` of mkdocs.yml) and calls the functions ``on_
 from __future__ import annotations
 
 import ast
+import functools
 import re
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,13 @@ API: dict[str, tuple[str, ...]] = {
     "Fold and count": ("bitspike.fold", "bitspike.cost", "bitspike.ann2snn", "bitspike.stream"),
     "Programs": (
         *("bitspike.lower", "bitspike.runtime", "bitspike.runtime.ops", "bitspike.runtime.engine"),
-        *("bitspike.runtime.zoo", "bitspike.export", "bitspike.export.c", "bitspike.export.nir", "bitspike.export.onnx"),
+        *(
+            "bitspike.runtime.zoo",
+            "bitspike.export",
+            "bitspike.export.c",
+            "bitspike.export.nir",
+            "bitspike.export.onnx",
+        ),
         *("bitspike.export.page", "bitspike.export.qonnx", "bitspike.export.wasm"),
     ),
     "Reports and checks": ("bitspike.report", "bitspike.report.spikes", "bitspike.testing", "bitspike.commands"),
@@ -40,14 +47,20 @@ ROOT_PAGES = {"contributing.md": "CONTRIBUTING.md", "changelog.md": "CHANGELOG.m
 BESIDE_ALL = {"bitspike": ("compile",), "bitspike.lower": ("compile",)}
 
 
+@functools.cache
 def source_of(module: str) -> Path:
     path = PACKAGE.joinpath(*module.split(".")[1:])
     return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
 
 
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def public_names(module: str) -> list[str]:
     """`__all__` of a module, read without importing it; without one, what it defines and does not hide."""
-    body = ast.parse(source_of(module).read_text(encoding="utf-8")).body
+    body = parsed(source_of(module)).body
     for node in body:
         if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
             names = ast.literal_eval(node.value)
@@ -64,13 +77,14 @@ def modules() -> list[str]:
     return [module for group in API.values() for module in group]
 
 
+@functools.cache
 def defined_in(module: str, name: str) -> tuple[str, str]:
     """Where a name is defined: re-exports are followed."""
     path = source_of(module)
     if not path.is_file():
         return module, name
     package = module if path.name == "__init__.py" else module.rpartition(".")[0]
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    for node in parsed(path).body:
         for alias in node.names if isinstance(node, ast.ImportFrom) else ():
             if (alias.asname or alias.name) == name:
                 above = package.rsplit(".", node.level - 1)[0] if node.level else ""
@@ -104,10 +118,12 @@ def homes() -> dict[tuple[str, str], str]:
 
 def api_page(module: str, home: dict[tuple[str, str], str]) -> str:
     """The text of a module's page: what it is for, then every public name. What another page has is a link."""
-    said = ast.get_docstring(ast.parse(source_of(module).read_text(encoding="utf-8"))) or ""
+    said = ast.get_docstring(parsed(source_of(module))) or ""
     parts, links = [], []
     for name in public_names(module):
-        where = ("bitspike.lower.compiling", "compile") if name in BESIDE_ALL.get(module, ()) else defined_in(module, name)
+        where = (
+            ("bitspike.lower.compiling", "compile") if name in BESIDE_ALL.get(module, ()) else defined_in(module, name)
+        )
         if where[1] == "":  # a module
             links.append(f"| `{name}` | module [{where[0]}]({where[0]}.md) |")
         elif home.get(where, module) != module or (module == "bitspike" and name == "compile"):
@@ -125,7 +141,7 @@ def api_index() -> str:
         lines.append(f"## {group}")
         rows = ["| module | holds |", "| --- | --- |"]
         for module in names:
-            said = ast.get_docstring(ast.parse(source_of(module).read_text(encoding="utf-8"))) or ""
+            said = ast.get_docstring(parsed(source_of(module))) or ""
             rows.append(f"| [`{module}`]({module}.md) | {said.splitlines()[0]} |")
         lines.append("\n".join(rows))
     return "\n\n".join(lines) + "\n"
@@ -219,7 +235,9 @@ def terms() -> dict[str, str]:
 # Too common, or too short, to be linked wherever they stand.
 UNLINKED = {"T", "level", "levels", "bits", "program", "programs", "network", "rate", "flip", "role", "policy", "arm"}
 # Where a word is no prose: fenced and indented code, tables, headings, markup.
-KEPT = re.compile(r"^```.*?^```$|^(?:    |\||#|<|!|\$).*?$|`[^`\n]*`|!?\[[^\]]*\]\([^)]*\)|<[^>\n]+>", re.DOTALL | re.MULTILINE)
+KEPT = re.compile(
+    r"^```.*?^```$|^(?:    |\||#|<|!|\$).*?$|`[^`\n]*`|!?\[[^\]]*\]\([^)]*\)|<[^>\n]+>", re.DOTALL | re.MULTILINE
+)
 
 
 def linked(markdown: str, words: dict[str, str], up: str = "") -> str:

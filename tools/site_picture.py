@@ -23,10 +23,10 @@ POINTS = (
     ("fashion_mnist", "reverb", "ReverB, ±1 weights", SPIKING, "right"),
     ("fashion_mnist_adaptive", "learned-2-2-1", "learned, 2 bits", SPIKING, "right"),
     ("fashion_mnist_adaptive", "learned-3-3-1", "learned, 3 bits", SPIKING, "right"),
-    ("fashion_mnist_adaptive", "learned-4-4-2", "learned, 4 bits, T = 2", SPIKING, "above"),
+    ("fashion_mnist_adaptive", "learned-4-4-2", "learned, 4 bits", SPIKING, "above"),
     ("fashion_mnist_adaptive", "ann-4-8-1", "ANN, 4 bits (control)", CONTROL, "right"),
 )
-WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 560, 400, 52, 26, 52, 64
+WIDTH, HEIGHT, LEFT, RIGHT, TOP, BOTTOM = 560, 400, 52, 36, 52, 64
 BYTES, ACCURACY = (10_000, 500_000), (89.0, 92.0)
 
 
@@ -73,7 +73,9 @@ def drawn() -> str:
     beside = {"right": (14, 6, "start"), "left": (-14, 6, "end"), "above": (-8, -16, "start")}
     for (_, arm, words, colour, side), point in zip(POINTS, figures(), strict=True):
         (x, y), (dx, dy, anchor) = place(*point), beside[side]
-        ring = f'r="9" fill="none" stroke="{colour}" stroke-width="2.5"' if colour == CONTROL else f'r="6" fill="{colour}"'
+        ring = (
+            f'r="9" fill="none" stroke="{colour}" stroke-width="2.5"' if colour == CONTROL else f'r="6" fill="{colour}"'
+        )
         parts.append(f'<circle cx="{x:g}" cy="{y:g}" {ring}><title>{arm}</title></circle>')
         parts.append(text(x + dx, y + dy, words, anchor, f' fill="{colour}"'))
     return "\n".join([*parts, "</svg>"]) + "\n"
