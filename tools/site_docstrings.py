@@ -17,16 +17,7 @@ HEADING = re.compile(r"^(Args|Attributes|Returns|Raises|Yields|Examples?|Source|
 
 
 def fenced(text: str) -> str:
-    """Examples that stand by themselves, ``>>>`` and what is printed, become fenced code.
-
-    >>> print(fenced("Adds.\\n\\n>>> 1 + 1\\n2"))
-    Adds.
-    <BLANKLINE>
-    ```pycon
-    >>> 1 + 1
-    2
-    ```
-    """
+    """Examples that stand by themselves, ``>>>`` and what is printed, become fenced code."""
     out: list[str] = []
     inside = False
     for line in text.splitlines():

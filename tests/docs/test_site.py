@@ -8,6 +8,7 @@ import http.server
 import importlib
 import importlib.util
 import inspect
+import json
 import re
 import subprocess
 import sys
@@ -48,6 +49,16 @@ def test_every_tutorial_is_listed() -> None:
     named = re.findall(r"\]\((\w+\.ipynb)\)", page)
     assert named == sorted(set(named)) and set(HOOKS.notebooks()) <= set(named)
     assert "](no_such.ipynb)" not in HOOKS.without_missing("[a](no_such.ipynb)")
+
+
+def test_notebooks_need_nothing_from_the_network() -> None:
+    """Formulas between dollars and diagrams would be drawn by scripts of another host."""
+    for name in HOOKS.notebooks():
+        cells = json.loads((DOCS / "tutorials" / name).read_text(encoding="utf-8"))["cells"]
+        words = ["".join(cell["source"]) for cell in cells if cell["cell_type"] == "markdown"]
+        assert not [text for text in words if re.search(r"\$[^$\n]+\$|```mermaid|https?://\S+\.(png|svg|jpg)", text)], (
+            name
+        )
 
 
 def test_every_public_module_has_a_page() -> None:
@@ -129,8 +140,12 @@ def test_links_out_of_the_pages_are_told() -> None:
 
 def test_docstrings_become_pages() -> None:
     pytest.importorskip("griffe", reason="not run: griffe is not installed (make site installs it)")
-    found = doctest.testmod(tool("site_docstrings"))
-    assert found.attempted >= 2 and not found.failed
+    text = tool("site_docstrings")
+    found = doctest.testmod(text)
+    assert found.attempted and not found.failed
+    assert text.fenced("Adds.\n\n>>> 1 + 1\n2") == "Adds.\n\n```pycon\n>>> 1 + 1\n2\n```"
+    assert text.fenced(">>> a\n1\n\nArgs:\n    b: c.") == "```pycon\n>>> a\n1\n```\n\n\nArgs:\n    b: c."
+    assert text.labelled("Sums.\nSource: ours.") == "Sums.\n\n**Source:** ours."
 
 
 class _Page(HTMLParser):
