@@ -1,4 +1,4 @@
-# make demo | test | test-slow | test-all | lint | native | clean.  PYTHON picks the interpreter, VENV the environment,
+# make demo | test | test-slow | test-all | lint | site | site-serve | site-release | native | clean.  PYTHON picks the interpreter, VENV the environment,
 # WORKERS the number of test processes, ARGS more arguments for pytest.
 PYTHON ?= python3
 VENV ?= .venv
@@ -14,7 +14,7 @@ PIP := PIP_CONSTRAINT=constraints.txt PIP_BUILD_CONSTRAINT=constraints.txt $(BIN
 # One thread a worker: torch's threads times the workers would outnumber the cores.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
-.PHONY: demo test test-slow test-all lint venv native clean
+.PHONY: demo test test-slow test-all lint site site-serve site-release venv native clean
 .DEFAULT_GOAL := test
 
 # The editable install builds the native library into src/bitspike/_native, so changed C++ code installs again.
@@ -51,6 +51,26 @@ lint: $(STAMP)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
+
+# The documentation site in build/site; warnings are errors. The package is installed: only what the extra names is added.
+# The variable silences a notice that CONTRIBUTING.md has in its words.
+SITE_STAMP := $(VENV)/.site-installed
+MKDOCS := NO_MKDOCS_2_WARNING=1 PYTHONPATH=src $(BIN)/python -m mkdocs
+
+$(SITE_STAMP): $(STAMP)
+	$(PIP) install -q 'bitspike[site]'
+	touch $@
+
+site: $(SITE_STAMP)
+	$(MKDOCS) build --strict
+
+site-serve: $(SITE_STAMP)
+	$(MKDOCS) serve
+
+# Puts VERSION beside the releases that the branch gh-pages has; nothing is pushed.
+site-release: $(SITE_STAMP)
+	test -n "$(VERSION)" || { echo "make site-release: VERSION must be given, for instance VERSION=0.1" >&2; exit 2; }
+	PATH="$(abspath $(BIN)):$$PATH" SITE_VERSIONS=mike NO_MKDOCS_2_WARNING=1 mike deploy --update-aliases $(VERSION) latest
 
 clean:
 	rm -rf build dist demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis
