@@ -41,12 +41,21 @@ def curve_section(history: Sequence[Row]) -> str:
         curves = {
             name: [((record.get("allocation") or {}).get(kind) or {}).get(name) for record in history] for name in names
         }
-        charts.append(lines(f"{words[0].upper()}{words[1:]} by layer", epochs, curves))
+        charts.append(lines(f"{words[0].upper()}{words[1:]} by layer", epochs, _merged(curves)))
     return f'<div class="charts">{"".join(charts)}</div>'
 
 
+def _merged(curves: Mapping[str, list[float | None]]) -> dict[str, list[float | None]]:
+    """Curves that are equal as one, by the names of the first two and how many more."""
+    names: dict[tuple[float | None, ...], list[str]] = {}
+    for name, curve in curves.items():
+        names.setdefault(tuple(curve), []).append(name)
+    more = {curve: f" and {len(own) - 2} more" if len(own) > 2 else "" for curve, own in names.items()}
+    return {", ".join(own[:2]) + more[curve]: list(curve) for curve, own in names.items()}
+
+
 def layer_section(layers: Sequence[Row], rates: Mapping[str, Any]) -> str:
-    """What every layer has and does, of cost.json; its bits and T as bars."""
+    """What every layer has and does in the folded network, of cost.json, and how often neurons fire."""
     rows = []
     for layer in (one for one in layers if one["kind"] == "synapse"):
         rate = layer.get("rate")
@@ -67,6 +76,9 @@ def layer_section(layers: Sequence[Row], rates: Mapping[str, Any]) -> str:
     head = ("layer", "weights", "weight bits", "input bits", "T", "rate %", "set bits")
     text = table((*head, "additions", "shift-additions", "multiplications"), rows)
     fired = [(name, f"{100 * float(rate):.1f}") for name, rate in rates.items() if isinstance(rate, (int, float))]
+    text += (
+        "<p class='note'>As folded: where T steps are summed before a layer, T is 1 and its input has more bits.</p>"
+    )
     return text + (table(("neurons", "rate %"), fired) if fired else "")
 
 

@@ -27,16 +27,16 @@ section,details{background:var(--card);border:1px solid var(--line);border-radiu
 .charts{display:grid;grid-template-columns:repeat(auto-fill,minmax(min(100%,310px),1fr));gap:16px;margin-top:12px}
 figure{margin:0;min-width:0}figcaption{font-weight:600;font-size:.85rem;margin-bottom:4px;overflow-wrap:anywhere}
 svg{display:block;width:100%;height:auto}svg text{fill:var(--soft);font:10px system-ui,sans-serif}
-.grid{stroke:var(--line)}polyline{fill:none;stroke-width:1.8;stroke-linejoin:round}polyline.dash{stroke-dasharray:5 3}
-polyline.c0{stroke:var(--c0)}polyline.c1{stroke:var(--c1)}polyline.c2{stroke:var(--c2)}
-polyline.c3{stroke:var(--c3)}polyline.c4{stroke:var(--c4)}polyline.c5{stroke:var(--c5)}
+.grid{stroke:var(--line)}polyline{stroke-width:1.8;stroke-linejoin:round}polyline.dash{stroke-dasharray:5 3}
+polyline.c0{fill:none;stroke:var(--c0)}polyline.c1{fill:none;stroke:var(--c1)}polyline.c2{fill:none;stroke:var(--c2)}
+polyline.c3{fill:none;stroke:var(--c3)}polyline.c4{fill:none;stroke:var(--c4)}polyline.c5{fill:none;stroke:var(--c5)}
 .c0{fill:var(--c0);background:var(--c0)}.c1{fill:var(--c1);background:var(--c1)}
 .c2{fill:var(--c2);background:var(--c2)}.c3{fill:var(--c3);background:var(--c3)}
 .c4{fill:var(--c4);background:var(--c4)}.c5{fill:var(--c5);background:var(--c5)}
 .keys{margin:4px 0 0;font-size:.75rem;color:var(--soft);overflow-wrap:anywhere}
 .keys span{margin-right:12px;white-space:nowrap}
 .keys i{display:inline-block;width:9px;height:9px;border-radius:2px;margin-right:5px}.keys i.dash{opacity:.55}
-.scroll{overflow-x:auto;margin-bottom:12px}table{border-collapse:collapse;font-size:.85rem;white-space:nowrap}
+td{white-space:nowrap}.scroll{overflow-x:auto;margin-bottom:12px}table{border-collapse:collapse;font-size:.85rem;white-space:nowrap}
 th,td{text-align:right;padding:5px 10px;border-bottom:1px solid var(--line);font-variant-numeric:tabular-nums}
 th{color:var(--soft);font-weight:600}th:first-child,td:first-child{text-align:left;padding-left:0}
 .raster{display:block;width:100%;height:auto;min-height:24px;image-rendering:pixelated;border:1px solid var(--line)}
