@@ -48,7 +48,7 @@ def report_page(folder: Path, version: str, spikes: Spikes | str) -> str:
     summary = run.figures() if run.summary.exists() else {}
     history = _history(run, summary)
     cost, fold, verify = (_table(folder / f"{name}.json") for name in ("cost", "fold", "verify"))
-    fold = fold or summary.get("fold")
+    fold = summary.get("fold") if fold is None else fold
     name = escape(recipe.name)
     parts = [
         f"<header><h1>{name}</h1><p class='note'>{escape(_about(recipe))}</p>",
@@ -59,12 +59,14 @@ def report_page(folder: Path, version: str, spikes: Spikes | str) -> str:
             _tiles(summary, cost),
             _section("Training", curve_section(history), "No epoch has ended." if not recipe.convert else _CONVERTED),
             _section(
-                "Layers", layer_section(cost["layers"], summary.get("rates", {})) if cost else "", _made_by("cost")
+                "Layers",
+                layer_section(cost["layers"], summary.get("rates", {})) if cost is not None else "",
+                _made_by("cost"),
             ),
             _section(
                 "Allocation", allocation_section(summary.get("allocation", [])), "Known when the run has finished."
             ),
-            _section("Cost beside the quantized ANN", cost_section(cost) if cost else "", _made_by("cost")),
+            _section("Cost beside the quantized ANN", cost_section(cost) if cost is not None else "", _made_by("cost")),
             _section("Fold and program", check_section(fold, verify) if fold or verify else "", _made_by("fold")),
         ]
     except (KeyError, TypeError, AttributeError) as error:
