@@ -27,11 +27,21 @@ def test_lines_without_a_terminal(clock: list[float], capsys: pytest.CaptureFixt
         shown.step({"epoch": 2, "epochs": 2, "loss": 0.5, "validation_accuracy": 0.75})
     assert capsys.readouterr().err.splitlines() == [
         "    0.0 s  [1/2] one: running",
-        "   30.0 s  [1/2] one: running: epoch 0.4/2 loss 1.000",
-        "   60.0 s  [1/2] one: running: epoch 0.8/2 loss 1.000",
-        "   80.0 s  [1/2] one: running: epoch 1.0/2 loss 1.000 validation 50.00%",
+        "   30.0 s  [1/2] one: running: epoch 0.4/2 loss 1.000 2 min 10 s left",
+        "   60.0 s  [1/2] one: running: epoch 0.8/2 loss 1.000 1 min 40 s left",
+        "   80.0 s  [1/2] one: running: epoch 1.0/2 loss 1.000 validation 50.00% 1 min 20 s left",
         "   81.0 s  [1/2] one: running: epoch 2.0/2 loss 0.500 validation 75.00%",
     ]
+
+
+def test_images_a_second(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    """Counted from the first figures, so that a run that goes on at epoch 3 is not faster than it is."""
+    with Shown(1) as shown:
+        shown.job(1, 1, "one")
+        for epoch in (3.5, 4.0):
+            clock[0] += 50
+            shown.step({"epoch": epoch, "epochs": 5, "loss": 1.0, "samples": 1000})
+    assert capsys.readouterr().err.splitlines()[-1].endswith("epoch 4.0/5 loss 1.000 10 images/s 1 min 40 s left")
 
 
 def test_quiet_says_nothing(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:

@@ -37,6 +37,7 @@ class Shown:
         self._quiet = quiet
         self._done = 0
         self._label = ""
+        self._first: tuple[float, float] | None = None  # time and epoch of the first figures of a job
         self._start = self._said = time.perf_counter()
 
     def __enter__(self) -> Shown:
@@ -50,6 +51,7 @@ class Shown:
 
     def job(self, position: int, total: int, label: str) -> None:
         """A job starts (or is skipped)."""
+        self._first = None
         self._done, self._label = position - 1, f"[{position}/{total}] {label}"
         self._bar.update(self._task, description=self._label, completed=float(self._done), note="")
         self._say(self._label)
@@ -69,8 +71,20 @@ class Shown:
             note += f" validation {figure:.2%}" if exact else f" validation {name.replace('_', ' ')} {figure:.4g}"
             for kind, layers in figures.get("health", {}).items():
                 note += f" {kind} " + ", ".join(f"{name} {n}/{of}" for name, (n, of) in layers.items())
-        self._note(note, ended)
+        self._note(note + self._speed(figures), ended)
         self._bar.update(self._task, completed=self._done + share)
+
+    def _speed(self, figures: dict[str, Any]) -> str:
+        """Images a second, where the size of an epoch is known, and the time that is left, since the first figures."""
+        now, epoch = time.perf_counter(), float(figures["epoch"])
+        if self._first is None:
+            self._first = now, epoch
+        passed, done = now - self._first[0], epoch - self._first[1]
+        if passed <= 0 or done <= 0:
+            return ""
+        text = f" {figures['samples'] * done / passed:,.0f} images/s" if "samples" in figures else ""
+        left = (float(figures["epochs"]) - epoch) * passed / done
+        return text + (f" {_span(left)} left" if left > 0 else "")
 
     def _note(self, note: str, now: bool) -> None:
         if now or time.perf_counter() - self._said >= EVERY_S:
@@ -82,3 +96,15 @@ class Shown:
         if not self._live and not self._quiet:
             self._said = time.perf_counter()
             print(f"{self._said - self._start:7.1f} s  {text}", file=sys.stderr, flush=True)
+
+
+def _span(seconds: float) -> str:
+    """A time for people.
+
+    >>> _span(42.3), _span(130), _span(7500)
+    ('42 s', '2 min 10 s', '2 h 05 min')
+    """
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    return f"{whole // 60} min {whole % 60:02} s" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60:02} min"

@@ -7,6 +7,7 @@ from bitspike.commands.export import export
 from bitspike.commands.finished import compare, cost, evaluate, fold
 from bitspike.commands.program import compile as compile
 from bitspike.commands.program import inspect, run, verify
+from bitspike.commands.report import report
 from bitspike.commands.reproduce import reproduce
 from bitspike.commands.study import study
 from bitspike.commands.train import train
@@ -23,6 +24,7 @@ __all__ = [
     "export",
     "fold",
     "inspect",
+    "report",
     "reproduce",
     "run",
     "study",

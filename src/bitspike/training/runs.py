@@ -123,7 +123,7 @@ def train_run(
 
         def shown(figures: dict[str, Any]) -> None:
             if log and "time_s" in figures:
-                log.epoch({name: value for name, value in figures.items() if name != "epochs"})
+                log.epoch({name: value for name, value in figures.items() if name not in ("epochs", "samples")})
             if progress:
                 progress(figures)
 
@@ -169,7 +169,7 @@ def _train_run(
         if "time_s" in figures:  # an epoch has ended
             history.append({name: value for name, value in figures.items() if name != "epochs"})
             write_text_atomic(run.metrics, _lines(history))
-        progress(figures)
+        progress({**figures, "samples": len(splits.train)})
 
     facts = {"key": key, **recipe_fact(recipe)}
     try:

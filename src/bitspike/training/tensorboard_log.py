@@ -36,7 +36,10 @@ class TensorBoardLog:
         self._writer.close()
 
     def epoch(self, record: dict[str, Any]) -> None:
-        """Add the numbers of one record of metrics.jsonl."""
+        """Add the numbers of one record of metrics.jsonl, and the bits and T of every layer."""
         for name, value in record.items():
             if name != "epoch" and isinstance(value, (int, float)):
                 self._writer.add_scalar(name, value, int(record["epoch"]))
+        for kind, layers in (record.get("allocation") or {}).items():  # bits and T where they are learned
+            for name, value in layers.items():
+                self._writer.add_scalar(f"{kind}/{name}", value, int(record["epoch"]))
