@@ -1,9 +1,11 @@
-# make demo | test | test-slow | test-all | lint | site | site-serve | site-release | native | clean.  PYTHON picks the interpreter, VENV the environment,
-# WORKERS the number of test processes, ARGS more arguments for pytest.
+# make demo | test | test-slow | test-all | lint | site | site-serve | site-release | native | clean.  PYTHON picks the
+# interpreter, VENV the environment, EXTRAS what is installed with the package, WORKERS the number of test processes,
+# ARGS more arguments for pytest.
 PYTHON ?= python3
 VENV ?= .venv
 WORKERS ?= 2
 ARGS ?=
+EXTRAS ?= demo,test,dev
 
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
@@ -21,7 +23,7 @@ PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist workste
 $(STAMP): $(PROJECT) $(NATIVE)
 	$(PYTHON) -m venv $(VENV)
 	$(PIP) install -q torch
-	$(PIP) install -q -e '.[demo,test,dev]'
+	$(PIP) install -q -e '.[$(EXTRAS)]'
 	touch $@
 
 venv: $(STAMP)
