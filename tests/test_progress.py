@@ -49,3 +49,29 @@ def test_quiet_says_nothing(clock: list[float], capsys: pytest.CaptureFixture[st
         shown.job(1, 1, "one: running")
         shown.step({"epoch": 1, "epochs": 1, "loss": 0.5, "validation_accuracy": 0.75})
     assert capsys.readouterr().err == ""
+
+
+def test_without_jobs_there_is_no_label(clock: list[float], capsys: pytest.CaptureFixture[str]) -> None:
+    with Shown() as shown:
+        shown.step({"epoch": 1, "epochs": 1, "loss": 0.5, "validation_accuracy": 0.75})
+    assert capsys.readouterr().err == "    0.0 s  epoch 1.0/1 loss 0.500 validation 75.00%\n"
+
+
+CELL = """
+from bitspike.progress import Shown
+with Shown(1) as shown:
+    shown.job(1, 1, "<one>")
+    for epoch in (0.5, 1.0):
+        shown.step({"epoch": epoch, "epochs": 2, "loss": 1.0})
+    shown.step({"epoch": 2, "epochs": 2, "loss": 0.5, "validation_accuracy": 0.75})
+"""
+
+
+def test_a_notebook_has_one_bar_and_no_lines() -> None:
+    nbformat, client = pytest.importorskip("nbformat"), pytest.importorskip("nbclient")
+    book = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(CELL)])
+    client.NotebookClient(book, timeout=60).execute()
+    (output,) = book.cells[0].outputs
+    assert output.output_type == "display_data"
+    assert output.data["text/plain"] == "100% [1/1] <one>: epoch 2.0/2 loss 0.500 validation 75.00%"
+    assert 'value="1.000"' in output.data["text/html"] and "&lt;one&gt;" in output.data["text/html"]

@@ -1,9 +1,11 @@
-"""Progress of long work: a live line on a terminal; elsewhere a line a job, an epoch, and 30 s within an epoch."""
+"""Progress of long work: a bar on a terminal and in a notebook; elsewhere a line a job, an epoch and 30 s."""
 
 from __future__ import annotations
 
+import html
 import sys
 import time
+from collections.abc import Callable
 from types import TracebackType
 from typing import Any
 
@@ -14,14 +16,20 @@ EVERY_S = 30.0
 """Where there is no terminal, within an epoch a line comes no sooner after another."""
 
 
+_BAR_S = 0.2
+
+
 class Shown:
-    """Shows which job of a study runs and how far it is.
+    """Shows how far training is, and which job of a study runs; its `step` is what `fit` and `run_job` call.
 
     Args:
         total: number of jobs. quiet: show nothing.
+
+    >>> with Shown() as shown:
+    ...     shown.step({"epoch": 1.0, "epochs": 2, "loss": 0.5})  # or fit(recipe, data, shown.step)
     """
 
-    def __init__(self, total: int, quiet: bool = False) -> None:
+    def __init__(self, total: int = 1, quiet: bool = False) -> None:
         console = Console(stderr=True, quiet=quiet)
         self._live = console.is_terminal and not quiet
         self._bar = Progress(
@@ -35,6 +43,8 @@ class Shown:
         )
         self._task = self._bar.add_task("", total=float(total), note="")
         self._quiet = quiet
+        self._page = None if quiet else _notebook_bar()
+        self._total, self._drawn = float(total), 0.0
         self._done = 0
         self._label = ""
         self._first: tuple[float, float] | None = None  # time and epoch of the first figures of a job
@@ -48,6 +58,8 @@ class Shown:
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._bar.stop()
+        if self._drawn:
+            self._draw(True)
 
     def job(self, position: int, total: int, label: str) -> None:
         """A job starts (or is skipped)."""
@@ -55,6 +67,7 @@ class Shown:
         self._done, self._label = position - 1, f"[{position}/{total}] {label}"
         self._bar.update(self._task, description=self._label, completed=float(self._done), note="")
         self._say(self._label)
+        self._draw(True)
 
     def step(self, figures: dict[str, Any]) -> None:
         """Figures of the running job, from `bitspike.training.fit`."""
@@ -73,6 +86,7 @@ class Shown:
                 note += f" {kind} " + ", ".join(f"{name} {n}/{of}" for name, (n, of) in layers.items())
         self._note(note + self._speed(figures), ended)
         self._bar.update(self._task, completed=self._done + share)
+        self._draw(ended)
 
     def _speed(self, figures: dict[str, Any]) -> str:
         """Images a second, where the size of an epoch is known, and the time that is left, since the first figures."""
@@ -88,14 +102,43 @@ class Shown:
 
     def _note(self, note: str, now: bool) -> None:
         if now or time.perf_counter() - self._said >= EVERY_S:
-            self._say(f"{self._label}: {note}")
+            self._say(f"{self._label}: {note}" if self._label else note)
         self._bar.update(self._task, note=note)
 
     def _say(self, text: str) -> None:
         """A plain line where there is no terminal."""
-        if not self._live and not self._quiet:
+        if not self._live and not self._quiet and self._page is None:
             self._said = time.perf_counter()
             print(f"{self._said - self._start:7.1f} s  {text}", file=sys.stderr, flush=True)
+
+    def _draw(self, now: bool) -> None:
+        """The bar of a notebook."""
+        if self._page is None or not (now or time.perf_counter() - self._drawn >= _BAR_S):
+            return
+        self._drawn = time.perf_counter()
+        task = self._bar.tasks[0]
+        share, note = task.completed / max(self._total, 1e-9), task.fields["note"]
+        text = f"{self._label}: {note}" if self._label and note else self._label or note
+        bar = f'<progress value="{share:.3f}" max="1" style="width: 16em"></progress>'
+        self._page({"text/plain": f"{share:4.0%} {text}", "text/html": f"{bar} {html.escape(text)}"})
+
+
+def _notebook_bar() -> Callable[[dict[str, str]], None] | None:
+    """What shows a text in the output of a notebook's cell, over the one before; None where there is no notebook."""
+    shell = sys.modules["IPython"].get_ipython() if "IPython" in sys.modules else None
+    if not hasattr(shell, "kernel"):
+        return None
+    from IPython.display import display
+
+    shown: list[Any] = []
+
+    def show(text: dict[str, str]) -> None:
+        if shown:
+            shown[0].update(text, raw=True)
+        else:
+            shown.append(display(text, raw=True, display_id=True))  # type: ignore[no-untyped-call]
+
+    return show
 
 
 def _span(seconds: float) -> str:

@@ -22,6 +22,7 @@ def train(
     resume: bool = False,
     checkpoint_steps: int = 200,
     tensorboard: bool = False,
+    dashboard: bool = False,
     json: Json = None,
     quiet: bool = False,
 ) -> None:
@@ -45,13 +46,15 @@ def train(
             as train.epochs of a constant schedule; others are refused by name.
         checkpoint_steps: Optimiser steps between two checkpoints, at least 1.
         tensorboard: Write TensorBoard events to OUT/tensorboard too.
+        dashboard: The same, and what the neurons do after every epoch: rates, set bits, saturation, histograms of
+            membranes, on 64 validation samples. Show it with `tensorboard --logdir OUT`.
         json: Write the summary to this file too.
         quiet: Show no progress.
     """
     chosen = read_recipe(recipe, (*set, *budget_sets(budget)))
     with Shown(1, quiet) as shown:
         shown.job(1, 1, chosen.name)
-        summary = train_run(chosen, out, resume, shown.step, checkpoint_steps, tensorboard)
+        summary = train_run(chosen, out, resume, shown.step, checkpoint_steps, tensorboard, dashboard)
     if not summary:  # another process of the same torchrun writes
         return
     if "stopped" in summary:

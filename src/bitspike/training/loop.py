@@ -54,6 +54,7 @@ AVERAGES = {"weights": "weight_bits", "spikes": "spike_bits", "steps": "T"}
 """Keys in the history of runs that learn bits or T: rounded averages over the layers that learn them."""
 
 Progress = Callable[[dict[str, Any]], None]
+EpochEnd = Callable[[dict[str, Any], nn.Module], None]
 
 
 @dataclass
@@ -242,13 +243,16 @@ class _Session:
         finding = f"{seen.removesuffix('.')} ({reason(self.model, x, cast, self.world.size == 1)})"
         return DivergedError(finding, self.place.epoch + 1, self.place.step, self.history, self.best, self.task)
 
-    def close_epoch(self, x: Tensor | Padded) -> dict[str, Any]:
+    def close_epoch(self, x: Tensor | Padded, then: EpochEnd | None = None) -> dict[str, Any]:
         """Validate, record, keep the best weights, move to the next epoch; x is the last batch.
 
         What is validated and kept is the average of the weights, where there is one.
         """
         with nullcontext() if self.ema is None else self.ema.used():
-            return self._close_epoch(x)
+            record = self._close_epoch(x)
+            if then is not None:
+                then(record, self.model)
+            return record
 
     def _close_epoch(self, x: Tensor | Padded) -> dict[str, Any]:
         self.read()
@@ -295,6 +299,7 @@ def fit(
     checkpoint_steps: int = 200,
     world: World | None = None,
     times: Times | None = None,
+    epoch_end: EpochEnd | None = None,
 ) -> Run:
     """Train on the train split; the validation split is read after every epoch, the test split never.
 
@@ -312,6 +317,7 @@ def fit(
         world: the processes that train together (`bitspike.training.distributed.world`); default this one, on the
             CPU. Each takes its share of every batch; the first one writes.
         times: table for a latency budget, where it is there already; that of a checkpoint comes before it.
+        epoch_end: called with the record and the validated network, before the epoch's checkpoint.
 
     Returns:
         `Run`: the network after the last epoch (evaluation mode), the history, the best weights, repairs of budgets.
@@ -369,7 +375,7 @@ def fit(
                 saves = checkpoints and world.writes and (index + 1) % checkpoint_steps == 0 and not last
                 if checkpoints and saves and sound(session.model):  # else the next log line ends the run, for all
                     checkpoints.save(session.capture())
-            record = session.close_epoch(x)
+            record = session.close_epoch(x, epoch_end if world.writes else None)
             if checkpoints and world.writes:
                 checkpoints.save(session.capture())
             if progress and world.writes:

@@ -23,12 +23,13 @@ from bitspike.training.budgets import make_budgets
 from bitspike.training.build import build_model
 from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.converted import build_converted
+from bitspike.training.dashboard import Dashboard
 from bitspike.training.distributed import World, world
 from bitspike.training.diverged import DivergedError
 from bitspike.training.ema import make_ema
 from bitspike.training.evaluation import logits_of
 from bitspike.training.job import digest, load_data, measure
-from bitspike.training.loop import Progress, counts, epoch_batches, fit, load_weights
+from bitspike.training.loop import EpochEnd, Progress, counts, epoch_batches, fit, load_weights
 from bitspike.training.measures.of_labels import average_precisions, f1_of_labels
 from bitspike.training.recipe import Recipe, read_recipe
 from bitspike.training.resume import check_changes, stored_recipe
@@ -98,6 +99,7 @@ def train_run(
     progress: Progress | None = None,
     checkpoint_steps: int = 200,
     tensorboard: bool = False,
+    dashboard: bool = False,
 ) -> dict[str, Any]:
     """Train a recipe into a folder.
 
@@ -106,7 +108,7 @@ def train_run(
     Args:
         recipe: what to train. folder: created if missing. resume: go on where an earlier call was cut.
         progress: see `fit`. checkpoint_steps: steps between two checkpoints.
-        tensorboard: write events to ``tensorboard/`` too.
+        tensorboard: write events to ``tensorboard/`` too. dashboard: also what neurons send and hold (`Dashboard`).
 
     Returns:
         The summary ({} in all processes but the first): figures of `bitspike.training.job.measure` for the final
@@ -119,19 +121,37 @@ def train_run(
     """
     integer("train", "checkpoint_steps", checkpoint_steps, 1, 2**31 - 1)
     with world() as together, ExitStack() as stack:
-        log = stack.enter_context(TensorBoardLog(folder / "tensorboard")) if tensorboard and together.writes else None
+        log = None
+        if (tensorboard or dashboard) and together.writes:
+            option = "--dashboard" if dashboard else "--tensorboard"
+            log = stack.enter_context(TensorBoardLog(folder / "tensorboard", option))
+        watching = Watching(log, dashboard)
+        return _train_run(recipe, RunFolder(folder), resume, progress, checkpoint_steps, together, watching)
 
-        def shown(figures: dict[str, Any]) -> None:
-            if log and "time_s" in figures:
-                log.epoch({name: value for name, value in figures.items() if name not in ("epochs", "samples")})
-            if progress:
-                progress(figures)
 
-        return _train_run(recipe, RunFolder(folder), resume, shown, checkpoint_steps, together)
+@dataclass(frozen=True)
+class Watching:
+    """What is logged at the end of an epoch. Args: log: None for nothing. dashboard: neurons, too."""
+
+    log: TensorBoardLog | None = None
+    dashboard: bool = False
+
+    def at(self, splits: Splits) -> EpochEnd | None:
+        """What `fit` calls."""
+        log = self.log
+        if log is None:
+            return None
+        return Dashboard(log, splits.validation) if self.dashboard else lambda record, _: log.epoch(record)
 
 
 def _train_run(
-    recipe: Recipe, run: RunFolder, resume: bool, progress: Progress, checkpoint_steps: int, together: World
+    recipe: Recipe,
+    run: RunFolder,
+    resume: bool,
+    progress: Progress | None,
+    checkpoint_steps: int,
+    together: World,
+    watching: Watching,
 ) -> dict[str, Any]:
     folder = run.path
     if run.begun() and not resume:
@@ -169,11 +189,12 @@ def _train_run(
         if "time_s" in figures:  # an epoch has ended
             history.append({name: value for name, value in figures.items() if name != "epochs"})
             write_text_atomic(run.metrics, _lines(history))
-        progress({**figures, "samples": len(splits.train)})
+        if progress:
+            progress({**figures, "samples": len(splits.train)})
 
     facts = {"key": key, **recipe_fact(recipe)}
     try:
-        trained = fit(recipe, splits, shown, checkpoints, checkpoint_steps, together, times)
+        trained = fit(recipe, splits, shown, checkpoints, checkpoint_steps, together, times, watching.at(splits))
     except DivergedError as error:
         if not together.writes:
             return {}

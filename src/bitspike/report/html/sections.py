@@ -84,8 +84,11 @@ def layer_section(layers: Sequence[Row], rates: Mapping[str, Any]) -> str:
 
 def allocation_section(allocation: Sequence[Row]) -> str:
     """Bits of weights and spikes, and T, of every layer as bars."""
-    rows = [(one["name"], [float(one[key]) for key in ("weight_bits", "spike_bits", "T")]) for one in allocation]
-    return f'<div class="charts">{bars("Bits and T", rows, ("weight bits", "spike bits", "T"))}</div>' if rows else ""
+    kinds = {"weight_bits": "Weight bits", "spike_bits": "Spike bits", "T": "T"}
+    charts = [
+        bars(title, [(one["name"], [float(one[key])]) for one in allocation], (title,)) for key, title in kinds.items()
+    ]
+    return f'<div class="charts">{"".join(charts)}</div>' if allocation else ""
 
 
 def cost_section(cost: Row) -> str:

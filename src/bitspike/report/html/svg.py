@@ -85,7 +85,8 @@ def bars(title: str, rows: Sequence[tuple[str, Sequence[float]]], names: Sequenc
             y, width = top + 15 + 12 * i, max(1.0, 300 * value / most) if value else 0.0
             parts.append(f'<rect class="c{i}" x="0" y="{y}" width="{width:.1f}" height="{each}" rx="2"/>')
             parts.append(f'<text x="{width + 4:.1f}" y="{y + 9}">{value:,.4g}{escape(unit)}</text>')
-    keys = "".join(f'<span><i class="c{i}"></i>{escape(name)}</span>' for i, name in enumerate(names))
+    several = names if len(names) > 1 else ()  # one is the title
+    keys = "".join(f'<span><i class="c{i}"></i>{escape(name)}</span>' for i, name in enumerate(several))
     high = step * len(rows)
     return _figure(title, f'<svg viewBox="0 0 {WIDE} {high}" role="img">{"".join(parts)}</svg>', keys)
 
