@@ -19,7 +19,8 @@ import torch
 if not torch.cuda.is_available():
     os.environ["TRITON_INTERPRET"] = "1"
 
-collect_ignore = ["ops/compile_triton.py"]  # a script, for a process without the interpreter
+# A script, for a process without the interpreter; a file that type checkers alone read.
+collect_ignore = ["ops/compile_triton.py", "strict_user.py"]
 HOUSE_FORM = re.compile(r"^[^:]+: .+, got .*; .+[.?]$", re.DOTALL)
 
 hypothesis.settings.register_profile("few", deadline=None, max_examples=40, derandomize=True)

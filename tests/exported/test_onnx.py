@@ -86,7 +86,7 @@ def can(program: Program, form: str) -> bool:
 
 @pytest.mark.parametrize("form", FORMS)
 def test_drawn_programs(form: str, tmp_path: Path) -> None:
-    known = [program for seed in range(22) if can(program := drawn(seed, echoes=False), form)]
+    known = [program for seed in range(32) if can(program := drawn(seed, echoes=False), form)]
     assert len(known) >= 6
     for seed, program in enumerate(known):
         check(program, input_of(program, seed, batch=1 + seed % 3), form, tmp_path / "m.onnx")
@@ -148,8 +148,9 @@ def test_one_file_serves_every_batch(tmp_path: Path) -> None:
 
 def test_the_same_program_gives_the_same_bytes(tmp_path: Path) -> None:
     for form in FORMS:
+        seed = next(seed for seed in range(32) if can(drawn(seed, echoes=False), form))
         for name in ("a", "b"):
-            export(drawn(0, echoes=False), "onnx", tmp_path / f"{name}.onnx", form=form)
+            export(drawn(seed, echoes=False), "onnx", tmp_path / f"{name}.onnx", form=form)
         assert (tmp_path / "a.onnx").read_bytes() == (tmp_path / "b.onnx").read_bytes()
 
 

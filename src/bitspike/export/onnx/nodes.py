@@ -111,7 +111,34 @@ class Nodes:
 
     def graph(self, name: str, inputs: Sequence[Any], outputs: Sequence[Any]) -> Any:
         """The graph of what was collected."""
-        return self.onnx.helper.make_graph(self.nodes, name, list(inputs), list(outputs), self.initial)
+        return self.onnx.helper.make_graph(self._settled(), name, list(inputs), list(outputs), self.initial)
+
+    def _settled(self) -> list[Any]:
+        """The nodes; what is an output and is made here bears its name from the start.
+
+        ONNX Runtime 1.32 refuses some graphs in which a value goes into an output by an Identity and elsewhere into a
+        node that it fuses ("is not a graph input, initializer, or output of a previous node").
+        """
+        taken = {
+            name for node in self.nodes for part in node.attribute for inner in part.g.node for name in inner.input
+        }
+        renamed: dict[str, str] = {}
+        made: set[str] = set()
+        kept = []
+        for node in self.nodes:
+            source = node.input[0] if node.input else ""
+            if node.op_type == "Identity" and source in made - taken - renamed.keys():
+                renamed[source] = node.output[0]
+            else:
+                made.update(node.output)
+                kept.append(node)
+        found = []
+        for node in kept:
+            copied = self.onnx.NodeProto.FromString(node.SerializeToString())
+            for names in (copied.input, copied.output):
+                names[:] = [renamed.get(name, name) for name in names]
+            found.append(copied)
+        return found
 
     def file(self, graph: Any, facts: Mapping[str, Any], domains: Mapping[str, int] | None = None) -> bytes:
         """The bytes of a model file, checked."""
