@@ -188,12 +188,17 @@ def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
 
 
 def on_page_content(html: str, page: Any, config: Any, files: Any) -> str:
-    """Cells that hold a sentence get room, so that a wide table scrolls instead of standing in columns of one word."""
+    """Cells that hold a sentence get room, so that a wide table scrolls instead of standing in columns of one word.
+
+    Links of notebooks, which MkDocs does not see, lead to pages.
+    """
 
     def marked(match: re.Match[str]) -> str:
         words = re.sub(r"<[^>]+>", "", match[2])
         return f'<td class="long"{match[1]}>{match[2]}</td>' if len(words) > 40 else match[0]
 
+    if page.file.src_uri.endswith(".ipynb"):
+        html = re.sub(r'href="((?:\.\./)?[\w.-]+)\.(?:ipynb|md)([#"])', r'href="\1.html\2', html)
     return re.sub(r"<td((?: style=\"[^\"]*\")?)>(.*?)</td>", marked, html, flags=re.DOTALL)
 
 
