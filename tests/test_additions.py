@@ -81,10 +81,9 @@ def copy_of_the_tree(target: Path) -> None:
     """What git tracks, with the native libraries where they are built, as a checkout of its own."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout.split(b"\0")
     for name in (name.decode() for name in listed if name):
-        if (ROOT / name).is_file() and not name.startswith("results/"):
+        if (ROOT / name).is_file():
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, target / name)
-    (target / "results").mkdir()
     for native in ("src/bitspike/_native", "src/bitspike/runtime/_native"):
         if (ROOT / native).is_dir():
             shutil.copytree(ROOT / native, target / native)
