@@ -245,8 +245,8 @@ def test_the_engine_keeps_a_budget_on_digits(monkeypatch: pytest.MonkeyPatch, tm
     loose = recipe({"latency": "1s"}, {"epochs": 1}, freeze_epoch=0.2, times=str(path))
     first = measure(loose, splits(), fit(loose, splits()))[1]["budget"]
     assert first["met"] and first["full"]
-    limit = first["latency"]["measured_ms"]  # less may be below what the network can reach, measured again
+    limit = 0.9 * first["latency"]["measured_ms"]
     chosen = recipe({"latency": limit}, {"epochs": 2}, freeze_epoch=0.5, times=str(path))
     found = measure(chosen, splits(), fit(chosen, splits()))[1]["budget"]
-    assert found["latency"]["measured_ms"] < 1.5 * limit, found["says"]
-    assert found["latency"]["forecast_ms"] == pytest.approx(found["latency"]["measured_ms"], rel=0.5)
+    assert found["latency"]["measured_ms"] < 1.1 * limit, found["says"]
+    assert found["latency"]["forecast_ms"] == pytest.approx(found["latency"]["measured_ms"], rel=0.2)
