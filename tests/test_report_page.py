@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from bitspike.cli import main
+from bitspike.files import read_json
 from bitspike.report.html import Spikes, report_page
 from bitspike.report.html.svg import lines
 from bitspike.report.spikes import Layer, Seen
@@ -100,3 +101,19 @@ def test_it_fits_and_asks_for_nothing(size: tuple[int, int], phone: bool, run: P
             ]
     finally:
         browser.close()
+
+
+def test_the_committed_page_has_the_figures_of_its_run() -> None:
+    root = Path(__file__).resolve().parents[1]
+    page = (root / "docs" / "report_digits.html").read_text(encoding="utf-8")
+    names = ("summary", "cost", "verify")
+    summary, cost, verify = (read_json(root / "results" / "report_digits" / f"{name}.json") for name in names)
+    assert isinstance(summary, dict) and isinstance(cost, dict) and isinstance(verify, dict)
+    tiles = [f"{summary[f'{part}_accuracy']:.2%}" for part in ("validation", "test", "folded_test")]
+    assert all(f"<b>{figure}</b>" in page for figure in [*tiles, f"{cost['size_bytes']:,.0f} B"])
+    rows = (
+        f"{cost['shift_adds']:,.0f}",
+        f"{cost['ann']['multiplications']:,.0f}",
+        f"equal on {verify['interpreted']:,}",
+    )
+    assert all(f"<td>{figure}</td>" in page for figure in rows)
