@@ -3,8 +3,9 @@
     python benchmarks/inference/kernels.py [--isa NAME] [--rounds 9] [--keep-disturbed] [--out FILE.json]
 
 A figure is a difference: a program with nine such layers that read one input, less one with a single layer, over eight.
-So the call, the conversion of the input and the read-out are left out. Batch 1, 32 steps a call. A star is at the form
-that the planner takes when it knows the density.
+So the call, the conversion of the input and the read-out are left out. The same without convolutions is the part of
+neurons and of adding up the layers' spikes; what is left is the kernel alone. Batch 1, 32 steps a call. A star is at
+the form that the planner takes when it knows the density. Rows that the file has are kept: remove it to begin anew.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ from machine import machine, source  # noqa: E402
 from measure import PAUSE_S, RULE, Sample, as_sample, interval  # noqa: E402
 from workers.clock import others_s  # noqa: E402
 
-from bitspike.files import write_json_atomic  # noqa: E402
+from bitspike.files import read_json, write_json_atomic  # noqa: E402
 from bitspike.runtime import INPUT, Builder, Grid, Input, Program, Spec, Value, verify  # noqa: E402
 from bitspike.runtime.engine import available_isas  # noqa: E402
 from bitspike.runtime.engine.planner import DENSITY, candidates, planned  # noqa: E402
@@ -35,18 +36,22 @@ SPIKES = {"binary": (0, 1), "2 bits": (0, 3), "ternary": (-1, 1), "4 bits": (0, 
 WEIGHTS = {"±1": Grid(-1, 1, stride=2), "ternary": Grid(-1, 1), "8 bits": Grid(-127, 127)}
 DENSITIES = (0.02, 0.05, 0.1, 0.2, 0.5)
 SAMPLE_S = 0.05
+ROW = ("spikes", "weights", "threads", "form")
+Record = dict[str, Any]
 PATIENCE = 30  # tries of a figure over its rounds: on a busy machine it waits for idle moments
 
 
-def spec(low: int, high: int, grid: Grid, layers: int) -> Spec:
-    """Layers side by side, their spikes added."""
+def spec(low: int, high: int, grid: Grid | None, layers: int) -> Spec:
+    """Layers side by side, their spikes added; without a grid they have no convolution."""
     random = np.random.default_rng(0)
     b = Builder(Input(Value((CHANNELS, SIDE, SIDE), low, high, 0, STEPS)))
     total = ""
     for _ in range(layers):
-        weight = b.constant(random.choice(np.array(grid.levels), (CHANNELS, CHANNELS, 3, 3)), grid)
-        place = {"stride": [1, 1], "before": [1, 1], "after": [1, 1], "dilation": [1, 1], "exponent": None}
-        y = b.add("convolution", [INPUT], place, {"weight": weight})
+        y = INPUT
+        if grid is not None:
+            weight = b.constant(random.choice(np.array(grid.levels), (CHANNELS, CHANNELS, 3, 3)), grid)
+            place = {"stride": [1, 1], "before": [1, 1], "after": [1, 1], "dilation": [1, 1], "exponent": None}
+            y = b.add("convolution", [INPUT], place, {"weight": weight})
         scales = {
             "multiplier": b.constant(random.integers(2**18, 2**19, CHANNELS)),
             "bias": b.constant(random.integers(-600, 900, CHANNELS)),
@@ -102,58 +107,89 @@ def figure(pair: tuple[Program, Program], x: Any, rounds: int, keep_disturbed: b
             continue
         found.append((many.ms - one.ms) * 1e3 / STEPS / (LAYERS - 1))
         if len(found) == rounds:
-            break
-    return found, dropped
+            return found, dropped
+    raise SystemExit(f"too disturbed: {len(found)} of {rounds} rounds; run again")
+
+
+def neurons(record: Record, isa: str, rounds: int, keep_disturbed: bool) -> None:
+    """What a layer takes without its convolution, and the peak of the instruction set, for one thread and for two."""
+    for threads, spike in product((1, 2), SPIKES):
+        known = record["neuron_us"].setdefault(str(threads), {})
+        if spike in known:
+            continue
+        low, high = SPIKES[spike]
+        one, many = (Program(spec(low, high, None, layers), "native", threads, isa) for layers in (1, LAYERS))
+        found, dropped = figure((one, many), spikes(low, high, 0.1), rounds, keep_disturbed)
+        record["dropped"] += dropped
+        known[spike] = round(statistics.median(found), 2)
+        record["peak_gops"][str(threads)] = round(2 * one.engine.peak() / 1e9, 1)
+        print(f"{spike}, neurons alone, {threads} threads: {known[spike]} µs", flush=True)
 
 
 def main() -> None:
-    """Measure all formats."""
+    """Measure all formats that the file does not have yet."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--isa", choices=available_isas(), default=available_isas()[-1])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--keep-disturbed", action="store_true")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "kernels.json")
     given = parser.parse_args()
-    rows, dropped_all = [], 0
+    found_on = machine()
+    record = opened(given.out, given.isa, given.rounds, found_on)
+    done = {tuple(row[key] for key in ROW) for row in record["rows"]}
     for threads, spike, weight in product((1, 2), SPIKES, WEIGHTS):
         low, high = SPIKES[spike]
         one, many = (spec(low, high, WEIGHTS[weight], layers) for layers in (1, LAYERS))
         taken = {str(density): chosen(many, given.isa, density) for density in DENSITIES}
         made = next(made for made in verify(one) if "weight" in made.constants)
         for form in (form.name for form in candidates(made, given.isa)):
+            if (spike, weight, threads, form) in done:
+                continue
             pair = program(one, threads, given.isa, form), program(many, threads, given.isa, form)
-            row: dict[str, Any] = {
+            row: Record = {
                 **{"spikes": spike, "weights": weight, "threads": threads, "form": form, "us": {}, "interval_us": {}},
                 "chosen": [density for density, name in taken.items() if name == form],
                 "engine": str(pair[0].engine).splitlines(),
             }
             for density in DENSITIES:
                 found, dropped = figure(pair, spikes(low, high, density), given.rounds, given.keep_disturbed)
-                dropped_all += dropped
-                if len(found) < given.rounds:
-                    raise SystemExit(f"too disturbed: {len(found)} of {given.rounds} rounds; run again")
+                record["dropped"] += dropped
                 row["us"][str(density)] = round(statistics.median(found), 2)
                 row["interval_us"][str(density)] = [round(value, 2) for value in interval(found)]
             operations = 2 * CHANNELS * CHANNELS * 9 * SIDE * SIDE
             row["gops"] = round(operations / statistics.median(row["us"].values()) / 1e3, 1)
-            rows.append(row)
+            record["rows"].append(row)
+            write_json_atomic(given.out, record)
             print(f"{spike} × {weight}, {form}, {threads} threads: {row['us']} µs", flush=True)
-    found_on = machine()
-    given.out.parent.mkdir(parents=True, exist_ok=True)
-    write_json_atomic(
-        given.out,
-        {
-            "densities": list(DENSITIES),
-            "isa": given.isa,
-            "rounds": given.rounds,
-            "dropped": dropped_all,
-            "rule": RULE,
-            "cpu": found_on["cpu"],
-            "machine": found_on,
-            "source": source(HERE.parents[1]),
-            "rows": rows,
-        },
-    )
+    order = list(product((1, 2), SPIKES, WEIGHTS))
+    record["rows"].sort(key=lambda row: order.index((row["threads"], row["spikes"], row["weights"])))
+    neurons(record, given.isa, given.rounds, given.keep_disturbed)
+    write_json_atomic(given.out, record)
+
+
+def opened(out: Path, isa: str, rounds: int, found_on: Record) -> Record:
+    """What the file has, of this CPU, instruction set and number of rounds; else a new record."""
+    begun = read_json(out) if out.exists() else None
+    if isinstance(begun, dict):
+        if (begun["cpu"], begun["isa"], begun["rounds"]) != (found_on["cpu"], isa, rounds):
+            raise SystemExit(
+                f"{out} is of {begun['cpu']}, {begun['isa']}, {begun['rounds']} rounds: name another --out"
+            )
+        return {**{"neuron_us": {}, "peak_gops": {}}, **begun}
+    out.parent.mkdir(parents=True, exist_ok=True)
+    return {
+        "densities": list(DENSITIES),
+        "isa": isa,
+        "rounds": rounds,
+        "dropped": 0,
+        "rule": RULE,
+        "cpu": found_on["cpu"],
+        "machine": found_on,
+        "source": source(HERE.parents[1]),
+        "neuron_us": {},
+        "peak_gops": {},
+        "rows": [],
+    }
 
 
 if __name__ == "__main__":

@@ -236,17 +236,36 @@ def _kernels(found: Any) -> str:
         return "Not run."
     densities = list(found["densities"])
     shares = [f"{density:.0%}" for density in densities]
-    rows = [["spikes", "weights", "form", "threads", *shares, "dense arithmetic"]]
-    for row in found["rows"]:
-        taken = row["chosen"]
-        times = [f"{row['us'][str(each)]:.1f}{'*' if str(each) in taken else ''}" for each in densities]
-        rate = f"{row['gops']:.0f} GOP/s"
-        rows.append([row["spikes"], row["weights"], row["form"], str(row["threads"]), *times, rate])
-    note = (
+    parts = []
+    for threads in sorted({row["threads"] for row in found["rows"]}):
+        rows = [["spikes × weights, form", *shares]]
+        for row in found["rows"]:
+            if row["threads"] == threads:
+                taken = row["chosen"]
+                times = [f"{row['us'][str(each)]:.1f}{'*' if str(each) in taken else ''}" for each in densities]
+                rows.append([f"{row['spikes']} × {row['weights']}, {row['form']}", *times])
+        parts.append(f"Threads: {threads}.\n\n{as_markdown(rows)}\n\n{_alone(found, threads)}")
+    parts.append(
         f"µs a layer and step with {found['isa']}, {found['rounds']} rounds a figure, {found['dropped']} disturbed "
         f"dropped; *: the form that the planner takes; {found['cpu']}."
     )
-    return f"{as_markdown(rows)}\n\n{note}"
+    return "\n\n".join(parts)
+
+
+def _alone(found: Any, threads: int) -> str:
+    """Neurons without the convolution, and the dense kernel without neurons beside the peak."""
+    neurons, peak = found["neuron_us"][str(threads)], found["peak_gops"][str(threads)]
+    dense = [row for row in found["rows"] if row["threads"] == threads and row["form"].startswith("uint8")]
+    rates = []
+    for row in dense:
+        us = statistics.median(row["us"].values())
+        rates.append(row["gops"] * us / (us - neurons[row["spikes"]]))
+    rate = statistics.median(rates)
+    return (
+        f"Of it {min(neurons.values()):.1f} to {max(neurons.values()):.1f} µs are neurons and the sum of spikes that "
+        f"the benchmark adds. Without them the dense kernel does {rate:.0f} GOP/s in the median, {rate / peak:.0%} of "
+        f"the measured peak of {peak:.0f}."
+    )
 
 
 def main() -> int:
