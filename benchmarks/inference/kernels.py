@@ -22,7 +22,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / "training"))
 
 import numpy as np  # noqa: E402
-from machine import machine, source  # noqa: E402
+from machine import machine, short_name, source  # noqa: E402
 from measure import PAUSE_S, RULE, Sample, as_sample, interval  # noqa: E402
 from workers.clock import others_s  # noqa: E402
 
@@ -132,7 +132,7 @@ def main() -> None:
     parser.add_argument("--isa", choices=available_isas(), default=available_isas()[-1])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--keep-disturbed", action="store_true")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / "kernels.json")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / short_name() / "kernels.json")
     given = parser.parse_args()
     found_on = machine()
     record = opened(given.out, given.isa, given.rounds, found_on)

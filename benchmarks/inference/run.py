@@ -22,7 +22,7 @@ sys.path.append(str(HERE.parent / "training"))
 
 from cells import NETWORKS, OURS, Cell, cells, goal_of  # noqa: E402
 from compiled import CACHE  # noqa: E402
-from machine import machine, source  # noqa: E402
+from machine import machine, short_name, source  # noqa: E402
 from measure import PAUSE_S, RULE, as_sample, interval  # noqa: E402
 from process import ROOT, Process, WorkerError  # noqa: E402
 
@@ -197,7 +197,7 @@ def main() -> int:
     """Command line; 1 if a peer failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, default=CACHE)
-    parser.add_argument("--out", type=Path, default=HERE / "results")
+    parser.add_argument("--out", type=Path, default=HERE / "results" / short_name())
     parser.add_argument("--only", nargs="+", default=[], help="cells whose name holds one of these texts")
     parser.add_argument("--peers", nargs="+", default=[], help="some peers only")
     parser.add_argument("--rounds", type=int, default=9)

@@ -2,8 +2,8 @@
 
 Usage: python benchmarks/inference/tables.py [--check] [--results DIR] [--page FILE.md]
 
-Names: goals, ann, machine, settings, kernels, and b1-t2, b64-t2, b1-t1, b64-t1 for all times. What has no file is
-"not run".
+Names: goals, open (goals that nothing ran for), ann, machine, settings, kernels, and b1-t2, b64-t2, b1-t1, b64-t1 for
+all times. Every machine has a folder of results and its own tables.
 """
 
 from __future__ import annotations
@@ -24,20 +24,35 @@ Record = dict[str, Any]
 Records = dict[tuple[str, int, int, str], Record]
 
 
-def load(results: Path) -> Records:
-    """(network, batch, threads, peer) → record, in the order of the cells."""
-    found: Records = {}
-    for cell in cells():
-        for peer in cell.peers:
-            path = results / f"{cell.network}-b{cell.batch}-t{cell.threads}-{peer}.json"
-            record = read_json(path) if path.exists() else None
-            if isinstance(record, dict):
-                found[cell.network, cell.batch, cell.threads, peer] = record
-    return found
+def load(results: Path) -> dict[str, Records]:
+    """CPU → (network, batch, threads, peer) → record, in the order of the cells; a folder of results is one machine."""
+    machines: dict[str, Records] = {}
+    for folder in sorted(path for path in results.iterdir() if path.is_dir()):
+        found: Records = {}
+        for cell in cells():
+            for peer in cell.peers:
+                path = folder / f"{cell.network}-b{cell.batch}-t{cell.threads}-{peer}.json"
+                record = read_json(path) if path.exists() else None
+                if isinstance(record, dict):
+                    found[cell.network, cell.batch, cell.threads, peer] = record
+        if found:
+            machines[next(iter(found.values()))["machine"]["cpu"]] = found
+    return machines
 
 
-def block(name: str, records: Records, results: Path) -> str:
-    """The text of one block."""
+def block(name: str, machines: dict[str, Records], results: Path) -> str:
+    """The text of one block, machine by machine."""
+    if name == "kernels":
+        found = [read_json(path) for path in sorted(results.glob("*/kernels.json"))]
+        return "\n\n".join(map(_kernels, found)) or "Not run."
+    if name == "open":
+        return _open(machines)
+    parts = [(cpu, _part(name, records)) for cpu, records in machines.items()]
+    said = [f"On {cpu}:\n\n{text}" for cpu, text in parts if text]
+    return "\n\n".join(said) or "Not run."
+
+
+def _part(name: str, records: Records) -> str:
     if name == "goals":
         return _goals(records)
     if name == "ann":
@@ -46,11 +61,27 @@ def block(name: str, records: Records, results: Path) -> str:
         return _machine(records)
     if name == "settings":
         return _settings(records)
-    if name == "kernels":
-        path = results / "kernels.json"
-        return _kernels(read_json(path) if path.exists() else None)
     batch, threads = (int(part[1:]) for part in name.split("-"))
     return _times(records, batch, threads)
+
+
+def _asked() -> list[tuple[str, int, str, float]]:
+    """(network, batch, peer, how many times as fast) of all goals."""
+    there = {(cell.network, cell.batch, peer) for cell in cells() if cell.threads == 2 for peer in cell.peers}
+    wanted = ((network, batch, peer) for network in NETWORKS for batch in (1, 64) for peer in LABELS)
+    goals = ((*each, goal_of(each[2], each[0], each[1], 2)) for each in wanted if each in there)
+    return [(network, batch, peer, goal) for network, batch, peer, goal in goals if goal is not None]
+
+
+def _open(machines: dict[str, Records]) -> str:
+    """Goals that no machine has run."""
+    ran = {key for records in machines.values() for key, record in records.items() if record["status"] == "measured"}
+    left = [
+        f"{' at T = '.join(_named(network))}, batch {batch}, against {LABELS[peer]}"
+        for network, batch, peer, _ in _asked()
+        if (network, batch, 2, peer) not in ran
+    ]
+    return "\n".join(f"- {text}" for text in left) or "None."
 
 
 def _named(network: str) -> list[str]:
@@ -79,51 +110,23 @@ def counts(record: Record) -> bool:
 
 
 def _goals(records: Records) -> str:
-    head = [
-        "network",
-        "T",
-        "accuracy",
-        "batch",
-        "against",
-        "bitspike ms",
-        "other ms",
-        "its speed",
-        "90 %",
-        "asked",
-        "result",
-    ]
-    rows = [head]
-    for network in NETWORKS:
-        for batch in (1, 64):
-            for peer in LABELS:
-                goal = goal_of(peer, network, batch, 2)
-                if goal is None:
-                    continue
-                record = records.get((network, batch, 2, peer))
-                place, asked = [str(batch), LABELS[peer]], f"≥ {goal:g}×"
-                if record is None or record["status"] != "measured":
-                    status = "not run" if record is None else record["status"].partition(":")[0]
-                    shown = "–" if record is None else _accuracy(record)
-                    rows.append([*_named(network), shown, *place, "–", "–", "–", "–", asked, status])
-                    continue
-                met = record["ratio"] >= goal
-                crosses = (record["ratio_low"] >= goal) != (record["ratio_high"] >= goal)
-                rows.append(
-                    [
-                        *_named(network),
-                        _accuracy(record),
-                        *place,
-                        _ms(record["ours_ms"]),
-                        _ms(record["peer_ms"]),
-                        f"{record['ratio']:.2f}×",
-                        f"{record['ratio_low']:.2f}–{record['ratio_high']:.2f}",
-                        asked,
-                        (("met" if met else "not met") + ", interval crosses" * crosses)
-                        if counts(record)
-                        else "does not count",
-                    ]
-                )
-    return as_markdown(rows)
+    rows = [["network", "against", "ms, bitspike and other", "its speed, 90 %", "asked", "result"]]
+    for network, batch, peer, goal in _asked():
+        record = records.get((network, batch, 2, peer))
+        if record is None:
+            continue
+        label, steps = _named(network)
+        place = [f"{label}, T = {steps}, batch {batch}; {_accuracy(record)}", LABELS[peer]]
+        if record["status"] != "measured":
+            rows.append([*place, "–", "–", f"≥ {goal:g}×", record["status"].partition(":")[0]])
+            continue
+        low, high = record["ratio_low"], record["ratio_high"]
+        met = "met" if record["ratio"] >= goal else "not met"
+        result = met + ", interval crosses" * ((low >= goal) != (high >= goal))
+        times = f"{_ms(record['ours_ms'])}, {_ms(record['peer_ms'])}"
+        speed = f"{record['ratio']:.2f}× ({low:.2f}–{high:.2f})"
+        rows.append([*place, times, speed, f"≥ {goal:g}×", result if counts(record) else "does not count"])
+    return as_markdown(rows) if len(rows) > 1 else ""
 
 
 def _ann(records: Records) -> str:
@@ -136,7 +139,6 @@ def _ann(records: Records) -> str:
             if peer == ANN and b == batch and threads == 2 and record["status"] == "measured"
         ]
         if not found:
-            lines.append(f"- Batch {batch}: not run.")
             continue
         ms = statistics.median(record["peer_ms"] for record in found)
         compared = found[0]["facts"]["compared"]
@@ -173,7 +175,7 @@ def _times(records: Records, batch: int, threads: int) -> str:
         ours = statistics.median(record["ours_ms"] for record in measured)
         rows.append([*_named(network), _accuracy(measured[0]), _ms(ours), *(_cell(found[peer]) for peer in peers)])
     if len(rows) == 1:
-        return "Not run."
+        return ""
     note = "ms; in brackets how many times as long as bitspike beside it and, below 99 %, how often a peer computing"
     return f"{note}\nthe same network gives the program's answer.\n\n{as_markdown(rows)}"
 
@@ -193,8 +195,6 @@ def _ms(value: float) -> str:
 
 
 def _machine(records: Records) -> str:
-    if not records:
-        return "Not run."
     found = list(records.values())
     seen = dict.fromkeys(
         f"{r['machine']['cpu']}, {r['machine']['cores']} cores{' (virtual)' * r['machine']['hypervisor']}, "
@@ -228,12 +228,10 @@ def _settings(records: Records) -> str:
             kernels = record["facts"].get("kernels", {})
             kinds = f"; convolutions: {', '.join(f'{n} × {kind}' for kind, n in kernels.items())}" if kernels else ""
             lines.append(f"- {network}, {LABELS[peer]}: {setting}{kinds}.")
-    return "\n".join(lines) or "Not run."
+    return "\n".join(lines)
 
 
 def _kernels(found: Any) -> str:
-    if found is None:
-        return "Not run."
     densities = list(found["densities"])
     shares = [f"{density:.0%}" for density in densities]
     parts = []
@@ -246,8 +244,8 @@ def _kernels(found: Any) -> str:
                 rows.append([f"{row['spikes']} × {row['weights']}, {row['form']}", *times])
         parts.append(f"Threads: {threads}.\n\n{as_markdown(rows)}\n\n{_alone(found, threads)}")
     parts.append(
-        f"µs a layer and step with {found['isa']}, {found['rounds']} rounds a figure, {found['dropped']} disturbed "
-        f"dropped; *: the form that the planner takes; {found['cpu']}."
+        f"{found['cpu']}, µs a layer and step with {found['isa']}, {found['rounds']} rounds a figure, "
+        f"{found['dropped']} disturbed dropped; *: the form that the planner takes."
     )
     return "\n\n".join(parts)
 
@@ -275,8 +273,8 @@ def main() -> int:
     parser.add_argument("--results", type=Path, default=Path(__file__).parent / "results")
     parser.add_argument("--page", type=Path, default=ROOT / "docs" / "inference.md")
     given = parser.parse_args()
-    records = load(given.results)
-    stale = rewrite_blocks(given.page, {"inference": lambda name: block(name, records, given.results)}, given.check)
+    machines = load(given.results)
+    stale = rewrite_blocks(given.page, {"inference": lambda name: block(name, machines, given.results)}, given.check)
     if stale and given.check:
         print(f"{given.page.name} is out of date; run python benchmarks/inference/tables.py")
         return 1

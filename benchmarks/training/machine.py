@@ -4,9 +4,15 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 from pathlib import Path
 from typing import Any
+
+
+def short_name() -> str:
+    """The CPU's name as that of a folder."""
+    return re.sub(r"[^a-z0-9]+", "-", str(machine()["cpu"]).lower()).strip("-") or "unknown"
 
 
 def machine() -> dict[str, Any]:
