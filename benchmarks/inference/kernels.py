@@ -5,12 +5,13 @@
 A figure is a difference: a program with nine such layers that read one input, less one with a single layer, over eight.
 So the call, the conversion of the input and the read-out are left out. The same without convolutions is the part of
 neurons and of adding up the layers' spikes; what is left is the kernel alone. Batch 1, 32 steps a call. A star is at
-the form that the planner takes when it knows the density. Rows that the file has are kept: remove it to begin anew.
+the form that the planner takes when it knows the density. Rows that the file has are kept; remove it to begin anew.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import statistics
 import sys
 import time
@@ -22,13 +23,14 @@ HERE = Path(__file__).resolve().parent
 sys.path.append(str(HERE.parent / "training"))
 
 import numpy as np  # noqa: E402
-from machine import machine, short_name, source  # noqa: E402
+from machine import folder_of, machine, source  # noqa: E402
 from measure import PAUSE_S, RULE, Sample, as_sample, interval  # noqa: E402
 from workers.clock import others_s  # noqa: E402
 
 from bitspike.files import read_json, write_json_atomic  # noqa: E402
 from bitspike.runtime import INPUT, Builder, Grid, Input, Program, Spec, Value, verify  # noqa: E402
 from bitspike.runtime.engine import available_isas  # noqa: E402
+from bitspike.runtime.engine.library import library  # noqa: E402
 from bitspike.runtime.engine.planner import DENSITY, candidates, planned  # noqa: E402
 
 CHANNELS, SIDE, STEPS, LAYERS = 64, 16, 32, 9
@@ -111,19 +113,19 @@ def figure(pair: tuple[Program, Program], x: Any, rounds: int, keep_disturbed: b
     raise SystemExit(f"too disturbed: {len(found)} of {rounds} rounds; run again")
 
 
-def neurons(record: Record, isa: str, rounds: int, keep_disturbed: bool) -> None:
-    """What a layer takes without its convolution, and the peak of the instruction set, for one thread and for two."""
-    for threads, spike in product((1, 2), SPIKES):
-        known = record["neuron_us"].setdefault(str(threads), {})
-        if spike in known:
-            continue
-        low, high = SPIKES[spike]
+def neurons(record: Record, threads: int, isa: str, rounds: int, keep_disturbed: bool) -> None:
+    """What a layer takes without its convolution, and the peak of the instruction set."""
+    if str(threads) in record["neuron_us"]:
+        return
+    known: dict[str, float] = {}
+    for spike, (low, high) in SPIKES.items():
         one, many = (Program(spec(low, high, None, layers), "native", threads, isa) for layers in (1, LAYERS))
         found, dropped = figure((one, many), spikes(low, high, 0.1), rounds, keep_disturbed)
         record["dropped"] += dropped
         known[spike] = round(statistics.median(found), 2)
-        record["peak_gops"][str(threads)] = round(2 * one.engine.peak() / 1e9, 1)
         print(f"{spike}, neurons alone, {threads} threads: {known[spike]} µs", flush=True)
+    record["neuron_us"][str(threads)] = known
+    record["peak_gops"][str(threads)] = round(2 * one.engine.peak() / 1e9, 1)
 
 
 def main() -> None:
@@ -132,10 +134,11 @@ def main() -> None:
     parser.add_argument("--isa", choices=available_isas(), default=available_isas()[-1])
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--keep-disturbed", action="store_true")
-    parser.add_argument("--out", type=Path, default=HERE / "results" / short_name() / "kernels.json")
+    parser.add_argument("--out", type=Path)
     given = parser.parse_args()
     found_on = machine()
-    record = opened(given.out, given.isa, given.rounds, found_on)
+    out = given.out or HERE / "results" / folder_of(found_on["cpu"], available_isas()[-1]) / "kernels.json"
+    record = opened(out, given.isa, given.rounds, found_on)
     done = {tuple(row[key] for key in ROW) for row in record["rows"]}
     for threads, spike, weight in product((1, 2), SPIKES, WEIGHTS):
         low, high = SPIKES[spike]
@@ -159,31 +162,32 @@ def main() -> None:
             operations = 2 * CHANNELS * CHANNELS * 9 * SIDE * SIDE
             row["gops"] = round(operations / statistics.median(row["us"].values()) / 1e3, 1)
             record["rows"].append(row)
-            write_json_atomic(given.out, record)
+            write_json_atomic(out, record)
             print(f"{spike} × {weight}, {form}, {threads} threads: {row['us']} µs", flush=True)
     order = list(product((1, 2), SPIKES, WEIGHTS))
     record["rows"].sort(key=lambda row: order.index((row["threads"], row["spikes"], row["weights"])))
-    neurons(record, given.isa, given.rounds, given.keep_disturbed)
-    write_json_atomic(given.out, record)
+    write_json_atomic(out, record)
+    for threads in (1, 2):
+        neurons(record, threads, given.isa, given.rounds, given.keep_disturbed)
+        write_json_atomic(out, record)
 
 
 def opened(out: Path, isa: str, rounds: int, found_on: Record) -> Record:
-    """What the file has, of this CPU, instruction set and number of rounds; else a new record."""
+    """What the file has of this CPU, instruction set, number of rounds and build of the engine; else a new record."""
+    build = hashlib.sha256(Path(library()._name).read_bytes()).hexdigest()  # type: ignore[union-attr]
+    same = {"cpu": found_on["cpu"], "isa": isa, "rounds": rounds, "engine_sha256": build}
     begun = read_json(out) if out.exists() else None
     if isinstance(begun, dict):
-        if (begun["cpu"], begun["isa"], begun["rounds"]) != (found_on["cpu"], isa, rounds):
-            raise SystemExit(
-                f"{out} is of {begun['cpu']}, {begun['isa']}, {begun['rounds']} rounds: name another --out"
-            )
-        return {**{"neuron_us": {}, "peak_gops": {}}, **begun}
+        other = [f"{key} {begun.get(key)!r}, not {value!r}" for key, value in same.items() if begun.get(key) != value]
+        if other:
+            raise SystemExit(f"{out} has rows of {'; '.join(other)}: remove it or name another --out")
+        return begun
     out.parent.mkdir(parents=True, exist_ok=True)
     return {
+        **same,
         "densities": list(DENSITIES),
-        "isa": isa,
-        "rounds": rounds,
         "dropped": 0,
         "rule": RULE,
-        "cpu": found_on["cpu"],
         "machine": found_on,
         "source": source(HERE.parents[1]),
         "neuron_us": {},

@@ -22,11 +22,12 @@ sys.path.append(str(HERE.parent / "training"))
 
 from cells import NETWORKS, OURS, Cell, cells, goal_of  # noqa: E402
 from compiled import CACHE  # noqa: E402
-from machine import machine, short_name, source  # noqa: E402
+from machine import folder_of, machine, source  # noqa: E402
 from measure import PAUSE_S, RULE, as_sample, interval  # noqa: E402
 from process import ROOT, Process, WorkerError  # noqa: E402
 
 from bitspike.files import read_json, write_json_atomic  # noqa: E402
+from bitspike.runtime.engine import available_isas  # noqa: E402
 
 SAMPLE_S = 0.15
 MOST = 3  # times as many rounds are tried as are wanted
@@ -38,6 +39,11 @@ Record = dict[str, Any]
 def key_of(folder: Path) -> str:
     """Hash of the program that is measured."""
     return hashlib.sha256((folder / "program.bitspike").read_bytes()).hexdigest()
+
+
+def own_results() -> Path:
+    """The folder of this machine."""
+    return HERE / "results" / folder_of(machine()["cpu"], available_isas()[-1])
 
 
 def path_of(out: Path, cell: Cell, peer: str) -> Path:
@@ -197,7 +203,7 @@ def main() -> int:
     """Command line; 1 if a peer failed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cache", type=Path, default=CACHE)
-    parser.add_argument("--out", type=Path, default=HERE / "results" / short_name())
+    parser.add_argument("--out", type=Path, default=own_results())
     parser.add_argument("--only", nargs="+", default=[], help="cells whose name holds one of these texts")
     parser.add_argument("--peers", nargs="+", default=[], help="some peers only")
     parser.add_argument("--rounds", type=int, default=9)

@@ -24,9 +24,9 @@ Record = dict[str, Any]
 Records = dict[tuple[str, int, int, str], Record]
 
 
-def load(results: Path) -> dict[str, Records]:
-    """CPU → (network, batch, threads, peer) → record, in the order of the cells; a folder of results is one machine."""
-    machines: dict[str, Records] = {}
+def load(results: Path) -> list[Records]:
+    """Of every machine, which has a folder: (network, batch, threads, peer) → record, in the order of the cells."""
+    machines = []
     for folder in sorted(path for path in results.iterdir() if path.is_dir()):
         found: Records = {}
         for cell in cells():
@@ -36,20 +36,24 @@ def load(results: Path) -> dict[str, Records]:
                 if isinstance(record, dict):
                     found[cell.network, cell.batch, cell.threads, peer] = record
         if found:
-            machines[next(iter(found.values()))["machine"]["cpu"]] = found
+            machines.append(found)
     return machines
 
 
-def block(name: str, machines: dict[str, Records], results: Path) -> str:
+def block(name: str, machines: list[Records], results: Path) -> str:
     """The text of one block, machine by machine."""
     if name == "kernels":
         found = [read_json(path) for path in sorted(results.glob("*/kernels.json"))]
         return "\n\n".join(map(_kernels, found)) or "Not run."
     if name == "open":
         return _open(machines)
-    parts = [(cpu, _part(name, records)) for cpu, records in machines.items()]
-    said = [f"On {cpu}:\n\n{text}" for cpu, text in parts if text]
-    return "\n\n".join(said) or "Not run."
+    return "\n\n".join(f"On {_cpu(each)}:\n\n{_part(name, each)}" for each in machines) or "Not run."
+
+
+def _cpu(records: Records) -> str:
+    """CPU and instruction sets of a machine; there are several only where somebody mixed folders."""
+    names = {(r["machine"]["cpu"], r["ours"]["engine"].split(", ")[1]) for r in records.values() if "ours" in r}
+    return " and ".join(f"{cpu} with {isa}" for cpu, isa in sorted(names)) or "a machine where all failed"
 
 
 def _part(name: str, records: Records) -> str:
@@ -73,9 +77,9 @@ def _asked() -> list[tuple[str, int, str, float]]:
     return [(network, batch, peer, goal) for network, batch, peer, goal in goals if goal is not None]
 
 
-def _open(machines: dict[str, Records]) -> str:
+def _open(machines: list[Records]) -> str:
     """Goals that no machine has run."""
-    ran = {key for records in machines.values() for key, record in records.items() if record["status"] == "measured"}
+    ran = {key for records in machines for key, record in records.items() if record["status"] == "measured"}
     left = [
         f"{' at T = '.join(_named(network))}, batch {batch}, against {LABELS[peer]}"
         for network, batch, peer, _ in _asked()
@@ -126,7 +130,7 @@ def _goals(records: Records) -> str:
         times = f"{_ms(record['ours_ms'])}, {_ms(record['peer_ms'])}"
         speed = f"{record['ratio']:.2f}× ({low:.2f}–{high:.2f})"
         rows.append([*place, times, speed, f"≥ {goal:g}×", result if counts(record) else "does not count"])
-    return as_markdown(rows) if len(rows) > 1 else ""
+    return as_markdown(rows) if len(rows) > 1 else "Not run."
 
 
 def _ann(records: Records) -> str:
@@ -139,6 +143,7 @@ def _ann(records: Records) -> str:
             if peer == ANN and b == batch and threads == 2 and record["status"] == "measured"
         ]
         if not found:
+            lines.append(f"- Batch {batch}: not run.")
             continue
         ms = statistics.median(record["peer_ms"] for record in found)
         compared = found[0]["facts"]["compared"]
@@ -175,7 +180,7 @@ def _times(records: Records, batch: int, threads: int) -> str:
         ours = statistics.median(record["ours_ms"] for record in measured)
         rows.append([*_named(network), _accuracy(measured[0]), _ms(ours), *(_cell(found[peer]) for peer in peers)])
     if len(rows) == 1:
-        return ""
+        return "Not run."
     note = "ms; in brackets how many times as long as bitspike beside it and, below 99 %, how often a peer computing"
     return f"{note}\nthe same network gives the program's answer.\n\n{as_markdown(rows)}"
 
@@ -201,7 +206,7 @@ def _machine(records: Records) -> str:
         f"{r['machine']['memory_gib']:g} GiB, {r['machine']['libc']}"
         for r in found
     )
-    engines = dict.fromkeys(r["ours"]["engine"].partition("(")[2].partition(",")[0] for r in found if "ours" in r)
+    engines = dict.fromkeys(r["ours"]["engine"].split(", ")[1] for r in found if "ours" in r)
     commits = dict.fromkeys(
         (r["source"]["commit"] or "unknown")[:12] + " with changes" * r["source"]["changed"] for r in found
     )
@@ -228,7 +233,7 @@ def _settings(records: Records) -> str:
             kernels = record["facts"].get("kernels", {})
             kinds = f"; convolutions: {', '.join(f'{n} × {kind}' for kind, n in kernels.items())}" if kernels else ""
             lines.append(f"- {network}, {LABELS[peer]}: {setting}{kinds}.")
-    return "\n".join(lines)
+    return "\n".join(lines) or "Not run."
 
 
 def _kernels(found: Any) -> str:
@@ -252,7 +257,9 @@ def _kernels(found: Any) -> str:
 
 def _alone(found: Any, threads: int) -> str:
     """Neurons without the convolution, and the dense kernel without neurons beside the peak."""
-    neurons, peak = found["neuron_us"][str(threads)], found["peak_gops"][str(threads)]
+    neurons, peak = found["neuron_us"].get(str(threads)), found["peak_gops"].get(str(threads))
+    if neurons is None:
+        return "Neurons alone: not run."
     dense = [row for row in found["rows"] if row["threads"] == threads and row["form"].startswith("uint8")]
     rates = []
     for row in dense:

@@ -10,9 +10,13 @@ from pathlib import Path
 from typing import Any
 
 
-def short_name() -> str:
-    """The CPU's name as that of a folder."""
-    return re.sub(r"[^a-z0-9]+", "-", str(machine()["cpu"]).lower()).strip("-") or "unknown"
+def folder_of(cpu: str, isa: str) -> str:
+    """Name of a machine's folder of results: CPUs that call themselves alike may have other instruction sets.
+
+    >>> folder_of("AMD EPYC", "avx512popcnt")
+    'amd-epyc-avx512popcnt'
+    """
+    return re.sub(r"[^a-z0-9]+", "-", f"{cpu} {isa}".lower()).strip("-")
 
 
 def machine() -> dict[str, Any]:

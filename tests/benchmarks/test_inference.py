@@ -15,7 +15,7 @@ from torch import nn
 import bitspike
 from bitspike.layers import Affine, AvgPool2d, BatchNorm
 from bitspike.models import he_resnet20
-from bitspike.neurons import LIF, Adaptive, MultiBit, Neuron, Signed
+from bitspike.neurons import LIF, Adaptive, MultiBit, Neuron, Signed, Ternary
 from bitspike.quantizers import LearnedBits, Quantizer, Sign, Uniform
 from wide import widened
 
@@ -43,7 +43,7 @@ def record(network: str, peer: str, ms: tuple[float, float], ratio: tuple[float,
         "dropped_rounds": 1,
         "program": {"setting": {"trained": True}, "accuracy": 0.7752, "accuracy_images": 10_000},
         "facts": {"compared": compared, "setting": "step by step"},
-        "ours": {"engine": "engine: native (avx512vnni, at most 2 threads; more)"},
+        "ours": {"engine": "engine: native, avx512vnni, 2 threads at most"},
         "machine": machine,
         "source": {"commit": "0123456789abcdef", "changed": False},
         "versions": {"openvino": "1"},
@@ -134,6 +134,8 @@ def test_the_exported_network_is_the_program(
     [
         (LIF(1.0, 1.0, reset="soft", initial=0.5), Uniform(8, scale="output"), 3),
         (Signed(1, decay=1.0), Sign(), 3),
+        (Ternary(decay=1.0, reset="soft"), Uniform(8, scale="output"), 3),
+        (Ternary(decay=1.0, reset="soft"), Sign(), 2),
         (MultiBit(2, 0, decay=1.0, initial=0.5), Uniform(4, scale="output"), 2),
         (Adaptive(3), LearnedBits(5), 2),
     ],
@@ -195,10 +197,11 @@ def test_machines_have_tables_of_their_own(tmp_path: Path) -> None:
     assert tables("--results", str(tmp_path), "--page", str(page)) == 0
     blocks = [part.split("<!-- end")[0] for part in page.read_text().split("-->\n")]
     goals, ann = blocks[1], blocks[5]
-    one, two = goals.split("On CPU two:")
-    assert "On CPU one:" in one and "| 0.500, 1.00 | 2.00×" in one and "| 0.250, 4.00 | 16.00×" in two
-    one, two = ann.split("On CPU two:")
-    assert "takes 1.00 ms" in one and "takes 4.00 ms" in two
+    one, two = goals.split("On CPU two with avx512vnni:")
+    assert "On CPU one with avx512vnni:" in one and "| 0.500, 1.00 | 2.00×" in one and "| 0.250, 4.00 | 16.00×" in two
+    one, two = ann.split("On CPU two with avx512vnni:")
+    assert "takes 1.00 ms" in one and "takes 4.00 ms" in two and ann.count("- Batch 64: not run.") == 2
+    assert blocks[7].count("Kernels of bitspike: avx512vnni;") == 2
     assert "- ResNet-20, binary spikes at T = 4, batch 1, against OpenVINO int8" not in page.read_text()
 
 
