@@ -7,6 +7,7 @@ import random
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -19,10 +20,12 @@ from bitspike.allocation.controller import Budgets
 from bitspike.allocation.forecast import Forecast
 from bitspike.allocation.lagrangian import Lagrangian
 from bitspike.allocation.latency import Latency, network_digest
+from bitspike.allocation.repair import GOAL
 from bitspike.allocation.stopwatch import Stopwatch, Watch
-from bitspike.allocation.times import Times
+from bitspike.allocation.times import Times, read_times
 from bitspike.allocation.timing import Timed, measured_times
 from bitspike.allocation.widths import Allocation
+from bitspike.data import Batches
 from bitspike.layers import Refined
 from bitspike.models import mlp, study_cnn
 from bitspike.neurons import Adaptive
@@ -34,6 +37,7 @@ from bitspike.training.checkpoint import Checkpoints
 from bitspike.training.distributed import World
 from bitspike.training.job import measure
 from bitspike.training.loop import fit
+from bitspike.training.recipe import Recipe
 from bitspike.training.runs import RunFolder, train_run
 from fake_clock import MACHINE, REFERENCE_MS, FakeClock
 from runs import CutError, cut_after, equal
@@ -238,15 +242,35 @@ def test_a_table_is_of_its_network() -> None:
 
 
 @pytest.mark.slow
-def test_the_engine_keeps_a_budget_on_digits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """The real clock: the verdict is of a measurement, and forecast and measurement are near each other."""
+def test_the_engine_gives_the_verdict_on_digits(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The real clock, whatever else this machine does meanwhile. How near forecasts come to measurements is measured by
+    benchmarks/budgets/latency.py."""
     monkeypatch.setattr(timing, "EngineClock", clock_module.EngineClock)
     path = tmp_path / "t.json"
     loose = recipe({"latency": "1s"}, {"epochs": 1}, freeze_epoch=0.2, times=str(path))
     first = measure(loose, splits(), fit(loose, splits()))[1]["budget"]
     assert first["met"] and first["full"]
-    limit = 0.9 * first["latency"]["measured_ms"]
+    kept, times = path.read_bytes(), read_times(path)
+    assert times.reference_ms > 0 and min(np.min(layer) for layer in times.layers.values()) > 0
+    limit = reachable(loose, times)
     chosen = recipe({"latency": limit}, {"epochs": 2}, freeze_epoch=0.5, times=str(path))
     found = measure(chosen, splits(), fit(chosen, splits()))[1]["budget"]
-    assert found["latency"]["measured_ms"] < 1.1 * limit, found["says"]
-    assert found["latency"]["forecast_ms"] == pytest.approx(found["latency"]["measured_ms"], rel=0.2)
+    latency, value = found["latency"], found["budgets"]["latency"]["value"]
+    assert path.read_bytes() == kept and latency["machine"] == times.machine
+    assert value == latency["measured_ms"] == latency["of_reference"] * times.reference_ms
+    assert found["used"] == value / limit
+    assert found["met"] == (value <= limit and (value >= GOAL * limit or found["full"]))
+    assert found["says"].startswith("budgets met: " if found["met"] else "budgets NOT met: ")
+    last = found["repairs"][-1]["latency"]
+    assert last["measured_ms"] <= last["factor"] * last["forecast_ms"] * (1 + 1e-9)  # or the greatest factor seen
+
+
+def reachable(like: Recipe, times: Times) -> float:
+    """A limit in ms half way between the least and the greatest forecast of the network of a recipe."""
+    assert like.allocation is not None
+    allocation = Allocation(build_model(like, splits().train), like.allocation)
+    forecast = Forecast(allocation, next(iter(Batches(splits().validation, 16)))[0], like.allocation.budget_scope)
+    latency = Latency(forecast, times)
+    low, high = zip(*((lever.low, lever.high) for lever in forecast.levers), strict=True)
+    assert latency(low) < latency(high)
+    return (latency(low) + latency(high)) / 2
