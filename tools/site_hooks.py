@@ -246,7 +246,7 @@ KEPT = re.compile(
 
 
 def linked(markdown: str, words: dict[str, str], up: str = "") -> str:
-    """The first use of each term in prose becomes a link to the glossary."""
+    """The first use of each term in prose becomes a link to the glossary, unless a link by hand stands before it."""
     usable = sorted((word for word in words if word not in UNLINKED), key=len, reverse=True)
     pattern = re.compile(r"(?<![\w-])(" + "|".join(map(re.escape, usable)) + r")(?![\w-])")
     seen: set[str] = set()
@@ -260,6 +260,9 @@ def linked(markdown: str, words: dict[str, str], up: str = "") -> str:
 
     parts, end = [], 0
     for kept in KEPT.finditer(markdown):
-        parts += [pattern.sub(link, markdown[end : kept.start()]), kept[0]]
+        before = pattern.sub(link, markdown[end : kept.start()])
+        if by_hand := re.search(r"\]\((?:\.\./)*glossary\.md#([\w-]+)\)$", kept[0]):
+            seen.add(by_hand[1])
+        parts += [before, kept[0]]
         end = kept.end()
     return "".join([*parts, pattern.sub(link, markdown[end:])])

@@ -31,8 +31,12 @@ class NotFiniteError(ValueError):
 
     def __init__(self, text: str, path: str, kind: str, part: str, made_by: str, count: int, index: list[int]) -> None:
         super().__init__(text)
-        self.path, self.kind, self.part, self.made_by = path, kind, part, made_by
-        self.count, self.index = count, index
+        self.path: str = path
+        self.kind: str = kind
+        self.part: str = part
+        self.made_by: str = made_by
+        self.count: int = count
+        self.index: list[int] = index
 
 
 class _Watch:

@@ -18,7 +18,9 @@ _LEAST_LEVEL, _GREATEST_LEVEL = -(2**15), 2**16 - 1
 
 @dataclass(frozen=True)
 class SpikeFormat:
-    """Alphabet of a spike: ``s = amplitude * 2**-fraction_bits * k`` with integer ``low <= k <= high``, or real.
+    """Which values a spike may have, and how many bits it takes.
+
+    Alphabet of a spike: ``s = amplitude * 2**-fraction_bits * k`` with integer ``low <= k <= high``, or real.
 
     With a slope there are two amplitudes: a negative level is worth ``slope`` times a positive one.
 
@@ -233,7 +235,9 @@ def _sharing(records: Sequence[SpikeFormat]) -> str:
 
 @dataclass(frozen=True)
 class WeightFormat:
-    """Alphabet of a weight: ``w = scale * k`` with integer k on a grid, or real.
+    """Which values a weight may have, and how many bits it takes.
+
+    Alphabet of a weight: ``w = scale * k`` with integer k on a grid, or real.
 
     The grid is ``{low, low + stride, ..., high}``, or, with power spacing, 0 and ± the powers of two from low to high.
 

@@ -135,17 +135,20 @@ class SpikingClassifier(ClassifierMixin, BaseEstimator):  # type: ignore[misc]
         )
         X, y = validate_data(self, X, y, dtype=np.float64, ensure_min_samples=2)
         check_classification_targets(y)
-        self.classes_, labels = np.unique(y, return_inverse=True)
+        classes, labels = np.unique(y, return_inverse=True)
+        self.classes_: Array = classes
         if len(self.classes_) < 2:
             raise bad_value(_WHERE, "y must hold at least two classes", "1 class", "give rows of another class, too")
-        self.mean_, self.scale_ = _moments(X)
+        mean, scale = _moments(X)
+        self.mean_: Array = mean
+        self.scale_: Array = scale
         seed = int(check_random_state(self.random_state).randint(2**31 - 1))
         inputs, targets = torch.from_numpy(self._standardised(X)), torch.from_numpy(labels.reshape(-1))
         with torch.random.fork_rng(devices=[]), torch.enable_grad():
             torch.manual_seed(seed)
             T, hidden = _plain(self.T), tuple(map(_plain, widths))
             network = mlp(neuron, weight, T, (X.shape[1],), len(self.classes_), hidden)
-            self.loss_curve_ = _train(network, inputs, targets, config, batch_size)
+            self.loss_curve_: list[float] = _train(network, inputs, targets, config, batch_size)
         self.network_: Network = network.eval()
         return self
 

@@ -126,6 +126,7 @@ def test_glossary_entries_are_short() -> None:
         ("We fold it, then fold again.", "We [fold](glossary.md#fold){ .term } it, then fold again."),
         ("`fold` and [fold](cost.md) and manifold", "`fold` and [fold](cost.md) and manifold"),
         ("# fold\n\n    fold\n\n| fold |", "# fold\n\n    fold\n\n| fold |"),
+        ("[Fold](glossary.md#fold) and fold", "[Fold](glossary.md#fold) and fold"),
         ("```\nfold\n```\nfolded", "```\nfold\n```\n[folded](glossary.md#fold){ .term }"),
     ],
 )

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from bitspike.allocation.config import AllocationConfig
 from bitspike.allocation.widths import Allocation
 from bitspike.checks import bad_value
 from bitspike.functional import Widths, follow
@@ -35,19 +36,21 @@ class Averages(nn.Module):
 
     def __init__(self, allocation: Allocation, sample: Tensor) -> None:
         super().__init__()
-        self.config = allocation.config
+        self.config: AllocationConfig = allocation.config
         counts, steps = _sizes(allocation.model, sample)
         weights = [(q, m.weight.numel()) for m, q in allocation.weights.values() if q.raw_bits is not None]
         self.weights: list[tuple[Widths, int]] = weights  # a list: the layers stay the model's own
         inside = {id(m.neuron): m for m in allocation.refined.values()}
-        self.spikes = [
+        self.spikes: list[tuple[Widths, int, Refined | None, int]] = [
             (m, counts[name], inside.get(id(m)), steps[name])
             for name, m in allocation.spikes.items()
             if m.raw_bits is not None
         ]
         names = {id(m): name for name, m in allocation.model.named_modules()}
         learned = [m for m in allocation.timed.values() if m.raw_steps is not None]
-        self.steps = [(m, counts[names[id(m.neuron if isinstance(m, Refined) else m)]]) for m in learned]
+        self.steps: list[tuple[Refined | Windows, int]] = [
+            (m, counts[names[id(m.neuron if isinstance(m, Refined) else m)]]) for m in learned
+        ]
         kinds = {"weights": self.weights, "spikes": self.spikes, "steps": self.steps}
         config = self.config
         targets = {"weights": config.weight_target, "spikes": config.spike_target, "steps": config.steps_target}
@@ -55,8 +58,12 @@ class Averages(nn.Module):
             if target is not None and not kinds[kind]:
                 must = f"a target for {kind} needs layers that learn them"
                 raise bad_value("[allocation]", must, target, "drop the target, or let them be learned")
-        self.targets = {kind: target for kind, target in targets.items() if target is not None}
-        self.pulls = {"weights": config.weight_pull, "spikes": config.spike_pull, "steps": config.steps_pull}
+        self.targets: dict[str, float] = {kind: target for kind, target in targets.items() if target is not None}
+        self.pulls: dict[str, float] = {
+            "weights": config.weight_pull,
+            "spikes": config.spike_pull,
+            "steps": config.steps_pull,
+        }
 
     def soft(self) -> dict[str, Tensor]:
         """The averages of what is learned, as tensors [] with gradients."""

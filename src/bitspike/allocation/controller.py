@@ -56,28 +56,31 @@ class Budgets:
         loss: Callable[[nn.Module], float],
         watch: Watch | None = None,
     ) -> None:
-        config, self.loss = allocation.config, loss
-        self.allocation, self.validation, self.batch_size = allocation, validation, batch_size
-        self.limits = parse_limits("[allocation] budget", config.budget or {})
-        self.margins = {name: config.budget_margin if name in MOVES else 0.0 for name in self.limits}
+        config = allocation.config
+        self.loss = loss
+        self.allocation: Allocation = allocation
+        self.validation: Samples = validation
+        self.batch_size: int = batch_size
+        self.limits: dict[str, float] = parse_limits("[allocation] budget", config.budget or {})
+        self.margins: dict[str, float] = {name: config.budget_margin if name in MOVES else 0.0 for name in self.limits}
         first, again = config.first_repair(epochs), any(name in MOVES for name in self.limits)
         later = [first + share * (epochs - first) for share in (0.5, 0.75)] if again else []
-        self.due_at = [first, *later]
+        self.due_at: list[float] = [first, *later]
         if self.due_at[-1] > epochs - 1 / steps:
             latest = epochs - (4 if later else 1) / steps
             must = f"every repair must leave a step for fine-tuning, so freeze_epoch <= {latest:.4g}"
             raise bad_value("[allocation]", must, f"{first:g}", "lower freeze_epoch or train longer")
         self.records: list[dict[str, Any]] = []
-        self.sample = next(iter(Batches(validation, min(_LOOK, len(validation)))))[0]
+        self.sample: Any = next(iter(Batches(validation, min(_LOOK, len(validation)))))[0]
         with evaluating(allocation.model):
-            self.forecast = Forecast(allocation, self.sample, config.budget_scope, config.budget_input_bits)
-        self.stopwatch = None
+            self.forecast: Forecast = Forecast(allocation, self.sample, config.budget_scope, config.budget_input_bits)
+        self.stopwatch: Stopwatch | None = None
         if "latency" in self.limits:
             if watch is None:
                 raise bad_value("Budgets", "a latency budget needs a clock", "none", "pass watch")
             self.stopwatch = Stopwatch(self.forecast, self.sample, watch)
         self._check()
-        self.lagrangian = Lagrangian(self.forecast, self._aims(), config.budget_pull, config.budget_rate)
+        self.lagrangian: Lagrangian = Lagrangian(self.forecast, self._aims(), config.budget_pull, config.budget_rate)
         self._last: tuple[State, list[float]] | None = None
 
     def begin(self) -> None:

@@ -19,6 +19,7 @@ from bitspike.fold.folding import fold
 from bitspike.formats import SpikeFormat, formats_over_time, multiplied_over_time
 from bitspike.functional import Widths
 from bitspike.graph import Form, Graph, trace
+from bitspike.graph.graph import Edges
 from bitspike.graph.meeting import meeting, pair_of
 from bitspike.layers import PairProduct, Product, Refined
 
@@ -76,21 +77,26 @@ class Forecast:
         input_bits: int = 32,
         rates: Mapping[str, float] | None = None,
     ) -> None:
-        self.allocation, self.without, self.input_bits = allocation, SCOPES[scope], input_bits
+        self.allocation: Allocation = allocation
+        self.without: tuple[str, ...] = SCOPES[scope]
+        self.input_bits: int = input_bits
         x = x[:_SAMPLES].cpu()  # folding, whose float32 checks a GPU may fail, and counting happen on the CPU
         graph = fold(generic(allocation.model).cpu(), x).graph
-        self.counted = cost(graph, x, input_bits=input_bits)
-        self.memory = activations(graph, x, input_bits=input_bits)
-        self.paths = {node.name: node.path for node in trace(allocation.model)}  # folding renames modules
-        self.levers = _levers(allocation)
-        self.place = {(lever.kind, lever.name, lever.row): i for i, lever in enumerate(self.levers)}
-        self.rates = dict(rates or {})
-        self.neurons = {row.name: row for row in self.counted.elements if row.kind == "neuron"}
+        self.counted: Cost = cost(graph, x, input_bits=input_bits)
+        self.memory: Activations = activations(graph, x, input_bits=input_bits)
+        # folding renames modules
+        self.paths: dict[str, str] = {node.name: node.path for node in trace(allocation.model)}
+        self.levers: list[Lever] = _levers(allocation)
+        self.place: dict[tuple[str, str, int], int] = {
+            (lever.kind, lever.name, lever.row): i for i, lever in enumerate(self.levers)
+        }
+        self.rates: dict[str, float] = dict(rates or {})
+        self.neurons: dict[str, LayerCost] = {row.name: row for row in self.counted.elements if row.kind == "neuron"}
         names = {id(m): name for name, m in allocation.model.named_modules()}
-        self.holders = {names[id(m.neuron)]: name for name, m in allocation.refined.items()}
-        self.edges = graph.edges(x)
-        self.sites = [self._site(graph, row) for row in self.counted.synapses]
-        self.fixed_bits = int(self.counted.total("size_bits")) - sum(site.row.size_bits for site in self.sites)
+        self.holders: dict[str, str] = {names[id(m.neuron)]: name for name, m in allocation.refined.items()}
+        self.edges: Edges = graph.edges(x)
+        self.sites: list[Site] = [self._site(graph, row) for row in self.counted.synapses]
+        self.fixed_bits: int = int(self.counted.total("size_bits")) - sum(site.row.size_bits for site in self.sites)
         self._rows: dict[tuple[int, int, tuple[tuple[SpikeFormat, ...], ...]], LayerCost] = {}
         self._bits: dict[tuple[str, str, int], int] = {}
         self._formats: dict[tuple[str, int], SpikeFormat] = {}

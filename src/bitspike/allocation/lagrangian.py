@@ -62,7 +62,10 @@ class Lagrangian(nn.Module):
 
     def __init__(self, forecast: Forecast, limits: dict[str, float], pull: float, rate: float | None) -> None:
         super().__init__()
-        self.forecast, self.limits, self.pull, self.rate = forecast, limits, pull, rate
+        self.forecast: Forecast = forecast
+        self.limits: dict[str, float] = limits
+        self.pull: float = pull
+        self.rate: float | None = rate
         device = next(forecast.allocation.model.parameters()).device
         self.register_buffer("multipliers", torch.zeros(len(limits), device=device))
         self._slopes: tuple[object, list[dict[int, float]]] | None = None

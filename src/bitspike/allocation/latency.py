@@ -35,9 +35,9 @@ class Latency:
 
     def __init__(self, forecast: Forecast, times: Times) -> None:
         self.forecast = forecast
-        self.factor = 1.0
+        self.factor: float = 1.0
         """What a measurement of the whole program found, over the sum."""
-        self.sees = {
+        self.sees: dict[str, Sees] = {
             site.row.name: self._sees(site, times.fires[site.row.name])
             for site in forecast.sites
             if site.row.name in times.layers

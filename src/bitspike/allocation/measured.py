@@ -27,11 +27,13 @@ class MeasuredLoss:
     """
 
     def __init__(self, forecast: Forecast, x: Tensor, loss: Callable[[nn.Module], float]) -> None:
-        self.forecast, self.x, self.loss = forecast, x, loss
-        self.begin = forecast.state
-        self.groups = list(_groups(forecast).values())
+        self.forecast: Forecast = forecast
+        self.x: Tensor = x
+        self.loss = loss
+        self.begin: State = forecast.state
+        self.groups: list[list[int]] = list(_groups(forecast).values())
         self._known: dict[tuple[int, State], float] = {}
-        self.base = self._loss()
+        self.base: float = self._loss()
 
     def __call__(self, state: State) -> float:
         """The sum for these widths and T, in units of the loss."""

@@ -32,15 +32,16 @@ class Sensitivity:
     """
 
     def __init__(self, forecast: Forecast, x: Tensor) -> None:
-        self.forecast, allocation = forecast, forecast.allocation
+        self.forecast: Forecast = forecast
+        allocation = forecast.allocation
         self.values: dict[str, Tensor] = {}
         self.formats: dict[str, SpikeFormat] = {}
         for lever in forecast.levers:
             if lever.kind == "weights":
                 synapse, part = allocation.weights[lever.name]
                 self.values[f"{lever.name}.weight"] = _spread(columns(synapse.weight.detach(), part.channel_axis))
-        self.neurons = self._currents(x)
-        self.places = [(name, self._places(name)) for name in self.values]
+        self.neurons: dict[str, str] = self._currents(x)
+        self.places: list[tuple[str, list[int]]] = [(name, self._places(name)) for name in self.values]
         self._known: dict[tuple[str, State], float] = {}
 
     def _places(self, name: str) -> list[int]:

@@ -45,7 +45,8 @@ class Stopwatch:
     """
 
     def __init__(self, forecast: Forecast, sample: Tensor, watch: Watch) -> None:
-        self.forecast, self.clock = forecast, watch.clock
+        self.forecast: Forecast = forecast
+        self.clock: Clock = watch.clock
         if watch.times is None:
             with evaluating(forecast.allocation.model):
                 times = measured_times(forecast, sample, watch.clock, watch.counted)
@@ -55,7 +56,8 @@ class Stopwatch:
             times = watch.times
             times.check("[allocation] budget latency", watch.clock.machine, network_digest(forecast))
         self.times = times
-        self.latency = forecast.latency = Latency(forecast, times)
+        self.latency: Latency = Latency(forecast, times)
+        forecast.latency = self.latency
         self.measured_ms: float | None = None
         self._factors: list[float] = []
 

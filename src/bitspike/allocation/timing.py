@@ -21,7 +21,7 @@ from bitspike.allocation.times import AXES, Times, nested
 from bitspike.allocation.widths import Allocation
 from bitspike.checks import bad_value
 
-KNOTS = {"weights": (1, 2, 3), "spikes": (1, 2, 3), "steps": (1, 2)}
+KNOTS: dict[str, tuple[int, ...]] = {"weights": (1, 2, 3), "spikes": (1, 2, 3), "steps": (1, 2)}
 """Bits and T that are measured beside the bounds: from 3 bits on kernels of bytes serve, which no bit more slows."""
 _WARM = 10  # batches that give the norms of a new network their statistics
 

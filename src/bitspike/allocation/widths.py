@@ -21,7 +21,9 @@ from bitspike.observe import potentials
 
 
 class Allocation:
-    """Everything of a network that has learned bits, step sizes or time steps; it does nothing where there is none.
+    """Reads and sets the bits and time steps of every layer of a network.
+
+    Everything of a network that has learned bits, step sizes or time steps; it does nothing where there is none.
 
     A renewal happens at every change of a rounded width, outside the compiled graph, from values of all processes: for
     weights the latent weights, for spikes the membranes of the present batch. It is the same in every process.
@@ -31,7 +33,8 @@ class Allocation:
     """
 
     def __init__(self, model: nn.Module, config: AllocationConfig) -> None:
-        self.model, self.config = model, config
+        self.model: nn.Module = model
+        self.config: AllocationConfig = config
         named = list(model.named_modules())
         self.weights: dict[str, tuple[Synapse, Widths]] = {}
         self.spikes: dict[str, Widths] = {}
@@ -43,10 +46,12 @@ class Allocation:
                 self.weights[name] = (module, module.quantizer)
             if isinstance(module, Neuron) and learns_bits(module):
                 self.spikes[name] = module
-        self.refined = {name: m for name, m in named if isinstance(m, Refined)}
+        self.refined: dict[str, Refined] = {name: m for name, m in named if isinstance(m, Refined)}
         inside = {id(m.before) for m in self.refined.values()}
-        self.windows = {name: m for name, m in named if isinstance(m, Windows) and id(m) not in inside}
-        self.renews = {"weights": config.renewal != "none", "spikes": config.renewal != "none"}
+        self.windows: dict[str, Windows] = {
+            name: m for name, m in named if isinstance(m, Windows) and id(m) not in inside
+        }
+        self.renews: dict[str, bool] = {"weights": config.renewal != "none", "spikes": config.renewal != "none"}
         self.extremes: dict[str, Tensor] = {}
         self._graph: Graph | None = None
 
@@ -235,7 +240,8 @@ class Allocation:
 
     def restore(self, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
         """The inverse of `capture`."""
-        self.extremes, self.renews = dict(tensors), dict(facts)
+        self.extremes = dict(tensors)
+        self.renews = dict(facts)
 
 
 @contextmanager

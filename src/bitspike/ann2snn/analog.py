@@ -51,9 +51,13 @@ class Analog:
     """
 
     def __init__(self, surgery: Surgery, neuron: Neuron, shapes: Shapes, positive: set[str]) -> None:
-        self.surgery, self.neuron, self.shapes, self.positive = surgery, neuron, shapes, positive
+        self.surgery: Surgery = surgery
+        self.neuron: Neuron = neuron
+        self.shapes: Shapes = shapes
+        self.positive: set[str] = positive
         self.kept: dict[str, str] = {}
-        self.outside = self.unsent = ""
+        self.outside: str = ""
+        self.unsent: str = ""
         self.above: dict[str, bool] = {}  # operation → whether it sends nothing below 0
 
     def is_operation(self, item: fx.Node) -> bool:

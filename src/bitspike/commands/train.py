@@ -32,8 +32,9 @@ def train(
     or weights are NaN or inf; then metrics, best weights and the last checkpoint before are left.
 
     Args:
-        recipe: TOML file, or a built-in recipe: cifar10_adaptive, cifar10_dvs, cifar10_engine, cifar10_gpu,
-            cifar10_gpu_long, digits, digits_adaptive, digits_clip_floor, dvs_gesture, fashion_mnist,
+        recipe: TOML file, or a built-in recipe: cifar10_adaptive, cifar10_allocation, cifar10_dvs, cifar10_engine,
+            cifar10_former_gpu, cifar10_gpu, cifar10_gpu_long, cifar10_mechanisms, cifar10_scratch,
+            cifar10_spikformer, digits, digits_adaptive, digits_clip_floor, dvs_gesture, fashion_mnist,
             fashion_mnist_adaptive, fashion_mnist_clip_floor, fashion_spikformer, fsdd, nmnist, shd,
             tiny_imagenet.
         out: Folder of the run.

@@ -9,7 +9,9 @@ from bitspike.checks import integer, one_of
 
 @dataclass(frozen=True)
 class Memory:
-    """Registers (free) – one on-chip buffer – DRAM; every operand is fetched once per pass and kept in registers.
+    """The memory model of energy figures: what is fetched from where, and how often.
+
+    Registers (free) – one on-chip buffer – DRAM; every operand is fetched once per pass and kept in registers.
 
     So the bytes are the least that must move; a design with less reuse moves more. Differs: measured designs fetch a
     weight once per event or per tile.

@@ -11,7 +11,7 @@ from bitspike.data.augment import cutout, flip, shift
 from bitspike.data.dataset import ImageSet
 from bitspike.data.policy import AutoAugment
 
-STEPS = {
+STEPS: dict[str, tuple[str, ...]] = {
     "none": (),
     "shift": ("shift",),
     "shift-flip": ("shift", "flip"),

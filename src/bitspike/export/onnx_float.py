@@ -22,7 +22,7 @@ from bitspike.checks import message
 from bitspike.export.onnx.nodes import IR_VERSION, OPSET, need_onnx
 from bitspike.export.onnx_float_scan import looped, ran
 from bitspike.export.onnx_float_steps import Begun, Step, adds, objections, sums
-from bitspike.export.target import TARGETS, Exported, Source, Target
+from bitspike.export.target import TARGETS, Exported, Reads, Source, Target
 from bitspike.files import write_bytes_atomic
 from bitspike.graph import Graph, Node
 from bitspike.graph.surgery import Surgery
@@ -39,7 +39,7 @@ _CHUNK = 3
 class OnnxFloat(Target):
     """Float32 sums in whatever order a runtime takes them: a membrane within their rounding of a threshold may flip."""
 
-    reads = "network"
+    reads: ClassVar[Reads] = "network"
     about = "the folded network in float32 as an ONNX graph: all steps, or one or more with their state"
     suffix = ".onnx"
     options: ClassVar[Mapping[str, tuple[Any, str]]] = {

@@ -176,8 +176,8 @@ class Begun:
             must, todo = "the network must return one tensor", "export a network for each"
             raise ValueError(message("export to onnx-float", must, f"a {type(out).__name__}", todo))
         (behind,) = graph.of_kind("output")
-        self.timed = bool(graph.timed.intersection(behind.inputs))
-        self.shape = tuple(out.shape[1 + self.timed :])
+        self.timed: bool = bool(graph.timed.intersection(behind.inputs))
+        self.shape: tuple[int, ...] = tuple(out.shape[1 + self.timed :])
         known = {f"{name}.{i}": part for name, parts in self.parts.items() for i, part in enumerate(parts)}
         shared: dict[str, Tensor] = {}
         if carries:
@@ -185,8 +185,10 @@ class Begun:
             shared = {f"{name}.count": torch.zeros(1) for name in sums}
             if any(_keeps(node.module) or _changes(node.module) for node in graph):
                 shared[CLOCK] = torch.zeros(1)
-        self.shared, known = frozenset(shared), known | shared
-        self.names, self.starts = list(known), list(known.values())
+        self.shared: frozenset[str] = frozenset(shared)
+        known = known | shared
+        self.names: list[str] = list(known)
+        self.starts: list[Tensor] = list(known.values())
 
     def _begin(self, node: Node, args: tuple[Any, ...]) -> Any:
         module: Any = node.module
@@ -242,7 +244,9 @@ class Step(nn.Module):
 
     def __init__(self, graph: Graph, begun: Begun, carries: bool = False) -> None:
         super().__init__()
-        self.net, self.begun, self.carries = graph.model, begun, carries
+        self.net: nn.Module = graph.model
+        self.begun: Begun = begun
+        self.carries: bool = carries
         object.__setattr__(self, "graph", graph)
 
     def forward(self, x: Tensor, *states: Tensor) -> tuple[Tensor, ...]:

@@ -24,7 +24,8 @@ class UnarySynapse(TimeLayer):
 
     def __init__(self, synapse: Synapse, steps: int) -> None:
         super().__init__()
-        self.synapse, self.steps = copy.deepcopy(synapse), steps
+        self.synapse: Synapse = copy.deepcopy(synapse)
+        self.steps: int = steps
 
     def sub_steps(self, x: Tensor) -> Tensor:
         """Integer spikes [T, B, ...] → binary [T·D, B, ...], the D sub-steps of a step in a row."""

@@ -23,7 +23,9 @@ _MARGIN_FLOAT64 = 1e-9
 
 
 class Folded(Traced):
-    """A folded network: plain integer spikes, integer or folded real weights, explicit affine maps and gains.
+    """The network as it runs at inference, checked against the trained one.
+
+    A folded network: plain integer spikes, integer or folded real weights, explicit affine maps and gains.
 
     Attributes:
         net: the traced network. graph: its graph. report: how it compares with the network it came from.

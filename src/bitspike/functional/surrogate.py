@@ -20,7 +20,9 @@ from bitspike.registry import Registry
 
 @dataclass(frozen=True)
 class Stairs:
-    """Boundaries ``first + j·spacing`` (j = 0 .. count-1), mirrored to negative u if signed.
+    """Where a neuron goes from one level to the next.
+
+    Boundaries ``first + j·spacing`` (j = 0 .. count-1), mirrored to negative u if signed.
 
     ``k(u) = clip(⌊(|u| − first)/spacing⌋ + 1, 0, count)``, times sign(u) if signed; a boundary fires (>=).
 
@@ -78,7 +80,9 @@ class Stairs:
 
 
 class Surrogate(ABC):
-    """Derivative of the staircase used in training. Parameters are in membrane units.
+    """The slope that training uses where spikes have none.
+
+    Derivative of the staircase used in training. Parameters are in membrane units.
 
     ``relaxed`` is False for every surrogate of the library: forward is the hard staircase. A relaxed one (used by
     tests only) sends its primitive forward instead.

@@ -271,7 +271,7 @@ class Edges:
         self.spikes: dict[str, Spikes | None] = {}
         self.sent: dict[str, tuple[SpikeFormat, ...]] = {}
         names = [node.name for node in graph.of_kind("input")]
-        self.shapes = {name: tuple(x.shape) for name, x in zip(names, inputs, strict=False)}
+        self.shapes: dict[str, tuple[int, ...]] = {name: tuple(x.shape) for name, x in zip(names, inputs, strict=False)}
 
     def note(self, node: Node, value: Any) -> Spikes | None:
         """Take down a node that has run, and say what it carries."""

@@ -34,7 +34,7 @@ class Surgery:
                 renamed[item].target = item.name
             elif item.op == "get_attr":
                 raise ValueError(f"fold: parameters must live in leaf layers, got {item.target}; wrap them in one.")
-        self.module = fx.GraphModule(root, copied)
+        self.module: fx.GraphModule = fx.GraphModule(root, copied)
 
     def __iter__(self) -> Iterator[fx.Node]:
         return iter(list(self.module.graph.nodes))

@@ -18,7 +18,7 @@ class Traced(nn.Module):
 
     def __init__(self, graph: Graph) -> None:
         super().__init__()
-        self.net = graph.model
+        self.net: nn.Module = graph.model
         self.eval()
 
     @property

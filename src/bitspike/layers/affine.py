@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -20,13 +21,15 @@ def _per_channel(value: Tensor, x: Tensor) -> Tensor:
 
 
 class Affine(TimeLayer):
-    """``y = scale·x + shift`` per channel: a folded batch norm behind integer weights.
+    """Scales and shifts every channel: what is left of a batch norm that folding could not remove.
+
+    ``y = scale·x + shift`` per channel: a folded batch norm behind integer weights.
 
     Args:
         scale, shift: [C] (or [] for all channels).
     """
 
-    tensors = ("scale", "shift")
+    tensors: ClassVar[tuple[str, ...]] = ("scale", "shift")
 
     def __init__(self, scale: Tensor, shift: Tensor) -> None:
         super().__init__()
@@ -45,7 +48,9 @@ class Affine(TimeLayer):
 
 
 class Gain(TimeLayer):
-    """``y = factor·x``: a factor that could not be folded into weights.
+    """Multiplies by a factor that folding could not move into weights.
+
+    ``y = factor·x``: a factor that could not be folded into weights.
 
     A factor that changes with time has a state in streams: the steps so far.
 
@@ -60,11 +65,11 @@ class Gain(TimeLayer):
     """
 
     scaling = "linear"
-    tensors = ("factor",)
+    tensors: ClassVar[tuple[str, ...]] = ("factor",)
 
     def __init__(self, factor: Tensor, channel_dim: int = 1) -> None:
         super().__init__()
-        self.channel_dim = one_of("Gain", "channel_dim", channel_dim, (1, -1))
+        self.channel_dim: int = one_of("Gain", "channel_dim", channel_dim, (1, -1))
         self.register_buffer("factor", factor.clone())
         self.factor: Tensor
 

@@ -49,7 +49,9 @@ def changed_by(*modules: nn.Module) -> str:
 
 
 class TimeLayer(Sealed, nn.Module, ABC):
-    """A leaf of the traced graph that works on [T, B, ...].
+    """What all layers share that work on every time step.
+
+    A leaf of the traced graph that works on [T, B, ...].
 
     Attributes:
         scaling: what happens to a factor on its input: "linear" (it comes out, per channel, any sign), "positive"
@@ -94,7 +96,9 @@ class TimeLayer(Sealed, nn.Module, ABC):
 
 
 class Synapse(TimeLayer):
-    """A linear map whose weight passes through a quantizer.
+    """What all layers with weights share.
+
+    A linear map whose weight passes through a quantizer.
 
     Attributes:
         weight: latent weight [O, I, ...]; bias: [O] or None; quantizer: this layer's own.

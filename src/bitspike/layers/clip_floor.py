@@ -11,7 +11,9 @@ from bitspike.layers.base import TimeLayer
 
 
 class ClipFloor(TimeLayer):
-    """Quantization-clip-floor: ``a = λ/L·clip(⌊x·L/λ + ½⌋, 0, L)``, λ learned, floor straight-through.
+    """An activation with L levels above 0, for training an ANN that becomes a spiking network with few errors.
+
+    Quantization-clip-floor: ``a = λ/L·clip(⌊x·L/λ + ½⌋, 0, L)``, λ learned, floor straight-through.
 
     With L = 2^(m+n) − 1 a multi-bit neuron has the same levels: `bitspike.ann2snn` then loses nothing at T = 1.
     Gradients: da/dx = [0 <= x <= λ]; da/dλ = (a − x·[0 <= x <= λ])/λ, which is 1 above the ceiling.
@@ -27,9 +29,9 @@ class ClipFloor(TimeLayer):
 
     def __init__(self, levels: int = 15, ceiling: float = 8.0) -> None:
         super().__init__()
-        self.levels = integer("ClipFloor", "levels", levels, 1, 2**16 - 1)
+        self.levels: int = integer("ClipFloor", "levels", levels, 1, 2**16 - 1)
         positive("ClipFloor", "ceiling", ceiling)
-        self.raw_ceiling = nn.Parameter(torch.tensor(float(ceiling)))
+        self.raw_ceiling: nn.Parameter = nn.Parameter(torch.tensor(float(ceiling)))
 
     def ceiling(self) -> Tensor:
         """λ [], differentiable."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar
 
 import torch
@@ -13,7 +14,9 @@ from bitspike.sealed import amend
 
 
 class DropPath(TimeLayer):
-    """``y = x·m / (1 − rate)`` in training, m = 0 with probability ``rate`` for each sample, else 1; ``y = x`` else.
+    """Stochastic depth: in training, some samples pass without the branch.
+
+    ``y = x·m / (1 − rate)`` in training, m = 0 with probability ``rate`` for each sample, else 1; ``y = x`` else.
 
     A sample keeps or loses all of its T steps. In training multiplied spikes are no integers; in evaluation, and so in
     whatever is folded, counted or compiled, nothing happens.
@@ -32,11 +35,11 @@ class DropPath(TimeLayer):
 
     scaling = "linear"
     keeps_format = True
-    remedies: ClassVar = {"rate": "call set_rate"}
+    remedies: ClassVar[Mapping[str, str]] = {"rate": "call set_rate"}
 
     def __init__(self, rate: float = 0.0) -> None:
         super().__init__()
-        self.rate = check_rate("DropPath", rate)
+        self.rate: float = check_rate("DropPath", rate)
 
     def set_rate(self, rate: float) -> None:
         """Drop with another probability from now on."""

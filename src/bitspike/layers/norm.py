@@ -39,8 +39,8 @@ class BatchNorm(TimeLayer):
     """
 
     scaling = "none"
-    sealed = ("height", "affine", "track_running_stats", "num_features")
-    settable = ("eps", "momentum")
+    sealed: ClassVar[tuple[str, ...]] = ("height", "affine", "track_running_stats", "num_features")
+    settable: ClassVar[tuple[str, ...]] = ("eps", "momentum")
     remedies: ClassVar[Mapping[str, str]] = {  # torch's names, which would be ignored here
         "affine": "freeze weight and bias instead (requires_grad_(False))",
         "track_running_stats": "call train() for statistics of the batch, eval() for the running ones",
@@ -57,14 +57,15 @@ class BatchNorm(TimeLayer):
     ) -> None:
         super().__init__()
         integer("BatchNorm", "channels", channels, 1, 2**20)
-        self.mode = one_of("BatchNorm", "mode", mode, ("joint", "per_step", "threshold"))
+        self.mode: str = one_of("BatchNorm", "mode", mode, ("joint", "per_step", "threshold"))
         positive("BatchNorm", "threshold", threshold)
         positive("BatchNorm", "alpha", alpha)
         positive("BatchNorm", "eps", eps)
-        self.eps, self.momentum = eps, self.admit("momentum", momentum)
-        self.height = alpha * threshold if mode == "threshold" else 1.0
-        self.weight = nn.Parameter(torch.ones(channels))
-        self.bias = nn.Parameter(torch.zeros(channels))
+        self.eps: float = eps
+        self.momentum: Any = self.admit("momentum", momentum)
+        self.height: float = alpha * threshold if mode == "threshold" else 1.0
+        self.weight: nn.Parameter = nn.Parameter(torch.ones(channels))
+        self.bias: nn.Parameter = nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
         self.register_buffer("running_var", torch.ones(channels))
         self.running_mean: Tensor

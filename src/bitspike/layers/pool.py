@@ -41,8 +41,11 @@ class AvgPool2d(TimeLayer):
 
     def __init__(self, kernel: int, stride: int | None = None, padding: int = 0, ceil: bool = False) -> None:
         super().__init__()
-        self.kernel, self.stride, self.padding = _window("AvgPool2d", kernel, stride, padding)
-        self.ceil = bool(one_of("AvgPool2d", "ceil", ceil, (False, True)))
+        kernel, stride, padding = _window("AvgPool2d", kernel, stride, padding)
+        self.kernel: int = kernel
+        self.stride: int = stride
+        self.padding: int = padding
+        self.ceil: bool = bool(one_of("AvgPool2d", "ceil", ceil, (False, True)))
 
     def sizes(self, height: int, width: int) -> Tensor:
         """Values in every window, padding included, int64 [H', W'] (or [1, 1] where all windows are whole)."""
@@ -106,7 +109,10 @@ class SumPool2d(TimeLayer):
 
     def __init__(self, kernel: int, stride: int | None = None, padding: int = 0) -> None:
         super().__init__()
-        self.kernel, self.stride, self.padding = _window("SumPool2d", kernel, stride, padding)
+        kernel, stride, padding = _window("SumPool2d", kernel, stride, padding)
+        self.kernel: int = kernel
+        self.stride: int = stride
+        self.padding: int = padding
 
     def format_of(self, spikes: SpikeFormat | None) -> SpikeFormat | None:
         """Alphabet of the output for spikes of an alphabet: that of a sum over the window."""
@@ -140,7 +146,9 @@ class MaxPool2d(TimeLayer):
 
     def __init__(self, kernel: int, stride: int | None = None) -> None:
         super().__init__()
-        self.kernel, self.stride, _ = _window("MaxPool2d", kernel, stride)
+        kernel, stride, _ = _window("MaxPool2d", kernel, stride)
+        self.kernel: int = kernel
+        self.stride: int = stride
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, C, H, W] → [T, B, C, H', W']."""
@@ -151,7 +159,9 @@ class MaxPool2d(TimeLayer):
 
 
 class TallyMaxPool2d(TimeLayer):
-    """Max pooling of what was sent so far: ``y_t = max Σ_{τ<=t} x_τ − max Σ_{τ<t} x_τ``, maxima over the window.
+    """Max pooling for converted networks: it compares what neurons sent so far, not single spikes.
+
+    Max pooling of what was sent so far: ``y_t = max Σ_{τ<=t} x_τ − max Σ_{τ<t} x_τ``, maxima over the window.
 
     The sum of the outputs is the maximum of the sums, so a mean over time is pooled as the ANN pools its activations;
     the maximum of every step would be too large where spikes of a window alternate. One output lies between the least
@@ -173,7 +183,9 @@ class TallyMaxPool2d(TimeLayer):
 
     def __init__(self, kernel: int, stride: int | None = None) -> None:
         super().__init__()
-        self.kernel, self.stride, _ = _window("TallyMaxPool2d", kernel, stride)
+        kernel, stride, _ = _window("TallyMaxPool2d", kernel, stride)
+        self.kernel: int = kernel
+        self.stride: int = stride
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, C, H, W] → [T, B, C, H', W']."""
@@ -267,7 +279,10 @@ class GlobalAvgPool(TimeLayer):
 
 
 class Flatten(TimeLayer):
-    """[T, B, C, H, W] (or any [T, B, ...]) → [T, B, features], channel-major."""
+    """Turns all axes behind the batch into one, in front of a linear layer.
+
+    [T, B, C, H, W] (or any [T, B, ...]) → [T, B, features], channel-major.
+    """
 
     scaling = "linear"
     keeps_format = True

@@ -13,7 +13,9 @@ from bitspike.ops.spec import GRADED, REAL, TERNARY, ScanSpec
 
 
 class Potential(TimeLayer):
-    """Membrane before firing, from what charged a neuron and what it sent.
+    """Gives the membrane of a neuron before it fired, e.g. as the signal of an attention.
+
+    Membrane before firing, from what charged a neuron and what it sent.
 
         u_t = decay·v_{t−1} + I_t        k_t = s_t/(value of one level)        v_t: u_t reset by k_t
 
@@ -41,9 +43,12 @@ class Potential(TimeLayer):
         spec, old = followed(neuron), neuron.membrane
         if isinstance(spec, str):
             raise bad_value("Potential", "the neuron must emit levels and learn none of its numbers", spec, "fix them")
-        self.membrane = Membrane(old.fixed_decay, False, old.reset_kind, old.detach_reset, old.initial)
-        self.charge, self.level, self.of = spec.numbers[2], spec.numbers[4], type(neuron).__name__
-        self.graded, self.signed = spec.codes[0] == GRADED, spec.codes[0] == TERNARY
+        self.membrane: Membrane = Membrane(old.fixed_decay, False, old.reset_kind, old.detach_reset, old.initial)
+        self.charge: float = spec.numbers[2]
+        self.level: float = spec.numbers[4]
+        self.of: str = type(neuron).__name__
+        self.graded: bool = spec.codes[0] == GRADED
+        self.signed: bool = spec.codes[0] == TERNARY
 
     def forward(self, x: Tensor, s: Tensor) -> Tensor:
         """Currents and spikes [T, B, ...] → potentials [T, B, ...], from a fresh state."""

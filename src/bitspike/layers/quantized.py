@@ -52,13 +52,13 @@ class Conv2d(Synapse):
             raise bad_value("Conv2d", "groups must divide inputs and outputs", got, "choose a divisor of both")
         self.groups = groups
         sides = pair("Conv2d", "kernel", kernel, 1, 2**20)
-        self.stride = _given(pair("Conv2d", "stride", stride, 1, 64))
-        self.padding = _given(pair("Conv2d", "padding", padding, 0, 64))
+        self.stride: int | tuple[int, int] = _given(pair("Conv2d", "stride", stride, 1, 64))
+        self.padding: int | tuple[int, int] = _given(pair("Conv2d", "padding", padding, 0, 64))
         start = torch.randn(outputs, inputs // groups, *sides)
         start *= math.sqrt(2 * groups / (sides[0] * sides[1] * outputs))
-        self.weight = nn.Parameter(start)
-        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
-        self.quantizer = new_quantizer(weight, self.weight)
+        self.weight: nn.Parameter = nn.Parameter(start)
+        self.bias: nn.Parameter | None = nn.Parameter(torch.zeros(outputs)) if bias else None
+        self.quantizer: Quantizer = new_quantizer(weight, self.weight)
 
     def connect(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Convolve x [T, B, I, H, W] with a given weight."""
@@ -117,9 +117,9 @@ class Linear(Synapse):
         super().__init__()
         integer("Linear", "inputs", inputs, 1, 2**24)
         integer("Linear", "outputs", outputs, 1, 2**24)
-        self.weight = nn.Parameter(torch.randn(outputs, inputs) / math.sqrt(inputs))
-        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
-        self.quantizer = new_quantizer(weight, self.weight)
+        self.weight: nn.Parameter = nn.Parameter(torch.randn(outputs, inputs) / math.sqrt(inputs))
+        self.bias: nn.Parameter | None = nn.Parameter(torch.zeros(outputs)) if bias else None
+        self.quantizer: Quantizer = new_quantizer(weight, self.weight)
 
     def connect(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Apply a given weight to x [T, B, I]."""

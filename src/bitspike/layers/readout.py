@@ -11,7 +11,9 @@ from bitspike.layers.padding import like, step_mask, valid_lengths
 
 
 class MeanReadout(TimeLayer):
-    """Logits averaged over time, [T, B, K] → [B, K]; in a stream the mean of all steps so far.
+    """The usual end of a network: one answer from T steps.
+
+    Logits averaged over time, [T, B, K] → [B, K]; in a stream the mean of all steps so far.
 
     Args:
         steps: 0: all steps count. Else the buffer ``keep`` [steps] of 0 and 1 says which do, its last value for later
@@ -69,7 +71,10 @@ class MeanReadout(TimeLayer):
 
 
 class StepReadout(TimeLayer):
-    """Logits of every step, [T, B, K] unchanged, for losses per step (TET)."""
+    """The end of a network that answers at every step.
+
+    Logits of every step, [T, B, K] unchanged, for losses per step (TET).
+    """
 
     scaling = "linear"
 

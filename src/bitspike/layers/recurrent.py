@@ -39,7 +39,9 @@ _STATES: dict[tuple[str, ...], Any] = {("v",): RecurrentState, ("v", "sent"): Re
 
 
 class Recurrent(Neuron):
-    """Neurons that their own spikes of the step before charge, through a synapse.
+    """A neuron layer that hears its own spikes one step later.
+
+    Neurons that their own spikes of the step before charge, through a synapse.
 
         s_t = neuron(x_t + W·s_{t−1} + bias)        s_0 = 0
 
@@ -87,7 +89,8 @@ class Recurrent(Neuron):
         if any(n != 1 for n in stride) or any(2 * n != side - 1 for n, side in zip(padding, kernel, strict=True)):
             must, got = "a convolution must keep the size of its images", f"kernel {kernel}, padding {padding}"
             raise bad_value("Recurrent", must, got, "stride 1, padding (kernel - 1)/2")
-        self.neuron, self.synapse = neuron, synapse
+        self.neuron: Neuron = neuron
+        self.synapse: Synapse = synapse
         self.before: nn.Module = nn.Identity()
         self.behind: nn.Module = nn.Identity()
 

@@ -26,7 +26,9 @@ def attention_kernel(channels: int) -> int:
 
 
 class Restimulate(TimeLayer):
-    """The previous layer's signal times an attention per channel: ``x̃_t = a_t ⊙ x_t``.
+    """An attention that stimulates neurons again with the signal of the previous layer; made for multi-bit spikes.
+
+    The previous layer's signal times an attention per channel: ``x̃_t = a_t ⊙ x_t``.
 
         z_t = mean over H, W of x_t          a_t = σ(Conv1D_k(z_t))          k weights for all channels, no bias
 
@@ -58,19 +60,22 @@ class Restimulate(TimeLayer):
         self, channels: int, attention: str = "efficient", over: str = "step", kernel: int | None = None
     ) -> None:
         super().__init__()
-        self.channels = integer("Restimulate", "channels", channels, 1, 1_000_000)
-        self.attention = one_of("Restimulate", "attention", attention, ("efficient", "one"))
-        self.over = one_of("Restimulate", "over", over, ("step", "first", "whole"))
-        self.kernel = integer(
+        self.channels: int = integer("Restimulate", "channels", channels, 1, 1_000_000)
+        self.attention: str = one_of("Restimulate", "attention", attention, ("efficient", "one"))
+        self.over: str = one_of("Restimulate", "over", over, ("step", "first", "whole"))
+        self.kernel: int = integer(
             "Restimulate", "kernel", attention_kernel(channels) if kernel is None else kernel, 1, 1_000_001
         )
         if self.kernel % 2 == 0:
             raise bad_value("Restimulate", "the kernel must be odd", kernel, "add 1")
         self.weight: nn.Parameter | None
         if attention == "one":
-            self.scaling, self.keeps_format, self.weight = "linear", True, None
+            self.scaling: str = "linear"
+            self.keeps_format: bool = True
+            self.weight = None
         else:
-            self.causal, self.stateful = over != "whole", over == "first"
+            self.causal: bool = over != "whole"
+            self.stateful: bool = over == "first"
             self.weight = nn.Parameter(torch.empty(self.kernel).uniform_(-1, 1) / math.sqrt(self.kernel))
 
     def attend(self, x: Tensor) -> Tensor:

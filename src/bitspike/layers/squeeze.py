@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any, ClassVar
 
 import torch
@@ -20,7 +21,9 @@ from bitspike.sealed import Sealed, amend, rewritten
 
 
 class Squeeze(TimeLayer):
-    """Mean over the time steps that come in, held for T steps: ``y_t = (Σ_t' x_t')/T₁``, t = 1 … T.
+    """Changes the number of time steps: what comes in is averaged, and the mean is held.
+
+    Mean over the time steps that come in, held for T steps: ``y_t = (Σ_t' x_t')/T₁``, t = 1 … T.
 
     In a folded network it is the sum (of integers), and 1/T₁ is in the weights behind it; with T₂ steps instead of T₁
     the sum is multiplied by T₁/T₂, which keeps the mean right. Behind a neuron whose T is
@@ -45,8 +48,9 @@ class Squeeze(TimeLayer):
     def __init__(self, T: int = 1, always: bool = True, learned: float | None = None) -> None:
         super().__init__()
         self.T = integer("Squeeze", "T", T, 1, 10_000)
-        self.always, self.summed = always, False
-        self.raw_steps = None if learned is None else nn.Parameter(torch.tensor(float(learned)))
+        self.always: bool = always
+        self.summed: bool = False
+        self.raw_steps: nn.Parameter | None = None if learned is None else nn.Parameter(torch.tensor(float(learned)))
 
     def passes(self, steps: int) -> bool:
         """Whether a train of so many steps passes unchanged."""
@@ -98,7 +102,9 @@ class Squeeze(TimeLayer):
 
 
 class Join(TimeLayer):
-    """Sum of branches; where their numbers of steps differ, each is squeezed to its mean first.
+    """Where a shortcut meets its branch.
+
+    Sum of branches; where their numbers of steps differ, each is squeezed to its mean first.
 
     Args:
         keep_time: bring them to the most steps among them instead, as `Windows` does.
@@ -157,8 +163,8 @@ class Refined(Sealed, nn.Module):
     [[[0.5]]]
     """
 
-    sealed = ("time_steps", "format", "threshold")
-    remedies: ClassVar = dict.fromkeys(("T", "time_steps"), "call set_steps")
+    sealed: ClassVar[tuple[str, ...]] = ("time_steps", "format", "threshold")
+    remedies: ClassVar[Mapping[str, str]] = dict.fromkeys(("T", "time_steps"), "call set_steps")
 
     def __init__(
         self,
@@ -170,8 +176,8 @@ class Refined(Sealed, nn.Module):
     ) -> None:
         super().__init__()
         integer("Refined", "T", T, 1, 10_000)
-        self.bound = integer("Refined", "bound", T + 1 if bound is None else bound, T, 10_000)
-        self.squeeze = one_of("Refined", "squeeze", squeeze, ("always", "differs", "windows"))
+        self.bound: int = integer("Refined", "bound", T + 1 if bound is None else bound, T, 10_000)
+        self.squeeze: str = one_of("Refined", "squeeze", squeeze, ("always", "differs", "windows"))
         if learn_T and squeeze == "differs":
             must = 'T is learned through its divisor or its windows, so squeeze must be "always" or "windows"'
             raise bad_value("Refined", must, squeeze, 'choose squeeze="always"')
@@ -179,7 +185,9 @@ class Refined(Sealed, nn.Module):
         if squeeze == "windows":
             self.before = Windows(T, learn_T=learn_T, bound=self.bound)
         self.neuron = neuron
-        self.after = Squeeze(1, learned=T if learn_T else None) if squeeze == "always" else nn.Identity()
+        self.after: Squeeze | nn.Identity = (
+            Squeeze(1, learned=T if learn_T else None) if squeeze == "always" else nn.Identity()
+        )
         self.register_buffer("steps", torch.tensor(T))
         self.steps: Tensor
 

@@ -14,7 +14,9 @@ State = tuple[tuple[Tensor, ...], Tensor | None, int]
 
 
 class TallyMap(TimeLayer):
-    """An analog operation of a converted network: ``y_t = t·f(m_t) − (t − 1)·f(m_{t−1})``, m_t the mean of x_1 … x_t.
+    """Runs an operation of an ANN that spikes cannot do, such as a GELU or a norm, inside a converted network.
+
+    An analog operation of a converted network: ``y_t = t·f(m_t) − (t − 1)·f(m_{t−1})``, m_t the mean of x_1 … x_t.
 
     The sum of the first t outputs is t·f(m_t): a mean over time is mapped as the ANN maps its activations, whatever f
     is (GELU, a norm, a product of several inputs), as `TallyPool` does for maxima. At T = 1 it is f itself.
@@ -32,7 +34,8 @@ class TallyMap(TimeLayer):
 
     def __init__(self, body: nn.Module, what: str = "") -> None:
         super().__init__()
-        self.body, self.what = body, what or type(body).__name__
+        self.body: nn.Module = body
+        self.what: str = what or type(body).__name__
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Tensors [T, B, ...] → [T, B, ...]."""

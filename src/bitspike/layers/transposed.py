@@ -54,22 +54,25 @@ class ConvTranspose2d(Synapse):
         where = "ConvTranspose2d"
         for name, value in (("inputs", inputs), ("outputs", outputs)):
             integer(where, name, value, 1, 2**20)
-        self.groups = integer(where, "groups", groups, 1, min(inputs, outputs))
+        self.groups: int = integer(where, "groups", groups, 1, min(inputs, outputs))
         if inputs % groups or outputs % groups:
             must, got = "groups must divide both numbers of channels", f"{groups} of {inputs} and {outputs}"
             raise bad_value(where, must, got, "choose a divisor")
         kernel = pair(where, "kernel", kernel, 1, 2**20)
-        self.stride, self.dilation = pair(where, "stride", stride, 1, 64), pair(where, "dilation", dilation, 1, 64)
-        self.padding = pair(where, "padding", padding, 0, 64)
-        self.output_padding = pair(where, "output_padding", output_padding, 0, 64)
+        self.stride: tuple[int, int] = pair(where, "stride", stride, 1, 64)
+        self.dilation: tuple[int, int] = pair(where, "dilation", dilation, 1, 64)
+        self.padding: tuple[int, int] = pair(where, "padding", padding, 0, 64)
+        self.output_padding: tuple[int, int] = pair(where, "output_padding", output_padding, 0, 64)
         for more, step, gap in zip(self.output_padding, self.stride, self.dilation, strict=True):
             if more >= max(step, gap):
                 must = "output_padding must be below the stride or the dilation of its side"
                 raise bad_value(where, must, f"{more} at stride {step}, dilation {gap}", "choose a smaller one")
         meeting = math.prod(kernel) * inputs / (groups * math.prod(self.stride))
-        self.weight = nn.Parameter(torch.randn(outputs, inputs // groups, *kernel) * math.sqrt(2 / meeting))
-        self.bias = nn.Parameter(torch.zeros(outputs)) if bias else None
-        self.quantizer = new_quantizer(weight, self.weight)
+        self.weight: nn.Parameter = nn.Parameter(
+            torch.randn(outputs, inputs // groups, *kernel) * math.sqrt(2 / meeting)
+        )
+        self.bias: nn.Parameter | None = nn.Parameter(torch.zeros(outputs)) if bias else None
+        self.quantizer: Quantizer = new_quantizer(weight, self.weight)
 
     def connect(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Convolve x [T, B, I, H, W] with a given weight."""

@@ -29,7 +29,7 @@ class Upsample(TimeLayer):
 
     def __init__(self, factor: int | tuple[int, int] = 2) -> None:
         super().__init__()
-        self.factor = pair("Upsample", "factor", factor, 1, 64)
+        self.factor: tuple[int, int] = pair("Upsample", "factor", factor, 1, 64)
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, C, H, W] → the same values, each f·g times."""

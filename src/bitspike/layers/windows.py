@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar, NamedTuple
 
@@ -25,7 +26,9 @@ class OpenWindow(NamedTuple):
 
 
 class Windows(TimeLayer):
-    """T₁ frames → T frames, each the mean of the input over its share of the time.
+    """Turns T₁ frames into T time steps, for example those of an event recording.
+
+    T₁ frames → T frames, each the mean of the input over its share of the time.
 
     With x(s) the input held over every frame, 0 <= s <= T₁, and e_t = t·T₁/T:
 
@@ -58,17 +61,17 @@ class Windows(TimeLayer):
 
     scaling = "linear"
     stateful = True
-    remedies: ClassVar = {"T": "call set_steps"}
+    remedies: ClassVar[Mapping[str, str]] = {"T": "call set_steps"}
     takes: int = 0  # as of `Squeeze`
     summed_parts: int = 0  # divisor of the sums that a folded network sends; 0: it sends means, or plain sums
 
     def __init__(self, T: int = 1, frames: int | None = None, learn_T: bool = False, bound: int | None = None) -> None:
         super().__init__()
         self.T = integer("Windows", "T", T, 1, 10_000)
-        self.frames = None if frames is None else integer("Windows", "frames", frames, 1, 1_000_000)
-        self.bound = integer("Windows", "bound", max(T + 1, frames or 0) if bound is None else bound, T, 10_000)
+        self.frames: int | None = None if frames is None else integer("Windows", "frames", frames, 1, 1_000_000)
+        self.bound: int = integer("Windows", "bound", max(T + 1, frames or 0) if bound is None else bound, T, 10_000)
         self.summed = False
-        self.raw_steps = nn.Parameter(torch.tensor(float(T))) if learn_T else None
+        self.raw_steps: nn.Parameter | None = nn.Parameter(torch.tensor(float(T))) if learn_T else None
         self.register_buffer("steps", torch.tensor(T))
         self.steps: Tensor
 

@@ -49,9 +49,12 @@ class Figures:
     """
 
     def __init__(self, where: str, program: Program) -> None:
-        self.where, self.named = where, bool(program.spec.outputs)
-        self.tallies = {name: Tally(targets_of(program, name), sends_steps(program, name)) for name in program.outputs}
-        self.found = {name: OutputFigures() for name in program.outputs}
+        self.where: str = where
+        self.named: bool = bool(program.spec.outputs)
+        self.tallies: dict[str, Tally] = {
+            name: Tally(targets_of(program, name), sends_steps(program, name)) for name in program.outputs
+        }
+        self.found: dict[str, OutputFigures] = {name: OutputFigures() for name in program.outputs}
 
     @property
     def samples(self) -> int:

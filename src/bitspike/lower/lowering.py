@@ -45,9 +45,12 @@ class Lowering:
     """
 
     def __init__(self, graph: Graph, builder: Builder, measured: Measured, options: Options) -> None:
-        self.graph, self.builder, self.measured, self.options = graph, builder, measured, options
+        self.graph: Graph = graph
+        self.builder: Builder = builder
+        self.measured: Measured = measured
+        self.options: Options = options
         self.wires: dict[str, Any] = {}
-        self.report = CompileReport(samples=measured.samples)
+        self.report: CompileReport = CompileReport(samples=measured.samples)
         self.membranes: dict[str, Wire] = {}
         self._names: set[str] = set()
 

@@ -59,7 +59,10 @@ class Tally:
     """
 
     def __init__(self, targets: str, steps: bool) -> None:
-        self.targets, self.steps, self.samples, self.alike = targets, steps, 0, 0.0
+        self.targets: str = targets
+        self.steps: bool = steps
+        self.samples: int = 0
+        self.alike: float = 0.0
         self.right: list[float] | None = None
 
     def add(self, got: Array, wanted: Array, truth: Array | None) -> None:

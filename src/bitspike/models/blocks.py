@@ -6,9 +6,9 @@ from collections import OrderedDict
 
 from torch import Tensor, nn
 
-from bitspike.layers import Chain, Conv2d
+from bitspike.layers import BatchNorm, Chain, Conv2d
 from bitspike.models.components import after_norm, before_synapse, new_neuron, new_norm
-from bitspike.models.residual_block import join, new_join, new_shortcut
+from bitspike.models.residual_block import ResidualJoin, join, new_join, new_shortcut
 from bitspike.sealed import Sealed
 
 
@@ -51,16 +51,16 @@ class InputBlock(Sealed, nn.Module):
     ) -> None:
         super().__init__()
         self.sew = sew
-        self.neuron1 = new_neuron(neuron, inputs)
-        self.conv1 = Conv2d(inputs, outputs, 3, stride=stride, padding=1)
-        self.norm1 = new_norm(outputs, norm, neuron)
-        self.rectifier1 = nn.Sequential(*after_norm("input", neuron, outputs))
-        self.neuron2 = new_neuron(neuron, outputs)
-        self.conv2 = Conv2d(outputs, outputs, 3, padding=1)
-        self.norm2 = new_norm(outputs, norm, neuron)
-        self.shortcut = new_shortcut(shortcut, inputs, outputs, stride, neuron, norm, "input", sew)
-        self.rectifier2 = nn.Sequential(*after_norm("input", neuron, outputs))
-        self.join = new_join(neuron)
+        self.neuron1: nn.Module = new_neuron(neuron, inputs)
+        self.conv1: Conv2d = Conv2d(inputs, outputs, 3, stride=stride, padding=1)
+        self.norm1: BatchNorm = new_norm(outputs, norm, neuron)
+        self.rectifier1: nn.Sequential = nn.Sequential(*after_norm("input", neuron, outputs))
+        self.neuron2: nn.Module = new_neuron(neuron, outputs)
+        self.conv2: Conv2d = Conv2d(outputs, outputs, 3, padding=1)
+        self.norm2: BatchNorm = new_norm(outputs, norm, neuron)
+        self.shortcut: nn.Module = new_shortcut(shortcut, inputs, outputs, stride, neuron, norm, "input", sew)
+        self.rectifier2: nn.Sequential = nn.Sequential(*after_norm("input", neuron, outputs))
+        self.join: ResidualJoin = new_join(neuron)
 
     def forward(self, x: Tensor) -> Tensor:
         """Real values [T, B, C, H, W] → real values."""

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from bitspike.layers import Attention, Conv2d
 from bitspike.models.components import new_neuron, new_norm
-from bitspike.models.residual_block import join, new_join
+from bitspike.models.residual_block import ResidualJoin, join, new_join
 from bitspike.sealed import Sealed
 
 
@@ -48,8 +48,8 @@ class Current(Sealed, nn.Module):
 
     def __init__(self, convs: Sequence[Conv2d], neuron: nn.Module, norm: str) -> None:
         super().__init__()
-        self.way = fired(convs, neuron, norm)
-        self.join = new_join(neuron)
+        self.way: nn.Sequential = fired(convs, neuron, norm)
+        self.join: ResidualJoin = new_join(neuron)
 
     def forward(self, x: Tensor) -> Tensor:
         """Currents [T, B, C, H, W] → currents of that shape."""
@@ -67,9 +67,10 @@ class CurrentPatch(Sealed, nn.Module):
 
     def __init__(self, channels: int, way: nn.Module, shortcut: nn.Module, neuron: nn.Module) -> None:
         super().__init__()
-        self.neuron = new_neuron(neuron, channels)
-        self.way, self.shortcut = way, shortcut
-        self.join = new_join(neuron)
+        self.neuron: nn.Module = new_neuron(neuron, channels)
+        self.way: nn.Module = way
+        self.shortcut: nn.Module = shortcut
+        self.join: ResidualJoin = new_join(neuron)
 
     def forward(self, x: Tensor) -> Tensor:
         """Currents [T, B, C, H, W] → currents, of other channels and size."""
@@ -90,10 +91,10 @@ class DrivenBlock(Sealed, nn.Module):
 
     def __init__(self, attention: Attention, neuron: nn.Module, norm: str, ratio: int = 4) -> None:
         super().__init__()
-        self.neuron = new_neuron(neuron, attention.channels)
+        self.neuron: nn.Module = new_neuron(neuron, attention.channels)
         self.attention = attention
-        self.join = new_join(neuron)
-        self.mlp = Current(perceptron(attention.channels, ratio=ratio), neuron, norm)
+        self.join: ResidualJoin = new_join(neuron)
+        self.mlp: Current = Current(perceptron(attention.channels, ratio=ratio), neuron, norm)
 
     def forward(self, x: Tensor) -> Tensor:
         """Currents [T, B, C, N, 1] → the same shape."""

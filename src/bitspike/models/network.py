@@ -22,7 +22,9 @@ INERT = "bitspike: these factors are inert"
 
 
 class Network(nn.Module):
-    """Samples [B, ...] → logits [B, K] (mean read-out) or [T, B, K] (per step).
+    """A whole spiking network: encoder, body and read-out.
+
+    Samples [B, ...] → logits [B, K] (mean read-out) or [T, B, K] (per step).
 
     Args:
         encoder: sample → sequence. body: layers over [T, B, ...]. readout: sequence of logits → output.

@@ -33,9 +33,10 @@ class PadShortcut(TimeLayer):
         super().__init__()
         integer("PadShortcut", "inputs", inputs, 1, 2**20)
         integer("PadShortcut", "outputs", outputs, inputs, 2**20)
-        self.inputs, self.stride = inputs, integer("PadShortcut", "stride", stride, 1, 64)
-        self.before = (outputs - inputs) // 2
-        self.behind = outputs - inputs - self.before
+        self.inputs: int = inputs
+        self.stride: int = integer("PadShortcut", "stride", stride, 1, 64)
+        self.before: int = (outputs - inputs) // 2
+        self.behind: int = outputs - inputs - self.before
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, inputs, H, W] → [T, B, outputs, ⌈H/stride⌉, ⌈W/stride⌉]."""

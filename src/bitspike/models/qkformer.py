@@ -14,7 +14,7 @@ from bitspike.models.builder import builder, closed, opened
 from bitspike.models.components import new_neuron, new_norm
 from bitspike.models.network import MODELS
 from bitspike.models.options import Options, Size
-from bitspike.models.residual_block import join, new_join
+from bitspike.models.residual_block import ResidualJoin, join, new_join
 from bitspike.models.transformer_block import TransformerBlock
 from bitspike.sealed import Sealed
 
@@ -69,11 +69,11 @@ class DeformedPatch(Sealed, nn.Module):
         for index in range(1, units + 1):
             conv = Conv2d(inputs if index == 1 else outputs, outputs, 3, padding=1)
             layers[f"unit{index}"] = pooled(conv, neuron, norm) if index == pool else unit(conv, neuron, norm, "spike")
-        self.units = nn.Sequential(layers)
+        self.units: nn.Sequential = nn.Sequential(layers)
         way = Conv2d(inputs, outputs, 1, stride=2 if pool else 1)
         way.role = "downsample"
-        self.shortcut = unit(way, neuron, norm, "spike")
-        self.join = new_join(neuron)
+        self.shortcut: nn.Sequential = unit(way, neuron, norm, "spike")
+        self.join: ResidualJoin = new_join(neuron)
 
     def forward(self, x: Tensor) -> Tensor:
         """Spikes [T, B, C, H, W] → sums of two spikes, with a pool half as high and wide."""

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from bitspike.checks import one_of
 from bitspike.layers import (
     AvgPool2d,
+    BatchNorm,
     Chain,
     Conv2d,
     DropPath,
@@ -52,14 +53,14 @@ class ResidualBlock(Sealed, nn.Module):
     ) -> None:
         super().__init__()
         self.sew = sew
-        self.conv1 = Conv2d(inputs, outputs, 3, stride=stride, padding=1)
-        self.norm1 = new_norm(outputs, norm, neuron)
-        self.neuron1 = new_neuron(neuron, outputs)
-        self.conv2 = Conv2d(outputs, outputs, 3, padding=1)
-        self.norm2 = new_norm(outputs, norm, neuron)
-        self.shortcut = new_shortcut(shortcut, inputs, outputs, stride, neuron, norm, "spike", sew)
-        self.neuron2 = new_neuron(neuron, outputs)
-        self.join = new_join(neuron)
+        self.conv1: Conv2d = Conv2d(inputs, outputs, 3, stride=stride, padding=1)
+        self.norm1: BatchNorm = new_norm(outputs, norm, neuron)
+        self.neuron1: nn.Module = new_neuron(neuron, outputs)
+        self.conv2: Conv2d = Conv2d(outputs, outputs, 3, padding=1)
+        self.norm2: BatchNorm = new_norm(outputs, norm, neuron)
+        self.shortcut: nn.Module = new_shortcut(shortcut, inputs, outputs, stride, neuron, norm, "spike", sew)
+        self.neuron2: nn.Module = new_neuron(neuron, outputs)
+        self.join: ResidualJoin = new_join(neuron)
         self.restimulate1: nn.Module | None = None
         self.restimulate2: nn.Module | None = None
 

@@ -9,7 +9,7 @@ from bitspike.models.blocks import unit
 from bitspike.models.builder import builder, closed
 from bitspike.models.network import MODELS
 from bitspike.models.patches import FormerOptions, patched
-from bitspike.models.residual_block import join, new_join
+from bitspike.models.residual_block import ResidualJoin, join, new_join
 from bitspike.models.transformer_block import TransformerBlock
 from bitspike.sealed import Sealed
 
@@ -25,8 +25,8 @@ class Position(Sealed, nn.Module):
 
     def __init__(self, channels: int, neuron: nn.Module, norm: str) -> None:
         super().__init__()
-        self.unit = unit(Conv2d(channels, channels, 3, padding=1), neuron, norm, "spike")
-        self.join = new_join(neuron)
+        self.unit: nn.Sequential = unit(Conv2d(channels, channels, 3, padding=1), neuron, norm, "spike")
+        self.join: ResidualJoin = new_join(neuron)
 
     def forward(self, x: Tensor) -> Tensor:
         """Spikes [T, B, C, H, W] → sums of two spikes."""

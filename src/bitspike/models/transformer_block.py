@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from bitspike.layers import Attention, Conv2d
 from bitspike.models.blocks import unit
-from bitspike.models.residual_block import join, new_join
+from bitspike.models.residual_block import ResidualJoin, join, new_join
 from bitspike.sealed import Sealed
 
 
@@ -26,11 +26,12 @@ class TransformerBlock(Sealed, nn.Module):
         super().__init__()
         channels = attention.channels
         self.attention = attention
-        self.mlp = nn.Sequential(
+        self.mlp: nn.Sequential = nn.Sequential(
             unit(Conv2d(channels, ratio * channels, 1), neuron, norm, "spike"),
             unit(Conv2d(ratio * channels, channels, 1), neuron, norm, "spike"),
         )
-        self.join1, self.join2 = new_join(neuron), new_join(neuron)
+        self.join1: ResidualJoin = new_join(neuron)
+        self.join2: ResidualJoin = new_join(neuron)
 
     def forward(self, x: Tensor) -> Tensor:
         """Maps [T, B, C, N, 1] → the same shape."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -31,7 +32,9 @@ from bitspike.sealed import amend, rewritten
 
 @NEURONS.register("adaptive")
 class Adaptive(Neuron):
-    """``k = round_half(clip(u/γ, 0, Q))``, ``Q = 2^B − 1``, ``s = γ·k``, ``v = sg(u − s)``; B and γ are learned.
+    """A neuron whose number of spike bits and step size are learned by gradient.
+
+    ``k = round_half(clip(u/γ, 0, Q))``, ``Q = 2^B − 1``, ``s = γ·k``, ``v = sg(u − s)``; B and γ are learned.
 
     The step γ is threshold and amplitude in one; ``B = round_half(clip(|raw_bits|, 1, bound))``. With g the gradient of
     s, in = [0 <= u/γ <= Q] and over = [u/γ > Q]: ``dL/du = g·in``; ``dL/dγ = G·Σ g·(in·(k − u/γ) + over·Q)`` with G =
@@ -64,10 +67,10 @@ class Adaptive(Neuron):
     [0.0, 1.0, 2.0, 3.0, 0.0]
     """
 
-    constants = ("width", "fixed_step")
-    sealed = ("formats", "channel_axis", "least_bits", "halve", "surrogate")
-    remedies: ClassVar = {"surrogate": "leave it, the gradient is straight-through and reads none"}
-    settable = ("scale_gradient",)
+    constants: tuple[str, ...] = ("width", "fixed_step")
+    sealed: ClassVar[tuple[str, ...]] = ("formats", "channel_axis", "least_bits", "halve", "surrogate")
+    remedies: ClassVar[Mapping[str, str]] = {"surrogate": "leave it, the gradient is straight-through and reads none"}
+    settable: ClassVar[tuple[str, ...]] = ("scale_gradient",)
     formats: tuple[SpikeFormat, ...]
     detach_state = True
 
@@ -88,25 +91,28 @@ class Adaptive(Neuron):
         super().__init__()
         self.least_bits = 2 if signed else 1
         integer("Adaptive", "bits", bits, self.least_bits, 8)
-        self.bound = integer("Adaptive", "bound", bits + 2 if bound is None else bound, bits, 16)
+        self.bound: int = integer("Adaptive", "bound", bits + 2 if bound is None else bound, bits, 16)
         integer("Adaptive", "steps", steps, 1, 1000)
         one_of("Adaptive", "sharing", sharing, ("layer", "channel"))
-        self.halve = one_of("Adaptive", "bit_gradient", bit_gradient, ("true", "release")) == "release"
-        self.signed, self.scale_gradient = signed, scale_gradient
+        self.halve: bool = one_of("Adaptive", "bit_gradient", bit_gradient, ("true", "release")) == "release"
+        self.signed: bool = signed
+        self.scale_gradient: bool = scale_gradient
         positive("Adaptive", "threshold", threshold)
         in_range("Adaptive", "threshold", threshold, 0, 3.4e38)
-        self.threshold, self.sharing, self.steps = threshold, sharing, steps
-        self.stairs = Stairs(threshold / 2, threshold, 1, signed)
-        self.surrogate = Rectangle()
-        self.membrane = Membrane(decay, learn_decay, "soft", True)
-        self.emission = Emission(threshold, sharing, True, least=LEAST_STEP, steps=steps)
+        self.threshold: float = threshold
+        self.sharing: str = sharing
+        self.steps: int = steps
+        self.stairs: Stairs = Stairs(threshold / 2, threshold, 1, signed)
+        self.surrogate: Rectangle = Rectangle()
+        self.membrane: Membrane = Membrane(decay, learn_decay, "soft", True)
+        self.emission: Emission = Emission(threshold, sharing, True, least=LEAST_STEP, steps=steps)
         shape = () if steps == 1 else (steps,)
-        self.raw_bits = nn.Parameter(torch.full(shape, float(bits))) if learn_bits else None
+        self.raw_bits: nn.Parameter | None = nn.Parameter(torch.full(shape, float(bits))) if learn_bits else None
         self.register_buffer("width", torch.full(shape, bits))
         self.register_buffer("fixed_step", None)
         self.width: Tensor
         self.fixed_step: Tensor | None
-        self.format = SpikeFormat(amplitude=sharing)
+        self.format: SpikeFormat = SpikeFormat(amplitude=sharing)
         self._describe()
 
     @property

@@ -71,7 +71,9 @@ class ExtraCost:
 
 
 class Neuron(Sealed, nn.Module, ABC):
-    """Charge, fire, reset, emit. A leaf class is one file and sets the parts named here.
+    """What all neurons share, and the place to begin a new one (docs/extending.md).
+
+    Charge, fire, reset, emit. A leaf class is one file and sets the parts named here.
 
     Attributes:
         format: alphabet of what it emits.
@@ -109,7 +111,7 @@ class Neuron(Sealed, nn.Module, ABC):
 
     unit_like: ClassVar[Callable[..., Any]] = old_method("unit_like", "threshold_scale")
     announce: ClassVar[Callable[..., Any]] = old_method("announce", "record_spikes")
-    takes_back = old_attribute("takes_back", "cancels_only")
+    takes_back: property = old_attribute("takes_back", "cancels_only")
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
-from typing import ClassVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -16,7 +16,9 @@ from bitspike.sealed import Sealed, amend
 
 
 class Emission(Sealed, nn.Module):
-    """What a level is worth on the wire: ``amplitude · 2^-fraction_bits``, times a slope below 0 (`set_slope`).
+    """What leaves a neuron: it turns levels into values.
+
+    What a level is worth on the wire: ``amplitude · 2^-fraction_bits``, times a slope below 0 (`set_slope`).
 
     A trainable amplitude is positive by parameterisation, ``exp(raw_amplitude)``, unless ``raw`` is set (the released
     form of Ternary Spike, which nothing keeps from changing sign; max pooling refuses it at folding).
@@ -53,7 +55,7 @@ class Emission(Sealed, nn.Module):
         steps: int = 1,
     ) -> None:
         super().__init__()
-        self.train_kind = one_of("Emission", "train_amplitude", train, ("none", "layer", "channel"))
+        self.train_kind: str = one_of("Emission", "train_amplitude", train, ("none", "layer", "channel"))
         if raw and train != "none":
             if amplitude == 0 or not math.isfinite(amplitude):
                 raise bad_value("Emission", "amplitude must be finite and not 0", amplitude, "start at 1")
@@ -61,16 +63,17 @@ class Emission(Sealed, nn.Module):
             positive("Emission", "amplitude", amplitude)
         self.raw = raw
         self.fraction_bits = fraction_bits
-        self.initial = float(amplitude)
-        self.slope = 1.0
-        self.least, self.steps = least, steps
+        self.initial: float = float(amplitude)
+        self.slope: float = 1.0
+        self.least: float | None = least
+        self.steps: int = steps
         self.raw_amplitude: nn.Parameter | None = None
         if train != "none":
             self._allocate(())
 
-    bend_by = old_method("bend_by", "set_slope")
-    bend = old_method("bend", "scale_negative")
-    straighten = old_method("straighten", "unscale_negative")
+    bend_by: Callable[..., Any] = old_method("bend_by", "set_slope")
+    bend: Callable[..., Any] = old_method("bend", "scale_negative")
+    straighten: Callable[..., Any] = old_method("straighten", "unscale_negative")
 
     def _allocate(self, shape: tuple[int, ...]) -> None:
         start = self.initial if self.raw else math.log(self.initial)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -33,10 +33,10 @@ class Graded(Neuron):
     Source: ours, after adaptive bit allocation (arXiv 2506.23717), whose spikes have a learned step size.
     """
 
-    constants = ("width",)
-    sealed = ("bits", "grows", "least_bits", "sharing")
+    constants: tuple[str, ...] = ("width",)
+    sealed: ClassVar[tuple[str, ...]] = ("bits", "grows", "least_bits", "sharing")
     channel_axis: int | None = None
-    grows = "none"
+    grows: str = "none"
 
     def learn(self, grows: str, bits: int, least: int, bound: int | None) -> None:
         """The last call of a constructor: let bits be learned, or not (``grows`` "none"), and describe the alphabet.
@@ -50,10 +50,11 @@ class Graded(Neuron):
         if grows != "none" and self.membrane.raw_threshold is not None:
             must = "thresholds are trained where bits are fixed, for both would set the worth of a level"
             raise bad_value(where, must, f"learn_bits={grows!r}", "leave one of them out")
-        self.bits, self.least_bits = bits, least
+        self.bits: int = bits
+        self.least_bits: int = least
         self.register_buffer("width", None)
         self.width: Tensor | None
-        self.bound = integer(where, "bound", min(bits + 2, 8) if bound is None else bound, bits, 8)
+        self.bound: int = integer(where, "bound", min(bits + 2, 8) if bound is None else bound, bits, 8)
         self.raw_bits = None if grows == "none" else nn.Parameter(torch.tensor(float(bits)))
         if grows != "none":
             self.width = torch.tensor(bits)

@@ -17,7 +17,9 @@ from bitspike.sealed import amend
 
 @NEURONS.register("integer")
 class Integer(Graded):
-    """Integer LIF: ``s = round_half(clip(u/threshold, 0, D))``; ``v = u − threshold·s`` (soft).
+    """A neuron that sends whole numbers from 0 to D; a chip that knows only 0 and 1 runs it as D binary sub-steps.
+
+    Integer LIF: ``s = round_half(clip(u/threshold, 0, D))``; ``v = u − threshold·s`` (soft).
 
     `bitspike.expand_unary` replaces every such spike by D binary sub-steps; the sums are equal.
 
@@ -65,8 +67,8 @@ class Integer(Graded):
         super().__init__()
         membrane = Membrane(decay, learn_decay, reset, detach_reset, initial, floor, train_threshold)
         emission = Emission(amplitude, train_amplitude, raw_amplitude)
-        self.sharing = assemble(self, threshold, surrogate, membrane, emission)
-        self.format = SpikeFormat(amplitude=self.sharing)
+        self.sharing: str = assemble(self, threshold, surrogate, membrane, emission)
+        self.format: SpikeFormat = SpikeFormat(amplitude=self.sharing)
         integer("Integer", "D", D, 1, 255)
         one_of("Integer", "learn_bits", learn_bits, ("none", "integer"))
         if learn_bits != "none" and D & (D + 1):

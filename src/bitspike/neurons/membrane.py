@@ -58,24 +58,24 @@ class Membrane(Sealed, nn.Module):
         number("Membrane", "initial", initial)
         if not math.isfinite(initial):
             raise bad_value("Membrane", "the initial membrane must be finite", initial, "start at 0")
-        self.initial = float(initial)
+        self.initial: float = float(initial)
         if floor is not None:
             number("Membrane", "floor", floor)
         if floor is not None and not -math.inf < floor <= min(0.0, initial):
             must = "the floor must be finite, <= 0 and <= the initial membrane"
             raise bad_value("Membrane", must, floor, "pass e.g. floor=-1.0, or None for no floor")
-        self.floor = None if floor is None else float(floor)
+        self.floor: float | None = None if floor is None else float(floor)
         self.register_buffer("floor_factor", None)
         self.floor_factor: Tensor | None
         in_range("Membrane", "decay", decay, 0.0, 1.0)
         learned = ("none", "layer")[learn_decay] if isinstance(learn_decay, bool) else learn_decay
-        self.decay_kind = one_of("Membrane", "learn_decay", learned, _SHARING)
+        self.decay_kind: str = one_of("Membrane", "learn_decay", learned, _SHARING)
         if self.decay_kind != "none" and not 0 < decay < 1:
             raise bad_value("Membrane", "a learnable decay must start inside (0, 1)", decay, "start at 0.25 or 0.5")
-        self.reset_kind = one_of("Membrane", "reset", reset, ("hard", "soft"))
+        self.reset_kind: str = one_of("Membrane", "reset", reset, ("hard", "soft"))
         self.detach_reset = detach_reset
-        self.fixed_decay = float(decay)
-        self.threshold_kind = one_of("Membrane", "train_threshold", train_threshold, _SHARING)
+        self.fixed_decay: float = float(decay)
+        self.threshold_kind: str = one_of("Membrane", "train_threshold", train_threshold, _SHARING)
         if self.threshold_kind != "none" and floor is not None:
             must = "a floor goes with fixed thresholds, for it would not follow trained ones"
             raise bad_value("Membrane", must, f"train_threshold={train_threshold!r}", "leave one of them out")

@@ -17,7 +17,9 @@ from bitspike.sealed import amend
 
 @NEURONS.register("multibit")
 class MultiBit(Graded):
-    """Multi-bit LIF: ``k = clip(⌊2^n·u/threshold⌋, 0, 2^(m+n) − 1)``; ``s = 2^-n·k``; ``v = u − threshold·s`` (soft).
+    """A neuron whose spikes have m integer and n fractional bits, so that one step carries more than yes or no.
+
+    Multi-bit LIF: ``k = clip(⌊2^n·u/threshold⌋, 0, 2^(m+n) − 1)``; ``s = 2^-n·k``; ``v = u − threshold·s`` (soft).
 
     MultiBit(1, 0) is bit-identical to LIF with the same options.
 
@@ -67,13 +69,14 @@ class MultiBit(Graded):
         super().__init__()
         membrane = Membrane(decay, learn_decay, reset, detach_reset, initial, floor, train_threshold)
         emission = Emission(amplitude, train_amplitude, raw_amplitude)
-        self.sharing = assemble(self, threshold, surrogate, membrane, emission)
-        self.format = SpikeFormat(amplitude=self.sharing)
+        self.sharing: str = assemble(self, threshold, surrogate, membrane, emission)
+        self.format: SpikeFormat = SpikeFormat(amplitude=self.sharing)
         integer("MultiBit", "m", m, 0, 8)
         integer("MultiBit", "n", n, 0, 8)
         if not 1 <= m + n <= 8:
             raise bad_value("MultiBit", "m + n must lie in [1, 8]", m + n, "a spike of more bits is a real one")
-        self.m, self.n = m, n
+        self.m: int = m
+        self.n: int = n
         self.learn(learn_bits, m + n, max(1, m if learn_bits == "fraction" else n), bound)
 
     def describe(self, bits: int) -> None:

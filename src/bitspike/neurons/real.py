@@ -19,7 +19,9 @@ from bitspike.ops import MembraneState, ScanSpec, spec_of
 
 @NEURONS.register("real")
 class Real(Neuron):
-    """Real-valued spikes: ``m = [u >= threshold]``; ``s = m·u``; ``v = u − s``.
+    """A neuron that is silent below its threshold and sends its whole membrane above it: the spike of ReverB.
+
+    Real-valued spikes: ``m = [u >= threshold]``; ``s = m·u``; ``v = u − s``.
 
     The hard reset to 0 *is* the soft reset by the emitted value (s + v = u), so there is no reset option.
 
@@ -59,7 +61,7 @@ class Real(Neuron):
         membrane = Membrane(decay, learn_decay, "hard", False, floor=floor)
         sharing = assemble(self, threshold, surrogate, membrane, Emission(amplitude, train_amplitude, raw_amplitude))
         fire_at(self, Stairs(threshold, threshold), SpikeFormat(amplitude=sharing, real=True))
-        self.gradient = one_of("Real", "gradient", gradient, ("mask", "surrogate"))
+        self.gradient: str = one_of("Real", "gradient", gradient, ("mask", "surrogate"))
         self.register_buffer("threshold_factor", None)
         self.threshold_factor: Tensor | None
 

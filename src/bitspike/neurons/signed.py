@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -28,7 +29,9 @@ class TallyState(NamedTuple):
 
 @NEURONS.register("signed")
 class Signed(Neuron):
-    """Signed integer neuron: ``k = round_half(clip(u/threshold, −D, D))``; ``v = u − threshold·k`` (soft).
+    """A neuron that sends whole numbers of both signs, from −D to D.
+
+    Signed integer neuron: ``k = round_half(clip(u/threshold, −D, D))``; ``v = u − threshold·k`` (soft).
 
     What it sends: ``s = a·k`` for k >= 0, ``s = a·slope·k`` below, so a negative spike may be worth less: integrate-
     and-fire with the slope of a LeakyReLU is that activation for currents that do not change sign. With
@@ -64,8 +67,8 @@ class Signed(Neuron):
     [1.0, -0.25]
     """
 
-    settable = ("cancels_only", "takes_back")
-    remedies: ClassVar = {"slope": "call rectify"}
+    settable: ClassVar[tuple[str, ...]] = ("cancels_only", "takes_back")
+    remedies: ClassVar[Mapping[str, str]] = {"slope": "call rectify"}
 
     def __init__(
         self,

@@ -16,7 +16,9 @@ from bitspike.ops import MembraneState, ScanSpec
 
 @NEURONS.register("ternary")
 class Ternary(Neuron):
-    """Ternary LIF: ``u = decay·v + x``; ``b = [u >= threshold] − [u <= −threshold]``; ``v = u·(1 − |b|)``; ``s = a·b``.
+    """A neuron that sends −1, 0 or 1, times an amplitude that may be trained per layer or channel.
+
+    Ternary LIF: ``u = decay·v + x``; ``b = [u >= threshold] − [u <= −threshold]``; ``v = u·(1 − |b|)``; ``s = a·b``.
 
     The reset follows the normalised spike b, never a·b. A per-layer amplitude all of whose consumers are
     linear → batch norm is inert (no effect forward or backward); builders warn.

@@ -38,7 +38,7 @@ class Int8:
 
     def __init__(self) -> None:
         self._noted: dict[int, _Noted] = {}
-        self.taken = 0
+        self.taken: int = 0
         self.kept: Counter[str] = Counter()
 
     def spikes(self, s: Tensor, alphabet: Any, factor: float | Tensor) -> None:

@@ -25,7 +25,8 @@ class _Known:
     """A tensor of the forward pass that need not be kept as it is."""
 
     def __init__(self, tensor: Tensor) -> None:
-        self.alive, self.version = weakref.ref(tensor), tensor._version
+        self.alive: weakref.ref[Tensor] = weakref.ref(tensor)
+        self.version: int = tensor._version
 
     def keep(self) -> bool:
         """Now or never: the tensor is still there. Whether `restore` will give it back."""
@@ -41,9 +42,10 @@ class _Spikes(_Known):
 
     def __init__(self, s: Tensor, low: int, high: int, factor: float | Tensor, last: dict[object, Tensor]) -> None:
         super().__init__(s)
-        self.alphabet = low, high, factor
+        self.alphabet: tuple[int, int, float | Tensor] = low, high, factor
         self.packed: PackedSpikes | None = None
-        self.key, self.last = object(), last  # last: the spikes unpacked last; a layer wants its own twice
+        self.key: object = object()
+        self.last: dict[object, Tensor] = last  # the spikes unpacked last; a layer wants its own twice
 
     def keep(self) -> bool:
         s = self.alive()
@@ -64,7 +66,8 @@ class _Product(_Known):
 
     def __init__(self, y: Tensor, again: Callable[[], Tensor]) -> None:
         super().__init__(y)
-        self.again, self.stride = again, y.stride()
+        self.again: Callable[[], Tensor] = again
+        self.stride: tuple[int, ...] = y.stride()
 
     def restore(self) -> Tensor:
         y = self.again()

@@ -93,16 +93,16 @@ class ScanCall:
         channels: int = 1,
         steps: int | None = None,
     ) -> None:
-        self.amplitudes = 0 if amplitude is None else amplitude.numel()
+        self.amplitudes: int = 0 if amplitude is None else amplitude.numel()
         inner = 1 if like.dim() < 4 or channels_last(like) else math.prod(like.shape[3:])
-        self.size = math.prod(like.shape[1:])
-        self.integers = (
+        self.size: int = math.prod(like.shape[1:])
+        self.integers: tuple[int, ...] = (
             *(len(like) if steps is None else steps, self.size, inner, max(self.amplitudes, channels), self.amplitudes),
             *(torch.get_num_threads(), _ELEMENTS[like.dtype]),
             *(*codes, int(decay is not None)),
         )
         first, spacing, charge, fixed, *rest = numbers
-        self.numbers = (first, spacing, charge, fixed if decay is None else float(decay), *rest)
+        self.numbers: tuple[float, ...] = (first, spacing, charge, fixed if decay is None else float(decay), *rest)
 
     def __call__(self, name: str, *pointers: Tensor | None) -> None:
         getattr(library(*_CALLS), name)(self.pack(*pointers))

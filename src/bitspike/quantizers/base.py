@@ -35,7 +35,9 @@ HOOKS = (
 
 
 class Quantizer(Sealed, nn.Module, ABC):
-    """Latent weight → quantized weight ``scale · k`` with integer k, straight-through gradients.
+    """What decides the values that a weight may have; the place to begin a new one.
+
+    Latent weight → quantized weight ``scale · k`` with integer k, straight-through gradients.
 
     Attributes:
         format: alphabet of the weights.
@@ -93,7 +95,9 @@ class Quantizer(Sealed, nn.Module, ABC):
 
 
 class Factor(Sealed, nn.Module):
-    """A positive trainable factor ``exp(raw_factor)`` shared by "layer", "output" or "input" channel; "none" is 1.
+    """The trainable scale of a quantizer; it stays positive.
+
+    A positive trainable factor ``exp(raw_factor)`` shared by "layer", "output" or "input" channel; "none" is 1.
 
     Source: trainable factor of ReverB (ICML 2025); its granularity is not confirmed [?], so all are offered. A layer
     or output factor in front of batch norm is inert; builders warn.
@@ -104,7 +108,7 @@ class Factor(Sealed, nn.Module):
 
     def __init__(self, sharing: str) -> None:
         super().__init__()
-        self.sharing = one_of("Factor", "factor", sharing, ("none", "layer", "output", "input"))
+        self.sharing: str = one_of("Factor", "factor", sharing, ("none", "layer", "output", "input"))
         self.raw_factor: nn.Parameter | None = None
 
     def initialise(self, w: Tensor, magnitude: Tensor) -> None:

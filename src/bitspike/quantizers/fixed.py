@@ -13,7 +13,9 @@ from bitspike.quantizers.base import Quantizer
 
 
 class Fixed(Quantizer):
-    """Identity on integer weights of a known alphabet; not trainable, hence not registered.
+    """The quantizer of weights that are integers already, as in a folded network.
+
+    Identity on integer weights of a known alphabet; not trainable, hence not registered.
 
     Args:
         record: alphabet; its scale is dropped, because folding has moved it elsewhere.
@@ -26,7 +28,7 @@ class Fixed(Quantizer):
         super().__init__()
         if record.real:
             raise bad_value("Fixed", "the weights must have an integer alphabet", "a real one", "use Float")
-        self.format = replace(record, scale="none")
+        self.format: WeightFormat = replace(record, scale="none")
 
     def initialise(self, w: Tensor) -> None:
         """Nothing to size."""

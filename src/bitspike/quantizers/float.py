@@ -19,7 +19,7 @@ class Float(Quantizer):
 
     def __init__(self) -> None:
         super().__init__()
-        self.format = WeightFormat(real=True)
+        self.format: WeightFormat = WeightFormat(real=True)
 
     def initialise(self, w: Tensor) -> None:
         """Nothing to size."""

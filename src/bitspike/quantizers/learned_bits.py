@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -30,7 +30,9 @@ from bitspike.sealed import amend, rewritten
 
 @QUANTIZERS.register("learned_bits")
 class LearnedBits(Quantizer):
-    """``w̃ = α·k``, ``k = sign(u)·round_half(min(|u|, Q))``, u = w/α, Q = 2^(B−1) − 1 (one bit: ±α); both learned.
+    """Weights whose number of bits and step size are learned by gradient.
+
+    ``w̃ = α·k``, ``k = sign(u)·round_half(min(|u|, Q))``, u = w/α, Q = 2^(B−1) − 1 (one bit: ±α); both learned.
 
     ``B = round_half(clip(|raw_bits|, 1, bound))``. With g the gradient of w̃, in = [|u| <= Q] and out = 1 − in:
     ``dL/dw = g·in``; ``dL/dα = G·Σ g·(in·(k − u) + out·Q·sign u)``, G = 1/√(N·Q), N the number of weights that share α;
@@ -57,10 +59,10 @@ class LearnedBits(Quantizer):
     [[0.5, -0.5]]
     """
 
-    constants = ("width",)
+    constants: tuple[str, ...] = ("width",)
     least_bits = 1
-    sealed = ("channel_axis", "least_bits")
-    settable = ("scale_gradient",)
+    sealed: ClassVar[tuple[str, ...]] = ("channel_axis", "least_bits")
+    settable: ClassVar[tuple[str, ...]] = ("scale_gradient",)
 
     def __init__(
         self,
@@ -72,15 +74,15 @@ class LearnedBits(Quantizer):
     ) -> None:
         super().__init__()
         integer("LearnedBits", "bits", bits, 1, 8)
-        self.bound = integer("LearnedBits", "bound", bits + 2 if bound is None else bound, bits, 16)
-        self.scale = one_of("LearnedBits", "scale", scale, ("layer", "output"))
+        self.bound: int = integer("LearnedBits", "bound", bits + 2 if bound is None else bound, bits, 16)
+        self.scale: str = one_of("LearnedBits", "scale", scale, ("layer", "output"))
         self.scale_gradient = scale_gradient
         self.channel_axis: int | None = 0 if scale == "output" else None
         self.raw_bits = nn.Parameter(torch.tensor(float(bits))) if learn_bits else None
         self.register_buffer("width", torch.tensor(bits))
         self.width: Tensor
         self.step: nn.Parameter | None = None
-        self.format = WeightFormat(scale=scale)
+        self.format: WeightFormat = WeightFormat(scale=scale)
         self._describe()
 
     def initialise(self, w: Tensor) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 from torch import Tensor, nn
 
 from bitspike.checks import bad_value, floating, integer, one_of
@@ -14,7 +16,9 @@ _LEAST_TOP = 1e-5
 
 @QUANTIZERS.register("power_of_two")
 class PowerOfTwo(Quantizer):
-    """``w̃ = α·2^−n·k``, k the level of {0, ±1, ±2, ±4, ..., ±2^n} next to u = w/(α·2^−n), ties away from zero.
+    """Weights that are 0 or ± a power of two, so that every product is a shift.
+
+    ``w̃ = α·2^−n·k``, k the level of {0, ±1, ±2, ±4, ..., ±2^n} next to u = w/(α·2^−n), ties away from zero.
 
     n = 2^(bits−1) − 2, so that 2·n + 3 = 2^bits − 1 levels have ``bits`` bits; α is the greatest weight. In closed form
     ``|k| = [|u| >= ½] + Σ_{e=1..n} 2^(e−1)·[|u| >= 1.5·2^(e−1)]``, k = sign(u)·|k|.
@@ -41,14 +45,14 @@ class PowerOfTwo(Quantizer):
     [[1.0, 1.0, -4.0, -4.0]]
     """
 
-    settable = ("scale_gradient",)
+    settable: ClassVar[tuple[str, ...]] = ("scale_gradient",)
 
     def __init__(self, bits: int = 4, scale: str = "layer", scale_gradient: bool = True) -> None:
         super().__init__()
         integer("PowerOfTwo", "bits", bits, 3, 5)
         one_of("PowerOfTwo", "scale", scale, ("layer", "output"))
         high = 2 ** (2 ** (bits - 1) - 2)
-        self.format = WeightFormat(-high, high, scale=scale, spacing="power")
+        self.format: WeightFormat = WeightFormat(-high, high, scale=scale, spacing="power")
         self.scale_gradient = scale_gradient
         self.top: nn.Parameter | None = None
 

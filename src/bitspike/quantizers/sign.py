@@ -12,7 +12,9 @@ from bitspike.quantizers.base import QUANTIZERS, Factor, Quantizer
 
 @QUANTIZERS.register("sign")
 class Sign(Quantizer):
-    """``w̃ = α·sign(w)``, sign(0) = +1; ``dL/dw = α·dL/dw̃·[|w| <= clip]``; ``dL/dα = Σ dL/dw̃·sign(w)``.
+    """Weights of one bit, ±α; α may be trained.
+
+    ``w̃ = α·sign(w)``, sign(0) = +1; ``dL/dw = α·dL/dw̃·[|w| <= clip]``; ``dL/dα = Σ dL/dw̃·sign(w)``.
 
     Source: ReverB-SNN (ICML 2025); the gradient is the usual straight-through form, the paper's is not confirmed [?].
 
@@ -33,8 +35,8 @@ class Sign(Quantizer):
         super().__init__()
         positive("Sign", "clip", clip)
         self.clip = clip
-        self.factor = Factor(factor)
-        self.format = WeightFormat(-1, 1, stride=2, scale=factor)
+        self.factor: Factor = Factor(factor)
+        self.format: WeightFormat = WeightFormat(-1, 1, stride=2, scale=factor)
 
     def initialise(self, w: Tensor) -> None:
         """α = mean |w| over the weights that share it."""

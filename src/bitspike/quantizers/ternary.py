@@ -12,7 +12,9 @@ from bitspike.quantizers.base import QUANTIZERS, Factor, Quantizer
 
 @QUANTIZERS.register("ternary")
 class TernaryWeight(Quantizer):
-    """``w̃ = α·t``, ``t = sign(w)·[|w| > share·mean|w|]``; straight-through gradient inside |w| <= clip.
+    """Weights that are −α, 0 or α, so that every product is an addition.
+
+    ``w̃ = α·t``, ``t = sign(w)·[|w| > share·mean|w|]``; straight-through gradient inside |w| <= clip.
 
     Source: Ternary Weight Networks (arXiv 1605.04711): share 0.7, α the mean of the kept |w|.
     Differs: α is trained after that start.
@@ -37,8 +39,8 @@ class TernaryWeight(Quantizer):
         positive("TernaryWeight", "clip", clip)
         self.share = share
         self.clip = clip
-        self.factor = Factor(factor)
-        self.format = WeightFormat(-1, 1, scale=factor)
+        self.factor: Factor = Factor(factor)
+        self.format: WeightFormat = WeightFormat(-1, 1, scale=factor)
 
     def _levels(self, w: Tensor) -> Tensor:
         magnitude = w.detach().abs()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -35,7 +35,9 @@ class _LSQ(torch.autograd.Function):
 
 @QUANTIZERS.register("uniform")
 class Uniform(Quantizer):
-    """``w̃ = α·sign(u)·round_half(min(|u|, Q))``, u = w/α, Q = 2^(bits−1) − 1 (1 bit: ±α).
+    """Weights of a given number of bits on an even grid, whose step size is trained.
+
+    ``w̃ = α·sign(u)·round_half(min(|u|, Q))``, u = w/α, Q = 2^(bits−1) − 1 (1 bit: ±α).
 
     Gradients (in = [|u| <= Q]): ``dL/dw = g·in``; ``dL/dα = Σ g·(in·(w̄ − u) + out·Q·sign u)·G``, G = 1/√(N·Q), N the
     number of weights that share α. α is kept within `weight_bounds`, and its gradient leads back inside.
@@ -58,15 +60,15 @@ class Uniform(Quantizer):
     [[0.5, -0.5]]
     """
 
-    sealed = ("q",)
-    settable = ("scale_gradient",)
+    sealed: ClassVar[tuple[str, ...]] = ("q",)
+    settable: ClassVar[tuple[str, ...]] = ("scale_gradient",)
 
     def __init__(self, bits: int = 4, scale: str = "layer", scale_gradient: bool = True) -> None:
         super().__init__()
         integer("Uniform", "bits", bits, 1, 8)
         one_of("Uniform", "scale", scale, ("layer", "output"))
-        self.q = max(1, 2 ** (bits - 1) - 1)
-        self.format = WeightFormat(-self.q, self.q, stride=2 if bits == 1 else 1, scale=scale)
+        self.q: int = max(1, 2 ** (bits - 1) - 1)
+        self.format: WeightFormat = WeightFormat(-self.q, self.q, stride=2 if bits == 1 else 1, scale=scale)
         self.scale_gradient = scale_gradient
         self.step: nn.Parameter | None = None
 

@@ -26,7 +26,7 @@ _GRADIENT_TOLERANCE = 1e-6  # of 1 + |gradient|, in float64
 _FUSED_TOLERANCE = 1e-4  # of 1 + |gradient|, of a fused kernel in float32
 
 
-PARTS = {
+PARTS: dict[str, type] = {
     "format": SpikeFormat,
     "threshold": float,
     "stairs": Stairs,

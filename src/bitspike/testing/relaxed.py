@@ -103,7 +103,8 @@ class Relaxed(Surrogate):
     relaxed = True
 
     def __init__(self, inner: Surrogate, tape: Tape) -> None:
-        self.inner, self.tape = inner, tape
+        self.inner: Surrogate = inner
+        self.tape: Tape = tape
 
     def derivative(self, u: Tensor, stairs: Stairs) -> Tensor:
         """The derivative under test."""

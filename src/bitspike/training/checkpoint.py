@@ -40,7 +40,9 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path, key: str, earlier: Collection[str] = ()) -> None:
-        self.folder, self.key, self.earlier = folder, key, earlier
+        self.folder: Path = folder
+        self.key: str = key
+        self.earlier: Collection[str] = earlier
         self.notes: list[str] = []
         self._orders: list[int] | None = None
         folder.mkdir(parents=True, exist_ok=True)

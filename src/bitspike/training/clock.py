@@ -72,14 +72,16 @@ class EngineClock:
         if native is None:
             todo = "build it (pip install .), or drop the budget"
             raise bad_value(WHERE, "the native engine must be there", why_missing(), todo)
-        self.sample, self.threads, self.seconds = sample[:_CALIBRATION].detach().cpu(), threads, seconds
+        self.sample: Tensor = sample[:_CALIBRATION].detach().cpu()
+        self.threads: int = threads
+        self.seconds: float = seconds
         self.machine: dict[str, object] = {
             "cpu": _cpu(),
             "isa": available_isas()[-1],
             "threads": threads,
             "library": hashlib.sha256(Path(native._name).read_bytes()).hexdigest()[:16],
         }
-        self.reference = _reference(threads)
+        self.reference: tuple[Program, Any] = _reference(threads)
 
     def __call__(self, models: Iterable[nn.Module]) -> list[Timed]:
         """Times of networks as they are; see `bitspike.allocation.timing.Clock`."""

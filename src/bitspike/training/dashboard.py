@@ -33,7 +33,8 @@ class Dashboard:
     """
 
     def __init__(self, log: TensorBoardLog, validation: Samples) -> None:
-        self.log, self.validation = log, validation
+        self.log: TensorBoardLog = log
+        self.validation: Samples = validation
 
     @torch.no_grad()
     def __call__(self, record: dict[str, Any], model: nn.Module) -> None:

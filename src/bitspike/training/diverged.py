@@ -35,7 +35,11 @@ class DivergedError(ValueError):
         super().__init__(
             message(where, "loss and weights must be finite", finding, "lower train.lr or set train.clip_norm")
         )
-        self.epoch, self.step, self.history, self.best, self.task = epoch, step, history, best, task
+        self.epoch: int = epoch
+        self.step: int = step
+        self.history: list[dict[str, Any]] = history
+        self.best: dict[str, Tensor] = best
+        self.task: Task = task
 
     def summary(self) -> dict[str, Any]:
         """findings (what happened), stopped (epoch, step), history, and the best of it, as plain values."""

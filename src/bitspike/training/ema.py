@@ -46,7 +46,9 @@ class Ema:
         if allocation is not None and allocation.active:
             must = "ema must be left out where bits or time steps are learned: an average of widths is no width"
             raise bad_value("[train]", must, decay, "remove it, or fix the bits and steps")
-        self.model, self.decay, self.steps = model, decay, 0
+        self.model: nn.Module = model
+        self.decay: float = decay
+        self.steps: int = 0
         self.tensors: dict[str, Tensor] = {name: value.clone() for name, value in self._floating().items()}
 
     def _floating(self) -> dict[str, Tensor]:

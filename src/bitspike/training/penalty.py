@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from bitspike.checks import bad_value, one_of
 from bitspike.functional import popcount
@@ -30,9 +30,11 @@ class SpikePenalty:
     """
 
     def __init__(self, kind: str, weight: float, target: float, per_layer: bool, side: str = "both") -> None:
-        self.kind = one_of("SpikePenalty", "kind", kind, ("rate", "bits"))
-        self.side = one_of("SpikePenalty", "side", side, ("both", "above"))
-        self.weight, self.target, self.per_layer = weight, target, per_layer
+        self.kind: str = one_of("SpikePenalty", "kind", kind, ("rate", "bits"))
+        self.side: str = one_of("SpikePenalty", "side", side, ("both", "above"))
+        self.weight: float = weight
+        self.target: float = target
+        self.per_layer: bool = per_layer
 
     def __call__(self, neurons: Sequence[Neuron], spikes: Sequence[Tensor]) -> Tensor:
         """The penalty [] of the spikes [T, B, ...] that these neurons sent; in `padded` of the steps that are."""
@@ -111,15 +113,18 @@ class WithPenalty(nn.Module):
 
     def __init__(self, model: nn.Module, penalty: SpikePenalty | None, pull: nn.Module | None = None) -> None:
         super().__init__()
-        self.model, self.penalty, self.pull = model, penalty, pull
+        self.model: nn.Module = model
+        self.penalty: SpikePenalty | None = penalty
+        self.pull: nn.Module | None = pull
         if penalty is None:
             return
         graph = trace(model)
         nodes = [(node.name, node.module) for node in graph if isinstance(node.module, Neuron)]
         if not nodes:
             raise bad_value("SpikePenalty", "the network must have neurons", "none", "drop the regulariser")
-        names, self.neurons = zip(*nodes, strict=True)
-        self.showing = graph.showing(names)
+        names, neurons = zip(*nodes, strict=True)
+        self.neurons: tuple[Neuron, ...] = neurons
+        self.showing: fx.GraphModule = graph.showing(names)
 
     def forward(self, x: Tensor, share: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Samples → (output of the network, penalty []); share [] is the part of the spikes' penalty that counts."""

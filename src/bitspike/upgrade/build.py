@@ -63,15 +63,19 @@ class Builder:
     """
 
     def __init__(self, root: Root, graph: fx.Graph, values: Values, sites: list[Site], names: Names, norm: str) -> None:
-        self.root, self.graph, self.names, self.norm = root, graph, names, norm
+        self.root: Root = root
+        self.graph = graph
+        self.names: Names = names
+        self.norm: str = norm
         self.recorded = values
         self.value: dict[fx.Node, Any] = {node: found[0] for node, found in values.items() if found}
-        self.sites = {site.node: site for site in sites}
-        self.new, self.home = fx.Graph(), nn.Module()
+        self.sites: dict[fx.Node, Site] = {site.node: site for site in sites}
+        self.new: fx.Graph = fx.Graph()
+        self.home: nn.Module = nn.Module()
         self.timed: dict[fx.Node, fx.Node] = {}
         self.carries: set[fx.Node] = set()
         self.own: dict[tuple[int, type[nn.Module]], str] = {}
-        self.built = Built(fx.GraphModule(nn.Module(), fx.Graph()))
+        self.built: Built = Built(fx.GraphModule(nn.Module(), fx.Graph()))
 
     def build(self) -> Built:
         """The new graph; raises `ValueError` for what cannot run over time, naming its place."""
@@ -82,7 +86,7 @@ class Builder:
                 self._keep(node, self.new.placeholder("x"))
                 self._look_at_size(node)
                 self.carries.add(node)
-                self.batch = self.value[node].shape[0]
+                self.batch: Any = self.value[node].shape[0]
             elif self._holds_samples(node):
                 self._translate(node)
         self.new.lint()

@@ -18,7 +18,9 @@ _CONVOLVE = {1: F.conv1d, 2: F.conv2d, 3: F.conv3d}
 
 
 class Merged(TimeLayer):
-    """A module for [B, ...], run once on all time steps: [T, B, ...] → [T·B, ...] → module → [T, B, ...].
+    """Runs any module of torch once on all time steps.
+
+    A module for [B, ...], run once on all time steps: [T, B, ...] → [T·B, ...] → module → [T, B, ...].
 
     What mixes samples of the batch would mix time steps; `bitspike.upgrade` checks that nothing does.
 
@@ -40,8 +42,11 @@ class Merged(TimeLayer):
         by_step: bool = False,
     ) -> None:
         super().__init__()
-        self.body, self.where, self.by_step = body, where, by_step
-        self.scaling, self.keeps_format = scaling, keeps_format
+        self.body: nn.Module = body
+        self.where: str = where
+        self.by_step: bool = by_step
+        self.scaling: str = scaling
+        self.keeps_format: bool = keeps_format
 
     def forward(self, *inputs: Tensor) -> Tensor:
         """Tensors [T, B, ...] → [T, B, ...]."""
@@ -132,7 +137,7 @@ class SameSize(TimeLayer):
 
     def __init__(self, shape: tuple[int, ...]) -> None:
         super().__init__()
-        self.shape = tuple(shape)
+        self.shape: tuple[int, ...] = tuple(shape)
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, ...] → the same."""
@@ -162,7 +167,7 @@ class ZeroPad(TimeLayer):
 
     def __init__(self, pads: tuple[int, ...]) -> None:
         super().__init__()
-        self.pads = tuple(integer("ZeroPad", "a pad", pad, 0, 2**20) for pad in pads)
+        self.pads: tuple[int, ...] = tuple(integer("ZeroPad", "a pad", pad, 0, 2**20) for pad in pads)
         if not pads or len(pads) % 2:
             raise bad_value("ZeroPad", "pads must be pairs (before, behind)", pads, "give both numbers of every axis")
 
@@ -192,12 +197,15 @@ class Convolution(Synapse):
 
     def __init__(self, conv: nn.Conv1d | nn.Conv2d | nn.Conv3d) -> None:
         super().__init__()
-        self.weight, self.bias = conv.weight, conv.bias  # type: ignore[assignment]
-        self.quantizer = Float()
-        self.stride, self.dilation, self.groups = conv.stride, conv.dilation, conv.groups
+        self.weight: nn.Parameter = conv.weight  # type: ignore[assignment]
+        self.bias: nn.Parameter | None = conv.bias  # type: ignore[assignment]
+        self.quantizer: Float = Float()
+        self.stride: tuple[int, ...] = conv.stride
+        self.dilation: tuple[int, ...] = conv.dilation
+        self.groups: int = conv.groups
         self.padding_mode = conv.padding_mode
         self.padding: Any = conv.padding if conv.padding_mode == "zeros" else 0
-        self.border = list(conv._reversed_padding_repeated_twice)
+        self.border: list[int] = list(conv._reversed_padding_repeated_twice)
 
     def connect(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Convolve x [T, B, I, ...] with a given weight."""

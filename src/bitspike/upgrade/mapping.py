@@ -103,9 +103,10 @@ class Choices:
             if isinstance(value, type) or not (value is None or isinstance(value, nn.Module) or callable(value)):
                 must = f"the value of {_shown(key)} must be a neuron, a function of the module, or None (left alone)"
                 raise bad_type("upgrade", must, value, "pass an object, such as LIF(), not its class")
-        self.mapping, self.used = mapping, set[Any]()
-        self.classes = tuple(key for key in mapping if isinstance(key, type))
-        self.names = [key for key in mapping if isinstance(key, str)]
+        self.mapping = mapping
+        self.used: set[Any] = set()
+        self.classes: tuple[type[nn.Module], ...] = tuple(key for key in mapping if isinstance(key, type))
+        self.names: list[str] = [key for key in mapping if isinstance(key, str)]
 
     def leaf(self, module: nn.Module, name: str) -> bool:
         """Whether the mapping speaks of a module itself."""

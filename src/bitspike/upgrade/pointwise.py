@@ -26,8 +26,9 @@ class Pointwise(Synapse):
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
-        self.weight, self.bias = linear.weight, linear.bias  # type: ignore[assignment]
-        self.quantizer = Float()
+        self.weight: nn.Parameter = linear.weight  # type: ignore[assignment]
+        self.bias: nn.Parameter | None = linear.bias
+        self.quantizer: Float = Float()
 
     def connect(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Map x [T, B, I, ...] with a given weight [O, I]."""

@@ -48,7 +48,8 @@ class Names:
     """Unique names for the modules of the new network, the user's own where they are free."""
 
     def __init__(self, taken: list[str]) -> None:
-        self.reserved, self.used = set(taken), set[str]()
+        self.reserved: set[str] = set(taken)
+        self.used: set[str] = set[str]()
 
     def take(self, wanted: str, own: bool) -> str:
         """``wanted``, or with _1, _2, ... behind it; ``own``: it is the name of the user's module itself."""

@@ -30,12 +30,16 @@ class TransposedConvolution(Synapse):
 
     def __init__(self, conv: nn.ConvTranspose1d | nn.ConvTranspose2d | nn.ConvTranspose3d) -> None:
         super().__init__()
-        self.groups = conv.groups
-        self.weight = nn.Parameter(turned(conv.weight.detach(), self.groups).contiguous(), conv.weight.requires_grad)
-        self.bias = conv.bias  # type: ignore[assignment]
-        self.quantizer = Float()
-        self.stride, self.dilation = _numbers(conv.stride), _numbers(conv.dilation)
-        self.padding, self.output_padding = _numbers(conv.padding), _numbers(conv.output_padding)
+        self.groups: int = conv.groups
+        self.weight: nn.Parameter = nn.Parameter(
+            turned(conv.weight.detach(), self.groups).contiguous(), conv.weight.requires_grad
+        )
+        self.bias: nn.Parameter | None = conv.bias  # type: ignore[assignment]
+        self.quantizer: Float = Float()
+        self.stride: tuple[int, ...] = _numbers(conv.stride)
+        self.dilation: tuple[int, ...] = _numbers(conv.dilation)
+        self.padding: tuple[int, ...] = _numbers(conv.padding)
+        self.output_padding: tuple[int, ...] = _numbers(conv.output_padding)
 
     def connect(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         """Convolve x [T, B, I, ...] with a given weight."""

@@ -61,7 +61,10 @@ class Upgraded(nn.Module):
 
     def __init__(self, encoder: Encoder | None, body: nn.Module, readout: TimeLayer, report: UpgradeReport) -> None:
         super().__init__()
-        self.encoder, self.body, self.readout, self.report = encoder, body, readout, report
+        self.encoder: Encoder | None = encoder
+        self.body: nn.Module = body
+        self.readout: TimeLayer = readout
+        self.report: UpgradeReport = report
 
     def forward(self, x: Tensor) -> Any:
         """Samples [B, ...] (without encoder: a sequence [T, B, ...]) → [B, K], or [T, B, K] per step.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 from bitspike.checks import bad_value, one_of
@@ -14,7 +15,12 @@ from bitspike.data.events.raw import opened
 from bitspike.data.events.recording import Recording
 from bitspike.data.events.saccades import read_bin
 
-PLAIN = {".npz": read_npz_events, ".csv": read_csv_events, ".h5": read_hdf5_events, ".hdf5": read_hdf5_events}
+PLAIN: dict[str, Callable[..., Recording]] = {
+    ".npz": read_npz_events,
+    ".csv": read_csv_events,
+    ".h5": read_hdf5_events,
+    ".hdf5": read_hdf5_events,
+}
 SUFFIXES = (".bin", ".aedat", ".aedat4", *PLAIN)
 
 

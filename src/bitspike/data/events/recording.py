@@ -12,7 +12,7 @@ from bitspike.checks import bad_type, bad_value, integer, one_of
 POLICIES = ("error", "skip")
 """What is done about a fault: it raises, or what is faulty is left out and counted in `Recording.skipped`."""
 
-FORMS = {"t": np.int64, "x": np.uint16, "y": np.uint16, "p": np.bool_}
+FORMS: dict[str, type[np.generic]] = {"t": np.int64, "x": np.uint16, "y": np.uint16, "p": np.bool_}
 LARGEST_SIDE = 2**14
 
 

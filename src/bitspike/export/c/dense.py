@@ -12,14 +12,14 @@ class Dense(Kernel):
 
     def prepare(self) -> None:
         outputs, count = self.rows.shape
-        self.count = -(-count // 4) * 4
+        self.count: int = -(-count // 4) * 4
         padded = np.zeros((outputs, self.count), np.int8)
         padded[:, :count] = self.rows
         turned = padded.reshape(outputs, -1, 4)[:, :, [0, 2, 1, 3]]
-        self.table = self.f.unit.constants.table(turned, np.int8)
-        self.numbers = self.room("number", self.count)
+        self.table: str = self.f.unit.constants.table(turned, np.int8)
+        self.numbers: str = self.room("number", self.count)
         p = self.f.unit.prefix
-        self.name = f"{p}_dense"
+        self.name: str = f"{p}_dense"
         self.f.unit.kernels[self.name] = f"""
 #ifdef {p.upper()}_DSP
 #ifdef __ARM_BIG_ENDIAN

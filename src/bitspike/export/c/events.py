@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from bitspike.runtime.arithmetic import Array, storage
@@ -25,17 +27,17 @@ class Events(Kernel):
         self.block = 1 if self.outputs < 3 else ROWS
         self.at = "far" if count > 65536 else "at"
         self.number = "wide" if self.x.low < -32768 or self.x.high > 32767 else "number"
-        self.lists = f"{self.room(self.at, count)}, {self.room(self.number, count)}"
+        self.lists: str = f"{self.room(self.at, count)}, {self.room(self.number, count)}"
         grid = self.constant.grid
         self.grid: Grid | None = grid if grid is not None and grid.bits < 8 else None
-        self.summed = self.grid is not None and self.grid.spacing == "uniform" and self.grid.low != 0
+        self.summed: bool = self.grid is not None and self.grid.spacing == "uniform" and self.grid.low != 0
         blocks = self._blocks()
         if self.grid is not None:
-            self.table = unit.constants.table(np.append(pack(blocks, self.grid), np.zeros(1, np.uint8)), np.uint8)
+            self.table: str = unit.constants.table(np.append(pack(blocks, self.grid), np.zeros(1, np.uint8)), np.uint8)
         else:
-            self.kind = storage(int(blocks.min()), int(blocks.max()))
+            self.kind: np.dtype[Any] = storage(int(blocks.min()), int(blocks.max()))
             self.table = unit.constants.table(blocks, self.kind)
-        self.name = self._helper()
+        self.name: str = self._helper()
 
     def _blocks(self) -> Array:
         """Weights [O, K] → [blocks of outputs, K, outputs of a block]; a block belongs to one group."""

@@ -23,8 +23,14 @@ class Kernel(ABC):
     """
 
     def __init__(self, f: Function, constant: Constant, rows: Array, x: Value, y: Value, outputs: int) -> None:
-        self.f, self.constant, self.rows, self.x, self.y, self.outputs = f, constant, rows, x, y, outputs
-        self.sum, self.block = scalar(y.low, y.high), ROWS
+        self.f: Function = f
+        self.constant: Constant = constant
+        self.rows: Array = rows
+        self.x: Value = x
+        self.y: Value = y
+        self.outputs: int = outputs
+        self.sum: str = scalar(y.low, y.high)
+        self.block: int = ROWS
         self.prepare()
 
     @abstractmethod

@@ -72,7 +72,7 @@ class Constants:
 
     def __init__(self) -> None:
         self.lines: list[str] = []
-        self.size_bytes = 0
+        self.size_bytes: int = 0
         self._known: dict[tuple[str, bytes], str] = {}
 
     def table(self, array: Array, dtype: object | None = None) -> str:

@@ -27,16 +27,21 @@ class Planes(Kernel):
 
     def prepare(self) -> None:
         unit, count = self.f.unit, self.rows.shape[1]
-        self.bits, self.signed = magnitude_bits(self.x.low, self.x.high), self.x.low < 0
-        self.size, self.words = self.bits + self.signed, -(-count // 32)
-        self.ternary = bool((self.rows == 0).any())
+        self.bits: int = magnitude_bits(self.x.low, self.x.high)
+        self.signed: bool = self.x.low < 0
+        self.size: int = self.bits + self.signed
+        self.words: int = -(-count // 32)
+        self.ternary: bool = bool((self.rows == 0).any())
         planes = [words(self.rows > 0)] if not self.ternary else [words(self.rows != 0), words(self.rows > 0)]
-        self.step = len(planes)
-        self.table = unit.constants.table(np.stack(planes, -1), np.uint32)
-        self.planes, self.at = self.room("planes", self.words * self.size), self.room("at", self.words)
+        self.step: int = len(planes)
+        self.table: str = unit.constants.table(np.stack(planes, -1), np.uint32)
+        self.planes: str = self.room("planes", self.words * self.size)
+        self.at: str = self.room("at", self.words)
         counting = f"{unit.prefix}_bits"
         unit.kernels.setdefault(counting, COUNT.format(name=counting))
-        self.name = f"{unit.prefix}_{'ternary' if self.ternary else 'signs'}_{self.bits}{'s' if self.signed else ''}"
+        self.name: str = (
+            f"{unit.prefix}_{'ternary' if self.ternary else 'signs'}_{self.bits}{'s' if self.signed else ''}"
+        )
         unit.kernels[self.name] = self._helper(counting)
 
     def _helper(self, counting: str) -> str:

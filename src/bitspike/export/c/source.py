@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from bitspike.runtime import INPUT, Program
 from bitspike.runtime.echoes import echoes_of
@@ -18,11 +20,11 @@ from .places import places
 from .pools import maxpool, sumpool, tally
 from .quantize import quantizer
 from .scalars import scalar_rules
-from .schedule import Schedule, schedule
+from .schedule import Schedule, Task, schedule
 from .sums import convolution, linear
 from .writing import Function, Unit
 
-RULES = {
+RULES: dict[str, Callable[[Function, Task, Any], None]] = {
     **scalar_rules(),
     **{"convolution": convolution, "linear": linear, "sumpool": sumpool, "maxpool": maxpool, "tally": tally},
     **{"windows": windows, "concat": concat, "slice": slicing, "pad": pad, "take": take},

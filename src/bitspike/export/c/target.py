@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from bitspike.checks import bad_value
-from bitspike.export.target import TARGETS, Exported, Source, Target
+from bitspike.export.target import TARGETS, Exported, Reads, Source, Target
 from bitspike.files import write_text_atomic
 
 from .names import prefix
@@ -23,7 +23,7 @@ _HEADERS = frozenset(
 class C(Target):
     """C99 for microcontrollers and everything else: no allocation, integers only."""
 
-    reads = "program"
+    reads: ClassVar[Reads] = "program"
     about = "C99, one source file and one header, for microcontrollers: no allocation, packed weights"
     suffix = ".c"
 

@@ -39,8 +39,8 @@ class Unit:
     timed: dict[int, int] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self.values = values_of(self.program)
-        self.numbers = {name: i for i, name in enumerate(self.values)}
+        self.values: dict[str, Value] = values_of(self.program)
+        self.numbers: dict[str, int] = {name: i for i, name in enumerate(self.values)}
 
     @property
     def output_type(self) -> str:
@@ -58,8 +58,10 @@ class Function:
     """One group as a C function."""
 
     def __init__(self, unit: Unit, group: Group, number: int) -> None:
-        self.unit, self.group, self.number = unit, group, number
-        self.clock = group.loop.clock
+        self.unit: Unit = unit
+        self.group: Group = group
+        self.number: int = number
+        self.clock: int = group.loop.clock
         self.head: list[str] = []
         self.body: list[str] = []
         self.tail: list[str] = []

@@ -69,17 +69,21 @@ class Writer:
     """Goes through a graph once; ``ends`` holds of every node the nodes of NIR whose outputs add up to its value."""
 
     def __init__(self, nir: Any, graph: Graph, reader: str, convention: Convention, shape: tuple[int, ...]) -> None:
-        self.nir, self.graph, self.reader, self.convention = nir, graph, reader, convention
+        self.nir: Any = nir
+        self.graph: Graph = graph
+        self.reader: str = reader
+        self.convention: Convention = convention
         inputs = [node.name for node in graph.of_kind("input")]
         if len(inputs) != 1:
             raise bad_value("export to nir", "the network must take one value", inputs, "write its parts apart")
-        self.dtype = _dtype(graph)
-        self.kind = torch.empty(0, dtype=self.dtype).numpy().dtype
-        self.shapes = _shapes(graph, shape, self.dtype)
-        self.made = Written()
+        self.dtype: torch.dtype = _dtype(graph)
+        self.kind: np.dtype[Any] = torch.empty(0, dtype=self.dtype).numpy().dtype
+        self.shapes: dict[str, tuple[int, ...]] = _shapes(graph, shape, self.dtype)
+        self.made: Written = Written()
         self.ends: dict[str, tuple[str, ...]] = {}
-        self.readout, self.timed = "steps", graph.timed
-        self.steps = next((node.module.T for node in graph if isinstance(node.module, Encoder)), 0)
+        self.readout: str = "steps"
+        self.timed: frozenset[str] = graph.timed
+        self.steps: int = next((node.module.T for node in graph if isinstance(node.module, Encoder)), 0)
 
     def write(self) -> Written:
         """All nodes; what cannot be said is in ``lost``, by name."""
@@ -216,7 +220,8 @@ class Writer:
             raise Refused("NIR has no mean over time, which only the reader can take, of the output")
         if module.keep is not None:
             raise Refused("it leaves steps out, and NIR has no word for steps; take MeanReadout()")
-        self.readout, self.ends[node.name] = "mean", self.ends[node.inputs[0]]
+        self.readout = "mean"
+        self.ends[node.name] = self.ends[node.inputs[0]]
         self.made.notes.append("the output is that of every step; the network's is its mean over the steps")
 
     def _sum(self, node: Node) -> None:

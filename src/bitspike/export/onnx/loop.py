@@ -11,7 +11,7 @@ from bitspike.export.onnx.nodes import Nodes
 from bitspike.export.onnx.numbers import Exact, Num
 from bitspike.export.onnx.states import Kept, States
 from bitspike.export.onnx.values import Sequence
-from bitspike.runtime import INPUT, Program
+from bitspike.runtime import INPUT, Input, Program
 
 
 class Loop:
@@ -19,10 +19,12 @@ class Loop:
 
     def __init__(self, program: Program, int64: bool = False) -> None:
         self.int64 = int64
-        self.program, self.given = program, program.spec.input
-        self.steps = self.given.value.steps
-        self.outer, self.inner = Exact(Nodes()), Exact(Nodes("body_"))
-        self.states = States(self.inner, fresh=False, steps=self.steps)
+        self.program: Program = program
+        self.given: Input = program.spec.input
+        self.steps: int = self.given.value.steps
+        self.outer: Exact = Exact(Nodes())
+        self.inner: Exact = Exact(Nodes("body_"))
+        self.states: States = States(self.inner, fresh=False, steps=self.steps)
         self.carried: list[tuple[str, str, tuple[Any, ...]]] = []
         self.scanned: list[tuple[str, str]] = []
         self.around: dict[str, Sequence] = {}

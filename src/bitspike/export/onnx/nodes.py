@@ -56,7 +56,8 @@ class Nodes:
     """
 
     def __init__(self, prefix: str = "") -> None:
-        self.onnx, self.prefix = need_onnx(), prefix
+        self.onnx: ModuleType = need_onnx()
+        self.prefix: str = prefix
         self.nodes: list[Any] = []
         self.constants: dict[tuple[Any, ...], str] = {}
         self.initial: list[Any] = []

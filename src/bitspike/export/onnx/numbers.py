@@ -80,8 +80,10 @@ class Fixed:
     """
 
     def __init__(self, rows: Array, place: str | None = None) -> None:
-        self.rows, self.place = rows.astype(np.int64), place
-        self.low, self.high = int(rows.min()), int(rows.max())
+        self.rows: Array = rows.astype(np.int64)
+        self.place: str | None = place
+        self.low: int = int(rows.min())
+        self.high: int = int(rows.max())
 
     def times(self, factor: int) -> Fixed:
         """Multiplied before it enters the graph."""

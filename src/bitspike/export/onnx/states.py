@@ -32,7 +32,9 @@ class States:
     """
 
     def __init__(self, exact: Exact, fresh: bool, steps: int | None = None) -> None:
-        self.exact, self.fresh, self.steps = exact, fresh, steps
+        self.exact: Exact = exact
+        self.fresh: bool = fresh
+        self.steps: int | None = steps
         self.kept: list[Kept] = []
         self._digits: dict[tuple[str, str], int] = {}
 

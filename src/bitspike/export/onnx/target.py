@@ -10,7 +10,7 @@ from bitspike.checks import message
 from bitspike.export.onnx.forms import Out, changes, outs_of, straight
 from bitspike.export.onnx.loop import Loop
 from bitspike.export.onnx.numbers import LIMIT
-from bitspike.export.target import TARGETS, Exported, Source, Target
+from bitspike.export.target import TARGETS, Exported, Reads, Source, Target
 from bitspike.files import write_bytes_atomic
 from bitspike.runtime import Program
 from bitspike.runtime.echoes import no_echoes
@@ -23,7 +23,7 @@ _MOST = 2**23
 class Onnx(Target):
     """Integers as float32 tensors that hold nothing but integers of 24 bits: see `bitspike.export.onnx.numbers`."""
 
-    reads = "program"
+    reads: ClassVar[Reads] = "program"
     about = "the integer program as an ONNX graph: a step with its state, or the whole window"
     suffix = ".onnx"
     options: ClassVar[Mapping[str, tuple[Any, str]]] = {

@@ -26,7 +26,10 @@ class Sequence:
         steps: list[Num] | None = None,
         held: bool = False,
     ) -> None:
-        self.exact, self.shape, self.count, self.held = exact, shape, count, held
+        self.exact: Exact = exact
+        self.shape: tuple[int, ...] = shape
+        self.count: int = count
+        self.held: bool = held
         self._merged, self._steps = merged, steps
         if count == 1 or held:
             one = merged if merged is not None else (steps or [])[0]
@@ -67,7 +70,9 @@ class Clock:
     """
 
     def __init__(self, exact: Exact, name: str | None = None, passed: int = 0) -> None:
-        self.exact, self.name, self.passed = exact, name, passed
+        self.exact: Exact = exact
+        self.name: str | None = name
+        self.passed: int = passed
 
     def after(self, steps: int) -> Clock:
         """So many steps later."""

@@ -16,7 +16,7 @@ from bitspike.checks import bad_value
 from bitspike.export.page.figures import figures, layers
 from bitspike.export.page.icons import PATHS, icon
 from bitspike.export.page.pictures import examples, levels, unfit
-from bitspike.export.target import TARGETS, Exported, Source, Target
+from bitspike.export.target import TARGETS, Exported, Reads, Source, Target
 from bitspike.export.wasm.module import Module, too_large
 from bitspike.files import write_text_atomic
 from bitspike.lower.targets import targets_of
@@ -31,7 +31,7 @@ _POLICY = "default-src 'none'; img-src data:; style-src {}; script-src 'wasm-uns
 class Page(Target):
     """Draw a digit or a garment, see the prediction and the spikes of every layer."""
 
-    reads = "program"
+    reads: ClassVar[Reads] = "program"
     about = "one HTML file to draw in, which shows prediction, spikes and sizes"
     suffix = ".html"
     options: ClassVar[Mapping[str, tuple[Any, str]]] = {

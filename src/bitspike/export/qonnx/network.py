@@ -78,8 +78,11 @@ class Writer:
     """Writes operation by operation; what is refused is collected."""
 
     def __init__(self, program: Program) -> None:
-        self.program, self.nodes, self.lost = program, Nodes(), list[str]()
-        self.exact, self.then = Quantized(self.nodes), list[dict[str, Any]]()
+        self.program: Program = program
+        self.nodes: Nodes = Nodes()
+        self.lost: list[str] = []
+        self.exact: Quantized = Quantized(self.nodes)
+        self.then: list[dict[str, Any]] = []
         self.values: dict[str, Current] = {}
         self.shapes: dict[str, Value] = {INPUT: program.spec.input.value}
         for made in program.operations:

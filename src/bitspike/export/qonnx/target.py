@@ -11,7 +11,7 @@ import numpy as np
 from bitspike.checks import message
 from bitspike.export.onnx.nodes import Nodes
 from bitspike.export.qonnx.network import DOMAIN, Writer
-from bitspike.export.target import TARGETS, Exported, Source, Target
+from bitspike.export.target import TARGETS, Exported, Reads, Source, Target
 from bitspike.files import write_bytes_atomic
 from bitspike.runtime import INPUT
 
@@ -24,7 +24,7 @@ class Qonnx(Target):
     rounding a float32 line gives every spike (`bitspike.export.qonnx.staircase`).
     """
 
-    reads = "program"
+    reads: ClassVar[Reads] = "program"
     about = "a program of one step with its bits, for FINN and hls4ml"
     suffix = ".onnx"
     options: ClassVar[Mapping[str, tuple[Any, str]]] = {"batch": (1, "samples a call; the tools want it fixed")}

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
 from bitspike.checks import bad_value
-from bitspike.export.target import TARGETS, Exported, Source, Target
+from bitspike.export.target import TARGETS, Exported, Reads, Source, Target
 from bitspike.export.wasm.module import Module, too_large, types_text
 from bitspike.files import write_bytes_atomic, write_text_atomic
 
@@ -17,7 +17,7 @@ from bitspike.files import write_bytes_atomic, write_text_atomic
 class Wasm(Target):
     """The C of a program for WebAssembly: the integers of the interpreter in browsers and in Node."""
 
-    reads = "program"
+    reads: ClassVar[Reads] = "program"
     about = "a WebAssembly module, an ES module that loads it, its types"
     suffix = ".wasm"
 

@@ -59,9 +59,9 @@ class Attention(Sealed, nn.Module, ABC):
     ) -> None:
         super().__init__()
         name = type(self).__name__
-        self.channels = integer(name, "channels", channels, 1, 2**20)
-        self.tokens = integer(name, "tokens", tokens, 1, 2**20)
-        self.heads = integer(name, "heads", heads, 1, 2**20)
+        self.channels: int = integer(name, "channels", channels, 1, 2**20)
+        self.tokens: int = integer(name, "tokens", tokens, 1, 2**20)
+        self.heads: int = integer(name, "heads", heads, 1, 2**20)
         if channels % heads:
             must = "heads must divide the channels"
             raise bad_value(name, must, f"{heads} heads of {channels} channels", "choose a divisor")
@@ -70,11 +70,13 @@ class Attention(Sealed, nn.Module, ABC):
                 got = getattr(prototype, "__name__", prototype)
                 raise bad_type(name, "the neuron must be a module", got, "pass an object such as LIF()")
         one_of(name, "output", output, ("spikes", "current"))
-        self.maps = TokenView("maps", tokens, channels)
+        self.maps: TokenView = TokenView("maps", tokens, channels)
         self.build(neuron, weight, norm, neuron if gate is None else gate)
         last = [own_neuron(neuron, channels)] if output == "spikes" else []
-        self.project = nn.Sequential(*_current(self.expand * channels, channels, weight, norm, neuron), *last)
-        self.back = TokenView("tokens", tokens, channels)
+        self.project: nn.Sequential = nn.Sequential(
+            *_current(self.expand * channels, channels, weight, norm, neuron), *last
+        )
+        self.back: TokenView = TokenView("tokens", tokens, channels)
 
     @abstractmethod
     def build(self, neuron: nn.Module, weight: Quantizer | None, norm: str, gate: nn.Module) -> None:

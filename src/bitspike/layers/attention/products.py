@@ -84,7 +84,7 @@ class MatrixProduct(PairProduct):
 
     def __init__(self, transposed: str = "none") -> None:
         super().__init__()
-        self.transposed = one_of("MatrixProduct", "transposed", transposed, ("none", "first", "second"))
+        self.transposed: str = one_of("MatrixProduct", "transposed", transposed, ("none", "first", "second"))
 
     def summands(self, a: Sequence[int] | None, b: Sequence[int] | None) -> int:
         """k."""

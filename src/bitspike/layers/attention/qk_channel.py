@@ -26,9 +26,10 @@ class QKChannelAttention(Attention):
 
     def build(self, neuron: nn.Module, weight: Quantizer | None, norm: str, gate: nn.Module) -> None:
         """q and k; the gate has one channel per channel."""
-        self.q, self.k = (self.branch(neuron, weight, norm) for _ in range(2))
-        self.gate = nn.Sequential(AxisSum(3), own_neuron(gate, self.channels))
-        self.product = Product()
+        self.q: nn.Sequential = self.branch(neuron, weight, norm)
+        self.k: nn.Sequential = self.branch(neuron, weight, norm)
+        self.gate: nn.Sequential = nn.Sequential(AxisSum(3), own_neuron(gate, self.channels))
+        self.product: Product = Product()
 
     def attend(self, x: Tensor) -> Tensor:
         """Maps [T, B, C, N, 1] → masked keys."""

@@ -28,11 +28,12 @@ class QKTokenAttention(Attention):
     def build(self, neuron: nn.Module, weight: Quantizer | None, norm: str, gate: nn.Module) -> None:
         """q and k; the gate has one channel per head."""
         sizes = (self.tokens, self.channels, self.heads)
-        self.q, self.k = (self.branch(neuron, weight, norm) for _ in range(2))
-        self.gate = nn.Sequential(
+        self.q: nn.Sequential = self.branch(neuron, weight, norm)
+        self.k: nn.Sequential = self.branch(neuron, weight, norm)
+        self.gate: nn.Sequential = nn.Sequential(
             TokenView("split", *sizes), AxisSum(3), own_neuron(gate, self.heads), TokenView("spread", *sizes)
         )
-        self.product = Product()
+        self.product: Product = Product()
 
     def attend(self, x: Tensor) -> Tensor:
         """Maps [T, B, C, N, 1] → masked keys."""

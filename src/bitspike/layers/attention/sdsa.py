@@ -28,9 +28,12 @@ class SpikeDrivenAttention(Attention):
 
     def build(self, neuron: nn.Module, weight: Quantizer | None, norm: str, gate: nn.Module) -> None:
         """q, k and v; the gate has one channel per channel."""
-        self.q, self.k, self.v = (self.branch(neuron, weight, norm) for _ in range(3))
-        self.together, self.masked = Product(), Product()
-        self.gate = nn.Sequential(AxisSum(3), own_neuron(gate, self.channels))
+        self.q: nn.Sequential = self.branch(neuron, weight, norm)
+        self.k: nn.Sequential = self.branch(neuron, weight, norm)
+        self.v: nn.Sequential = self.branch(neuron, weight, norm)
+        self.together: Product = Product()
+        self.masked: Product = Product()
+        self.gate: nn.Sequential = nn.Sequential(AxisSum(3), own_neuron(gate, self.channels))
 
     def attend(self, x: Tensor) -> Tensor:
         """Maps [T, B, C, N, 1] → masked values."""

@@ -51,20 +51,26 @@ class SpikingSelfAttention(Attention):
     ) -> None:
         positive("SpikingSelfAttention", "scale", scale)
         one_of("SpikingSelfAttention", "order", order, ("auto", "qk", "kv"))
-        self.expand = integer("SpikingSelfAttention", "expand", expand, 1, 64)  # first: layers of that width are made
+        self.expand: int = integer("SpikingSelfAttention", "expand", expand, 1, 64)  # before its layers are made
         super().__init__(channels, tokens, neuron, weight, heads, norm, gate, output)
         shorter = "kv" if (1 + expand) * tokens * heads > 2 * expand * channels else "qk"
-        self.order = shorter if order == "auto" else order
-        self.first, self.second = (MatrixProduct(transposed) for transposed in _ORDERS[self.order])
-        self.scale = Gain(torch.tensor(float(scale)))
+        self.order: str = shorter if order == "auto" else order
+        first, second = _ORDERS[self.order]
+        self.first: MatrixProduct = MatrixProduct(first)
+        self.second: MatrixProduct = MatrixProduct(second)
+        self.scale: Gain = Gain(torch.tensor(float(scale)))
 
     def build(self, neuron: nn.Module, weight: Quantizer | None, norm: str, gate: nn.Module) -> None:
         """q, k and v as heads [C/H, N]: the matrices below are those of the equation, transposed."""
         wide = self.expand * self.channels
         branches = [self.branch(neuron, weight, norm, e) for e in (1, 1, self.expand)]
         views = [TokenView("split", self.tokens, e * self.channels, self.heads) for e in (1, 1, self.expand)]
-        self.q, self.k, self.v = (nn.Sequential(*pair) for pair in zip(branches, views, strict=True))
-        self.merge, self.gate = TokenView("merge", self.tokens, wide, self.heads), own_neuron(gate, wide)
+        q, k, v = (nn.Sequential(*pair) for pair in zip(branches, views, strict=True))
+        self.q: nn.Sequential = q
+        self.k: nn.Sequential = k
+        self.v: nn.Sequential = v
+        self.merge: TokenView = TokenView("merge", self.tokens, wide, self.heads)
+        self.gate: nn.Module = own_neuron(gate, wide)
 
     def attend(self, x: Tensor) -> Tensor:
         """Maps [T, B, C, N, 1] → spikes of the weighted sums of values."""

@@ -33,10 +33,10 @@ class TokenView(TimeLayer):
 
     def __init__(self, kind: str, tokens: int, channels: int, heads: int = 1) -> None:
         super().__init__()
-        self.kind = one_of("TokenView", "kind", kind, KINDS)
-        self.tokens = integer("TokenView", "tokens", tokens, 1, 2**20)
-        self.channels = integer("TokenView", "channels", channels, 1, 2**20)
-        self.heads = integer("TokenView", "heads", heads, 1, channels)
+        self.kind: str = one_of("TokenView", "kind", kind, KINDS)
+        self.tokens: int = integer("TokenView", "tokens", tokens, 1, 2**20)
+        self.channels: int = integer("TokenView", "channels", channels, 1, 2**20)
+        self.heads: int = integer("TokenView", "heads", heads, 1, channels)
         if channels % heads:
             raise bad_value("TokenView", "heads must divide the channels", f"{heads} of {channels}", "choose a divisor")
 
@@ -105,8 +105,8 @@ class ImageView(TimeLayer):
 
     def __init__(self, height: int, width: int) -> None:
         super().__init__()
-        self.height = integer("ImageView", "height", height, 1, 2**20)
-        self.width = integer("ImageView", "width", width, 1, 2**20)
+        self.height: int = integer("ImageView", "height", height, 1, 2**20)
+        self.width: int = integer("ImageView", "width", width, 1, 2**20)
 
     def forward(self, x: Tensor) -> Tensor:
         """[T, B, C, H·W, 1] → a view [T, B, C, H, W]."""
@@ -144,7 +144,7 @@ class AxisSum(TimeLayer):
 
     def __init__(self, axis: int) -> None:
         super().__init__()
-        self.axis = integer("AxisSum", "axis", axis, 3, 8)
+        self.axis: int = integer("AxisSum", "axis", axis, 3, 8)
 
     def forward(self, x: Tensor) -> Tensor:
         """x [T, B, C, ...] → the same with size 1 at the axis."""

@@ -44,10 +44,12 @@ class Delta(Encoder):
 
     def __init__(self, T: int, threshold: float = 1.0, follow: str = "input", ragged: bool = False) -> None:
         super().__init__()
-        self.format = SpikeFormat(-1, 1)
-        self.T, self.ragged = integer("Delta", "T", T, 1, 10_000), ragged
+        self.format: SpikeFormat = SpikeFormat(-1, 1)
+        self.T = integer("Delta", "T", T, 1, 10_000)
+        self.ragged: bool = ragged
         positive("Delta", "threshold", threshold)
-        self.threshold, self.follow = threshold, one_of("Delta", "follow", follow, FOLLOWS)
+        self.threshold: float = threshold
+        self.follow: str = one_of("Delta", "follow", follow, FOLLOWS)
         single("Delta", self)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -24,7 +24,8 @@ class Frames(Encoder):
 
     def __init__(self, T: int, ragged: bool = False) -> None:
         super().__init__()
-        self.T, self.ragged = integer("Frames", "T", T, 1, 10_000), ragged
+        self.T = integer("Frames", "T", T, 1, 10_000)
+        self.ragged: bool = ragged
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, T, ...] → [T, B, ...]; channels-last frames stay in that order of memory."""

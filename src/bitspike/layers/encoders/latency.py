@@ -37,13 +37,14 @@ class Latency(Encoder):
         self, T: int, jitter: float = 0.0, seed: int = 0, threshold: float = 0.0, noise: str = "fresh"
     ) -> None:
         super().__init__()
-        self.format = SpikeFormat()
+        self.format: SpikeFormat = SpikeFormat()
         self.T = integer("Latency", "T", T, 1, 10_000)
         in_range("Latency", "jitter", jitter, 0, T)
         in_range("Latency", "threshold", threshold, 0, 1)
-        self.jitter, self.threshold = jitter, threshold
+        self.jitter: float = jitter
+        self.threshold: float = threshold
         kind = one_of("Latency", "noise", noise, KINDS)
-        self.noise = Noise("Latency", seed, kind if jitter else "fixed")
+        self.noise: Noise = Noise("Latency", seed, kind if jitter else "fixed")
 
     def forward(self, x: Tensor, seeds: Tensor | None = None) -> Tensor:
         """[B, ...] → {0, 1} [T, B, ...]; ``seeds`` int64 [B] replaces the seeds taken from the content."""

@@ -35,8 +35,8 @@ class Noise(Sealed, nn.Module):
     def __init__(self, where: str, seed: int = 0, kind: str = "fresh") -> None:
         super().__init__()
         self.where = where
-        self.seed = integer(where, "seed", seed, 0, 2**62)
-        self.kind = one_of(where, "noise", kind, KINDS)
+        self.seed: int = integer(where, "seed", seed, 0, 2**62)
+        self.kind: str = one_of(where, "noise", kind, KINDS)
         self.register_buffer("word", None, persistent=False)
 
     def forward(self, x: Tensor, seeds: Tensor | None = None) -> Tensor:

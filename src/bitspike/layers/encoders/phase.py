@@ -39,8 +39,8 @@ class Phase(Encoder):
     def __init__(self, T: int, bits: int = 8) -> None:
         super().__init__()
         self.T = integer("Phase", "T", T, 1, 10_000)
-        self.bits = integer("Phase", "bits", bits, 1, 8)
-        self.format = SpikeFormat(0, 2 ** (bits - 1), fraction_bits=bits)
+        self.bits: int = integer("Phase", "bits", bits, 1, 8)
+        self.format: SpikeFormat = SpikeFormat(0, 2 ** (bits - 1), fraction_bits=bits)
 
     def forward(self, x: Tensor) -> Tensor:
         """[B, ...] → [T, B, ...], at step t 0 or 2^−(1 + t mod K)."""

@@ -33,9 +33,9 @@ class Poisson(Encoder):
 
     def __init__(self, T: int, seed: int = 0, noise: str = "fresh") -> None:
         super().__init__()
-        self.format = SpikeFormat()
+        self.format: SpikeFormat = SpikeFormat()
         self.T = integer("Poisson", "T", T, 1, 10_000)
-        self.noise = Noise("Poisson", seed, noise)
+        self.noise: Noise = Noise("Poisson", seed, noise)
 
     def forward(self, x: Tensor, seeds: Tensor | None = None) -> Tensor:
         """[B, ...] → {0, 1} [T, B, ...]; ``seeds`` int64 [B] replaces the seeds taken from the content."""

@@ -32,13 +32,13 @@ class Scale:
     """
 
     def __init__(self, layers: Sequence[Layer], seen: Sequence[Seen]) -> None:
-        self.layers = {layer.name: layer for layer in layers}
+        self.layers: dict[str, Layer] = {layer.name: layer for layer in layers}
         whole = [layer for layer in layers if not layer.real]
         ends = [max(layer.high, -layer.low) for layer in whole]
         ends += [int(np.abs(one.sent[layer.name]).max(initial=0)) for one in seen for layer in whole]
-        self.most = max(ends, default=0)
+        self.most: int = max(ends, default=0)
         sent = [one.sent[layer.name] for one in seen for layer in layers if layer.real]
-        self.greatest = max((float(np.abs(values).max()) for values in sent if values.size), default=0.0)
+        self.greatest: float = max((float(np.abs(values).max()) for values in sent if values.size), default=0.0)
         low, high = min((layer.low for layer in whole), default=0), max((layer.high for layer in whole), default=0)
         self.named: list[int] = [k for k in range(low, high + 1) if k]
         if len(self.named) > MOST_SWATCHES:

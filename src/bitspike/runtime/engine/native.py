@@ -19,8 +19,8 @@ from ..ops import Operation
 from ..spec import Input, Value
 from .described import Row, as_table, described, work_of
 from .forms import Form
-from .grouping import grouped
-from .layout import laid_out
+from .grouping import Grouped, grouped
+from .layout import Layout, laid_out
 from .library import available_isas, library, number_of, why_missing
 from .planner import planned
 from .tuned import Tuned
@@ -108,15 +108,17 @@ class Native:
             raise fault("program", "the engine must be there", why_missing(), "take engine='interpreter'")
         if isa is not None and isa not in isas:
             raise fault("program", f"isa must be one of {', '.join(isas)}", isa, "correct it")
-        self.isa, self.threads, self._native = isa or isas[-1], threads, native
+        self.isa: str = isa or isas[-1]
+        self.threads: int = threads
+        self._native = native
         self._given, self._operations = given, operations
-        self.found = grouped(given, operations, sent)
-        self.tuned = forms.held_against(self.isa, threads) if isinstance(forms, Tuned) else None
+        self.found: Grouped = grouped(given, operations, sent)
+        self.tuned: Tuned | None = forms.held_against(self.isa, threads) if isinstance(forms, Tuned) else None
         if isinstance(forms, Tuned):
             forms = None if self.tuned is None or self.tuned.ignored else forms.forms
         where = "forms" if self.tuned is None else self.tuned.file or "plan"
         self.forms: dict[int, Form] = planned(operations, self.isa, info or {}, forms, where)
-        self.layout = laid_out(self.found, operations, sent, self.forms)
+        self.layout: Layout = laid_out(self.found, operations, sent, self.forms)
         if self.layout.arena_bytes > _MAX_ARENA_BYTES:
             got = f"{self.layout.arena_bytes:,} bytes"
             must = f"the native engine must hold a sample in {_MAX_ARENA_BYTES:,} bytes"

@@ -43,11 +43,14 @@ class Words:
         layout: Layout,
         forms: Mapping[int, Form],
     ) -> None:
-        self.found, self.operations, self.layout, self.forms = found, operations, layout, forms
+        self.found: Grouped = found
+        self.operations: Sequence[Operation] = operations
+        self.layout: Layout = layout
+        self.forms: Mapping[int, Form] = forms
         self.tables: list[Array] = []
-        self.stored = stored(found, operations, sent)
+        self.stored: set[str] = stored(found, operations, sent)
         names = sorted(self.stored)
-        self.numbers = {name: i for i, name in enumerate(names)}
+        self.numbers: dict[str, int] = {name: i for i, name in enumerate(names)}
         means = {made.op.outputs[0]: index for index, made in enumerate(operations) if made.final}
         self.words: list[int] = [_MAGIC, len(names)]
         for name in names:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -16,7 +16,7 @@ class Add(Operation):
     """``y = clamp(Σ x_i, −2^31, 2^31 − 1)``, summed in 64 bits."""
 
     kind = "add"
-    arity = (2, 64)
+    arity: ClassVar[tuple[int, int]] = (2, 64)
 
     def prove(self) -> tuple[Value, ...]:
         first = self.read[0]
@@ -25,7 +25,7 @@ class Add(Operation):
                 must = f"summands must have shape {list(first.shape)} and exponent {first.exponent}"
                 raise self.bad(must, f"{list(other.shape)} and {other.exponent}", "rescale or reshape first")
         low, high = sum(x.low for x in self.read), sum(x.high for x in self.read)
-        self.clamps = low < INT32[0] or high > INT32[1]
+        self.clamps: bool = low < INT32[0] or high > INT32[1]
         return (Value(first.shape, clamp(low, *INT32), clamp(high, *INT32), first.exponent, first.steps),)
 
     def run(self, inputs: tuple[Array, ...], state: Any) -> Ran:

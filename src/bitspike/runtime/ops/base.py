@@ -61,11 +61,13 @@ class Operation(ABC):
     rates: ClassVar[bool] = False
 
     def __init__(self, op: Op, read: tuple[Value, ...], constants: Mapping[str, Array]) -> None:
-        self.op, self.read, self.constants = op, read, constants
-        self.where = f"{op.kind} {op.name}"
-        self.attributes = self._attributes()
+        self.op: Op = op
+        self.read: tuple[Value, ...] = read
+        self.constants: Mapping[str, Array] = constants
+        self.where: str = f"{op.kind} {op.name}"
+        self.attributes: dict[str, Any] = self._attributes()
         self._check_edges()
-        self.written = self.prove()
+        self.written: tuple[Value, ...] = self.prove()
 
     @abstractmethod
     def prove(self) -> tuple[Value, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,7 +15,7 @@ class Concat(Operation):
     """``y`` holds the channels (axis 0) of all inputs, in order."""
 
     kind = "concat"
-    arity = (2, 1024)
+    arity: ClassVar[tuple[int, int]] = (2, 1024)
 
     def prove(self) -> tuple[Value, ...]:
         first = self.read[0]

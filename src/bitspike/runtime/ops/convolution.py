@@ -49,10 +49,10 @@ class Convolution(Operation):
         if weight.shape[0] % groups or weight.shape[1] * groups != x.shape[0]:
             must = f"{groups} groups must divide the outputs and take all {x.shape[0]} inputs"
             raise self.bad(must, list(weight.shape), "correct it")
-        self.kernel = weight.shape[2:]
+        self.kernel: tuple[Any, ...] = weight.shape[2:]
         if math.prod(self.kernel) > MAX_TAPS:
             raise self.bad(f"a kernel has at most {MAX_TAPS} places", list(self.kernel), "make it smaller")
-        self.sides = tuple(
+        self.sides: tuple[int, ...] = tuple(
             outputs_of(*place)
             for place in zip(
                 x.shape[1:], self.kernel, at["stride"], at["before"], at["after"], at["dilation"], strict=True
@@ -62,7 +62,7 @@ class Convolution(Operation):
             raise self.bad("the kernel must fit into the padded input", list(x.shape), "add padding")
         low, high = bounds(self, weight.reshape(len(weight), -1), x)
         exponent = None if at["exponent"] is None or x.exponent is None else x.exponent + at["exponent"]
-        self.work = exact_type(max(-low, high))
+        self.work: np.dtype[Any] = exact_type(max(-low, high))
         return (Value((len(weight), *self.sides), low, high, exponent, x.steps),)
 
     @cached_property

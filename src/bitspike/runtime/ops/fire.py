@@ -55,11 +55,11 @@ class Fire(Operation):
         "initial": False,
         "floor": False,
     }
-    results = (1, 2)
+    results: ClassVar[tuple[int, int]] = (1, 2)
 
     def prove(self) -> tuple[Value, ...]:
         (x,), at = self.read, self.attributes
-        self.tables = {role: self.per_channel(role, x) for role in self.roles}
+        self.tables: dict[str, Array | None] = {role: self.per_channel(role, x) for role in self.roles}
         self._check_roles()
         multiplier, shift = at["decay"]
         if shift > 30 or multiplier > 2**shift:

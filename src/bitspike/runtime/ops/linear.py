@@ -5,6 +5,8 @@ from __future__ import annotations
 from functools import cached_property
 from typing import Any, ClassVar
 
+import numpy as np
+
 from ..arithmetic import Array, as_int, exact_type
 from ..fields import Fields, Int, Roles
 from ..spec import Value
@@ -24,7 +26,7 @@ class Linear(Operation):
         if weight.ndim != 2 or x.shape != (weight.shape[1],):
             raise self.bad("the weight must be [O, I] for [I]", f"{list(weight.shape)} for {list(x.shape)}", "reshape")
         low, high = bounds(self, weight, x)
-        self.work = exact_type(max(-low, high))
+        self.work: np.dtype[Any] = exact_type(max(-low, high))
         unit = None if exponent is None or x.exponent is None else x.exponent + exponent
         return (Value((len(weight),), low, high, unit, x.steps),)
 

@@ -29,7 +29,7 @@ class Lookup(Operation):
         last = first + shape[2] - 1
         if x.low < first or x.high > last:
             raise self.bad(f"the input must lie in {first}..{last}", f"{x.low}..{x.high}", "rescale it, or add rows")
-        self.table = table.reshape(shape)
+        self.table: np.ndarray[tuple[int, ...], np.dtype[Any]] = table.reshape(shape)
         return (Value(x.shape, int(table.min()), int(table.max()), self.attributes["exponent"], x.steps),)
 
     @property

@@ -19,7 +19,7 @@ class MaxPool(Operation):
 
     def prove(self) -> tuple[Value, ...]:
         (x,) = self.read
-        self.pool = Maximum(self, x)
+        self.pool: Maximum = Maximum(self, x)
         return (Value(self.pool.shape, x.low, x.high, x.exponent, x.steps),)
 
     def run(self, inputs: tuple[Array, ...], state: Any) -> Ran:

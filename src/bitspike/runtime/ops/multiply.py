@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -15,7 +15,7 @@ class Multiply(Operation):
     """``y = x·a``; a has the shape of x, or one number a channel."""
 
     kind = "multiply"
-    arity = (2, 2)
+    arity: ClassVar[tuple[int, int]] = (2, 2)
 
     def prove(self) -> tuple[Value, ...]:
         x, a = self.read

@@ -43,7 +43,9 @@ class Maximum:
         kernel, stride, padding = check_window(op, x)
         dilation = op.attributes["dilation"]
         parts = list(zip(x.shape[1:], kernel, stride, padding, dilation, strict=True))
-        self.sides = tuple(outputs_of_pool(n, k, s, p, d, op.attributes["ceil"]) for n, k, s, p, d in parts)
+        self.sides: tuple[int, ...] = tuple(
+            outputs_of_pool(n, k, s, p, d, op.attributes["ceil"]) for n, k, s, p, d in parts
+        )
         if min(self.sides) < 1:
             raise op.bad("the window must fit into the padded input", list(x.shape), "make it smaller")
         for count, (n, k, s, p, d) in zip(self.sides, parts, strict=True):
@@ -51,10 +53,13 @@ class Maximum:
             first = starts % d  # where their places come into it
             if (first >= np.minimum(n, starts + d * k)).any() or s * (count - 1) - p >= n:
                 raise op.bad("every window must meet the input", list(x.shape), "pad less, or dilate less")
-        self.kernel, self.stride, self.padding, self.dilation = kernel, stride, padding, dilation
+        self.kernel: tuple[int, ...] = kernel
+        self.stride: tuple[int, ...] = stride
+        self.padding: tuple[int, ...] = padding
+        self.dilation: tuple[int, ...] = dilation
         places = zip(self.sides, kernel, stride, dilation, strict=True)
-        self.reach = tuple(reach(*each) for each in places)
-        self.shape = (x.shape[0], *self.sides)
+        self.reach: tuple[int, ...] = tuple(reach(*each) for each in places)
+        self.shape: tuple[int, ...] = (x.shape[0], *self.sides)
 
     def __call__(self, x: Array) -> Array:
         """[..., *spatial] → [..., *sides]."""

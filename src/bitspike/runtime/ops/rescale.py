@@ -30,8 +30,8 @@ class Rescale(Operation):
         (x,), at = self.read, self.attributes
         nothing = np.zeros((1, 1), np.int64)
         multiplier, bias = self.per_channel("multiplier", x), self.per_channel("bias", x)
-        self.multiplier = nothing if multiplier is None else multiplier
-        self.bias = nothing if bias is None else bias
+        self.multiplier: Array = nothing if multiplier is None else multiplier
+        self.bias: Array = nothing if bias is None else bias
         low, high, shift = at["low"], at["high"], at["shift"]
         if low > high:
             raise self.bad("low must be <= high", f"{low} > {high}", "swap them")
@@ -46,7 +46,7 @@ class Rescale(Operation):
                 "the sum with the bias must fit 64 bits", max(map(abs, ends)), "take fewer bits of multiplier"
             )
         ends = [ends[0] + int(self.bias.min()), ends[1] + int(self.bias.max())]
-        self.clamps = ends[0] < low or ends[1] > high
+        self.clamps: Any = ends[0] < low or ends[1] > high
         return (Value(x.shape, clamp(ends[0], low, high), clamp(ends[1], low, high), at["exponent"], x.steps),)
 
     @property

@@ -28,7 +28,7 @@ class Slice(Operation):
         if any(a >= b or b > n for a, b, n in zip(at["start"], at["stop"], x.shape, strict=True)):
             raise self.bad(f"0 <= start < stop <= {list(x.shape)} must hold", dict(at), "correct it")
         parts = zip(at["start"], at["stop"], at["stride"], strict=True)
-        self.taken = tuple(slice(*part) for part in parts)
+        self.taken: tuple[slice[Any, Any, Any], ...] = tuple(slice(*part) for part in parts)
         shape = tuple(len(range(*part.indices(n))) for part, n in zip(self.taken, x.shape, strict=True))
         return (Value(shape, x.low, x.high, x.exponent, x.steps),)
 

@@ -38,14 +38,14 @@ class SumPool(Operation):
         (x,), at = self.read, self.attributes
         kernel, stride, padding = check_window(self, x)
         ones = (1,) * len(kernel)
-        self.sides = tuple(
+        self.sides: tuple[int, ...] = tuple(
             outputs_of_pool(n, k, s, p, 1, at["ceil"])
             for n, k, s, p in zip(x.shape[1:], kernel, stride, padding, strict=True)
         )
         if min(self.sides) < 1:
             raise self.bad("the window must fit into the padded input", list(x.shape), "make it smaller")
         lengths = zip(x.shape[1:], kernel, stride, padding, self.sides, strict=True)
-        self.last = tuple(min(k, n + 2 * p - s * (count - 1)) for n, k, s, p, count in lengths)
+        self.last: tuple[int, ...] = tuple(min(k, n + 2 * p - s * (count - 1)) for n, k, s, p, count in lengths)
         found = zip(kernel, self.last, self.sides, strict=True)
         places = [math.prod(size) for size in product(*({k, last} if n > 1 else {last} for k, last, n in found))]
         divisor = at["divisor"]

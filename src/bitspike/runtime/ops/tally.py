@@ -26,7 +26,7 @@ class Tally(Operation):
 
     def prove(self) -> tuple[Value, ...]:
         (x,) = self.read
-        self.pool = Maximum(self, x)
+        self.pool: Maximum = Maximum(self, x)
         return (Value(self.pool.shape, min(x.low, 0), max(x.high, 0), x.exponent, x.steps),)
 
     def slots(self) -> tuple[Slot, ...]:

@@ -76,14 +76,15 @@ class LiveFrames(Iterator[LiveStep]):
         wait: int = 0,
         faults: str = "error",
     ) -> None:
-        self.size, self.channels = sensor(WHERE, size), one_of(WHERE, "channels", channels, (1, 2))
-        self.step_us = integer(WHERE, "step_us", step_us, 1, 10**9)
-        self.wait = integer(WHERE, "wait", wait, 0, LONGEST_WAIT)
-        self.faults = one_of(WHERE, "faults", faults, POLICIES)
+        self.size: tuple[int, int] = sensor(WHERE, size)
+        self.channels: int = one_of(WHERE, "channels", channels, (1, 2))
+        self.step_us: int = integer(WHERE, "step_us", step_us, 1, 10**9)
+        self.wait: int = integer(WHERE, "wait", wait, 0, LONGEST_WAIT)
+        self.faults: str = one_of(WHERE, "faults", faults, POLICIES)
         self.start_us = None if start_us is None else integer(WHERE, "start_us", start_us, 0, LATEST_US)
         none = np.zeros(0, np.uint16)
         nothing = Recording(none.astype(np.int64), none, none, none > 0, self.size)
-        self.frames = pooled(WHERE, nothing, frames)[1]
+        self.frames: tuple[int, int] = pooled(WHERE, nothing, frames)[1]
         cells(WHERE, channels * self.frames[0] * self.frames[1] * (wait + 1))
         self.skipped: dict[str, int] = {}
         self._open: dict[int, np.ndarray] = {}
