@@ -1,7 +1,7 @@
 """The engine's shared library: found, checked and loaded once, at its first use; it needs neither torch nor OpenMP.
 
-Two environment variables count. ``BITSPIKE_NATIVE=off``, read at the first use, leaves it out. ``BITSPIKE_ISA`` caps the
-instruction set of what is made afterwards (names of `available_isas`; a name of the training kernels means the next
+Two environment variables count. ``BITSPIKE_NATIVE=off``, read at the first use, leaves it out. ``BITSPIKE_ISA`` caps
+the instruction set of what is made afterwards (names of `available_isas`; a name of the training kernels means the next
 lower one here).
 """
 
