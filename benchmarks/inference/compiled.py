@@ -153,18 +153,19 @@ def _affine(synapse: str, module: Any, arrays: Arrays) -> None:
 def _neuron(module: Any) -> dict[str, Any]:
     """Stairs, start, and what a level takes from the membrane; as a step of the neuron shows them."""
     stairs, start = module.stairs, module.membrane.initial
-    x = torch.full((1, 1), stairs.first - start)
+    unit = float(module.threshold_scale(torch.ones(1, 1, 1)))  # a learned step
+    x = torch.full((1, 1), stairs.first * unit - start)
     spike, state = module.step(x, module.initial_state(x))
     if spike.item() != 1 or module.membrane.decay() != 1:
         raise ValueError(f"export: folded neurons must send integers and not leak, got {module}")
     return {
-        "first": stairs.first,
-        "spacing": stairs.spacing,
+        "first": stairs.first * unit,
+        "spacing": stairs.spacing * unit,
         "count": stairs.count,
         "signed": stairs.signed,
         "cancels": bool(getattr(module, "cancels_only", False)),
         "initial": start,
-        "charge": stairs.first - float(state.v),
+        "charge": stairs.first * unit - float(state.v),
     }
 
 
