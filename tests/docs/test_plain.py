@@ -45,6 +45,15 @@ def test_lines_of_prose_are_short(page: Path) -> None:
     assert not [(n, line) for n, line in prose if len(line) > CHARACTERS and not line.startswith("|")]
 
 
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_lists_within_lists_are_nested_on_the_site(page: Path) -> None:
+    """Its reader of Markdown wants four spaces a level, and makes one flat list of fewer."""
+    items = [
+        (n, line) for n, line, _ in lines_of(page.read_text(encoding="utf-8")) if re.match(r" +([-*]|\d+\.) ", line)
+    ]
+    assert not [(n, line) for n, line in items if (len(line) - len(line.lstrip())) % 4]
+
+
 def test_a_wide_table_is_split_and_loses_nothing() -> None:
     rows = [[f"{r}{c}" for c in "abcdefgh"] for r in "12"]
     head = list("abcdefgh")
