@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +12,9 @@ import pytest
 
 from bitspike.cli import main
 from bitspike.files import read_json
+from bitspike.fold import FoldReport
 from bitspike.report.html import Spikes, report_page
+from bitspike.report.html.sections import check_section
 from bitspike.report.html.svg import lines
 from bitspike.report.spikes import Layer, Seen
 from bitspike.training.recipe import read_recipe
@@ -117,3 +119,11 @@ def test_the_committed_page_has_the_figures_of_its_run() -> None:
         f"equal on {verify['interpreted']:,}",
     )
     assert all(f"<td>{figure}</td>" in page for figure in rows)
+
+
+def test_flips_hide_no_difference_of_outputs() -> None:
+    """Where every sample has a flipped spike, no sample without one differs, and that is not what counts."""
+    fold = FoldReport(samples=2, samples_with_flips=2, agreement=0.5, max_logit_difference_all=2.0125)
+    assert "max logit difference 2.01 (0 if fed the same spikes)" in str(fold)
+    page = check_section({**asdict(fold), "forced_flips": 3}, None)
+    assert "largest difference of outputs</td><td>2.01<" in page and "fed the same spikes</td><td>0<" in page

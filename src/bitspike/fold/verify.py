@@ -93,8 +93,11 @@ class FoldReport(FlipTotals):
     def __str__(self) -> str:
         spikes = sum(layer.spikes for layer in self.layers.values())
         agreement = "" if self.agreement is None else f"agreement {self.agreement:.2%}, "
+        difference = f"{self.max_logit_difference_all:.3g}"
+        if self.samples_with_flips:
+            difference += f" ({self.max_logit_difference_forced:.3g} if fed the same spikes)"
         return (
-            f"fold: {self.samples} samples, max logit difference {self.max_logit_difference:.3g}, {agreement}"
+            f"fold: {self.samples} samples, max logit difference {difference}, {agreement}"
             f"flips {self.forced_flips} teacher-forced and {self.end_to_end_flips} end to end of "
             f"{spikes} spikes, {len(self.gains)} explicit gains, {len(self.affines)} affine maps"
             + (f"; not seen: {', '.join(self.unseen)}" if self.unseen else "")

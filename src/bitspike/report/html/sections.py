@@ -117,7 +117,8 @@ def check_section(fold: Row | None, verify: Row | None) -> str:
         rows += [
             ("fold: same predictions", f"{fold['agreement']:.2%} of {fold['samples']:,}"),
             ("fold: spikes that flip, layer by layer", f"{fold['forced_flips']:,}"),
-            ("fold: largest difference of outputs", f"{fold['max_logit_difference']:.3g}"),
+            ("fold: largest difference of outputs", f"{fold['max_logit_difference_all']:.3g}"),
+            ("fold: the same, fed the same spikes", f"{fold['max_logit_difference_forced']:.3g}"),
         ]
     if verify:
         same = "not compared"
