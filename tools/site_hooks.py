@@ -261,8 +261,7 @@ def linked(markdown: str, words: dict[str, str], up: str = "") -> str:
     parts, end = [], 0
     for kept in KEPT.finditer(markdown):
         before = pattern.sub(link, markdown[end : kept.start()])
-        if by_hand := re.search(r"\]\((?:\.\./)*glossary\.md#([\w-]+)\)$", kept[0]):
-            seen.add(by_hand[1])
+        seen.update(re.findall(r"\]\((?:\.\./)*glossary\.md#([\w-]+)\)", kept[0]))  # by hand, also within tables
         parts += [before, kept[0]]
         end = kept.end()
     return "".join([*parts, pattern.sub(link, markdown[end:])])

@@ -127,6 +127,7 @@ def test_glossary_entries_are_short() -> None:
         ("`fold` and [fold](cost.md) and manifold", "`fold` and [fold](cost.md) and manifold"),
         ("# fold\n\n    fold\n\n| fold |", "# fold\n\n    fold\n\n| fold |"),
         ("[Fold](glossary.md#fold) and fold", "[Fold](glossary.md#fold) and fold"),
+        ("| a [fold](glossary.md#fold) |\n\nfold", "| a [fold](glossary.md#fold) |\n\nfold"),
         ("```\nfold\n```\nfolded", "```\nfold\n```\n[folded](glossary.md#fold){ .term }"),
     ],
 )
