@@ -49,7 +49,7 @@ class Names:
 
     def __init__(self, taken: list[str]) -> None:
         self.reserved: set[str] = set(taken)
-        self.used: set[str] = set[str]()
+        self.used: set[str] = set()
 
     def take(self, wanted: str, own: bool) -> str:
         """``wanted``, or with _1, _2, ... behind it; ``own``: it is the name of the user's module itself."""

@@ -46,7 +46,7 @@ class Rescale(Operation):
                 "the sum with the bias must fit 64 bits", max(map(abs, ends)), "take fewer bits of multiplier"
             )
         ends = [ends[0] + int(self.bias.min()), ends[1] + int(self.bias.max())]
-        self.clamps: Any = ends[0] < low or ends[1] > high
+        self.clamps: bool = ends[0] < low or ends[1] > high
         return (Value(x.shape, clamp(ends[0], low, high), clamp(ends[1], low, high), at["exponent"], x.steps),)
 
     @property
